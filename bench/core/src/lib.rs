@@ -1,0 +1,24 @@
+//! The pure half of the bench: data in, data out.
+//!
+//! Nothing here opens a socket, reads a clock or touches a file, and nothing depends on the
+//! machine: transcendental functions come from `libm`, time is integer nanoseconds, and no
+//! output depends on the iteration order of a hash map. That is what lets a simulated suite
+//! yield the same bytes everywhere.
+
+pub mod arrival;
+pub mod canonical;
+pub mod decimal;
+pub mod hist;
+pub mod metric;
+pub mod rng;
+pub mod schema;
+pub mod sim;
+pub mod stats;
+pub mod summarize;
+pub mod workload;
+
+/// Number of the way we measure and simulate. It is part of every trial's key.
+///
+/// Raise it by hand whenever a change makes the same trial yield other bytes;
+/// `tests/epoch.rs` compares the digest of fixed trials with the one recorded for this number.
+pub const INSTRUMENT_EPOCH: u32 = 1;

@@ -1,0 +1,309 @@
+//! Every metric, defined once: objectives, limits, targets, tables, plots and docs read this list.
+
+use std::collections::BTreeMap;
+
+use crate::schema::{ClassSummary, Measured, Quantiles};
+
+/// Whether more is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// More is better.
+    Higher,
+    /// Less is better.
+    Lower,
+    /// Neither: it explains.
+    Neither,
+}
+
+/// One metric of a trial.
+#[derive(Clone, Copy)]
+pub struct Metric {
+    /// Name in profiles, results and tables of figures.
+    pub id: &'static str,
+    /// Name in the report.
+    pub title: &'static str,
+    /// Unit; empty for ratios.
+    pub unit: &'static str,
+    /// Which way is better.
+    pub direction: Direction,
+    /// How it is computed.
+    pub formula: &'static str,
+    /// Its name, or that of its source, in vLLM; empty where there is none.
+    pub vllm: &'static str,
+    /// Its value in a trial; `None` where the trial cannot tell.
+    pub value: fn(&Measured) -> Option<f64>,
+}
+
+impl Metric {
+    /// Whether the metric is a share between 0 and 1, shown in percent.
+    pub fn is_share(&self) -> bool {
+        self.unit == "share"
+    }
+}
+
+/// The metric of that id.
+pub fn find(id: &str) -> Option<&'static Metric> {
+    METRICS.iter().find(|metric| metric.id == id)
+}
+
+/// Every metric that the trial can tell.
+pub fn all(measured: &Measured) -> BTreeMap<String, f64> {
+    METRICS
+        .iter()
+        .filter_map(|metric| Some((metric.id.to_owned(), (metric.value)(measured)?)))
+        .collect()
+}
+
+/// The metrics of one class, under the same ids.
+pub fn of_class(class: &ClassSummary) -> BTreeMap<String, f64> {
+    let mut metrics = BTreeMap::new();
+    for (name, quantiles) in [("ttft", &class.ttft), ("tpot", &class.tpot), ("e2e", &class.e2e)] {
+        if quantiles.count > 0 {
+            for (suffix, ms) in [
+                ("mean", quantiles.mean_ms),
+                ("p50", quantiles.p50_ms),
+                ("p95", quantiles.p95_ms),
+                ("p99", quantiles.p99_ms),
+            ] {
+                metrics.insert(format!("{name}_{suffix}_ms"), ms);
+            }
+        }
+    }
+    metrics
+}
+
+fn some(quantiles: &Quantiles, value: f64) -> Option<f64> {
+    (quantiles.count > 0).then_some(value)
+}
+
+fn share(measured: &Measured, part: fn(&crate::schema::Anatomy) -> f64) -> Option<f64> {
+    let anatomy = measured.summary.anatomy.as_ref()?;
+    (anatomy.e2e_ms() > 0.0).then(|| part(anatomy) / anatomy.e2e_ms())
+}
+
+fn longest_and_shortest(measured: &Measured) -> Option<(&ClassSummary, &ClassSummary)> {
+    let mut classes = measured.summary.classes.iter().filter(|class| class.e2e.count > 0);
+    let first = classes.next()?;
+    let last = classes.next_back()?;
+    Some((last, first))
+}
+
+macro_rules! quantile_metrics {
+    ($($field:ident $title:literal $formula:literal $vllm:literal { $($id:literal $suffix:literal $ms:ident),* })*) => {
+        [$($(Metric {
+            id: $id,
+            title: concat!($title, " ", $suffix),
+            unit: "ms",
+            direction: Direction::Lower,
+            formula: $formula,
+            vllm: $vllm,
+            value: |m| some(&m.summary.$field, m.summary.$field.$ms),
+        },)*)*]
+    };
+}
+
+const LATENCIES: [Metric; 16] = quantile_metrics! {
+    ttft "TTFT" "first token's arrival − intended time of sending" "vllm:time_to_first_token_seconds (from arrival at the server)" {
+        "ttft_mean_ms" "mean" mean_ms, "ttft_p50_ms" "P50" p50_ms, "ttft_p95_ms" "P95" p95_ms, "ttft_p99_ms" "P99" p99_ms
+    }
+    tpot "TPOT" "(last token's arrival − first token's) / (output tokens − 1), one value a request" "vllm:request_time_per_output_token_seconds" {
+        "tpot_mean_ms" "mean" mean_ms, "tpot_p50_ms" "P50" p50_ms, "tpot_p95_ms" "P95" p95_ms, "tpot_p99_ms" "P99" p99_ms
+    }
+    itl "ITL" "gap between the arrivals of two successive tokens; tokens of one event arrive together" "vllm:inter_token_latency_seconds" {
+        "itl_mean_ms" "mean" mean_ms, "itl_p50_ms" "P50" p50_ms, "itl_p95_ms" "P95" p95_ms, "itl_p99_ms" "P99" p99_ms
+    }
+    e2e "E2E" "end − intended time of sending" "vllm:e2e_request_latency_seconds (from arrival at the server)" {
+        "e2e_mean_ms" "mean" mean_ms, "e2e_p50_ms" "P50" p50_ms, "e2e_p95_ms" "P95" p95_ms, "e2e_p99_ms" "P99" p99_ms
+    }
+};
+
+const OTHERS: [Metric; 17] = [
+    Metric {
+        id: "output_tokens_per_s",
+        title: "Output throughput",
+        unit: "tokens/s",
+        direction: Direction::Higher,
+        formula: "output tokens of completed requests / (last end − start)",
+        vllm: "vllm:generation_tokens_total",
+        value: |m| Some(m.summary.output_tokens_per_s),
+    },
+    Metric {
+        id: "requests_per_s",
+        title: "Request throughput",
+        unit: "requests/s",
+        direction: Direction::Higher,
+        formula: "completed requests / (last end − start)",
+        vllm: "vllm:request_success_total",
+        value: |m| Some(m.summary.requests_per_s),
+    },
+    Metric {
+        id: "queue_share",
+        title: "Queue share of E2E",
+        unit: "share",
+        direction: Direction::Lower,
+        formula: "mean queue time / mean E2E",
+        vllm: "vllm:request_queue_time_seconds",
+        value: |m| share(m, |a| a.queue_ms),
+    },
+    Metric {
+        id: "front_end_share",
+        title: "Front-end share of E2E",
+        unit: "share",
+        direction: Direction::Lower,
+        formula: "mean (E2E − send lag − queue − prefill − decode) / mean E2E",
+        vllm: "e2e − queue − inference",
+        value: |m| share(m, |a| a.front_end_ms),
+    },
+    Metric {
+        id: "prefill_share",
+        title: "Prefill share of E2E",
+        unit: "share",
+        direction: Direction::Neither,
+        formula: "mean prefill time / mean E2E",
+        vllm: "vllm:request_prefill_time_seconds",
+        value: |m| share(m, |a| a.prefill_ms),
+    },
+    Metric {
+        id: "decode_share",
+        title: "Decode share of E2E",
+        unit: "share",
+        direction: Direction::Neither,
+        formula: "mean decode time / mean E2E",
+        vllm: "vllm:request_decode_time_seconds",
+        value: |m| share(m, |a| a.decode_ms),
+    },
+    Metric {
+        id: "queue_mean_ms",
+        title: "Queue time mean",
+        unit: "ms",
+        direction: Direction::Lower,
+        formula: "mean of first scheduled − queued",
+        vllm: "vllm:request_queue_time_seconds",
+        value: |m| Some(m.summary.anatomy.as_ref()?.queue_ms),
+    },
+    Metric {
+        id: "e2e_p95_over_p50",
+        title: "Tail ratio P95/P50",
+        unit: "",
+        direction: Direction::Lower,
+        formula: "E2E P95 / E2E P50",
+        vllm: "",
+        value: |m| {
+            (m.summary.e2e.p50_ms > 0.0).then(|| m.summary.e2e.p95_ms / m.summary.e2e.p50_ms)
+        },
+    },
+    Metric {
+        id: "long_e2e_p95_ms",
+        title: "E2E P95, longest class",
+        unit: "ms",
+        direction: Direction::Lower,
+        formula: "E2E P95 of the load's last class, on loads with two or more",
+        vllm: "",
+        value: |m| longest_and_shortest(m).map(|(long, _)| long.e2e.p95_ms),
+    },
+    Metric {
+        id: "length_slowdown",
+        title: "Slowdown of the longest class",
+        unit: "×",
+        direction: Direction::Lower,
+        formula: "mean E2E of the load's last class / mean E2E of its first",
+        vllm: "",
+        value: |m| {
+            longest_and_shortest(m).map(|(long, short)| long.e2e.mean_ms / short.e2e.mean_ms)
+        },
+    },
+    Metric {
+        id: "kv_cache_tokens",
+        title: "KV cache",
+        unit: "tokens",
+        direction: Direction::Neither,
+        formula: "KV blocks × block size, as the server resolved them",
+        vllm: "vllm:cache_config_info",
+        value: |m| m.observed.kv_cache_tokens.map(|tokens| tokens as f64),
+    },
+    Metric {
+        id: "kv_cache_percent_max",
+        title: "KV cache use, peak",
+        unit: "%",
+        direction: Direction::Neither,
+        formula: "largest sampled use",
+        vllm: "vllm:kv_cache_usage_perc",
+        value: |m| m.summary.server.kv_cache_percent_max,
+    },
+    Metric {
+        id: "preemptions",
+        title: "Preemptions",
+        unit: "",
+        direction: Direction::Lower,
+        formula: "difference of the counter over the trial",
+        vllm: "vllm:num_preemptions_total",
+        value: |m| m.summary.server.preemptions.map(|n| n as f64),
+    },
+    Metric {
+        id: "prefix_cache_hit_percent",
+        title: "Prefix cache hits",
+        unit: "%",
+        direction: Direction::Neither,
+        formula: "hit tokens / queried tokens",
+        vllm: "vllm:prefix_cache_hits_total, vllm:prefix_cache_queries_total",
+        value: |m| m.summary.server.prefix_cache_hit_percent,
+    },
+    Metric {
+        id: "running_mean",
+        title: "Requests running, mean",
+        unit: "requests",
+        direction: Direction::Neither,
+        formula: "mean of the gauge over the trial",
+        vllm: "vllm:num_requests_running",
+        value: |m| m.summary.server.running_mean,
+    },
+    Metric {
+        id: "send_lag_p99_ms",
+        title: "Send lag P99",
+        unit: "ms",
+        direction: Direction::Lower,
+        formula: "sent − intended time of sending",
+        vllm: "",
+        value: |m| some(&m.summary.send_lag, m.summary.send_lag.p99_ms),
+    },
+    Metric {
+        id: "failed_share",
+        title: "Failed requests",
+        unit: "share",
+        direction: Direction::Lower,
+        formula: "failed / sent",
+        vllm: "",
+        value: |m| {
+            let failed: u64 = m.summary.counts.failed.values().sum();
+            (m.summary.counts.sent > 0).then(|| failed as f64 / m.summary.counts.sent as f64)
+        },
+    },
+];
+
+/// Every metric there is.
+pub static METRICS: [Metric; LATENCIES.len() + OTHERS.len()] = {
+    let mut all = [OTHERS[0]; LATENCIES.len() + OTHERS.len()];
+    let mut i = 0;
+    while i < OTHERS.len() {
+        all[i] = OTHERS[i];
+        i += 1;
+    }
+    while i < all.len() {
+        all[i] = LATENCIES[i - OTHERS.len()];
+        i += 1;
+    }
+    all
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_distinct() {
+        let mut ids: Vec<_> = METRICS.iter().map(|m| m.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), METRICS.len());
+    }
+}

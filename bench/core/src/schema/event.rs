@@ -1,0 +1,55 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Observed, Outcome, SettingFailure};
+use crate::canonical::Digest;
+
+/// What `bench run` prints, one JSON object a line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Event {
+    /// The server answers and has generated a first token.
+    Ready {
+        /// [`super::FORMAT`].
+        format: u32,
+        /// What the server resolved its settings to.
+        observed: Observed,
+    },
+    /// The server cannot start with these settings; no trial follows.
+    Refused {
+        /// Why.
+        failure: SettingFailure,
+    },
+    /// How a trial is going; at most a few a second.
+    Progress(Progress),
+    /// A trial has ended and this is its record.
+    Trial {
+        /// Key of the trial.
+        key: Digest,
+        /// The record.
+        outcome: Box<Outcome>,
+        /// Raw samples, as a file name in the output folder (`.jsonl.gz`).
+        samples: Option<String>,
+    },
+    /// The launch is over.
+    Done {},
+}
+
+/// State of the load point that runs now.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Key of the trial.
+    pub key: Digest,
+    /// Requests in the server's batch.
+    pub running: u32,
+    /// Requests in the server's queue.
+    pub waiting: u32,
+    /// Use of the KV cache, in percent.
+    pub kv_cache_percent: f64,
+    /// Output tokens a second, lately.
+    pub output_tokens_per_s: f64,
+    /// Requests that have ended.
+    pub requests_done: u64,
+    /// Requests planned; 0 when unknown.
+    pub requests_planned: u64,
+}

@@ -1,0 +1,29 @@
+//! The versioned types that cross a process or a disk.
+//!
+//! No `flatten` and no `untagged`: a reader knows from a tag or a key what it reads. What is
+//! part of a key (arguments, load points) holds no floats; summaries may.
+
+mod args;
+mod event;
+mod launch;
+mod load;
+mod record;
+mod result;
+mod sample;
+
+pub use args::{ArgValue, Args};
+pub use event::{Event, Progress};
+pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, VllmEngine};
+pub use load::{Api, Arrival, Class, LoadSpec, Prefix, RequestShape, Size, TokenRange};
+pub use record::{
+    Anatomy, Check, ClassSummary, Counts, FailureClass, Measured, Observed, Outcome, Quantiles,
+    ServerTotals, SettingFailure, Summary,
+};
+pub use result::{
+    Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, Point, ResultFile, Role,
+    TargetOutcome, TrialRef, Verdict,
+};
+pub use sample::{Phases, RequestSample, RequestStatus, ServerObservation};
+
+/// Version of every type in this module. A reader refuses a version that it does not know.
+pub const FORMAT: u32 = 1;

@@ -1,0 +1,262 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::canonical::Digest;
+
+/// What is stored of a trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Outcome {
+    /// The load point ran.
+    Measured(Measured),
+    /// The setting cannot run: a result too.
+    Refused(SettingFailure),
+}
+
+/// A load point that ran.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// [`super::FORMAT`].
+    pub format: u32,
+    /// The server start that served it ([`super::LaunchPlan::launch`]).
+    pub launch: String,
+    /// When it ran (RFC 3339, UTC); a simulated trial has no date.
+    pub measured_at: Option<String>,
+    /// Digest of the planned requests.
+    pub plan: Digest,
+    /// What the server resolved its settings to.
+    pub observed: Observed,
+    /// The figures.
+    pub summary: Summary,
+    /// The trial's proof of itself.
+    pub checks: Vec<Check>,
+    /// Offered above capacity: no steady state, latency grows with the length of the trial. A
+    /// finding, not an error.
+    pub saturated: bool,
+}
+
+impl Measured {
+    /// Whether every check passed. No stage picks a trial that is invalid.
+    pub fn is_valid(&self) -> bool {
+        self.checks.iter().all(|check| check.passed)
+    }
+}
+
+/// What a server resolved its settings to; `None` where it does not say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observed {
+    /// The server's version.
+    pub version: Option<String>,
+    /// From the start of the process to the first token.
+    pub start_s: Option<f64>,
+    /// Tokens that the KV cache holds.
+    pub kv_cache_tokens: Option<u64>,
+    /// Blocks of the KV cache.
+    pub kv_cache_blocks: Option<u64>,
+    /// Tokens a block.
+    pub block_size: Option<u64>,
+    /// Resolved token budget of a step.
+    pub max_num_batched_tokens: Option<u64>,
+    /// Name of the attention backend.
+    pub attention_backend: Option<String>,
+}
+
+/// Why a setting cannot run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettingFailure {
+    /// The kind.
+    pub class: FailureClass,
+    /// The lines of the log that prove it.
+    pub evidence: Vec<String>,
+}
+
+/// Kinds of failure that belong to the setting. Those of the environment are never stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// No memory left for the KV cache, or not enough for one request.
+    KvCacheMemory,
+    /// The model itself does not fit.
+    ModelMemory,
+    /// `max-model-len` beyond the model's.
+    MaxModelLen,
+    /// Out of memory when warming up the sampler.
+    SamplerWarmUp,
+    /// Out of memory when capturing graphs.
+    GraphCapture,
+    /// Out of memory under load.
+    OutOfMemory,
+    /// Arguments that the server refuses together.
+    BadCombination,
+}
+
+impl FailureClass {
+    /// A few words for tables.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::KvCacheMemory => "KV cache memory",
+            Self::ModelMemory => "model memory",
+            Self::MaxModelLen => "max-model-len",
+            Self::SamplerWarmUp => "sampler warm-up",
+            Self::GraphCapture => "graph capture",
+            Self::OutOfMemory => "out of memory under load",
+            Self::BadCombination => "bad combination",
+        }
+    }
+
+    /// Whether a setting that needs still more memory fails too.
+    pub fn is_memory(self) -> bool {
+        !matches!(self, Self::MaxModelLen | Self::BadCombination)
+    }
+}
+
+/// The figures of a trial. Latencies count from the intended time of sending and are those of
+/// completed requests; failures are counted apart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    /// Requests by outcome.
+    pub counts: Counts,
+    /// From the trial's start to the last end.
+    pub duration_s: f64,
+    /// Prompt tokens of completed requests.
+    pub input_tokens: u64,
+    /// Output tokens of completed requests.
+    pub output_tokens: u64,
+    /// Completed requests over the duration.
+    pub requests_per_s: f64,
+    /// Output tokens of completed requests over the duration.
+    pub output_tokens_per_s: f64,
+    /// Sent minus intended.
+    pub send_lag: Quantiles,
+    /// Time to first token.
+    pub ttft: Quantiles,
+    /// Time per output token after the first, a request's mean.
+    pub tpot: Quantiles,
+    /// Gaps between tokens.
+    pub itl: Quantiles,
+    /// End-to-end latency.
+    pub e2e: Quantiles,
+    /// Where the mean request's time went; `None` where the server does not say.
+    pub anatomy: Option<Anatomy>,
+    /// The same by class, in the order of the load's classes.
+    pub classes: Vec<ClassSummary>,
+    /// The server's own totals.
+    pub server: ServerTotals,
+}
+
+/// Requests by outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counts {
+    /// Requests of the plan.
+    pub planned: u64,
+    /// Requests sent.
+    pub sent: u64,
+    /// Requests completed.
+    pub completed: u64,
+    /// Failed requests by kind.
+    pub failed: BTreeMap<String, u64>,
+}
+
+/// Mean and quantiles of a latency in milliseconds; quantiles to three significant digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quantiles {
+    /// Number of values; when 0 the rest is 0 and means nothing.
+    pub count: u64,
+    /// Exact mean.
+    pub mean_ms: f64,
+    /// Median.
+    pub p50_ms: f64,
+    /// 90th percentile.
+    pub p90_ms: f64,
+    /// 95th percentile.
+    pub p95_ms: f64,
+    /// 99th percentile.
+    pub p99_ms: f64,
+    /// Largest value.
+    pub max_ms: f64,
+}
+
+/// Where the mean request's end-to-end time went, in milliseconds. The parts add up to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Anatomy {
+    /// In our client: sent later than intended.
+    pub send_lag_ms: f64,
+    /// In the server's front end and on the wire: end-to-end less all others.
+    pub front_end_ms: f64,
+    /// In the scheduler's queue.
+    pub queue_ms: f64,
+    /// From first scheduled to the first token.
+    pub prefill_ms: f64,
+    /// From the first to the last token.
+    pub decode_ms: f64,
+}
+
+impl Anatomy {
+    /// The parts in the order of a request's life, with their names.
+    pub fn parts(&self) -> [(&'static str, f64); 5] {
+        [
+            ("send lag", self.send_lag_ms),
+            ("front end", self.front_end_ms),
+            ("queue", self.queue_ms),
+            ("prefill", self.prefill_ms),
+            ("decode", self.decode_ms),
+        ]
+    }
+
+    /// The sum of the parts: mean end-to-end latency.
+    pub fn e2e_ms(&self) -> f64 {
+        self.parts().iter().map(|(_, ms)| ms).sum()
+    }
+}
+
+/// Figures of one class of the mix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassSummary {
+    /// Name of the class.
+    pub name: String,
+    /// Completed requests.
+    pub completed: u64,
+    /// Time to first token.
+    pub ttft: Quantiles,
+    /// Time per output token after the first.
+    pub tpot: Quantiles,
+    /// End-to-end latency.
+    pub e2e: Quantiles,
+}
+
+/// The server's own totals over the trial; `None` where it does not say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTotals {
+    /// Preemptions.
+    pub preemptions: Option<u64>,
+    /// Highest use of the KV cache, in percent.
+    pub kv_cache_percent_max: Option<f64>,
+    /// Prefix-cache hits over queries, in percent.
+    pub prefix_cache_hit_percent: Option<f64>,
+    /// Mean requests running.
+    pub running_mean: Option<f64>,
+    /// Mean requests waiting.
+    pub waiting_mean: Option<f64>,
+}
+
+/// One check that a trial makes of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// Name, such as `tokens-match`.
+    pub name: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// What was expected and found, and when it failed what to do.
+    pub detail: String,
+}

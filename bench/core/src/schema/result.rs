@@ -1,0 +1,216 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Anatomy, Args, SettingFailure};
+use crate::canonical::Digest;
+
+/// The one schema of every JSON file that a stage writes into `results/`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResultFile {
+    /// [`super::FORMAT`].
+    pub format: u32,
+    /// Name of the profile.
+    pub profile: String,
+    /// Stage that wrote the file.
+    pub stage: String,
+    /// What was measured.
+    pub engine: EngineLabel,
+    /// The swept flag (or the stage's name where a value sets several), for sweeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flag: Option<String>,
+    /// Measured points: one configuration under one load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
+    /// What the stage recommends, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<Choice>,
+    /// Metrics side by side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Comparison>,
+    /// The profile's targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetOutcome>,
+    /// Findings in words, each drawn from the figures above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+}
+
+/// What was measured, for titles and provenance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineLabel {
+    /// Such as `simulated H100 80GB, Qwen2.5-7B`.
+    pub title: String,
+    /// Whether the figures are simulated; then every title says so.
+    pub simulated: bool,
+    /// Digest of the engine's identity.
+    pub identity: Digest,
+}
+
+/// Part that a configuration plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The profile's settings to beat.
+    Baseline,
+    /// The engine's own defaults.
+    Default,
+    /// One value of a sweep.
+    Sweep,
+    /// The chosen settings.
+    Tuned,
+}
+
+/// One configuration under one load, over its server starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Point {
+    /// Short name: `baseline`, `default`, `tuned` or the swept value.
+    pub label: String,
+    /// The part it plays.
+    pub role: Role,
+    /// Arguments on top of the engine's.
+    pub args: Args,
+    /// Name of the load.
+    pub load: String,
+    /// Part of the comprehensive benchmark that the load belongs to, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+    /// The trials behind the figures.
+    pub trials: Vec<TrialRef>,
+    /// Why the setting cannot run; then there are no figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<SettingFailure>,
+    /// Whether the load was above capacity in any start.
+    pub saturated: bool,
+    /// Figures by metric id ([`crate::metric`]), over the valid trials.
+    pub metrics: BTreeMap<String, Estimate>,
+    /// Where the mean request's time went, averaged over starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anatomy: Option<Anatomy>,
+    /// Figures by class of the mix.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassPoint>,
+}
+
+impl Point {
+    /// Mean of a metric, where it was measured.
+    pub fn mean(&self, metric: &str) -> Option<f64> {
+        self.metrics.get(metric).map(|estimate| estimate.mean)
+    }
+}
+
+/// Figures of one class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassPoint {
+    /// Name of the class.
+    pub name: String,
+    /// Figures by metric id.
+    pub metrics: BTreeMap<String, Estimate>,
+}
+
+/// A trial behind a figure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrialRef {
+    /// Its key.
+    pub key: Digest,
+    /// Which start of the configuration.
+    pub replicate: u32,
+    /// Why it does not count; `None` when it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invalid: Option<String>,
+}
+
+/// A mean over server starts with its 95 % interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Estimate {
+    /// Mean over starts.
+    pub mean: f64,
+    /// Lower end of the interval; `None` with a single start.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+    /// One value a start.
+    pub starts: Vec<f64>,
+}
+
+/// What a stage recommends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// Label of the chosen point.
+    pub label: String,
+    /// Arguments it sets, on top of the engine's.
+    pub args: Args,
+    /// Why, with the figures.
+    pub reason: String,
+}
+
+/// A column of the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Column {
+    /// The seed's own figures: other hardware, other load.
+    Week2,
+    /// The profile's conservative settings.
+    Baseline,
+    /// The engine's defaults.
+    Default,
+    /// The chosen settings.
+    Tuned,
+}
+
+/// One metric, before and after.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    /// Metric id.
+    pub metric: String,
+    /// Load it was measured on.
+    pub load: String,
+    /// Figures by column.
+    pub columns: BTreeMap<Column, Estimate>,
+    /// Tuned against defaults, in percent of the defaults' (percentage points for shares).
+    pub change: Option<Estimate>,
+    /// Tuned against defaults, in a word.
+    pub verdict: Option<Verdict>,
+    /// Why that verdict.
+    pub reason: String,
+}
+
+/// Whether a change is real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The interval lies on the good side of no change.
+    Better,
+    /// The interval lies on the bad side.
+    Worse,
+    /// The interval lies within the margin of no change.
+    Equivalent,
+    /// None of these.
+    Inconclusive,
+}
+
+/// One target of the profile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetOutcome {
+    /// Metric id.
+    pub metric: String,
+    /// Load it is measured on.
+    pub load: String,
+    /// `"max"` or `"min"`.
+    pub bound: String,
+    /// The limit.
+    pub limit: f64,
+    /// The tuned figure; `None` when it was not measured.
+    pub found: Option<f64>,
+    /// Whether the limit is kept.
+    pub met: bool,
+}

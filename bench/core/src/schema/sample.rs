@@ -1,0 +1,93 @@
+use serde::{Deserialize, Serialize};
+
+/// One request as it went; all times in nanoseconds since the trial's start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestSample {
+    /// Number of the request in the plan.
+    pub id: u32,
+    /// Index of its class in [`super::LoadSpec::classes`].
+    pub class: u16,
+    /// When the plan wanted it sent.
+    pub intended_ns: u64,
+    /// When its first byte was handed to the connection.
+    pub sent_ns: u64,
+    /// When the first byte of the answer came.
+    pub first_byte_ns: Option<u64>,
+    /// When it ended, well or not.
+    pub end_ns: u64,
+    /// Arrival of output tokens: time and number of tokens of each event.
+    pub tokens: Vec<(u64, u32)>,
+    /// Prompt tokens, as the server counted them.
+    pub input_tokens: u32,
+    /// Output tokens, as the server counted them.
+    pub output_tokens: u32,
+    /// How it ended.
+    pub status: RequestStatus,
+    /// The server's own account of where the time went, where it gives one for each request.
+    pub phases: Option<Phases>,
+}
+
+impl RequestSample {
+    /// When the first output token came.
+    pub fn first_token_ns(&self) -> Option<u64> {
+        self.tokens.first().map(|(at, _)| *at)
+    }
+
+    /// When the last output token came.
+    pub fn last_token_ns(&self) -> Option<u64> {
+        self.tokens.last().map(|(at, _)| *at)
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestStatus {
+    /// Whole and well formed.
+    Completed,
+    /// Failed; the text names the kind (`http_503`, `connection_reset`, …) and no content.
+    Failed(String),
+}
+
+/// Where a request's time went inside the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phases {
+    /// From first QUEUED to first SCHEDULED.
+    pub queue_ns: u64,
+    /// From first SCHEDULED to the first token.
+    pub prefill_ns: u64,
+    /// From the first to the last token, waiting after a preemption included.
+    pub decode_ns: u64,
+}
+
+/// What the server's own counters and gauges said over one trial; `None` where it has none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerObservation {
+    /// `vllm:request_success_total`.
+    pub requests_succeeded: Option<u64>,
+    /// `vllm:prompt_tokens_total`.
+    pub prompt_tokens: Option<u64>,
+    /// `vllm:generation_tokens_total`.
+    pub generation_tokens: Option<u64>,
+    /// `vllm:num_preemptions_total`.
+    pub preemptions: Option<u64>,
+    /// `vllm:prefix_cache_queries_total`, in tokens.
+    pub prefix_cache_queries: Option<u64>,
+    /// `vllm:prefix_cache_hits_total`, in tokens.
+    pub prefix_cache_hits: Option<u64>,
+    /// Mean of `vllm:request_queue_time_seconds`.
+    pub queue_mean_ms: Option<f64>,
+    /// Mean of `vllm:request_prefill_time_seconds`.
+    pub prefill_mean_ms: Option<f64>,
+    /// Mean of `vllm:request_decode_time_seconds`.
+    pub decode_mean_ms: Option<f64>,
+    /// Mean of `vllm:num_requests_running` over the trial.
+    pub running_mean: Option<f64>,
+    /// Mean of `vllm:num_requests_waiting` over the trial.
+    pub waiting_mean: Option<f64>,
+    /// Highest `vllm:kv_cache_usage_perc`, in percent.
+    pub kv_cache_percent_max: Option<f64>,
+}

