@@ -86,6 +86,11 @@ impl Inputs<'_> {
         serde_json::from_slice(&bytes).with_context(|| format!("reading {name} of {task}"))
     }
 
+    /// Names of an upstream task's files.
+    pub fn file_names(&self, task: &str) -> impl Iterator<Item = &str> {
+        self.upstream.get(task).into_iter().flat_map(|action| action.outputs.keys().map(String::as_str))
+    }
+
     /// Whether a task is upstream.
     pub fn has(&self, task: &str) -> bool {
         self.upstream.contains_key(task)
@@ -131,22 +136,28 @@ pub struct Dag<'a, L> {
     store: &'a Store,
     tasks: Vec<Box<dyn Task<Leaf = L> + 'a>>,
     states: Vec<State<L>>,
-    /// Leaves each task asked for last time it was looked at.
+    /// Leaves each task asks for, once its upstream is known.
     asked: Vec<OnceCell<Vec<Leaf<L>>>>,
+    /// Leaves stored in this run. When measuring afresh, no others count.
+    stored: BTreeSet<Digest>,
+    fresh: bool,
 }
 
 impl<'a, L: Clone> Dag<'a, L> {
-    /// The DAG of these tasks, all of which are looked up in the store.
+    /// The DAG of these tasks, all of which are looked up in the store. With `fresh`, leaves that
+    /// were stored before this run count as missing.
     ///
     /// # Errors
     /// When two tasks have one name, a need does not exist, or there is a cycle.
-    pub fn new(store: &'a Store, tasks: Vec<Box<dyn Task<Leaf = L> + 'a>>) -> Result<Self> {
+    pub fn new(store: &'a Store, tasks: Vec<Box<dyn Task<Leaf = L> + 'a>>, fresh: bool) -> Result<Self> {
         let tasks = sort(tasks)?;
         let mut dag = Self {
             store,
             states: tasks.iter().map(|task| State::Waiting(task.needs())).collect(),
             asked: tasks.iter().map(|_| OnceCell::new()).collect(),
             tasks,
+            stored: BTreeSet::new(),
+            fresh,
         };
         dag.refresh()?;
         Ok(dag)
@@ -178,21 +189,37 @@ impl<'a, L: Clone> Dag<'a, L> {
         wanting.flatten().filter(|leaf| seen.insert(leaf.key)).cloned().collect()
     }
 
-    /// Looks every task up again whose state may have changed.
-    pub fn refresh(&mut self) -> Result<()> {
+    /// Looks up every task whose upstream may have changed.
+    fn refresh(&mut self) -> Result<()> {
         for index in 0..self.tasks.len() {
-            if matches!(self.states[index], State::Waiting(_) | State::Wanting(_)) {
-                let state = self.look(index)?;
-                self.states[index] = state;
+            if matches!(self.states[index], State::Waiting(_)) {
+                self.states[index] = self.look(index)?;
             }
         }
         Ok(())
     }
 
-    /// Says that the leaves of that task cannot be had in this run.
-    pub fn fail(&mut self, name: &str, reason: String) -> Result<()> {
-        if let Some(index) = self.tasks.iter().position(|task| task.name() == name) {
-            self.states[index] = State::Failed(reason);
+    /// Says that these leaves are in the store now.
+    pub fn leaves_stored(&mut self, keys: &[Digest]) -> Result<()> {
+        self.stored.extend(keys);
+        for index in 0..self.tasks.len() {
+            let State::Wanting(missing) = &mut self.states[index] else { continue };
+            missing.retain(|leaf| !keys.contains(&leaf.key));
+            if missing.is_empty() {
+                self.states[index] = self.look(index)?;
+            }
+        }
+        self.refresh()
+    }
+
+    /// Says that these leaves cannot be had in this run: the tasks that want them fail.
+    pub fn leaves_failed(&mut self, keys: &[Digest], reason: &str) -> Result<()> {
+        for state in &mut self.states {
+            if let State::Wanting(missing) = state
+                && missing.iter().any(|leaf| keys.contains(&leaf.key))
+            {
+                *state = State::Failed(reason.to_owned());
+            }
         }
         self.refresh()
     }
@@ -266,6 +293,15 @@ impl<'a, L: Clone> Dag<'a, L> {
                 Ok(State::Runnable(key, keys))
             }
         }
+    }
+
+    /// Digest of a leaf's record, when it is stored and counts.
+    fn record(&self, key: &Digest) -> Result<Option<Digest>> {
+        if self.fresh && !self.stored.contains(key) {
+            return Ok(None);
+        }
+        let action = self.store.action(Kind::Trial, key)?;
+        Ok(action.and_then(|action| action.outputs.get(RECORD).copied()))
     }
 
     fn leaf_records(&self, index: usize) -> Result<BTreeMap<String, Digest>> {

@@ -85,13 +85,14 @@ impl Bench {
         self.log.borrow_mut().clear();
         let mut measured = Vec::new();
         let tasks = tasks.into_iter().map(|task| Box::new(task) as Box<dyn Task<Leaf = u32>>);
-        let mut dag = Dag::new(&self.store, tasks.collect()).expect("a DAG");
+        let mut dag = Dag::new(&self.store, tasks.collect(), false).expect("a DAG");
         loop {
             while dag.run_next().expect("runs").is_some() {}
             let missing = dag.missing_leaves();
             if missing.is_empty() {
                 break;
             }
+            let keys: Vec<Digest> = missing.iter().map(|leaf| leaf.key).collect();
             for leaf in missing {
                 measured.push(leaf.what);
                 let record =
@@ -101,7 +102,7 @@ impl Bench {
                     .publish(Kind::Trial, preimage, &record, BTreeMap::new())
                     .expect("stores");
             }
-            dag.refresh().expect("refreshes");
+            dag.leaves_stored(&keys).expect("refreshes");
         }
         (self.log.borrow().clone(), measured)
     }
@@ -149,7 +150,7 @@ fn a_failure_blocks_only_what_needs_it() {
         bench.task("beside", &[], json!(1)),
     ];
     let tasks = tasks.into_iter().map(|task| Box::new(task) as Box<dyn Task<Leaf = u32>>);
-    let mut dag = Dag::new(&bench.store, tasks.collect()).expect("a DAG");
+    let mut dag = Dag::new(&bench.store, tasks.collect(), false).expect("a DAG");
     while dag.run_next().expect("runs").is_some() {}
     assert!(matches!(dag.state("bad"), Some(State::Failed(why)) if why == "told to fail"));
     assert!(matches!(dag.state("below"), Some(State::Blocked(need)) if need == "bad"));
@@ -162,7 +163,7 @@ fn a_graph_that_is_none_is_refused() {
     let bench = Bench::new();
     let error = |tasks: Vec<Fake>| {
         let tasks = tasks.into_iter().map(|task| Box::new(task) as Box<dyn Task<Leaf = u32>>);
-        Dag::new(&bench.store, tasks.collect()).err().expect("is refused").to_string()
+        Dag::new(&bench.store, tasks.collect(), false).err().expect("is refused").to_string()
     };
     let task = |name, needs: &[&'static str]| bench.task(name, needs, json!(1));
     assert_eq!(error(vec![task("a", &["b"])]), "stage a needs b, which does not exist");
@@ -171,4 +172,25 @@ fn a_graph_that_is_none_is_refused() {
         "stage a needs itself in the end"
     );
     assert_eq!(error(vec![task("a", &[]), task("a", &[])]), "two stages have one name");
+}
+
+#[test]
+fn measuring_afresh_forgets_what_is_stored() {
+    let bench = Bench::new();
+    let tasks = || {
+        let a = Fake { leaves: vec![1, 2], ..bench.task("a", &[], json!(1)) };
+        vec![Box::new(a) as Box<dyn Task<Leaf = u32>>]
+    };
+    for n in [1, 2] {
+        let record = Outputs::from([(RECORD.to_owned(), n.to_string().into_bytes())]);
+        bench.store.publish(Kind::Trial, json!({ "leaf": n }), &record, BTreeMap::new()).expect("stores");
+    }
+    let stored = Dag::new(&bench.store, tasks(), false).expect("a DAG");
+    assert_eq!(stored.missing_leaves().len(), 0);
+    let mut fresh = Dag::new(&bench.store, tasks(), true).expect("a DAG");
+    assert_eq!(fresh.missing_leaves().len(), 2);
+    fresh.leaves_stored(&[leaf_key(1)]).expect("refreshes");
+    assert_eq!(fresh.missing_leaves().len(), 1);
+    fresh.leaves_failed(&[leaf_key(2)], "no server").expect("refreshes");
+    assert!(matches!(fresh.state("a"), Some(State::Failed(why)) if why == "no server"));
 }
