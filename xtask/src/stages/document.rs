@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::{Context, Trial, baseline, choose, compare, comprehensive, provision, visualize};
 use crate::{
-    config,
     dag::{Inputs, Leaf, Outputs, Task},
     report,
 };
@@ -67,7 +66,7 @@ impl Task for Document<'_> {
             names.filter_map(|name| name.strip_suffix(".svg").map(str::to_owned)).collect();
         let report_inputs = report::Inputs {
             profile: self.context.profile,
-            profile_digest: &config::digest(self.context.profile)?,
+            profile_digest: &self.context.profile.digest(),
             identity: &identity,
             baseline: &read.baseline,
             sweeps: &read.sweeps,
