@@ -1,5 +1,7 @@
 //! The pipeline: a content-hashed DAG of stages over a store of trials.
 
 mod config;
+mod engines;
+mod launch;
 
 fn main() {}
