@@ -53,7 +53,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Suite { profile, only, run } => suite(&profile.profile, &only, &run),
         Command::Stage { name, profile, run } => suite(&profile.profile, &[name], &run),
         Command::Launch { plan, out } => {
-            commands::launch::run(&plan, &out, &suite::interrupt_flag()?).map(|()| code(true))
+            commands::launch::run(&plan, &out, &launch::interrupt_flag()?).map(|()| code(true))
         }
         Command::Status { profile } => commands::status::run(&profile.profile).map(|()| code(true)),
         Command::Explain { what, profile } => {

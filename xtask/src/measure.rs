@@ -173,8 +173,9 @@ impl Worker<'_> {
         let folder = self.store.tmp_folder()?;
         let tools = Tools {
             bench: self.bench.clone(),
+            run_dir: self.store.root().join("run"),
+            log_dir: self.store.root().join("logs"),
             out_dir: folder.clone(),
-            state_dir: self.store.root().to_owned(),
         };
         let plan = launch.plan(engine, &missing);
         let mut failure = None;

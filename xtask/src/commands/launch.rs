@@ -25,8 +25,9 @@ pub fn run(plan: &Path, out: &Path, interrupted: &Arc<AtomicBool>) -> Result<()>
     std::fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
     let tools = Tools {
         bench: engines::bench_binary()?,
+        run_dir: out.join("run"),
+        log_dir: out.to_owned(),
         out_dir: out.to_owned(),
-        state_dir: out.to_owned(),
     };
     launch::run(&read, &tools, interrupted, &mut |event| {
         let line = serde_json::to_string(&event).expect("an event is plain JSON");

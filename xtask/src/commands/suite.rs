@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Context as _, Result};
@@ -16,6 +13,7 @@ use crate::{
     cli::RunArgs,
     dag::{Dag, State},
     engines::{self, Engine},
+    launch,
     measure::{self, Update},
     results,
     stages::{self, Trial},
@@ -40,18 +38,21 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
         session.store.make_writable()?;
     }
     let engine = engines::of(&session.profile, session.root.path())?;
+    let ui = Ui::new();
+    // Before the DAG, since an engine that is not there yet has nothing to be known by.
+    if engine.witness().is_none() && !args.dry_run {
+        engine.provision(&mut |step| ui.step(step))?;
+    }
     let context = session.context(&*engine);
     let tasks = stages::tasks(&context).into_iter().filter(|t| names.iter().any(|n| n == t.name()));
     let mut dag = Dag::new(&session.store, tasks.collect(), args.fresh)?;
-    let ui = Ui::new();
-    let title = engine.title(&engine.witness());
-    ui.header(&title, &ui::plan_line(&dag, &*engine));
+    ui.header(&engine.title(), &ui::plan_line(&dag, &*engine));
     if args.dry_run {
         ui.dry_run(&dag);
         return Ok(Ending::Done);
     }
     let started = std::time::Instant::now();
-    let interrupted = interrupt_flag()?;
+    let interrupted = launch::interrupt_flag()?;
     execute(&session, &*engine, &mut dag, args.fresh, &interrupted, &ui)?;
     finish(&session, &dag, &ui)?;
     ui.ending(&session.profile, started.elapsed(), engine.is_simulated());
@@ -84,17 +85,6 @@ fn wanted(session: &Session, only: &[String]) -> Result<Vec<String>> {
         }
     }
     Ok(wanted)
-}
-
-/// Set by Ctrl-C and SIGTERM; the second one ends the program at once.
-pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
-            .context("listening for Ctrl-C")?;
-    }
-    Ok(flag)
 }
 
 /// Runs stages and launches until nothing is left that can run.

@@ -1,6 +1,10 @@
 //! What is measured: the simulator, a vLLM started here, a running endpoint.
 
+mod group;
+#[cfg(test)]
+pub(crate) mod scratch;
 mod simulator;
+pub mod vllm;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,14 +21,18 @@ use crate::{
     measure::Launch,
 };
 
+pub use group::{Ended, Group, Program, end_orphans};
+
 /// An engine of a profile, from identity to launch.
 pub trait Engine: Sync {
     /// What stands for the identity while planning: cheap, and other when the identity may be.
-    fn witness(&self) -> Value;
-    /// Installs what is missing and says what the engine is, without floats.
-    fn provision(&self) -> Result<Value>;
+    /// `None` before the engine is provisioned.
+    fn witness(&self) -> Option<Value>;
+    /// Installs what is missing, at once when nothing is, and says what the engine is, without
+    /// floats. `say` gets a line before each step that takes long.
+    fn provision(&self, say: &mut dyn FnMut(&str)) -> Result<Value>;
     /// Name in titles.
-    fn title(&self, identity: &Value) -> String;
+    fn title(&self) -> String;
     /// Whether figures are simulated.
     fn is_simulated(&self) -> bool;
     /// What a launch plan says of the engine. Provisioned engines only.
@@ -38,12 +46,18 @@ pub trait Engine: Sync {
 }
 
 /// The engine of a profile.
-pub fn of<'a>(profile: &'a Profile, _root: &Path) -> Result<Box<dyn Engine + 'a>> {
+pub fn of<'a>(profile: &'a Profile, root: &Path) -> Result<Box<dyn Engine + 'a>> {
+    let artifacts = root.join("artifacts");
     match &profile.engine {
         EngineConfig::Simulator { model_name, model } => {
             Ok(Box::new(simulator::Simulator { model_name, model }))
         }
-        EngineConfig::Vllm(_) | EngineConfig::Endpoint(_) => bail!("not yet"),
+        EngineConfig::Vllm(config) => {
+            // A profile's lock lies beside it.
+            let lock = profile.path.with_extension("lock");
+            Ok(Box::new(vllm::Vllm { config, lock, artifacts }))
+        }
+        EngineConfig::Endpoint(_) => bail!("not yet"),
     }
 }
 

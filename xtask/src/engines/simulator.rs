@@ -16,15 +16,15 @@ pub struct Simulator<'a> {
 }
 
 impl Engine for Simulator<'_> {
-    fn witness(&self) -> Value {
-        self.identity()
+    fn witness(&self) -> Option<Value> {
+        Some(self.identity())
     }
 
-    fn provision(&self) -> Result<Value> {
+    fn provision(&self, _say: &mut dyn FnMut(&str)) -> Result<Value> {
         Ok(self.identity())
     }
 
-    fn title(&self, _identity: &Value) -> String {
+    fn title(&self) -> String {
         format!("simulated {}", self.model.title)
     }
 

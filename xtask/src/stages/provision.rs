@@ -39,9 +39,9 @@ impl Task for Provision<'_> {
 
     fn run(&self, _inputs: &Inputs<'_>) -> Result<Outputs> {
         let engine = self.context.engine;
-        let identity = engine.provision()?;
+        let identity = engine.provision(&mut |_| {})?;
         let label = EngineLabel {
-            title: engine.title(&identity),
+            title: engine.title(),
             simulated: engine.is_simulated(),
             identity: Digest::of_json(&identity)?,
         };

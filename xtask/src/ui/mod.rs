@@ -54,6 +54,11 @@ impl Ui {
         self.line(&format!(" plan     {plan}"));
     }
 
+    /// A step of provisioning that takes long.
+    pub fn step(&self, text: &str) {
+        self.line(&format!(" …        {text}"));
+    }
+
     /// What `--dry-run` shows: each stage and what it lacks.
     pub fn dry_run(&self, dag: &Dag<'_, Trial>) {
         for (task, state) in dag.iter() {
