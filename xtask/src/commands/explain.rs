@@ -12,7 +12,7 @@ use crate::{
         Dag, State,
         key::{Change, changes},
     },
-    engines, stages,
+    engines,
     stages::Trial,
     store::Kind,
     usage::{self, UsageError},
@@ -23,7 +23,7 @@ pub fn run(profile: &str, what: &str) -> Result<()> {
     let session = Session::open(profile)?;
     let engine = engines::of(&session.profile, session.root.path())?;
     let context = session.context(&*engine);
-    let dag = Dag::new(&session.store, stages::tasks(&context), false)?;
+    let dag = session.plan(&context, &|_| true, false)?;
     let names: Vec<String> = dag.iter().map(|(task, _)| task.name().to_owned()).collect();
     if names.iter().any(|name| name == what) {
         return stage(&session, &dag, what);

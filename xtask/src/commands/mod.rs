@@ -14,7 +14,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use bench_core::schema::{FORMAT, ResultFile};
 
-use crate::{config::Profile, engines::Engine, stages, store::Store};
+use crate::{
+    config::Profile,
+    dag::{Dag, State},
+    engines::Engine,
+    stages::{self, Trial},
+    store::Store,
+};
 
 /// The project's folders, found from where the command runs.
 pub struct Root(PathBuf);
@@ -80,6 +86,24 @@ impl Session {
         let store = Store::open_read_only(&root.artifacts())?;
         let week2 = root.week2()?;
         Ok(Self { root, profile, store, week2 })
+    }
+
+    /// The DAG of those stages, so far as it can be known without measuring.
+    pub fn plan<'a>(
+        &'a self,
+        context: &'a stages::Context<'a>,
+        wanted: &dyn Fn(&str) -> bool,
+        fresh: bool,
+    ) -> Result<Dag<'a, Trial>> {
+        let tasks = stages::tasks(context).into_iter().filter(|task| wanted(task.name()));
+        let mut dag = Dag::new(&self.store, tasks.collect(), fresh)?;
+        // Nothing is known of trials before the engine is. Where it is there already, that costs
+        // nothing; in a read-only store it leaves no trace.
+        let unknown = matches!(dag.state(stages::PROVISION), Some(State::Runnable(..)));
+        if unknown && context.engine.witness().is_some() {
+            dag.run_next()?;
+        }
+        Ok(dag)
     }
 
     /// What the stages read.

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Session, explain};
 use crate::{
     dag::{Dag, State},
-    engines, stages,
+    engines,
     stages::Trial,
 };
 
@@ -14,7 +14,7 @@ pub fn run(profile: &str) -> Result<()> {
     let session = Session::open(profile)?;
     let engine = engines::of(&session.profile, session.root.path())?;
     let context = session.context(&*engine);
-    let dag = Dag::new(&session.store, stages::tasks(&context), false)?;
+    let dag = session.plan(&context, &|_| true, false)?;
     for (task, state) in dag.iter() {
         println!(" {:<20}  {}", task.name(), describe(&session, &dag, task.name(), state)?);
     }

@@ -44,8 +44,8 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
         engine.provision(&mut |step| ui.step(step))?;
     }
     let context = session.context(&*engine);
-    let tasks = stages::tasks(&context).into_iter().filter(|t| names.iter().any(|n| n == t.name()));
-    let mut dag = Dag::new(&session.store, tasks.collect(), args.fresh)?;
+    let mut dag =
+        session.plan(&context, &|name| names.iter().any(|wanted| wanted == name), args.fresh)?;
     ui.header(&engine.title(), &ui::plan_line(&dag, &*engine));
     if args.dry_run {
         ui.dry_run(&dag);

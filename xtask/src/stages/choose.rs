@@ -96,9 +96,9 @@ fn combine(chosen: &Args, more: &Args, profile: &Profile) -> Result<Args, String
     }
     let mut all = profile.engine_args.clone();
     all.extend(combined.clone());
-    match flags::check_combination(&all) {
+    match flags::check_combination(&all, &Args::new()) {
         None => Ok(combined),
-        Some(why) => Err(why),
+        Some(why) => Err(why.message),
     }
 }
 

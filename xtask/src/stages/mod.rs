@@ -14,6 +14,7 @@ pub use baseline::FILE as BASELINE_FILE;
 pub use compare::{FILE as COMPARISON_FILE, any_two};
 pub use comprehensive::FILE as COMPREHENSIVE_FILE;
 pub use document::NAME as DOCUMENT;
+pub use provision::NAME as PROVISION;
 
 use anyhow::{Result, anyhow};
 use bench_core::{

@@ -20,7 +20,10 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -40,6 +43,8 @@ pub struct Store {
     root: PathBuf,
     run: Option<RunFolder>,
     next_tmp: AtomicU64,
+    /// What was written while the store is read-only: planning may run cheap stages.
+    memory: Mutex<BTreeMap<PathBuf, Vec<u8>>>,
 }
 
 /// A run's folder under `tmp/`; its lock says that the run lives.
@@ -57,7 +62,7 @@ impl Drop for RunFolder {
 }
 
 impl Store {
-    /// Opens the store for reading; creates nothing.
+    /// Opens the store for reading; what is written goes no further than memory.
     ///
     /// # Errors
     /// When the store was written by a version with another layout.
@@ -73,7 +78,12 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e).with_context(|| format!("reading {}/format", root.display())),
         }
-        Ok(Self { root: root.to_owned(), run: None, next_tmp: AtomicU64::new(0) })
+        Ok(Self {
+            root: root.to_owned(),
+            run: None,
+            next_tmp: AtomicU64::new(0),
+            memory: Mutex::default(),
+        })
     }
 
     /// Makes the store writable: creates what is missing and clears what dead runs left in
@@ -173,6 +183,18 @@ impl Store {
         folder.join(format!("{}.json", &name[2..]))
     }
 
+    /// Reads a file of the store; `None` when it is not there.
+    fn read(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        if let Some(bytes) = self.memory.lock().expect("no thread panics with the lock").get(path) {
+            return Ok(Some(bytes.clone()));
+        }
+        match fs::read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
     /// Stores content and returns its digest.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
@@ -189,11 +211,7 @@ impl Store {
     /// aside and counts as not there.
     pub fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
         let path = self.blob_path(digest);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(e).with_context(|| format!("reading {}", path.display())),
-        };
+        let Some(bytes) = self.read(&path)? else { return Ok(None) };
         if Digest::of(&bytes) == *digest {
             return Ok(Some(bytes));
         }
@@ -203,17 +221,15 @@ impl Store {
 
     /// Whether there is content under that digest; does not read it.
     pub fn has(&self, digest: &Digest) -> bool {
-        self.blob_path(digest).exists()
+        let path = self.blob_path(digest);
+        let memory = self.memory.lock().expect("no thread panics with the lock");
+        memory.contains_key(&path) || path.exists()
     }
 
     /// What came of a key; `None` when nothing did, or its record is damaged.
     pub fn action(&self, kind: Kind, key: &Digest) -> Result<Option<Action>> {
         let path = self.action_path(kind, key);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(e).with_context(|| format!("reading {}", path.display())),
-        };
+        let Some(text) = self.read(&path)? else { return Ok(None) };
         match Action::from_json(&text) {
             Some(action) if action.key == *key && action.kind == kind => {
                 Ok(action.outputs.values().all(|digest| self.has(digest)).then_some(action))
@@ -262,6 +278,11 @@ impl Store {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        if self.run.is_none() {
+            let mut memory = self.memory.lock().expect("no thread panics with the lock");
+            memory.insert(path.to_owned(), bytes.to_owned());
+            return Ok(());
+        }
         let context = || format!("writing {}", path.display());
         let tmp = self.tmp_path();
         let mut file = File::create(&tmp).with_context(context)?;
@@ -274,6 +295,9 @@ impl Store {
     }
 
     fn quarantine(&self, path: &Path) -> Result<()> {
+        if self.run.is_none() {
+            return Ok(());
+        }
         let folder = self.root.join("quarantine");
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         let name =

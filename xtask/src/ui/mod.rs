@@ -221,7 +221,7 @@ pub fn plan_line(dag: &Dag<'_, Trial>, engine: &dyn Engine) -> String {
 }
 
 fn duration(seconds: f64) -> String {
-    if seconds < 90.0 { format!("{:.0} s", seconds.ceil()) } else { format!("{:.0} min", (seconds / 60.0).ceil()) }
+    if seconds < 90.0 { format!("{:.0} s", seconds.ceil().max(1.0)) } else { format!("{:.0} min", (seconds / 60.0).ceil()) }
 }
 
 /// `best 256; 4096: KV cache memory`
