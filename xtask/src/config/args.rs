@@ -4,7 +4,7 @@ use bench_core::schema::{ArgValue, Args};
 use toml::de::DeValue;
 
 use super::{
-    diagnostic::{Diagnostic, nearest},
+    diagnostic::{Diagnostic, suggest},
     read::{Item, Problems, Span, Table, decimal},
 };
 use crate::flags;
@@ -55,12 +55,12 @@ impl PlacedArgs {
         self.spans.push((name.to_owned(), span));
     }
 
-    /// Where the first of these flags is set.
+    /// Where one of these flags is set, the first that is.
     pub(super) fn span_of(&self, flags: &[&str]) -> Option<Span> {
-        self.spans
-            .iter()
-            .find(|(name, _)| flags.contains(&name.as_str()))
-            .map(|(_, span)| span.clone())
+        flags.iter().find_map(|flag| {
+            let (_, span) = self.spans.iter().find(|(name, _)| name == flag)?;
+            Some(span.clone())
+        })
     }
 }
 
@@ -76,78 +76,66 @@ impl Accepted {
     pub(super) fn read(&self, problems: &Problems, mut table: Table<'_>) -> PlacedArgs {
         let mut args = PlacedArgs::default();
         for item in table.rest() {
-            let title = &table.title;
-            if self.check_name(problems, title, item.key.value, &item.key.span) {
-                if let Some(value) = read_value(&item, item.key.value) {
-                    args.insert(item.key.value, value, item.span());
-                }
+            let name = item.key.value;
+            let unknown = format!("unknown key `{name}` in {}", table.title);
+            if self.check_name(problems, unknown, name, &item.key.span)
+                && let Some(value) = read_value(&item, name)
+            {
+                args.insert(name, value, item.span());
             }
         }
         args
     }
 
-    /// Whether a flag may be set; reports it where not.
+    /// Whether a flag may be set; reports it where not, an unknown one with this message.
     pub(super) fn check_name(
         &self,
         problems: &Problems,
-        title: &str,
+        unknown: String,
         name: &str,
         span: &Span,
     ) -> bool {
-        let Some((message, label)) = self.objection(title, name) else {
-            return true;
-        };
-        let mut problem = Diagnostic::new(message, span.clone(), label);
-        if let Self::Any { .. } = self
-            && nearest(name, flags::names()).is_some()
-        {
-            problem = problem.note(format!(
-                "if vLLM has such a flag: allow_unknown_flags = [\"{name}\"] in [engine]"
-            ));
-        }
-        problems.report(problem);
-        false
-    }
-
-    fn objection(&self, title: &str, name: &str) -> Option<(String, String)> {
-        let unknown = || format!("unknown key `{name}` in {title}");
-        if let Self::Nothing = self {
-            return Some((
+        let problem =
+            |message: String, label: String| Some(Diagnostic::new(message, span.clone(), label));
+        let objection = if let Self::Nothing = self {
+            problem(
                 format!("`{name}` cannot be set on a server that runs already"),
                 "flags take kind = \"vllm\" or \"simulator\"".to_owned(),
-            ));
-        }
-        if let Some(why) = flags::reserved(name) {
-            return Some((format!("`{name}` is set by the bench"), why.to_owned()));
-        }
-        if let Some(positive) = name.strip_prefix("no-").filter(|flag| flags::exists(flag)) {
-            return Some((unknown(), format!("write `{positive} = false`")));
-        }
-        match self {
-            Self::Simulated if SIMULATED.contains(&name) => None,
-            Self::Simulated if flags::exists(name) => Some((
-                format!("the simulator does not model `{name}`"),
-                format!("it models {}", SIMULATED.join(", ")),
-            )),
-            Self::Simulated => {
-                Some((unknown(), super::diagnostic::suggest(name, SIMULATED.iter().copied())))
-            }
-            Self::Any { insisted } => {
-                if flags::exists(name) || insisted.iter().any(|flag| flag == name) {
-                    return None;
+            )
+        } else if let Some(why) = flags::reserved(name) {
+            problem(format!("`{name}` is set by the bench"), why.to_owned())
+        } else if let Some(flag) = name.strip_prefix("no-").filter(|flag| flags::exists(flag)) {
+            problem(unknown, format!("write `{flag} = false`"))
+        } else {
+            match self {
+                Self::Any { insisted } if is_flag_name(name) => {
+                    let slip = flags::slip(name).filter(|_| !insisted.iter().any(|i| i == name));
+                    slip.and_then(|meant| problem(unknown, format!("did you mean `{meant}`?"))).map(
+                        |problem| {
+                            problem.note(format!(
+                                "if vLLM has such a flag: allow_unknown_flags = [\"{name}\"] in \
+                                 [engine]"
+                            ))
+                        },
+                    )
                 }
-                if !is_flag_name(name) {
-                    return Some(match nearest(name, flags::names()) {
-                        Some(near) => (unknown(), format!("did you mean `{near}`?")),
-                        None => (unknown(), "a flag is lower case with dashes".to_owned()),
-                    });
-                }
-                // Versions differ in their flags: only what looks like a slip is refused.
-                let near = nearest(name, flags::names())
-                    .filter(|near| strsim::damerau_levenshtein(name, near) <= 2)?;
-                Some((unknown(), format!("did you mean `{near}`?")))
+                Self::Any { .. } => problem(unknown, suggest(name, flags::names()))
+                    .map(|problem| problem.note("a flag is lower case with dashes")),
+                _ if SIMULATED.contains(&name) => None,
+                _ if flags::exists(name) => problem(
+                    format!("the simulator does not model `{name}`"),
+                    "measure it with kind = \"vllm\"".to_owned(),
+                )
+                .map(|problem| problem.note(format!("it models {}", SIMULATED.join(", ")))),
+                _ => problem(unknown, suggest(name, SIMULATED.iter().copied())),
             }
-            Self::Nothing => unreachable!("answered above"),
+        };
+        match objection {
+            Some(problem) => {
+                problems.report(problem);
+                false
+            }
+            None => true,
         }
     }
 }

@@ -145,30 +145,39 @@ pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    let (likeness, candidate) = most_alike(word, candidates)?;
+    // Short words are unlike each other after one slip.
+    let is_slip = strsim::damerau_levenshtein(word, candidate) <= 1;
+    (likeness >= 0.85 || is_slip).then_some(candidate)
+}
+
+/// The label of a wrong name: the nearest right one, or all of them where they are few.
+pub(crate) fn suggest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str> + Clone,
+) -> String {
+    if let Some(name) = nearest(word, candidates.clone()) {
+        return format!("did you mean `{name}`?");
+    }
+    let all: Vec<_> = candidates.clone().into_iter().collect();
+    match most_alike(word, candidates) {
+        Some((_, nearest)) if all.len() > 8 => format!("the nearest is `{nearest}`"),
+        Some(_) => format!("expected one of {}", all.join(", ")),
+        None => "there is none".to_owned(),
+    }
+}
+
+/// The candidate with the largest likeness, which is 1 for the same word.
+fn most_alike<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<(f64, &'a str)> {
     // Flags have dashes and keys have underscores; people mix them up.
     let plain = |text: &str| text.to_ascii_lowercase().replace('_', "-");
     let word = plain(word);
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&word, &plain(candidate)), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).clamp(1, 4))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// The label of a wrong name: the nearest right one, or all of them.
-pub(crate) fn suggest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str> + Clone,
-) -> String {
-    match nearest(word, candidates.clone()) {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => {
-            let all: Vec<_> = candidates.into_iter().collect();
-            match all.len() {
-                0 => "there is none".to_owned(),
-                _ => format!("expected one of {}", all.join(", ")),
-            }
-        }
-    }
+        .map(|candidate| (strsim::jaro_winkler(&word, &plain(candidate)), candidate))
+        // Of equals the first, so that the order of a list counts.
+        .reduce(|best, other| if other.0 > best.0 { other } else { best })
 }

@@ -11,6 +11,7 @@ use super::{
     read::{Item, Problems, Table},
     resolved::{EndpointConfig, EngineConfig, VllmConfig},
 };
+use crate::flags::{self, Refusal};
 
 const START_TIMEOUT_S: u32 = 600;
 const START_TIMEOUT_S_MAX: u32 = 24 * 3600;
@@ -26,6 +27,29 @@ pub(super) struct Engine {
     pub(super) accepted: Accepted,
     /// Defaults that are known before a start, for checks that need them.
     pub(super) defaults: Args,
+    /// Devices that workers may take, if counted.
+    devices: Option<usize>,
+}
+
+impl Engine {
+    /// What vLLM refuses about these arguments, as far as it can be told before a start.
+    pub(super) fn refusal(&self, args: &Args) -> Option<Refusal> {
+        flags::check_combination(args, &self.defaults).or_else(|| self.too_many_workers(args))
+    }
+
+    /// vLLM starts one worker a device and refuses to start more.
+    fn too_many_workers(&self, args: &Args) -> Option<Refusal> {
+        const FLAGS: &[&str] =
+            &["tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"];
+        let devices = self.devices? as i64;
+        let size = |name: &&str| match args.get(*name) {
+            Some(ArgValue::Int(n)) => *n,
+            _ => 1,
+        };
+        let workers = FLAGS.iter().map(size).fold(1, i64::saturating_mul);
+        let message = format!("{workers} devices asked for, and `gpus` in [engine] has {devices}");
+        (workers > devices).then_some(Refusal { flags: FLAGS, message })
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,7 +128,7 @@ fn simulator(problems: &Problems, table: &mut Table<'_>, models: &dyn ReadModel)
     });
     // Those of an H100.
     let defaults = integers(&[("max-num-seqs", 1024), ("max-num-batched-tokens", 8192)]);
-    Engine { config, args, env: BTreeMap::new(), accepted, defaults }
+    Engine { config, args, env: BTreeMap::new(), accepted, defaults, devices: None }
 }
 
 fn vllm(problems: &Problems, table: &mut Table<'_>) -> Engine {
@@ -133,11 +157,7 @@ fn vllm(problems: &Problems, table: &mut Table<'_>) -> Engine {
     let model = table
         .require("model", "model = a hub id with @revision, a folder, or \"dummy:SHAPE\"")
         .and_then(|item| item.text());
-    if let Some(gpus) = &gpus
-        && !on_cpu
-    {
-        check_world(problems, &args, gpus.len());
-    }
+    let devices = gpus.as_ref().map(Vec::len).filter(|_| !on_cpu);
     let config = (|| {
         Some(EngineConfig::Vllm(VllmConfig {
             version: version?,
@@ -156,7 +176,7 @@ fn vllm(problems: &Problems, table: &mut Table<'_>) -> Engine {
         true => integers(&[("max-num-seqs", 128), ("max-num-batched-tokens", 2048)]),
         false => Args::new(),
     };
-    Engine { config, args, env, accepted, defaults }
+    Engine { config, args, env, accepted, defaults, devices }
 }
 
 fn endpoint(table: &mut Table<'_>) -> Engine {
@@ -185,6 +205,7 @@ fn endpoint(table: &mut Table<'_>) -> Engine {
         env: BTreeMap::new(),
         accepted: Accepted::Nothing,
         defaults: Args::new(),
+        devices: None,
     }
 }
 
@@ -219,26 +240,6 @@ fn gpus(item: &Item<'_>, on_cpu: bool) -> Option<Vec<u32>> {
         gpus.push(gpu);
     }
     Some(gpus)
-}
-
-/// vLLM starts one worker a device and refuses to start with more workers than devices.
-fn check_world(problems: &Problems, args: &PlacedArgs, gpus: usize) {
-    const FLAGS: [&str; 3] =
-        ["tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"];
-    let size = |name: &str| match args.args.get(name) {
-        Some(ArgValue::Int(n)) => *n,
-        _ => 1,
-    };
-    let world = FLAGS.iter().map(|name| size(name)).fold(1, i64::saturating_mul);
-    if world > gpus as i64
-        && let Some(span) = args.span_of(&FLAGS)
-    {
-        problems.report(super::diagnostic::Diagnostic::new(
-            format!("{world} devices asked for and {gpus} given"),
-            span,
-            "name as many in `gpus` of [engine]",
-        ));
-    }
 }
 
 fn environment(item: &Item<'_>) -> Option<BTreeMap<String, String>> {

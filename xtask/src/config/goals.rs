@@ -7,7 +7,7 @@ use bench_core::{
 
 use super::{
     diagnostic::{Diagnostic, suggest},
-    load::PlacedLoad,
+    load::Loads,
     read::{Item, Problems, Table},
     resolved::{Bound, Limit, Objective},
 };
@@ -15,9 +15,7 @@ use super::{
 /// What goals are read against.
 pub(super) struct Goals<'a> {
     pub(super) problems: &'a Problems,
-    pub(super) loads: &'a [PlacedLoad],
-    /// Every load's name, those with mistakes included.
-    pub(super) load_names: &'a [String],
+    pub(super) loads: &'a Loads,
 }
 
 impl Goals<'_> {
@@ -68,8 +66,8 @@ impl Goals<'_> {
             return None;
         }
         let load = match on {
-            Some(on) => self.load(&on)?,
-            None => self.only_load(&item)?,
+            Some(on) => self.loads.name(&on)?,
+            None => self.only_load(metric, &item)?,
         };
         self.measurable(metric, &load, &item)?;
         Some(Objective { metric: metric.id.to_owned(), maximize, load })
@@ -78,7 +76,7 @@ impl Goals<'_> {
     /// Reads `[slo]` or `[targets]`: METRIC = N on the table's load, or a table of its own.
     pub(super) fn limits(&self, mut table: Table<'_>) -> Vec<Limit> {
         let title = table.title.clone();
-        let on = table.get("on").map(|on| self.load(&on));
+        let on = table.get("on").map(|on| self.loads.name(&on));
         let mut limits = Vec::new();
         for item in table.rest() {
             let Some(metric) = metric::find(item.key.value) else {
@@ -105,10 +103,10 @@ impl Goals<'_> {
             Direction::Lower => Some(Bound::Max),
             Direction::Neither => None,
         };
-        let (bound, limit, own_load) = if is_table(item) {
+        let (bound, limit, own_load) = if item.is_table() {
             let mut table = item.table(format!("`{}`", metric.id))?;
             let (max, min) = (table.get("max"), table.get("min"));
-            let own_load = table.get("on").map(|on| self.load(&on));
+            let own_load = table.get("on").map(|on| self.loads.name(&on));
             table.finish(|_| None);
             let (bound, limit) = match (max, min) {
                 (Some(limit), None) => (Bound::Max, limit),
@@ -144,7 +142,7 @@ impl Goals<'_> {
         let limit = self.amount(metric, &limit)?;
         let load = match own_load.or_else(|| on.cloned()) {
             Some(load) => load?,
-            None => self.only_load(item)?,
+            None => self.only_load(metric, item)?,
         };
         self.measurable(metric, &load, item)?;
         Some(Limit { metric: metric.id.to_owned(), load, bound, limit })
@@ -186,38 +184,22 @@ impl Goals<'_> {
         found
     }
 
-    /// The load of that name.
-    fn load(&self, on: &Item<'_>) -> Option<String> {
-        let name = on.text()?.value;
-        if self.load_names.iter().any(|other| other == name) {
-            return Some(name.to_owned());
-        }
-        on.report(
-            format!("no load `{name}`"),
-            suggest(name, self.load_names.iter().map(String::as_str)),
-        );
-        None
-    }
-
     /// The profile's load, where it has just one.
-    fn only_load(&self, item: &Item<'_>) -> Option<String> {
-        if let [name] = self.load_names {
+    fn only_load(&self, metric: &Metric, item: &Item<'_>) -> Option<String> {
+        if let [name] = self.loads.names.as_slice() {
             return Some(name.clone());
         }
-        // Without loads there is a mistake already.
-        if !self.load_names.is_empty() {
-            self.problems.report(Diagnostic::new(
-                format!("on which load is `{}` measured?", item.key.value),
-                item.key.span.clone(),
-                format!("add on = one of {}", self.load_names.join(", ")),
-            ));
-        }
+        self.problems.report(Diagnostic::new(
+            format!("on which load is `{}` measured?", metric.id),
+            item.key.span.clone(),
+            format!("add on = one of {}", self.loads.names.join(", ")),
+        ));
         None
     }
 
     /// Whether a trial of that load can tell the metric at all.
     fn measurable(&self, metric: &Metric, name: &str, item: &Item<'_>) -> Option<()> {
-        let Some(load) = self.loads.iter().find(|load| load.load.name == name) else {
+        let Some(load) = self.loads.placed.iter().find(|load| load.load.name == name) else {
             // It has a mistake of its own.
             return Some(());
         };
@@ -237,10 +219,6 @@ impl Goals<'_> {
         item.report(format!("load `{name}` does not measure `{}`", metric.id), why);
         None
     }
-}
-
-fn is_table(item: &Item<'_>) -> bool {
-    matches!(item.raw(), toml::de::DeValue::Table(_))
 }
 
 fn ids() -> impl Iterator<Item = &'static str> + Clone {

@@ -6,7 +6,7 @@ use bench_core::{
 };
 
 use super::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, suggest},
     read::{At, Item, Problems, Span, Table},
     resolved::{NamedLoad, Part},
 };
@@ -29,14 +29,41 @@ pub(super) struct PlacedLoad {
     pub(super) longest: At<u64>,
 }
 
-/// Reads every load; `None` stands for one with a mistake, whose name still counts.
-pub(super) fn read(problems: &Problems, item: &Item<'_>) -> (Vec<PlacedLoad>, Vec<String>) {
+/// The loads of a profile.
+#[derive(Default)]
+pub(super) struct Loads {
+    /// Those without a mistake, in the order of the file.
+    pub(super) placed: Vec<PlacedLoad>,
+    /// Every name, those of loads with a mistake included.
+    pub(super) names: Vec<String>,
+    /// Whether a name is missing, so that nobody can say which ones there are.
+    nameless: bool,
+}
+
+impl Loads {
+    /// The load's name, if there is such a load; reports it where not.
+    pub(super) fn name(&self, item: &Item<'_>) -> Option<String> {
+        let name = item.text()?.value;
+        if !self.nameless && !self.names.iter().any(|other| other == name) {
+            let names = self.names.iter().map(String::as_str);
+            item.report(format!("no load `{name}`"), suggest(name, names));
+            return None;
+        }
+        Some(name.to_owned())
+    }
+}
+
+/// Reads every load.
+pub(super) fn read(problems: &Problems, item: &Item<'_>) -> Loads {
     let mut names: Vec<At<String>> = Vec::new();
-    let mut loads = Vec::new();
+    let mut loads = Loads::default();
     for element in item.list(LOADS_MAX).unwrap_or_default() {
         let Some(table) = element.table("[[load]]") else { continue };
         let (name, load) = one(problems, table);
-        let Some(name) = name else { continue };
+        let Some(name) = name else {
+            loads.nameless = true;
+            continue;
+        };
         if let Some(first) = names.iter().find(|other| other.value == name.value) {
             problems.report(
                 Diagnostic::new(
@@ -46,12 +73,14 @@ pub(super) fn read(problems: &Problems, item: &Item<'_>) -> (Vec<PlacedLoad>, Ve
                 )
                 .related(first.span.clone(), "the first"),
             );
+            loads.nameless = true;
             continue;
         }
         names.push(name);
-        loads.extend(load);
+        loads.placed.extend(load);
     }
-    (loads, names.into_iter().map(|name| name.value).collect())
+    loads.names = names.into_iter().map(|name| name.value).collect();
+    loads
 }
 
 fn one(problems: &Problems, mut table: Table<'_>) -> (Option<At<String>>, Option<PlacedLoad>) {
@@ -276,7 +305,7 @@ fn classes(problems: &Problems, table: &mut Table<'_>) -> Option<(Vec<Class>, At
     let mut longest: Option<At<u64>> = None;
     let mut complete = true;
     for element in mix.list(CLASSES_MAX)? {
-        let Some(mut table) = element.table("`mix`") else { return None };
+        let Some(mut table) = element.table("an element of `mix`") else { return None };
         let share = table.require("share", "share = its part of the requests");
         let share = share.and_then(|item| item.positive_decimal(SHARE_MAX));
         let read = class(&mut table, None, share, element.span());

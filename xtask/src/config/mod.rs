@@ -128,9 +128,9 @@ fn missing(shown: &str, name: &str, folder: &Path) -> ConfigError {
     let names = stems(folder, "toml");
     let all = names.join(", ");
     let advice = match diagnostic::nearest(name, names.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`? bench/profiles has {all}"),
+        Some(near) => format!("did you mean `{near}`? profiles: {all}"),
         None if names.is_empty() => "bench/profiles has none".to_owned(),
-        None => format!("bench/profiles has {all}"),
+        None => format!("profiles: {all}"),
     };
     ConfigError::Unreadable { message: format!("no profile {shown}"), advice }
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bench_core::schema::ArgValue;
 use toml::de::{DeTable, DeValue};
 
 use super::{
@@ -12,10 +13,9 @@ use super::{
     goals::Goals,
     load::{self, PlacedLoad},
     read::{Problems, Span, Table},
-    resolved::{Limit, NamedLoad, Objective, Profile},
+    resolved::{Limit, Objective, Profile},
     stages, sweep,
 };
-use crate::flags;
 
 /// Server starts of baseline, defaults and tuned settings where the profile names none: with
 /// fewer than three there is no telling a difference from the spread between starts.
@@ -57,11 +57,11 @@ fn resolve(
         .require("engine", "an [engine] table")
         .and_then(|item| item.table("[engine]"))
         .and_then(|table| engine::read(problems, table, models));
-    let (loads, load_names) = document
+    let loads = document
         .require("load", "a [[load]] table")
         .map(|item| load::read(problems, &item))
         .unwrap_or_default();
-    let goals = Goals { problems, loads: &loads, load_names: &load_names };
+    let goals = Goals { problems, loads: &loads };
     let objective = document
         .require("objective", "an [objective] table")
         .and_then(|item| item.table("[objective]"))
@@ -89,16 +89,13 @@ fn resolve(
     let engine = engine?;
     let baseline_table = baseline.and_then(|item| item.table("[baseline]"));
     let (baseline, starts) = read_baseline(problems, &engine, baseline_table);
-    check_launches(problems, &engine, &baseline, &loads);
+    check_launches(problems, &engine, &baseline, &loads.placed);
     let sweeps = match sweeps {
         Some(table) => {
             let context = sweep::Context {
                 problems,
-                accepted: &engine.accepted,
-                engine_args: &engine.args.args,
-                defaults: &engine.defaults,
+                engine: &engine,
                 loads: &loads,
-                load_names: &load_names,
                 default_loads: objective.as_ref().map(|objective| judged(objective, &slo)),
             };
             sweep::read(&context, table)
@@ -115,7 +112,7 @@ fn resolve(
         engine_env: engine.env,
         baseline_args: baseline.args,
         starts: starts?,
-        loads: loads.into_iter().map(|placed| placed.load).collect(),
+        loads: loads.placed.into_iter().map(|placed| placed.load).collect(),
         sweeps,
         objective: objective?,
         slo,
@@ -164,30 +161,27 @@ fn check_launches(
     baseline: &PlacedArgs,
     loads: &[PlacedLoad],
 ) {
-    let with_baseline = overlay(&engine.args.args, &baseline.args);
-    for args in [&engine.args.args, &with_baseline] {
-        if let Some(refusal) = flags::check_combination(args, &engine.defaults) {
-            let places = [baseline, &engine.args].map(|args| args.span_of(refusal.flags));
-            problems.report(Diagnostic::new(
-                format!("vLLM refuses this combination: {refusal}"),
-                places.into_iter().flatten().next().unwrap_or(0..0),
-                "change one of them",
-            ));
-            break;
-        }
+    if let Some(refusal) = engine.refusal(&engine.args.args) {
+        let span = engine.args.span_of(refusal.flags).unwrap_or(0..0);
+        problems.report(sweep::refused(&refusal, span));
+    } else if let Some(refusal) = engine.refusal(&overlay(&engine.args.args, &baseline.args)) {
+        let span = baseline.span_of(refusal.flags).unwrap_or(0..0);
+        problems.report(sweep::refused(&refusal, span));
     }
-    for args in [&engine.args, baseline] {
-        let Some(bench_core::schema::ArgValue::Int(len)) = args.args.get("max-model-len") else {
-            continue;
-        };
-        for load in loads.iter().filter(|load| load.longest.value > len.unsigned_abs()) {
-            let NamedLoad { name, .. } = &load.load;
+    let default = engine.defaults.get("max-model-len");
+    let limits = [
+        (&engine.args, engine.args.args.get("max-model-len").or(default)),
+        (baseline, baseline.args.get("max-model-len")),
+    ];
+    for (placed, limit) in limits {
+        let Some(ArgValue::Int(limit)) = limit else { continue };
+        for load in loads.iter().filter(|load| load.longest.value > limit.unsigned_abs()) {
             let problem = Diagnostic::new(
-                format!("requests of `{name}` do not fit max-model-len {len}"),
+                format!("requests of `{}` do not fit max-model-len {limit}", load.load.name),
                 load.longest.span.clone(),
                 format!("up to {} tokens in and out", load.longest.value),
             );
-            problems.report(match args.span_of(&["max-model-len"]) {
+            problems.report(match placed.span_of(&["max-model-len"]) {
                 Some(span) => problem.related(span, "the limit"),
                 None => problem,
             });
@@ -200,6 +194,10 @@ fn syntax_problem(source: &str, error: &toml::de::Error) -> Diagnostic {
     let span = error.span().unwrap_or(0..0);
     if error.message() != "duplicate key" {
         let (what, expected) = match error.message().split_once(", expected ") {
+            Some(("string values must be quoted", _)) if span.is_empty() => {
+                ("a value is missing", "add it".to_owned())
+            }
+            Some((what @ "string values must be quoted", _)) => (what, "quote it".to_owned()),
             Some((what, expected)) => (what, format!("expected {expected}")),
             None => (error.message(), String::new()),
         };

@@ -104,6 +104,11 @@ impl<'a> Table<'a> {
         item
     }
 
+    /// Whether everything was asked for.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// Everything that was not asked for, in the order of the file.
     pub(super) fn rest(&mut self) -> Vec<Item<'a>> {
         std::mem::take(&mut self.items)
@@ -152,6 +157,10 @@ impl<'a> Item<'a> {
             format!("expected {expected}"),
         );
         None
+    }
+
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.raw(), DeValue::Table(_))
     }
 
     /// The value as TOML has it.
@@ -204,10 +213,11 @@ impl<'a> Item<'a> {
         match n.filter(|n| range.contains(n)) {
             Some(n) => Some(self.at(n)),
             None => {
-                self.report(
-                    format!("`{}` is out of range", self.key.value),
-                    format!("expected an integer from {} to {}", range.start(), range.end()),
-                );
+                let expected = match (*range.start(), *range.end()) {
+                    (i64::MIN, i64::MAX) => "expected a 64-bit integer".to_owned(),
+                    (min, max) => format!("expected an integer from {min} to {max}"),
+                };
+                self.report(format!("`{}` is out of range", self.key.value), expected);
                 None
             }
         }

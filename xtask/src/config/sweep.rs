@@ -3,14 +3,15 @@
 use bench_core::schema::{ArgValue, Args};
 
 use super::{
-    args::{Accepted, PlacedArgs, overlay, read_value},
-    diagnostic::{Diagnostic, suggest},
-    load::{PlacedLoad, is_name},
+    args::{PlacedArgs, overlay, read_value},
+    diagnostic::Diagnostic,
+    engine::Engine,
+    load::{Loads, is_name},
     read::{At, Item, Problems, Span, Table},
     resolved::{Sweep, SweepValue},
     stages::STAGES,
 };
-use crate::flags;
+use crate::flags::Refusal;
 
 const VALUES_MAX: usize = 10_000;
 const SWEEPS_MAX: usize = 200;
@@ -23,12 +24,8 @@ const OTHER_FILES: [&str; 4] =
 /// What sweeps are read against.
 pub(super) struct Context<'a> {
     pub(super) problems: &'a Problems,
-    pub(super) accepted: &'a Accepted,
-    pub(super) engine_args: &'a Args,
-    pub(super) defaults: &'a Args,
-    pub(super) loads: &'a [PlacedLoad],
-    /// Every load's name, those with mistakes included.
-    pub(super) load_names: &'a [String],
+    pub(super) engine: &'a Engine,
+    pub(super) loads: &'a Loads,
     /// Loads of a sweep that names none; `None` where the objective has a mistake.
     pub(super) default_loads: Option<Vec<String>>,
 }
@@ -60,8 +57,8 @@ impl Context<'_> {
             ));
             return None;
         }
-        let base = self.accepted.read(self.problems, table);
-        self.check_combination(self.engine_args, &base, None).then_some(base.args)
+        let base = self.engine.accepted.read(self.problems, table);
+        self.check_combination(&self.engine.args.args, &base, None).then_some(base.args)
     }
 
     fn sweep(&self, item: &Item<'_>, base: &Args, files: &mut Vec<At<String>>) -> Option<Sweep> {
@@ -87,9 +84,14 @@ impl Context<'_> {
 
         let (flag, flag_span, named) = flag?;
         let values = values?.list(VALUES_MAX)?;
-        let has_scalars = values.iter().any(|value| !is_table(value));
+        let has_scalars = values.iter().any(|value| !value.is_table());
         if (has_scalars || named)
-            && !self.accepted.check_name(self.problems, &title, flag, &flag_span)
+            && !self.engine.accepted.check_name(
+                self.problems,
+                format!("unknown flag `{flag}` in {title}"),
+                flag,
+                &flag_span,
+            )
         {
             return None;
         }
@@ -126,15 +128,12 @@ impl Context<'_> {
 
     fn loads(&self, item: &Item<'_>) -> Option<Vec<String>> {
         let mut loads: Vec<String> = Vec::new();
-        for element in item.list(self.load_names.len().max(1) * 2)? {
-            let name = element.text()?.value;
-            if loads.iter().any(|other| other == name) {
+        for element in item.list(1000)? {
+            let Some(name) = self.loads.name(&element) else { continue };
+            if loads.contains(&name) {
                 element.report(format!("load `{name}` twice"), "name it once");
-            } else if self.load_names.iter().any(|other| other == name) {
-                loads.push(name.to_owned());
             } else {
-                let names = self.load_names.iter().map(String::as_str);
-                element.report(format!("no load `{name}`"), suggest(name, names));
+                loads.push(name);
             }
         }
         Some(loads)
@@ -218,15 +217,18 @@ impl Context<'_> {
                 );
                 complete = false;
             }
-            complete &=
-                self.check_combination(&overlay(self.engine_args, base), &set, Some(item.span()));
+            complete &= self.check_combination(
+                &overlay(&self.engine.args.args, base),
+                &set,
+                Some(item.span()),
+            );
             values.push(At { value: SweepValue { label, args }, span: item.span() });
         }
         complete.then_some(values)
     }
 
     fn value(&self, item: &Item<'_>, title: &str, flag: &str) -> Option<(String, PlacedArgs)> {
-        if !is_table(item) {
+        if !item.is_table() {
             let value = read_value(item, flag)?;
             let mut set = PlacedArgs::default();
             let label = value.to_string();
@@ -235,9 +237,12 @@ impl Context<'_> {
         }
         let mut table = item.table(format!("a value of {title}"))?;
         let label = table.get("label");
-        let set = self.accepted.read(self.problems, table);
-        if set.args.is_empty() {
+        if table.is_exhausted() {
             item.report("a value that sets nothing", "add a flag");
+            return None;
+        }
+        let set = self.engine.accepted.read(self.problems, table);
+        if set.args.is_empty() {
             return None;
         }
         let label = match label {
@@ -247,18 +252,18 @@ impl Context<'_> {
         Some((label, set))
     }
 
-    /// Reports what vLLM refuses; `span` stands for the flags' own places.
+    /// Reports what vLLM refuses of `set` on top of `below`; `span` stands for the flags' own
+    /// places.
     fn check_combination(&self, below: &Args, set: &PlacedArgs, span: Option<Span>) -> bool {
-        let Some(refusal) = flags::check_combination(&overlay(below, &set.args), self.defaults)
-        else {
+        let Some(refusal) = self.engine.refusal(&overlay(below, &set.args)) else {
             return true;
         };
+        if self.engine.refusal(below).is_some() {
+            // Reported where it arises.
+            return true;
+        }
         if let Some(span) = span.or_else(|| set.span_of(refusal.flags)) {
-            self.problems.report(Diagnostic::new(
-                format!("vLLM refuses this combination: {refusal}"),
-                span,
-                "change one of them",
-            ));
+            self.problems.report(refused(&refusal, span));
         }
         false
     }
@@ -267,7 +272,7 @@ impl Context<'_> {
     fn check_lengths(&self, values: &[At<SweepValue>], loads: &[String], sweep: &Item<'_>) {
         for value in values {
             let Some(ArgValue::Int(len)) = value.value.args.get("max-model-len") else { continue };
-            let too_long = self.loads.iter().find(|load| {
+            let too_long = self.loads.placed.iter().find(|load| {
                 loads.contains(&load.load.name) && load.longest.value > len.unsigned_abs()
             });
             if let Some(load) = too_long {
@@ -287,8 +292,9 @@ impl Context<'_> {
     }
 }
 
-fn is_table(item: &Item<'_>) -> bool {
-    matches!(item.raw(), toml::de::DeValue::Table(_))
+/// The message about a combination that vLLM refuses.
+pub(super) fn refused(refusal: &Refusal, span: Span) -> Diagnostic {
+    Diagnostic::new(format!("vLLM refuses this combination: {refusal}"), span, "change one of them")
 }
 
 fn describe(args: &Args) -> String {

@@ -105,12 +105,12 @@ mod tests {
 
     #[test]
     fn command_line() {
-        insta::assert_snapshot!(to_command_line(&example()).join("\n"), @"");
+        insta::assert_snapshot!(to_command_line(&example()).join("\n"));
     }
 
     #[test]
     fn yaml() {
-        insta::assert_snapshot!(to_yaml(&example()), @"");
+        insta::assert_snapshot!(to_yaml(&example()));
     }
 
     #[test]

@@ -94,8 +94,17 @@ pub(crate) fn exists(name: &str) -> bool {
 }
 
 /// Every name that is known to be a flag's.
-pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn names() -> impl Iterator<Item = &'static str> + Clone {
     NAMES.lines()
+}
+
+/// The flag that was meant, where a name looks like a slip of one.
+///
+/// Versions differ in their flags, so a name that is merely unknown is none.
+pub(crate) fn slip(name: &str) -> Option<&'static str> {
+    let distance = |known: &str| strsim::damerau_levenshtein(name, known);
+    let nearest = names().min_by_key(|known| distance(known))?;
+    (1..=2).contains(&distance(nearest)).then_some(nearest)
 }
 
 /// Why the bench sets this flag itself, where it does.
@@ -124,8 +133,14 @@ impl Kind {
     pub(crate) fn normalize(&self, value: ArgValue) -> Result<ArgValue, String> {
         let fits = match (self, &value) {
             (Self::Bool, ArgValue::Bool(_))
-            | (Self::Text | Self::Json, ArgValue::Text(_))
-            | (Self::Text, ArgValue::Int(_)) => true,
+            | (Self::Text, ArgValue::Text(_) | ArgValue::Int(_))
+            | (Self::Json, ArgValue::Int(_)) => true,
+            (Self::Json, ArgValue::Text(text)) => {
+                match serde_json::from_str::<serde_json::Value>(text) {
+                    Ok(json) => return Ok(ArgValue::Text(json.to_string())),
+                    Err(_) => false,
+                }
+            }
             (Self::Int { min, max } | Self::IntOrAuto { min, max }, ArgValue::Int(n)) => {
                 (min..=max).contains(&n)
             }
