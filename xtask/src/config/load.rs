@@ -1,0 +1,419 @@
+//! `[[load]]`: load points.
+
+use bench_core::{
+    decimal::Decimal,
+    schema::{Api, Arrival, Class, LoadSpec, Prefix, RequestShape, Size, TokenRange},
+};
+
+use super::{
+    diagnostic::{Diagnostic, suggest},
+    read::{At, Item, Problems, Span, Table},
+    resolved::{NamedLoad, Part},
+};
+
+/// Limits on everything, far above what is sensible and far below what would hurt.
+const LOADS_MAX: usize = 1000;
+const CLASSES_MAX: usize = 1000;
+const REQUESTS_MAX: u32 = 10_000_000;
+const DURATION_S_MAX: i64 = 7 * 24 * 3600;
+const RATE_MAX: i64 = 1_000_000;
+const CONCURRENCY_MAX: u32 = 1_000_000;
+const TOKENS_MAX: u32 = 10_000_000;
+const SHARE_MAX: i64 = 1_000_000;
+const BURSTINESS_MAX: i64 = 1_000_000;
+
+/// A load with the places that later checks point at.
+pub(super) struct PlacedLoad {
+    pub(super) load: NamedLoad,
+    /// Where its longest class is given, and that class's tokens in and out.
+    pub(super) longest: At<u64>,
+}
+
+/// The loads of a profile.
+#[derive(Default)]
+pub(super) struct Loads {
+    /// Those without a mistake, in the order of the file.
+    pub(super) placed: Vec<PlacedLoad>,
+    /// Every name, those of loads with a mistake included.
+    pub(super) names: Vec<String>,
+    /// Whether a name is missing, so that nobody can say which ones there are.
+    nameless: bool,
+}
+
+impl Loads {
+    /// The load's name, if there is such a load; reports it where not.
+    pub(super) fn name(&self, item: &Item<'_>) -> Option<String> {
+        let name = item.text()?.value;
+        if !self.nameless && !self.names.iter().any(|other| other == name) {
+            let names = self.names.iter().map(String::as_str);
+            item.report(format!("no load `{name}`"), suggest(name, names));
+            return None;
+        }
+        Some(name.to_owned())
+    }
+}
+
+/// Reads every load.
+pub(super) fn read(problems: &Problems, item: &Item<'_>) -> Loads {
+    let mut names: Vec<At<String>> = Vec::new();
+    let mut loads = Loads::default();
+    for element in item.list(LOADS_MAX).unwrap_or_default() {
+        let Some(table) = element.table("[[load]]") else { continue };
+        let (name, load) = one(problems, table);
+        let Some(name) = name else {
+            loads.nameless = true;
+            continue;
+        };
+        if let Some(first) = names.iter().find(|other| other.value == name.value) {
+            problems.report(
+                Diagnostic::new(
+                    format!("two loads named `{}`", name.value),
+                    name.span,
+                    "name it differently",
+                )
+                .related(first.span.clone(), "the first"),
+            );
+            loads.nameless = true;
+            continue;
+        }
+        names.push(name);
+        loads.placed.extend(load);
+    }
+    loads.names = names.into_iter().map(|name| name.value).collect();
+    loads
+}
+
+fn one(problems: &Problems, mut table: Table<'_>) -> (Option<At<String>>, Option<PlacedLoad>) {
+    let name = table.require("name", "name = \"burst\", or another").and_then(|item| {
+        let text = item.text()?;
+        if !is_name(text.value) {
+            item.report(
+                format!("`{}` is no name of a load", text.value),
+                "expected lower-case letters, digits and dashes",
+            );
+            return None;
+        }
+        Some(At { value: text.value.to_owned(), span: text.span })
+    });
+    let part = match table.get("part") {
+        Some(item) => {
+            item.choice(&Part::ALL.map(|part| (part.name(), part))).map(|p| Some(p.value))
+        }
+        None => Some(None),
+    };
+    let size = size(problems, &mut table);
+    let arrival = table
+        .require("arrival", "arrival = \"all-at-once\", or a table with its process")
+        .and_then(|item| arrival(&item));
+    let classes = classes(problems, &mut table);
+    let seed = match table.get("seed") {
+        Some(item) => item.integer(0..=i64::MAX).map(|n| n.value.unsigned_abs()),
+        None => Some(0),
+    };
+    let request = request(&mut table);
+    table.finish(|_| None);
+
+    let load = (|| {
+        let (size, arrival, (classes, longest)) = (size?, arrival?, classes?);
+        check_size(problems, &size, &arrival)?;
+        let spec = LoadSpec {
+            arrival: arrival.value,
+            size: size.value,
+            classes,
+            seed: seed?,
+            request: request?,
+        };
+        let load = NamedLoad { name: name.clone()?.value, part: part?, spec };
+        Some(PlacedLoad { load, longest })
+    })();
+    (name, load)
+}
+
+/// Whether a text can be the name of a load or a sweep: it becomes a file's name.
+pub(super) fn is_name(text: &str) -> bool {
+    text.len() <= 60
+        && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn size(problems: &Problems, table: &mut Table<'_>) -> Option<At<Size>> {
+    let (requests, duration) = (table.get("requests"), table.get("duration_s"));
+    match (requests, duration) {
+        (Some(item), None) => {
+            let n = item.integer_u32(1..=REQUESTS_MAX)?;
+            Some(At { value: Size::Requests(n), span: item.span() })
+        }
+        (None, Some(item)) => {
+            let ms = item.positive_decimal(DURATION_S_MAX)?.millionths() / 1000;
+            if ms == 0 {
+                item.report("`duration_s` is below a millisecond", "expected 0.001 or more");
+                return None;
+            }
+            Some(At { value: Size::DurationMs(ms.unsigned_abs()), span: item.span() })
+        }
+        (Some(requests), Some(duration)) => {
+            problems.report(
+                Diagnostic::new(
+                    "a load has `requests` or `duration_s`, not both",
+                    duration.key.span,
+                    "take one out",
+                )
+                .related(requests.key.span, "the other"),
+            );
+            None
+        }
+        (None, None) => {
+            problems.report(Diagnostic::new(
+                "[[load]] lacks its size",
+                table.span.clone(),
+                "add requests = N or duration_s = N",
+            ));
+            None
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Process {
+    AllAtOnce,
+    Poisson,
+    Gamma,
+    Constant,
+    Ramp,
+    ClosedLoop,
+}
+
+const PROCESSES: [(&str, Process); 6] = [
+    ("all-at-once", Process::AllAtOnce),
+    ("poisson", Process::Poisson),
+    ("gamma", Process::Gamma),
+    ("constant", Process::Constant),
+    ("ramp", Process::Ramp),
+    ("closed-loop", Process::ClosedLoop),
+];
+
+fn arrival(item: &Item<'_>) -> Option<At<Arrival>> {
+    let span = item.span();
+    if matches!(item.raw(), toml::de::DeValue::String(_)) {
+        return match item.choice(&PROCESSES)?.value {
+            Process::AllAtOnce => Some(At { value: Arrival::AllAtOnce {}, span }),
+            _ => {
+                item.report(
+                    "this arrival process takes more than its name",
+                    "expected a table such as { process = \"poisson\", requests_per_second = 5 }",
+                );
+                None
+            }
+        };
+    }
+    let mut table = item.table("`arrival`")?;
+    let process =
+        table.require("process", "process = \"poisson\", or another")?.choice(&PROCESSES)?;
+    let mut rate = |key: &'static str| {
+        table.require(key, &format!("{key} = N")).and_then(|item| item.positive_decimal(RATE_MAX))
+    };
+    let arrival = match process.value {
+        Process::AllAtOnce => Some(Arrival::AllAtOnce {}),
+        Process::Poisson => rate("requests_per_second")
+            .map(|requests_per_second| Arrival::Poisson { requests_per_second }),
+        Process::Constant => rate("requests_per_second")
+            .map(|requests_per_second| Arrival::Constant { requests_per_second }),
+        Process::Gamma => {
+            let requests_per_second = rate("requests_per_second");
+            let burstiness = table
+                .require("burstiness", "burstiness = 1 for Poisson, less for bursts")
+                .and_then(|item| item.positive_decimal(BURSTINESS_MAX));
+            requests_per_second.zip(burstiness).map(|(requests_per_second, burstiness)| {
+                Arrival::Gamma { requests_per_second, burstiness }
+            })
+        }
+        Process::Ramp => {
+            let start = rate("requests_per_second_start");
+            start.zip(rate("requests_per_second_end")).map(|(start, end)| Arrival::Ramp {
+                requests_per_second_start: start,
+                requests_per_second_end: end,
+            })
+        }
+        Process::ClosedLoop => table
+            .require("concurrency", "concurrency = requests in flight")
+            .and_then(|item| item.integer_u32(1..=CONCURRENCY_MAX))
+            .map(|concurrency| Arrival::ClosedLoop { concurrency }),
+    };
+    table.finish(|_| None);
+    arrival.map(|value| At { value, span })
+}
+
+/// Whether size and arrival fit each other.
+fn check_size(problems: &Problems, size: &At<Size>, arrival: &At<Arrival>) -> Option<()> {
+    let objection = |span: &Span, message: &str, label: String| {
+        problems.report(Diagnostic::new(message, span.clone(), label));
+        None
+    };
+    let rate = match &arrival.value {
+        Arrival::AllAtOnce {} | Arrival::ClosedLoop { .. } => None,
+        Arrival::Poisson { requests_per_second: rate }
+        | Arrival::Gamma { requests_per_second: rate, .. }
+        | Arrival::Constant { requests_per_second: rate } => Some(*rate),
+        Arrival::Ramp { requests_per_second_start: a, requests_per_second_end: b } => {
+            Some(*a.max(b))
+        }
+    };
+    match (&arrival.value, size.value, rate) {
+        (Arrival::AllAtOnce {}, Size::DurationMs(_), _) => {
+            objection(&size.span, "a burst has no duration", "say requests = N instead".to_owned())
+        }
+        (Arrival::Ramp { .. }, Size::Requests(_), _) => objection(
+            &size.span,
+            "a ramp rises over its duration",
+            "say duration_s = N instead".to_owned(),
+        ),
+        (_, Size::DurationMs(ms), Some(rate)) => {
+            let requests = i128::from(rate.millionths()) * i128::from(ms) / 1_000_000_000;
+            if requests > i128::from(REQUESTS_MAX) {
+                return objection(
+                    &size.span,
+                    "the load has too many requests",
+                    format!("about {requests}; expected at most {REQUESTS_MAX}"),
+                );
+            }
+            Some(())
+        }
+        _ => Some(()),
+    }
+}
+
+/// The classes, and the longest of them.
+fn classes(problems: &Problems, table: &mut Table<'_>) -> Option<(Vec<Class>, At<u64>)> {
+    let Some(mix) = table.get("mix") else {
+        let span = table.span.clone();
+        let (class, longest) = class(table, Some("all"), Decimal::from_int(1), span)?;
+        return Some((vec![class], longest));
+    };
+    for key in ["input_tokens", "output_tokens", "prefix"] {
+        if let Some(item) = table.get(key) {
+            problems.report(
+                Diagnostic::new(
+                    format!("`{key}` beside `mix`"),
+                    item.key.span,
+                    "move it into each element of the mix",
+                )
+                .related(mix.key.span.clone(), "the mix"),
+            );
+        }
+    }
+    let mut classes: Vec<Class> = Vec::new();
+    let mut longest: Option<At<u64>> = None;
+    let mut complete = true;
+    for element in mix.list(CLASSES_MAX)? {
+        let Some(mut table) = element.table("an element of `mix`") else { return None };
+        let share = table.require("share", "share = its part of the requests");
+        let share = share.and_then(|item| item.positive_decimal(SHARE_MAX));
+        let read = class(&mut table, None, share, element.span());
+        table.finish(|_| None);
+        let Some((class, length)) = read else {
+            complete = false;
+            continue;
+        };
+        if classes.iter().any(|other| other.name == class.name) {
+            element.report(
+                format!("two classes named `{}`", class.name),
+                "give each a `name` of its own",
+            );
+            complete = false;
+        }
+        classes.push(class);
+        if longest.as_ref().is_none_or(|longest| length.value > longest.value) {
+            longest = Some(length);
+        }
+    }
+    complete.then_some((classes, longest?))
+}
+
+fn class(
+    table: &mut Table<'_>,
+    name: Option<&str>,
+    share: Option<Decimal>,
+    span: Span,
+) -> Option<(Class, At<u64>)> {
+    let input = table.require("input_tokens", "input_tokens = N or [min, max]");
+    let input = input.and_then(|item| range(&item));
+    let output = table.require("output_tokens", "output_tokens = N or [min, max]");
+    let output_span = output.as_ref().map_or(span, Item::span);
+    let output = output.and_then(|item| range(&item));
+    let prefix = match table.get("prefix") {
+        Some(item) => Some(prefix(&item)?),
+        None => None,
+    };
+    let name = match name {
+        Some(name) => Some(name.to_owned()),
+        None => match table.get("name") {
+            Some(item) => item.text().map(|text| text.value.to_owned()),
+            None => input.zip(output).map(|(input, output)| default_name(input, output)),
+        },
+    };
+    let (input_tokens, output_tokens) = (input?, output?);
+    let length = u64::from(input_tokens.max)
+        + u64::from(output_tokens.max)
+        + prefix.map_or(0, |prefix| u64::from(prefix.tokens));
+    let class = Class { name: name?, share: share?, input_tokens, output_tokens, prefix };
+    Some((class, At { value: length, span: output_span }))
+}
+
+fn default_name(input: TokenRange, output: TokenRange) -> String {
+    let text = |range: TokenRange| {
+        if range.min == range.max {
+            range.min.to_string()
+        } else {
+            format!("{}-{}", range.min, range.max)
+        }
+    };
+    format!("{} in, {} out", text(input), text(output))
+}
+
+fn range(item: &Item<'_>) -> Option<TokenRange> {
+    if !matches!(item.raw(), toml::de::DeValue::Array(_)) {
+        let n = item.integer_u32(1..=TOKENS_MAX)?;
+        return Some(TokenRange { min: n, max: n });
+    }
+    let ends = item.list(CLASSES_MAX)?;
+    let [min, max] = ends.as_slice() else {
+        item.report(format!("`{}` is no range", item.key.value), "expected N or [min, max]");
+        return None;
+    };
+    let range =
+        TokenRange { min: min.integer_u32(1..=TOKENS_MAX)?, max: max.integer_u32(1..=TOKENS_MAX)? };
+    if range.min > range.max {
+        item.report(
+            format!("`{}` is an empty range", item.key.value),
+            format!("did you mean [{}, {}]?", range.max, range.min),
+        );
+        return None;
+    }
+    Some(range)
+}
+
+fn prefix(item: &Item<'_>) -> Option<Prefix> {
+    let mut table = item.table("`prefix`")?;
+    let groups = table.require("groups", "groups = how many distinct prefixes");
+    let groups = groups.and_then(|item| item.integer_u32(1..=REQUESTS_MAX));
+    let tokens = table.require("tokens", "tokens = the length of each");
+    let tokens = tokens.and_then(|item| item.integer_u32(1..=TOKENS_MAX));
+    table.finish(|_| None);
+    Some(Prefix { groups: groups?, tokens: tokens? })
+}
+
+fn request(table: &mut Table<'_>) -> Option<RequestShape> {
+    let default = RequestShape::default();
+    let apis = [("completions", Api::Completions), ("chat", Api::Chat)];
+    let api = match table.get("api") {
+        Some(item) => item.choice(&apis).map(|api| api.value),
+        None => Some(default.api),
+    };
+    let mut boolean = |key, default| match table.get(key) {
+        Some(item) => item.boolean().map(|b| b.value),
+        None => Some(default),
+    };
+    let stream = boolean("stream", default.stream);
+    let ignore_eos = boolean("ignore_eos", default.ignore_eos);
+    Some(RequestShape { api: api?, stream: stream?, ignore_eos: ignore_eos? })
+}

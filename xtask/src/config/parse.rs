@@ -1,0 +1,241 @@
+//! From the text of a profile to a [`Profile`].
+
+use std::path::Path;
+
+use bench_core::schema::ArgValue;
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    ReadModel,
+    args::{PlacedArgs, overlay},
+    diagnostic::Diagnostic,
+    engine::{self, Engine},
+    goals::Goals,
+    load::{self, PlacedLoad},
+    read::{Problems, Span, Table},
+    resolved::{Limit, Objective, Profile},
+    stages, sweep,
+};
+
+/// Server starts of baseline, defaults and tuned settings where the profile names none: with
+/// fewer than three there is no telling a difference from the spread between starts.
+const STARTS: u32 = 3;
+const STARTS_MAX: u32 = 100;
+const ENGINE_MINUTES_MAX: u32 = 1_000_000;
+
+/// Reads and checks a profile.
+///
+/// # Errors
+///
+/// Every mistake, in the order of the file; of a text that is not TOML, the first.
+pub(crate) fn parse(
+    name: &str,
+    path: &Path,
+    source: &str,
+    models: &dyn ReadModel,
+) -> Result<Profile, Vec<Diagnostic>> {
+    let document = DeTable::parse(source).map_err(|error| vec![syntax_problem(source, &error)])?;
+    let problems = Problems::default();
+    let table = Table::document(&problems, document.get_ref());
+    let profile = resolve(&problems, table, models);
+    if !problems.is_empty() {
+        return Err(problems.into_sorted());
+    }
+    let mut profile = profile.expect("a profile without mistakes is whole");
+    profile.name = name.to_owned();
+    profile.path = path.to_owned();
+    Ok(profile)
+}
+
+/// The profile, without its name; `None` only after a reported mistake.
+fn resolve(
+    problems: &Problems,
+    mut document: Table<'_>,
+    models: &dyn ReadModel,
+) -> Option<Profile> {
+    let engine = document
+        .require("engine", "an [engine] table")
+        .and_then(|item| item.table("[engine]"))
+        .and_then(|table| engine::read(problems, table, models));
+    let loads = document
+        .require("load", "a [[load]] table")
+        .map(|item| load::read(problems, &item))
+        .unwrap_or_default();
+    let goals = Goals { problems, loads: &loads };
+    let objective = document
+        .require("objective", "an [objective] table")
+        .and_then(|item| item.table("[objective]"))
+        .and_then(|table| goals.objective(table));
+    let mut limits = |key, title: &str| {
+        let table = document.get(key).and_then(|item| item.table(title));
+        table.map(|table| goals.limits(table)).unwrap_or_default()
+    };
+    let slo = limits("slo", "[slo]");
+    let targets = limits("targets", "[targets]");
+    let baseline = document.get("baseline");
+    let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
+    let stages = document.get("stages");
+    let budget =
+        document.get("budget").and_then(|item| item.table("[budget]")).and_then(|mut table| {
+            let minutes = table
+                .require("engine_minutes", "engine_minutes = N")
+                .and_then(|item| item.integer_u32(1..=ENGINE_MINUTES_MAX));
+            table.finish(|_| None);
+            minutes
+        });
+    document.finish(|_| None);
+
+    // What follows speaks of the engine's flags, and would mislead without it.
+    let engine = engine?;
+    let baseline_table = baseline.and_then(|item| item.table("[baseline]"));
+    let (baseline, starts) = read_baseline(problems, &engine, baseline_table);
+    check_launches(problems, &engine, &baseline, &loads.placed);
+    let sweeps = match sweeps {
+        Some(table) => {
+            let context = sweep::Context {
+                problems,
+                engine: &engine,
+                loads: &loads,
+                default_loads: objective.as_ref().map(|objective| judged(objective, &slo)),
+            };
+            sweep::read(&context, table)
+        }
+        None => Vec::new(),
+    };
+    let sweep_names: Vec<_> = sweeps.iter().map(|sweep| sweep.name.as_str()).collect();
+    let stages = stages::read(stages.as_ref(), &sweep_names);
+    Some(Profile {
+        name: String::new(),
+        path: std::path::PathBuf::new(),
+        engine: engine.config?,
+        engine_args: engine.args.args,
+        engine_env: engine.env,
+        baseline_args: baseline.args,
+        starts: starts?,
+        loads: loads.placed.into_iter().map(|placed| placed.load).collect(),
+        sweeps,
+        objective: objective?,
+        slo,
+        targets,
+        stages: stages?,
+        budget_engine_minutes: budget,
+    })
+}
+
+/// The loads by which settings are judged: the objective's, then those of its limits.
+fn judged(objective: &Objective, slo: &[Limit]) -> Vec<String> {
+    let mut loads = vec![objective.load.clone()];
+    for limit in slo {
+        if !loads.contains(&limit.load) {
+            loads.push(limit.load.clone());
+        }
+    }
+    loads
+}
+
+fn read_baseline(
+    problems: &Problems,
+    engine: &Engine,
+    table: Option<Table<'_>>,
+) -> (PlacedArgs, Option<u32>) {
+    let Some(mut table) = table else {
+        return (PlacedArgs::default(), Some(STARTS));
+    };
+    let starts = match table.get("starts") {
+        Some(item) => item.integer_u32(1..=STARTS_MAX),
+        None => Some(STARTS),
+    };
+    let args = table
+        .get("args")
+        .and_then(|item| item.table("[baseline.args]"))
+        .map(|table| engine.accepted.read(problems, table))
+        .unwrap_or_default();
+    table.finish(|_| None);
+    (args, starts)
+}
+
+/// Checks the launches that every profile has: vLLM's defaults and the baseline.
+fn check_launches(
+    problems: &Problems,
+    engine: &Engine,
+    baseline: &PlacedArgs,
+    loads: &[PlacedLoad],
+) {
+    if let Some(refusal) = engine.refusal(&engine.args.args) {
+        let span = engine.args.span_of(refusal.flags).unwrap_or(0..0);
+        problems.report(sweep::refused(&refusal, span));
+    } else if let Some(refusal) = engine.refusal(&overlay(&engine.args.args, &baseline.args)) {
+        let span = baseline.span_of(refusal.flags).unwrap_or(0..0);
+        problems.report(sweep::refused(&refusal, span));
+    }
+    let default = engine.defaults.get("max-model-len");
+    let limits = [
+        (&engine.args, engine.args.args.get("max-model-len").or(default)),
+        (baseline, baseline.args.get("max-model-len")),
+    ];
+    for (placed, limit) in limits {
+        let Some(ArgValue::Int(limit)) = limit else { continue };
+        for load in loads.iter().filter(|load| load.longest.value > limit.unsigned_abs()) {
+            let problem = Diagnostic::new(
+                format!("requests of `{}` do not fit max-model-len {limit}", load.load.name),
+                load.longest.span.clone(),
+                format!("up to {} tokens in and out", load.longest.value),
+            );
+            problems.report(match placed.span_of(&["max-model-len"]) {
+                Some(span) => problem.related(span, "the limit"),
+                None => problem,
+            });
+        }
+    }
+}
+
+/// A mistake of TOML's own, with the first definition where a name is defined twice.
+fn syntax_problem(source: &str, error: &toml::de::Error) -> Diagnostic {
+    let span = error.span().unwrap_or(0..0);
+    if error.message() != "duplicate key" {
+        let (what, expected) = match error.message().split_once(", expected ") {
+            Some(("string values must be quoted", _)) if span.is_empty() => {
+                ("a value is missing", "add it".to_owned())
+            }
+            Some((what @ "string values must be quoted", _)) => (what, "quote it".to_owned()),
+            Some((what, expected)) => (what, format!("expected {expected}")),
+            None => (error.message(), String::new()),
+        };
+        return Diagnostic::new(format!("not TOML: {what}"), span, expected);
+    }
+    let key = source.get(span.clone()).unwrap_or_default();
+    let line_start =
+        source.get(..span.start).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
+    let (before, line) = source.split_at(line_start);
+    let header = line.lines().next().unwrap_or_default();
+    let problem = |what: String| Diagnostic::new(what, span.clone(), "rename it, or merge the two");
+    match first_definition(before, header) {
+        Some((first, true)) => {
+            problem(format!("two sweeps named `{key}`")).related(first, "the first")
+        }
+        Some((first, false)) => {
+            problem(format!("`{key}` is defined twice")).related(first, "the first")
+        }
+        None => problem(format!("`{key}` is defined twice in one table")),
+    }
+}
+
+/// Where the table of a header such as `[sweep.x]` is first defined in the text before, and
+/// whether it is a sweep.
+fn first_definition(before: &str, header: &str) -> Option<(Span, bool)> {
+    let path = DeTable::parse(header).ok()?;
+    let (mut path, document) = (path.get_ref(), DeTable::parse(before).ok()?);
+    let (mut found, mut depth, mut is_sweep) = (document.get_ref(), 0, false);
+    loop {
+        let (key, below) = path.iter().next()?;
+        let (first, value) = found.get_key_value(key.get_ref().as_ref())?;
+        is_sweep |= depth == 0 && first.get_ref() == "sweep";
+        depth += 1;
+        match (below.get_ref(), value.get_ref()) {
+            (DeValue::Table(inner), DeValue::Table(table)) if !inner.is_empty() => {
+                (path, found) = (inner, table);
+            }
+            _ => return Some((first.span(), is_sweep && depth == 2)),
+        }
+    }
+}

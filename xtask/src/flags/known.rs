@@ -1,0 +1,204 @@
+//! The flags of which something is known, in alphabetical order.
+
+use super::{Flag, Kind, Memory};
+
+const MANY: i64 = 1 << 30;
+
+const fn flag(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Flag {
+    Flag { name, kind, default, help, more_needs_memory: None, compile_cache_ignores: false }
+}
+
+impl Flag {
+    const fn needs(mut self, memory: Memory) -> Self {
+        self.more_needs_memory = Some(memory);
+        self
+    }
+
+    const fn cached(mut self) -> Self {
+        self.compile_cache_ignores = true;
+        self
+    }
+}
+
+/// Everything known, one definition a flag.
+///
+/// Defaults are those of the OpenAI server in 0.22.1 and 0.32.0. What the compile cache ignores
+/// follows `compute_hash` of vLLM's configuration classes.
+pub(crate) static FLAGS: &[Flag] = &[
+    flag(
+        "api-server-count",
+        Kind::Int { min: 1, max: 256 },
+        "1; the number of data-parallel ranks where there are several",
+        "front-end processes that parse requests, tokenize and stream answers",
+    )
+    .cached(),
+    flag(
+        "async-scheduling",
+        Kind::Bool,
+        "on where the executor allows it",
+        "schedule the next step while the device computes this one",
+    )
+    .cached(),
+    flag(
+        "block-size",
+        Kind::Int { min: 1, max: 4096 },
+        "16 on a GPU; the attention backend may ask for more",
+        "tokens in one block of the KV cache",
+    ),
+    flag(
+        "compilation-config",
+        Kind::Json,
+        "from the optimization level",
+        "torch.compile and CUDA graphs in detail",
+    ),
+    flag(
+        "cudagraph-capture-sizes",
+        Kind::Ints,
+        "1, 2, 4, then steps of 8 and 16 up to the largest",
+        "batch sizes for which a CUDA graph is captured",
+    ),
+    flag("data-parallel-size", Kind::Int { min: 1, max: 4096 }, "1", "whole copies of the model"),
+    flag(
+        "disable-cascade-attn",
+        Kind::Bool,
+        "true",
+        "do without cascade attention for prefixes that a batch shares",
+    )
+    .cached(),
+    flag(
+        "dtype",
+        Kind::Choice(&["auto", "bfloat16", "float", "float16", "float32", "half"]),
+        "auto: the model's own",
+        "number format of weights and activations",
+    ),
+    flag(
+        "enable-chunked-prefill",
+        Kind::Bool,
+        "true",
+        "let a prompt take several steps, so that decoding goes on beside it",
+    )
+    .cached(),
+    flag(
+        "enable-prefix-caching",
+        Kind::Bool,
+        "true",
+        "reuse the KV blocks of prompts that begin alike",
+    )
+    .cached(),
+    flag(
+        "enforce-eager",
+        Kind::Bool,
+        "false",
+        "neither torch.compile nor CUDA graphs: a short start, slow small batches",
+    ),
+    flag(
+        "gpu-memory-utilization",
+        Kind::Decimal { min: 0, min_excluded: true, max: 1_000_000 },
+        "0.92",
+        "share of the device's memory for weights, activations and KV cache",
+    )
+    // No direction: too little leaves no KV cache, too much leaves nothing for the sampler.
+    .cached(),
+    flag(
+        "kv-cache-dtype",
+        Kind::Text,
+        "auto: the model's",
+        "number format of the KV cache; fp8 holds twice the tokens",
+    ),
+    flag(
+        "kv-cache-memory-bytes",
+        Kind::Int { min: 1, max: i64::MAX },
+        "none: from gpu-memory-utilization",
+        "size of the KV cache, whatever gpu-memory-utilization says",
+    )
+    .cached(),
+    flag(
+        "long-prefill-token-threshold",
+        Kind::Int { min: 0, max: MANY },
+        "0: none",
+        "longest piece of one prompt in a step",
+    )
+    .cached(),
+    flag(
+        "max-cudagraph-capture-size",
+        Kind::Int { min: 1, max: MANY },
+        "min(2 × max-num-seqs, 512)",
+        "largest batch for which a CUDA graph is captured",
+    ),
+    flag(
+        "max-model-len",
+        Kind::IntOrAuto { min: 1, max: MANY },
+        "the model's",
+        "longest prompt and output together, in tokens",
+    )
+    // The KV cache must hold one request of this length.
+    .needs(Memory::Increasing),
+    flag(
+        "max-num-batched-tokens",
+        Kind::Int { min: 1, max: MANY },
+        "8192 from 70 GiB of GPU memory on (16384 from 160), else 2048; on a CPU 2048",
+        "tokens in one step: the budget that decoding and prefill share",
+    )
+    .needs(Memory::Increasing),
+    flag(
+        "max-num-seqs",
+        Kind::Int { min: 1, max: MANY },
+        "1024 from 70 GiB of GPU memory on, else 256; on a CPU 128",
+        "requests that run at once; others queue",
+    )
+    .needs(Memory::Increasing),
+    flag(
+        "num-gpu-blocks-override",
+        Kind::Int { min: 1, max: MANY },
+        "none: what memory holds",
+        "blocks of the KV cache",
+    )
+    .cached(),
+    flag(
+        "optimization-level",
+        Kind::Int { min: 0, max: 3 },
+        "2",
+        "start-up time for speed: 0 is eager, 3 the most",
+    ),
+    flag(
+        "performance-mode",
+        Kind::Choice(&["balanced", "interactivity", "throughput"]),
+        "balanced",
+        "vLLM's own presets; throughput doubles the default batch sizes",
+    ),
+    flag("pipeline-parallel-size", Kind::Int { min: 1, max: 4096 }, "1", "stages of layers")
+        .needs(Memory::Decreasing),
+    flag(
+        "prefill-schedule-interval",
+        Kind::Int { min: 1, max: MANY },
+        "1",
+        "steps between two that admit prefill",
+    )
+    .cached(),
+    flag("quantization", Kind::Text, "the model's", "method by which weights are quantized"),
+    flag(
+        "scheduling-policy",
+        Kind::Choice(&["fcfs", "priority"]),
+        "fcfs",
+        "order of the waiting queue",
+    )
+    .cached(),
+    flag("seed", Kind::Int { min: 0, max: i64::MAX }, "0", "seed of sampling").cached(),
+    flag("speculative-config", Kind::Json, "none", "speculative decoding"),
+    flag(
+        "stream-interval",
+        Kind::Int { min: 1, max: MANY },
+        "1",
+        "tokens in one event of a stream; more spares the front end",
+    )
+    .cached(),
+    flag("tensor-parallel-size", Kind::Int { min: 1, max: 4096 }, "1", "devices for each layer")
+        .needs(Memory::Decreasing),
+    flag(
+        "watermark",
+        Kind::Decimal { min: 0, min_excluded: false, max: 1_000_000 },
+        "0",
+        "share of the KV cache kept free when a request is admitted",
+    )
+    .cached(),
+];
