@@ -5,6 +5,7 @@
 //! under its final name.
 
 mod server;
+mod simulator;
 
 use std::{
     fs,
@@ -14,7 +15,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bench_core::schema::{Engine, Event, FORMAT, LaunchPlan, ServerEngine, VllmEngine};
+use bench_core::{
+    schema::{
+        Arrival, Engine, Event, FORMAT, LaunchPlan, LoadSpec, ServerEngine, Size, VllmEngine,
+    },
+    workload::Plan,
+};
 
 use crate::drive::Options;
 
@@ -47,7 +53,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     match &plan.engine {
-        Engine::Simulator { .. } => anyhow::bail!("no simulator yet"),
+        Engine::Simulator { model } => simulator::run(&plan, model, &args.out)?,
         Engine::Server(engine) => server::run(&plan, at_url(engine, args), args)?,
         Engine::Vllm(engine) => {
             let Some(url) = &args.url else {
@@ -104,4 +110,13 @@ fn emit(event: &Event) -> anyhow::Result<()> {
     line.push(b'\n');
     let mut out = std::io::stdout().lock();
     out.write_all(&line).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// Requests of the plan; 0 in a closed loop with a duration, which has no number.
+fn planned(load: &LoadSpec) -> u64 {
+    match (&load.arrival, load.size) {
+        (_, Size::Requests(count)) => u64::from(count),
+        (Arrival::ClosedLoop { .. }, Size::DurationMs(_)) => 0,
+        _ => Plan::new(load).count() as u64,
+    }
 }

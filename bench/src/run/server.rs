@@ -11,16 +11,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bench_core::{
-    schema::{
-        Arrival, Event, FORMAT, LaunchPlan, LoadSpec, Outcome, PlannedTrial, Progress,
-        RequestSample, RequestStatus, ServerEngine, ServerObservation, Size,
-    },
-    workload::Plan,
+use bench_core::schema::{
+    Arrival, Event, FORMAT, LaunchPlan, LoadSpec, Outcome, PlannedTrial, Progress, RequestSample,
+    RequestStatus, ServerEngine, ServerObservation, Size,
 };
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 
-use super::{RunArgs, emit};
+use super::{RunArgs, emit, planned};
 use crate::{
     client::{body::Bodies, connection::Target},
     clock,
@@ -180,15 +177,6 @@ fn warm_up_load(load: &LoadSpec, round: u32) -> LoadSpec {
         class.output_tokens.max = class.output_tokens.max.min(WARM_UP_TOKENS);
     }
     load
-}
-
-/// Requests of the plan; 0 in a closed loop with a duration, which has no number.
-fn planned(load: &LoadSpec) -> u64 {
-    match (&load.arrival, load.size) {
-        (_, Size::Requests(count)) => u64::from(count),
-        (Arrival::ClosedLoop { .. }, Size::DurationMs(_)) => 0,
-        _ => Plan::new(load).count() as u64,
-    }
 }
 
 /// Every stream is a socket: takes as many open files as the system allows.
