@@ -1,2 +1,39 @@
-//! The load generator.
-fn main() {}
+//! The load generator: drives a server, or the simulator, and prints one JSON event a line.
+
+mod client;
+mod clock;
+mod drive;
+mod observe;
+mod run;
+mod samples;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Loads a server that speaks the OpenAI API, or the built-in simulator, and measures it.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the load points of a launch plan; print one JSON event a line
+    Run(run::RunArgs),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
