@@ -125,7 +125,7 @@ impl Shape {
             "num_attention_heads": self.attention_heads,
             "num_hidden_layers": self.layers,
             "num_key_value_heads": self.key_value_heads,
-            "rms_norm_eps": 1e-5,
+            "rms_norm_eps": if self.model_type == "qwen2" { 1e-6 } else { 1e-5 },
             "rope_theta": self.rope_theta,
             "tie_word_embeddings": self.tie_word_embeddings,
             "torch_dtype": "bfloat16",
