@@ -1,9 +1,9 @@
 //! What is started to be measured, and how it is ended again.
 
 mod group;
-pub mod vllm;
+pub(crate) mod vllm;
 
-pub use group::{Ended, Group, Program, end_orphans};
+pub(crate) use group::{Ended, Group, Program, end_orphans};
 
 #[cfg(test)]
 pub(crate) mod scratch;

@@ -276,7 +276,7 @@ fn an_interrupt_ends_everything() {
 fn a_panic_ends_everything() {
     let bed = Bed::new(HEALTHY, "say ready; exec sleep 1000");
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        bed.run_and(&mut |_| panic!("on purpose"));
+        drop(bed.run_and(&mut |_| panic!("on purpose")));
     }));
     panicked.expect_err("it panics");
     assert_eq!(fs::read_dir(bed.path("run")).expect("it was made").count(), 0);

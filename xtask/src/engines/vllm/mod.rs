@@ -6,7 +6,10 @@ mod model;
 mod provision;
 mod server;
 
-pub use classify::{Failure, classify};
-pub use model::{Model, Shape, shapes};
-pub use provision::{Device, Identity, Provisioned, known, provision};
-pub use server::{GRACE, Server};
+pub(crate) use classify::{Failure, classify};
+pub(crate) use model::{Model, Shape, shapes};
+pub(crate) use provision::{Device, Identity, Provisioned, known, provision};
+pub(crate) use server::{GRACE, Server};
+
+#[cfg(test)]
+mod tests;
