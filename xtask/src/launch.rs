@@ -51,7 +51,7 @@ const STARTS_MAX: usize = 2;
 
 /// Where a launch finds and leaves things.
 #[derive(Clone, Debug)]
-pub struct Tools {
+pub(crate) struct Tools {
     /// The `bench` executable.
     pub bench: PathBuf,
     /// Notes of running process groups, for the next run after a crash.
@@ -65,7 +65,7 @@ pub struct Tools {
 /// Why a launch gave less than its plan. Nothing of such a failure is stored; what came as an
 /// event before it is good.
 #[derive(Debug)]
-pub enum LaunchError {
+pub(crate) enum LaunchError {
     /// SIGINT, SIGTERM or SIGHUP.
     Interrupted,
     /// Something around the server.
@@ -129,7 +129,7 @@ impl From<anyhow::Error> for LaunchError {
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
+pub(crate) fn interrupt_flag() -> Result<Arc<AtomicBool>> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -147,7 +147,7 @@ pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
 ///
 /// # Errors
 /// See [`LaunchError`].
-pub fn run(
+pub(crate) fn run(
     plan: &LaunchPlan,
     tools: &Tools,
     interrupted: &AtomicBool,
@@ -221,7 +221,7 @@ impl Launch<'_> {
             let driven = self.drive(&rest, Some((&server, limit)), &bench_log)?;
             let failure = (driven != Driven::Whole).then(|| server.failure());
             server.stop()?;
-            let Some(failure) = failure else { return self.require_records(&bench_log) };
+            let Some(failure) = failure else { break };
             if driven == (Driven::ServerEnded { ready: false }) {
                 return self.refuse(failure, log);
             }
@@ -242,7 +242,8 @@ impl Launch<'_> {
             Some((what, log)) if !keys.is_empty() => {
                 Err(LaunchError::TrialsLost { keys, what, log })
             }
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None => self.require_records(&self.log_path("bench-1")),
         }
     }
 
@@ -272,8 +273,9 @@ impl Launch<'_> {
         server: Option<(&Server, Duration)>,
         log: &Path,
     ) -> Result<Driven, LaunchError> {
-        let (mut bench, lines) = self.spawn_bench(plan, log)?;
-        let mut watch = Watch::new(server.map_or(READY_LIMIT, |(_, limit)| limit));
+        let ready_limit = server.map_or(READY_LIMIT, |(_, limit)| limit);
+        let (mut bench, lines) = self.spawn_bench(plan, ready_limit, log)?;
+        let mut watch = Watch::new(ready_limit);
         let server = server.map(|(server, _)| server);
         let driver_error = |what: String| LaunchError::Driver { what, log: log.to_owned() };
         let start = Instant::now();
@@ -281,15 +283,18 @@ impl Launch<'_> {
             if self.interrupted.load(Ordering::Relaxed) {
                 return Err(LaunchError::Interrupted);
             }
-            if server.is_some_and(|server| server.ended().is_some()) {
-                return Ok(Driven::ServerEnded { ready: watch.ready });
-            }
             if let Some(limit) = watch.exceeded(start.elapsed()) {
                 return Err(watch.error(limit, server.map_or(log, Server::log_path)));
             }
             let line = match lines.recv_timeout(TICK) {
                 Ok(line) => line.context("cannot read what bench run prints")?,
-                Err(RecvTimeoutError::Timeout) => continue,
+                // Only now, so that what was told before the server ended counts.
+                Err(RecvTimeoutError::Timeout) => {
+                    if server.is_some_and(|server| server.ended().is_some()) {
+                        return Ok(Driven::ServerEnded { ready: watch.ready });
+                    }
+                    continue;
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     if server.is_some_and(|server| server.wait(DEATH_SETTLES).is_some()) {
                         return Ok(Driven::ServerEnded { ready: watch.ready });
@@ -321,6 +326,7 @@ impl Launch<'_> {
     fn spawn_bench(
         &self,
         plan: &LaunchPlan,
+        ready_limit: Duration,
         log: &Path,
     ) -> Result<(Group, Receiver<std::io::Result<String>>)> {
         let Tools { bench, run_dir, log_dir, out_dir } = self.tools;
@@ -335,6 +341,9 @@ impl Launch<'_> {
             vec!["run".into(), "--plan".into(), plan_path.into(), "--out".into(), out_dir.into()];
         if let Engine::Server(server) = &plan.engine {
             args.extend(["--url".into(), server.base_url.clone().into()]);
+            // Longer than ours, which knows the server's log.
+            let seconds = (ready_limit + EXIT_LIMIT).as_secs();
+            args.extend(["--ready-timeout-s".into(), seconds.to_string().into()]);
         }
         let program = Program { path: bench.clone(), args, env: Default::default() };
         let errors =
@@ -491,3 +500,6 @@ impl Watch {
         LaunchError::Environment { what, advice: advice.to_owned(), log: Some(log.to_owned()) }
     }
 }
+
+#[cfg(test)]
+mod tests;

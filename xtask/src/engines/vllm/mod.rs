@@ -12,3 +12,6 @@ pub use engine::Vllm;
 pub use model::{Model, Shape, shapes};
 pub use provision::{Device, Identity, Provisioned, known, provision};
 pub use server::{GRACE, Server};
+
+#[cfg(test)]
+mod tests;

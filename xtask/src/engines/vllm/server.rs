@@ -20,11 +20,11 @@ use super::{
 use crate::engines::{Ended, Group, Program};
 
 /// From SIGTERM to SIGKILL. vLLM drops its requests at once and ends within some 5 s.
-pub const GRACE: Duration = Duration::from_secs(15);
+pub(crate) const GRACE: Duration = Duration::from_secs(15);
 
 /// A running server. Dropping it ends it with everything that it started.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     // Fields drop in this order: the locks go last.
     group: Group,
     port: u16,
@@ -40,7 +40,7 @@ impl Server {
     ///
     /// # Errors
     /// When a GPU is missing, locked or used by others, or the program cannot be started.
-    pub fn start(
+    pub(crate) fn start(
         engine: &VllmEngine,
         args: &Args,
         env: &BTreeMap<String, String>,
@@ -70,37 +70,37 @@ impl Server {
     }
 
     /// Where it answers, or will.
-    pub fn base_url(&self) -> String {
+    pub(crate) fn base_url(&self) -> String {
         format!("http://{}:{}", Ipv4Addr::LOCALHOST, self.port)
     }
 
     /// Since its process was started.
-    pub fn age(&self) -> Duration {
+    pub(crate) fn age(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// How it ended, if it has.
-    pub fn ended(&self) -> Option<Ended> {
+    pub(crate) fn ended(&self) -> Option<Ended> {
         self.group.ended()
     }
 
     /// How it ended, if it does within this time.
-    pub fn wait(&self, limit: Duration) -> Option<Ended> {
+    pub(crate) fn wait(&self, limit: Duration) -> Option<Ended> {
         self.group.wait(limit)
     }
 
     /// Its log's file.
-    pub fn log_path(&self) -> &Path {
+    pub(crate) fn log_path(&self) -> &Path {
         &self.log
     }
 
     /// What its log says of the resolved settings.
-    pub fn observe(&self) -> Observed {
+    pub(crate) fn observe(&self) -> Observed {
         observe(&self.read_log())
     }
 
     /// Why it failed, once it has ended.
-    pub fn failure(&self) -> Failure {
+    pub(crate) fn failure(&self) -> Failure {
         classify(&self.read_log(), self.ended())
     }
 
@@ -112,7 +112,7 @@ impl Server {
     ///
     /// # Errors
     /// When a GPU's memory stays in use.
-    pub fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         self.group.stop();
         gpu::await_memory(&self.gpus)
     }
