@@ -1,5 +1,6 @@
 //! The pipeline: a content-hashed DAG of stages over a store of trials.
 
 mod config;
+mod plots;
 
 fn main() {}
