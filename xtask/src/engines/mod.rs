@@ -21,7 +21,7 @@ use crate::{
     measure::Launch,
 };
 
-pub use group::{Ended, Group, Program, end_orphans};
+pub(crate) use group::{Ended, Group, Program, end_orphans};
 
 /// An engine of a profile, from identity to launch.
 pub trait Engine: Sync {

@@ -1,6 +1,87 @@
-//! stub
+//! Plots: pure functions from results to SVG text, and pictures of them.
+//!
+//! A new plot is one file and one line of [`PLOTS`].
+
+mod canvas;
+mod configurations;
+mod dashboard;
+mod data;
+#[cfg(test)]
+mod fixture;
+mod latency;
+mod number;
+mod panel;
+mod png;
+mod queue_time;
+mod scale;
+mod style;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod throughput;
+
+use anyhow::{Result, ensure};
 use bench_core::schema::ResultFile;
-pub struct Inputs<'a> { pub baseline: &'a ResultFile, pub sweeps: &'a [ResultFile], pub comprehensive: Option<&'a ResultFile>, pub comparison: &'a ResultFile, pub objective: &'a crate::config::Objective }
-pub struct Drawing { pub name: String, pub svg: String }
-pub fn draw_all(_: &Inputs<'_>) -> anyhow::Result<Vec<Drawing>> { Ok(vec![]) }
-pub fn png(_: &str) -> anyhow::Result<Vec<u8>> { Ok(vec![]) }
+
+pub(crate) use self::png::png;
+
+/// What the plots are drawn from.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs<'a> {
+    /// The profile's settings to beat and vLLM's defaults, under every load.
+    pub(crate) baseline: &'a ResultFile,
+    /// The sweeps, in the order of the profile.
+    pub(crate) sweeps: &'a [ResultFile],
+    /// The chosen settings under every load, where the profile has that stage.
+    pub(crate) comprehensive: Option<&'a ResultFile>,
+    /// The configurations side by side.
+    pub(crate) comparison: &'a ResultFile,
+    /// Metric id that the profile's objective optimizes.
+    pub(crate) objective_metric: &'a str,
+    /// Load on which the objective is measured.
+    pub(crate) objective_load: &'a str,
+}
+
+/// A finished plot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Drawing {
+    /// Name of its files, without their ending.
+    pub(crate) name: String,
+    /// The drawing.
+    pub(crate) svg: String,
+}
+
+/// A plot by its name.
+struct Plot {
+    name: &'static str,
+    draw: fn(&Inputs<'_>) -> String,
+}
+
+/// Every plot but those of the sweeps, which are as many as the profile has.
+static PLOTS: [Plot; 4] = [
+    Plot { name: "queue_time_optimization_comparison", draw: queue_time::draw },
+    Plot { name: "throughput_optimization_comparison", draw: throughput::draw },
+    Plot { name: "latency_percentiles_comparison", draw: latency::draw },
+    Plot { name: "optimization_summary_dashboard", draw: dashboard::draw },
+];
+
+/// Draws every plot: those of [`PLOTS`], then `sweep_NAME` for each sweep.
+///
+/// # Errors
+/// When two sweeps would be drawn into the same file.
+pub(crate) fn draw_all(inputs: &Inputs<'_>) -> Result<Vec<Drawing>> {
+    let mut drawings: Vec<Drawing> = PLOTS
+        .iter()
+        .map(|plot| Drawing { name: plot.name.to_owned(), svg: (plot.draw)(inputs) })
+        .collect();
+    for sweep in inputs.sweeps {
+        let name = format!("sweep_{}", sweep.stage.replace('-', "_"));
+        ensure!(
+            drawings.iter().all(|drawing| drawing.name != name),
+            "sweep {}: its plot has the same file name as another's ({name}); rename one",
+            sweep.stage
+        );
+        drawings.push(Drawing { name, svg: sweep::draw(inputs, sweep) });
+    }
+    Ok(drawings)
+}

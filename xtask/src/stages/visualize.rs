@@ -49,7 +49,8 @@ impl Task for Visualize<'_> {
             sweeps: &read.sweeps,
             comprehensive: read.comprehensive.as_ref(),
             comparison: &read.comparison,
-            objective: &self.context.profile.objective,
+            objective_metric: &self.context.profile.objective.metric,
+            objective_load: &self.context.profile.objective.load,
         })?;
         let mut outputs = Outputs::new();
         for drawing in drawings {

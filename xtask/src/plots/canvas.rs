@@ -1,0 +1,282 @@
+//! A sheet to draw on: text, bars and marks at whole pixels, through plotters' SVG backend.
+//!
+//! Everything is placed with the metrics of DejaVu Sans, which the program carries, so that a
+//! drawing has the same bytes on every machine.
+
+use std::sync::LazyLock;
+
+use plotters::{
+    coord::Shift,
+    element::{PathElement, Polygon, Rectangle},
+    prelude::{Circle, DrawingArea, IntoDrawingArea, RGBColor, SVGBackend},
+    style::{
+        Color, FontDesc, FontFamily, FontStyle, FontTransform, ShapeStyle, TextStyle,
+        register_font,
+        text_anchor::{HPos, Pos, VPos},
+    },
+};
+
+/// DejaVu Sans, and for a browser without it the fonts closest in width.
+pub(crate) const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
+
+/// The SVG backend writes `font-size` as plotters' size divided by this.
+const PLOTTERS_PER_PX: f64 = 1.24;
+/// Height of DejaVu Sans's line (ascent less descent) in units of its size.
+const LINE_PER_PX: f64 = 1.164;
+
+static FONTS: LazyLock<()> = LazyLock::new(|| {
+    for (style, bytes) in
+        [(FontStyle::Normal, dejavu::sans::regular()), (FontStyle::Bold, dejavu::sans::bold())]
+    {
+        assert!(register_font(FAMILY, style, bytes).is_ok(), "the embedded font is a font");
+    }
+});
+
+/// A rectangle in pixels; y grows downwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rect {
+    pub(crate) left: i32,
+    pub(crate) top: i32,
+    pub(crate) right: i32,
+    pub(crate) bottom: i32,
+}
+
+impl Rect {
+    pub(crate) fn new(left: i32, top: i32, right: i32, bottom: i32) -> Self {
+        Self { left, top, right, bottom }
+    }
+
+    pub(crate) fn width(&self) -> i32 {
+        self.right - self.left
+    }
+
+    pub(crate) fn height(&self) -> i32 {
+        self.bottom - self.top
+    }
+
+    pub(crate) fn center(&self) -> (i32, i32) {
+        (i32::midpoint(self.left, self.right), i32::midpoint(self.top, self.bottom))
+    }
+
+    /// The `index`th of `count` columns with a gap between them.
+    pub(crate) fn column(&self, index: usize, count: usize, gap: i32) -> Self {
+        let count = count.max(1) as i32;
+        let width = (self.width() - gap * (count - 1)) / count;
+        let left = self.left + index as i32 * (width + gap);
+        Self { left, right: left + width, ..*self }
+    }
+
+    /// Whether the two share a pixel.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.left < other.right
+            && other.left < self.right
+            && self.top < other.bottom
+            && other.top < self.bottom
+    }
+}
+
+/// Which point of a text its position names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// How a text looks. Sizes are pixels; 13 and 15 have no exact text in the SVG backend.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Type {
+    pub(crate) px: u32,
+    pub(crate) bold: bool,
+    pub(crate) color: RGBColor,
+    pub(crate) anchor: Anchor,
+}
+
+impl Type {
+    pub(crate) fn new(px: u32, color: RGBColor, anchor: Anchor) -> Self {
+        Self { px, bold: false, color, anchor }
+    }
+
+    pub(crate) fn bold(self) -> Self {
+        Self { bold: true, ..self }
+    }
+
+    fn font(self, size: f64) -> FontDesc<'static> {
+        LazyLock::force(&FONTS);
+        let style = if self.bold { FontStyle::Bold } else { FontStyle::Normal };
+        FontDesc::new(FontFamily::Name(FAMILY), size, style)
+    }
+
+    /// Width of the text in pixels.
+    pub(crate) fn width(self, text: &str) -> i32 {
+        let font = self.font(f64::from(self.px) * LINE_PER_PX);
+        let (width, _) = font.box_size(text).expect("the embedded font has metrics");
+        width as i32 + 1
+    }
+
+    /// The text, cut with an ellipsis where it is wider than `width`.
+    pub(crate) fn cut(self, text: &str, width: i32) -> String {
+        if self.width(text) <= width {
+            return text.to_owned();
+        }
+        let mut kept: Vec<char> = text.chars().take(200).collect();
+        while kept.pop().is_some() {
+            let shorter = format!("{}…", kept.iter().collect::<String>().trim_end());
+            if self.width(&shorter) <= width {
+                return shorter;
+            }
+        }
+        String::new()
+    }
+
+    /// The text on at most `lines` lines of that width, broken after spaces and hyphens.
+    pub(crate) fn wrap(self, text: &str, width: i32, lines: usize) -> Vec<String> {
+        let mut out: Vec<String> = Vec::new();
+        for word in text.split_inclusive([' ', '-', '_', ',', '/']) {
+            match out.last_mut() {
+                Some(line) if self.width(format!("{line}{word}").trim_end()) <= width => {
+                    line.push_str(word);
+                }
+                _ => out.push(word.to_owned()),
+            }
+        }
+        if out.len() > lines {
+            let rest = out.split_off(lines.saturating_sub(1)).concat();
+            out.push(rest);
+        }
+        out.iter().map(|line| self.cut(line.trim_end(), width)).collect()
+    }
+}
+
+/// What an SVG is drawn on.
+pub(crate) struct Canvas<'a> {
+    area: DrawingArea<SVGBackend<'a>, Shift>,
+}
+
+/// Why drawing cannot fail: the SVG goes into memory, and the font is part of the program.
+const INFALLIBLE: &str = "drawing into memory cannot fail";
+
+impl Canvas<'_> {
+    /// The SVG text of what `body` draws on a white sheet.
+    pub(crate) fn svg(width: u32, height: u32, body: impl FnOnce(&Canvas<'_>)) -> String {
+        let mut svg = String::new();
+        {
+            let area = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
+            let canvas = Canvas { area };
+            canvas.area.fill(&super::style::PAPER).expect(INFALLIBLE);
+            body(&canvas);
+            canvas.area.present().expect(INFALLIBLE);
+        }
+        svg
+    }
+
+    /// A text at its anchor, its line's middle at `y`.
+    pub(crate) fn text(&self, text: &str, (x, y): (i32, i32), how: Type) {
+        self.put(text, (x, y + how.px as i32 / 10), how, FontTransform::None);
+    }
+
+    /// A text that reads upwards, its line's middle at `x`.
+    pub(crate) fn text_upwards(&self, text: &str, (x, y): (i32, i32), how: Type) {
+        self.put(text, (x + how.px as i32 / 10, y), how, FontTransform::Rotate270);
+    }
+
+    fn put(&self, text: &str, at: (i32, i32), how: Type, transform: FontTransform) {
+        // A control character is no text, and XML refuses it.
+        let text: String = text
+            .chars()
+            .filter(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}'))
+            .collect();
+        if text.is_empty() {
+            return;
+        }
+        let h_pos = match how.anchor {
+            Anchor::Start => HPos::Left,
+            Anchor::Middle => HPos::Center,
+            Anchor::End => HPos::Right,
+        };
+        let style = TextStyle {
+            font: how.font(f64::from(how.px) * PLOTTERS_PER_PX).transform(transform),
+            color: how.color.to_backend_color(),
+            pos: Pos::new(h_pos, VPos::Center),
+        };
+        self.area.draw_text(&text, &style, at).expect(INFALLIBLE);
+    }
+
+    /// A filled rectangle.
+    pub(crate) fn fill(&self, rect: Rect, color: impl Color) {
+        let corners = [(rect.left, rect.top), (rect.right, rect.bottom)];
+        self.area.draw(&Rectangle::new(corners, color.filled())).expect(INFALLIBLE);
+    }
+
+    /// A line.
+    pub(crate) fn line(&self, points: &[(i32, i32)], color: impl Color, width: u32) {
+        let style = color.stroke_width(width);
+        self.area.draw(&PathElement::new(points.to_vec(), style)).expect(INFALLIBLE);
+    }
+
+    /// A horizontal line in strokes of `dash` pixels with gaps of the same length.
+    pub(crate) fn dashed(&self, (left, right): (i32, i32), y: i32, color: RGBColor, dash: i32) {
+        let mut x = left;
+        while x < right {
+            self.line(&[(x, y), ((x + dash).min(right), y)], color, 2);
+            x += 2 * dash;
+        }
+    }
+
+    /// An interval: a thin upright with feet.
+    pub(crate) fn whisker(&self, x: i32, (low, high): (i32, i32), foot: i32) {
+        let ink = super::style::INK;
+        self.line(&[(x, low), (x, high)], ink, 1);
+        self.line(&[(x - foot, low), (x + foot, low)], ink, 1);
+        self.line(&[(x - foot, high), (x + foot, high)], ink, 1);
+    }
+
+    /// A mark of a series; hollow where the figure needs a grain of salt.
+    pub(crate) fn mark(&self, (x, y): (i32, i32), shape: Shape, color: RGBColor, hollow: bool) {
+        self.shape((x, y), shape, 5, color.filled());
+        if hollow {
+            self.shape((x, y), shape, 3, super::style::PAPER.filled());
+        }
+    }
+
+    fn shape(&self, (x, y): (i32, i32), shape: Shape, r: i32, style: ShapeStyle) {
+        let polygon = |points: Vec<(i32, i32)>| {
+            self.area.draw(&Polygon::new(points, style)).expect(INFALLIBLE);
+        };
+        match shape {
+            Shape::Circle => self.area.draw(&Circle::new((x, y), r, style)).expect(INFALLIBLE),
+            Shape::Square => {
+                polygon(vec![(x - r, y - r), (x + r, y - r), (x + r, y + r), (x - r, y + r)]);
+            }
+            Shape::Triangle => {
+                polygon(vec![(x - r - 1, y + r), (x + r + 1, y + r), (x, y - r - 1)]);
+            }
+            Shape::Diamond => {
+                let r = r + 2;
+                polygon(vec![(x, y - r), (x + r, y), (x, y + r), (x - r, y)]);
+            }
+        }
+    }
+
+    /// A cross: a value that cannot run.
+    pub(crate) fn cross(&self, (x, y): (i32, i32), color: RGBColor) {
+        self.line(&[(x - 5, y - 5), (x + 5, y + 5)], color, 2);
+        self.line(&[(x - 5, y + 5), (x + 5, y - 5)], color, 2);
+    }
+}
+
+/// Shapes of marks, so that series differ in more than colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Circle,
+    Square,
+    Triangle,
+    Diamond,
+}
+
+impl Shape {
+    /// The shape of the `index`th series.
+    pub(crate) fn of(index: usize) -> Self {
+        [Self::Circle, Self::Square, Self::Triangle, Self::Diamond][index % 4]
+    }
+}

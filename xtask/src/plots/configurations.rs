@@ -1,0 +1,78 @@
+//! The configurations that are compared, side by side: what several plots share.
+
+use bench_core::schema::Point;
+
+use super::{
+    Inputs,
+    canvas::{Canvas, Rect},
+    data::{Figure, Measure},
+    number,
+    panel::{BAR_HEADROOM, Bar, Frame, Group, Key, Panel, SATURATED, WEEK2, grouped_bars},
+    scale::Scale,
+    style::{CONFIGURATIONS, INK},
+};
+
+/// Key of the seed's figures.
+pub(super) const WEEK2_KEY: Key = Key::Dots(INK);
+
+/// Legend of the configurations that were measured, and of what else the points show.
+pub(super) fn keys(inputs: &Inputs<'_>, key: impl Fn(usize) -> Key) -> Vec<(Key, String)> {
+    CONFIGURATIONS
+        .iter()
+        .enumerate()
+        .filter(|(_, (role, ..))| inputs.configurations().any(|point| point.role == *role))
+        .map(|(i, (_, name, _))| (key(i), (*name).to_owned()))
+        .collect()
+}
+
+/// Legend entries for what the metrics on these loads show beside the configurations.
+pub(super) fn notes(inputs: &Inputs<'_>, shown: &[(&str, &str)]) -> Vec<(Key, String)> {
+    let mut notes = Vec::new();
+    if shown.iter().any(|(metric, load)| inputs.week2(metric, load, 1.0).is_some()) {
+        notes.push((WEEK2_KEY, WEEK2.to_owned()));
+    }
+    let on_shown = |point: &Point| shown.iter().any(|(_, load)| point.load == *load);
+    if inputs.configurations().any(|point| point.saturated && on_shown(point)) {
+        notes.push((Key::Hollow, SATURATED.to_owned()));
+    }
+    notes
+}
+
+/// The metric of the configurations under each load, as grouped bars.
+pub(super) fn bars(
+    inputs: &Inputs<'_>,
+    canvas: &Canvas<'_>,
+    cell: Rect,
+    metric: &str,
+    loads: &[&str],
+    legend: &[(Key, String)],
+) {
+    let shown = |point: &&Point| loads.contains(&point.load.as_str());
+    let measure = Measure::over(metric, inputs.configurations().filter(shown));
+    let groups: Vec<Group<'_>> =
+        loads.iter().map(|load| group(inputs, metric, load, measure.factor)).collect();
+    let bars = || groups.iter().flat_map(|group| &group.bars).flatten();
+    let tops = bars().map(|bar| bar.figure.top());
+    let values: Vec<f64> = tops.chain(groups.iter().filter_map(|group| group.reference)).collect();
+    let frame =
+        Frame { title: measure.title, unit: measure.unit, x_title: "load", x_lines: 2, legend };
+    let panel = Panel::new(canvas, cell, &frame, Scale::around(&values, true, BAR_HEADROOM));
+    grouped_bars(&panel, &groups, WEEK2_KEY, |value| {
+        let unit = if measure.unit == "%" { " %" } else { "" };
+        format!("{}{unit}", number::figure(value))
+    });
+}
+
+fn group<'t>(inputs: &Inputs<'_>, metric: &str, load: &'t str, factor: f64) -> Group<'t> {
+    let present = |(role, ..): &&(_, _, _)| inputs.configurations().any(|p| p.role == *role);
+    let bars = CONFIGURATIONS
+        .iter()
+        .filter(present)
+        .map(|(role, _, color)| {
+            let point = inputs.point(*role, load)?;
+            let figure = Figure::at(point, metric, factor)?;
+            Some(Bar { figure, color: *color, hollow: point.saturated })
+        })
+        .collect();
+    Group { label: load, bars, reference: inputs.week2(metric, load, factor) }
+}

@@ -1,0 +1,299 @@
+//! The whole suite on one page.
+
+use bench_core::{
+    metric,
+    schema::{Comparison, Point, Verdict},
+};
+use plotters::style::RGBColor;
+
+use super::{
+    Inputs,
+    canvas::{Anchor, Canvas, Rect, Shape, Type},
+    configurations,
+    data::{Figure, Measure, distinct},
+    number,
+    panel::{Frame, Key, Panel, legend, page, stacked_bar},
+    queue_time::{part_keys, parts},
+    scale::Scale,
+    style::{CONFIGURATIONS, FAINT_INK, GREEN, GRID, INK, VERMILLION, faint, heading, label},
+};
+
+/// Metrics whose verdicts are shown first.
+const HEADLINES: [&str; 9] = [
+    "output_tokens_per_s",
+    "requests_per_s",
+    "queue_share",
+    "front_end_share",
+    "ttft_p95_ms",
+    "tpot_p95_ms",
+    "e2e_p95_ms",
+    "long_e2e_p95_ms",
+    "length_slowdown",
+];
+/// Height of a row of a table.
+const ROW: i32 = 27;
+/// Most loads whose tail latency is shown.
+const TAIL_LOADS: usize = 8;
+
+pub(super) fn draw(inputs: &Inputs<'_>) -> String {
+    let subtitle = format!(
+        "{} · profile {}, objective {} on load {}",
+        inputs.engine(),
+        inputs.baseline.profile,
+        metric::find(inputs.objective_metric).map_or(inputs.objective_metric, |m| m.title),
+        inputs.objective_load
+    );
+    page((1600, 1000), "Optimization summary", &subtitle, |canvas, body| {
+        let load = [inputs.objective_load];
+        let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].2));
+        let shown = [("output_tokens_per_s", load[0]), ("queue_share", load[0])];
+        entries.extend(configurations::notes(inputs, &shown));
+        let top = body.top + legend(canvas, body, &entries) + 16;
+        let middle = i32::midpoint(top, body.bottom);
+        let cell = |row: i32, column| {
+            let (top, bottom) =
+                if row == 0 { (top, middle - 14) } else { (middle + 14, body.bottom) };
+            Rect { top, bottom, ..body }.column(column, 3, 36)
+        };
+        configurations::bars(inputs, canvas, cell(0, 0), "output_tokens_per_s", &load, &[]);
+        configurations::bars(inputs, canvas, cell(0, 1), "queue_share", &load, &[]);
+        anatomy(inputs, canvas, cell(0, 2));
+        tail(inputs, canvas, cell(1, 0));
+        targets(inputs, canvas, cell(1, 1));
+        verdicts(inputs, canvas, cell(1, 2));
+    })
+}
+
+fn anatomy(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
+    let title = "Where the time went";
+    let frame = Frame {
+        title,
+        unit: "% of mean E2E",
+        x_title: "configuration",
+        x_lines: 1,
+        legend: &part_keys(),
+    };
+    let panel = Panel::new(canvas, cell, &frame, Scale::linear(0.0, 100.0, 5));
+    let slots: Vec<(&str, &Point)> = CONFIGURATIONS
+        .iter()
+        .filter_map(|(role, name, _)| Some((*name, inputs.point(*role, inputs.objective_load)?)))
+        .collect();
+    if slots.is_empty() {
+        panel.empty();
+    }
+    for (i, (name, point)) in slots.iter().enumerate() {
+        let slot = panel.plot.column(i, slots.len(), 0);
+        panel.x_label(slot.center().0, slot.width() - 6, &[(*name).to_owned()]);
+        let margin = slot.width() / 5;
+        let column = Rect { left: slot.left + margin, right: slot.right - margin, ..slot };
+        let total = parts(point, 1.0).map(|parts| parts.iter().map(|(ms, _)| ms).sum::<f64>());
+        match total.and_then(|total| parts(point, 100.0 / total)) {
+            Some(parts) => stacked_bar(&panel, column, &parts),
+            None => panel.missing(slot, "parts not measured"),
+        }
+    }
+}
+
+/// E2E P95 of the loads of the comprehensive benchmark, part by part.
+fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
+    const METRIC: &str = "e2e_p95_ms";
+    let mut loads: Vec<&str> = inputs.loads(METRIC);
+    let part = |load: &str| {
+        inputs.configurations().find(|p| p.load == load).and_then(|p| p.part.as_deref())
+    };
+    if loads.iter().any(|load| part(load).is_some()) {
+        loads.retain(|load| part(load).is_some());
+    }
+    let order = distinct(inputs.configurations().filter_map(|point| point.part.as_deref()));
+    loads.sort_by_key(|load| order.iter().position(|name| Some(*name) == part(load)));
+    loads.truncate(TAIL_LOADS);
+    let points = || inputs.configurations().filter(|point| loads.contains(&point.load.as_str()));
+    let measure = Measure::over(METRIC, points());
+    let values: Vec<f64> = points()
+        .filter_map(|point| Figure::at(point, METRIC, measure.factor))
+        .flat_map(|figure| figure.values())
+        .collect();
+    let keys = configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
+    let frame = Frame {
+        title: "E2E P95 of the benchmark's parts",
+        unit: measure.unit,
+        x_title: "load",
+        x_lines: 3,
+        legend: &keys,
+    };
+    let panel = Panel::new(canvas, cell, &frame, Scale::fitting(&values, 0.05));
+    if values.is_empty() {
+        panel.empty();
+    }
+    for (i, load) in loads.iter().enumerate() {
+        let slot = panel.plot.column(i, loads.len(), 0);
+        let how = label(Anchor::Middle);
+        panel.x_label(slot.center().0, slot.width() - 4, &how.wrap(load, slot.width() - 4, 3));
+        for (j, (role, _, color)) in CONFIGURATIONS.iter().enumerate() {
+            let Some(point) = inputs.point(*role, load) else { continue };
+            let Some(figure) = Figure::at(point, METRIC, measure.factor) else { continue };
+            let (x, _) = slot.column(j, CONFIGURATIONS.len(), 0).center();
+            panel.interval(x, &figure);
+            panel.canvas.mark((x, panel.y(figure.mean)), Shape::of(j), *color, point.saturated);
+        }
+    }
+}
+
+/// A table drawn as text.
+struct Table<'c, 'a> {
+    canvas: &'c Canvas<'a>,
+    cell: Rect,
+    /// Right edge of each column but the first, as a share of the width in percent.
+    edges: &'static [i32],
+}
+
+impl<'c, 'a> Table<'c, 'a> {
+    fn new(
+        canvas: &'c Canvas<'a>,
+        cell: Rect,
+        title: &str,
+        heads: &[&str],
+        edges: &'static [i32],
+    ) -> Self {
+        canvas.text(title, (cell.left, cell.top + 8), heading(Anchor::Start));
+        let table = Self { canvas, cell, edges };
+        let heads: Vec<(String, RGBColor)> =
+            heads.iter().map(|head| ((*head).to_owned(), FAINT_INK)).collect();
+        table.row(0, &heads);
+        table
+    }
+
+    /// Rows that fit below the heads.
+    fn rows(&self) -> usize {
+        usize::try_from((self.cell.height() - 56) / ROW - 1).unwrap_or_default()
+    }
+
+    fn row(&self, index: usize, cells: &[(String, RGBColor)]) {
+        let y = self.cell.top + 40 + index as i32 * ROW;
+        let mut left = self.cell.left;
+        for (i, (text, color)) in cells.iter().enumerate() {
+            let right = self.cell.left + self.cell.width() * self.edges[i] / 100;
+            let (x, anchor) = if i == 0 { (left, Anchor::Start) } else { (right, Anchor::End) };
+            let mut how = Type { color: *color, ..label(anchor) };
+            how.bold = *color != INK && *color != FAINT_INK;
+            self.canvas.text(&how.cut(text, right - left - 8), (x, y), how);
+            left = right;
+        }
+        let y = y + ROW / 2;
+        self.canvas.line(&[(self.cell.left, y), (self.cell.right, y)], GRID, 1);
+    }
+
+    fn note(&self, index: usize, text: &str) {
+        let how = faint(Anchor::Start);
+        let y = self.cell.top + 40 + index as i32 * ROW;
+        self.canvas.text(&how.cut(text, self.cell.width()), (self.cell.left, y), how);
+    }
+}
+
+/// A figure with its unit, as its metric is shown.
+fn shown(id: &str, value: f64) -> String {
+    let measure = Measure::of(id, value);
+    let space = if measure.unit.is_empty() { "" } else { " " };
+    format!("{}{space}{}", number::figure(value * measure.factor), measure.unit)
+}
+
+/// The metric's title with its load.
+fn subject(metric: &str, load: &str) -> String {
+    format!("{}, {load}", metric::find(metric).map_or(metric, |found| found.title))
+}
+
+fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
+    let table = Table::new(
+        canvas,
+        cell,
+        "Targets, tuned",
+        &["metric, load", "target", "found", ""],
+        &[50, 68, 84, 100],
+    );
+    let all = &inputs.comparison.targets;
+    if all.is_empty() {
+        return table.note(1, "the profile names no targets");
+    }
+    for (i, target) in all.iter().take(table.rows()).enumerate() {
+        let bound = if target.bound == "min" { "≥" } else { "≤" };
+        let found =
+            target.found.map_or("not measured".to_owned(), |found| shown(&target.metric, found));
+        let (outcome, color) =
+            if target.met { ("✓ met", GREEN) } else { ("✗ missed", VERMILLION) };
+        table.row(
+            i + 1,
+            &[
+                (subject(&target.metric, &target.load), INK),
+                (format!("{bound} {}", shown(&target.metric, target.limit)), INK),
+                (found, INK),
+                (outcome.to_owned(), color),
+            ],
+        );
+    }
+    if all.len() > table.rows() {
+        table.note(table.rows() + 1, &format!("and {} more", all.len() - table.rows()));
+    }
+}
+
+fn verdicts(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
+    let heads = ["metric, load", "change", "95 % interval", "verdict"];
+    let table = Table::new(canvas, cell, "Tuned against vLLM default", &heads, &[42, 58, 80, 100]);
+    let mut judged: Vec<&Comparison> =
+        inputs.comparison.comparisons.iter().filter(|row| row.verdict.is_some()).collect();
+    if judged.is_empty() {
+        return table.note(1, "nothing was compared");
+    }
+    let production = inputs.production_load();
+    judged.sort_by_key(|row| {
+        let headline = HEADLINES.iter().position(|id| *id == row.metric).unwrap_or(HEADLINES.len());
+        let load = [inputs.objective_load, production].iter().position(|load| *load == row.load);
+        (load.is_none() || headline == HEADLINES.len(), headline, load)
+    });
+    for (i, row) in judged.iter().take(table.rows()).enumerate() {
+        table.row(i + 1, &verdict_row(row));
+    }
+    table.note(table.rows().min(judged.len()) + 1, &tally(&judged));
+}
+
+fn verdict_row(row: &Comparison) -> [(String, RGBColor); 4] {
+    let points = metric::find(&row.metric).is_some_and(metric::Metric::is_share);
+    let unit = if points { "points" } else { "%" };
+    let sign = |value: f64| if value > 0.0 { "+" } else { "" };
+    let change = row.change.as_ref().and_then(|change| Figure::of(change, 1.0));
+    let mean = change.map_or(String::new(), |c| {
+        format!("{}{} {unit}", sign(c.mean), number::grouped(c.mean, 1))
+    });
+    let interval =
+        change.and_then(|change| change.interval).map_or(String::new(), |(low, high)| {
+            format!(
+                "{}{} to {}{}",
+                sign(low),
+                number::grouped(low, 1),
+                sign(high),
+                number::grouped(high, 1)
+            )
+        });
+    let (word, color) = row.verdict.map_or(("", INK), word);
+    [(subject(&row.metric, &row.load), INK), (mean, INK), (interval, INK), (word.to_owned(), color)]
+}
+
+fn word(verdict: Verdict) -> (&'static str, RGBColor) {
+    match verdict {
+        Verdict::Better => ("▲ better", GREEN),
+        Verdict::Worse => ("▼ worse", VERMILLION),
+        Verdict::Equivalent => ("equivalent", INK),
+        Verdict::Inconclusive => ("inconclusive", FAINT_INK),
+    }
+}
+
+/// How many comparisons came out which way.
+fn tally(judged: &[&Comparison]) -> String {
+    let all = [Verdict::Better, Verdict::Worse, Verdict::Equivalent, Verdict::Inconclusive];
+    let counts =
+        all.map(|verdict| judged.iter().filter(|row| row.verdict == Some(verdict)).count());
+    let [better, worse, equivalent, inconclusive] = counts;
+    format!(
+        "of {} comparisons: {better} better, {worse} worse, {equivalent} equivalent, {inconclusive} inconclusive",
+        judged.len()
+    )
+}

@@ -1,0 +1,144 @@
+//! Percentiles of TTFT, TPOT and E2E under the production load: one mark a configuration, with
+//! its interval.
+
+use bench_core::schema::Role;
+
+use super::{
+    Inputs,
+    canvas::{Anchor, Canvas, Rect, Shape},
+    configurations,
+    data::{Figure, Measure},
+    number,
+    panel::{Frame, Key, Panel, legend, page},
+    scale::Scale,
+    style::{CONFIGURATIONS, VERMILLION, small},
+};
+
+const LATENCIES: [(&str, &str); 3] = [
+    ("ttft", "TTFT: time to first token"),
+    ("tpot", "TPOT: time per output token"),
+    ("e2e", "E2E: end-to-end latency"),
+];
+const PERCENTILES: [(&str, &str); 3] = [("p50", "P50"), ("p95", "P95"), ("p99", "P99")];
+/// Key of the profile's targets.
+pub(super) const TARGET_KEY: Key = Key::Dashes(VERMILLION);
+
+pub(super) fn draw(inputs: &Inputs<'_>) -> String {
+    let load = inputs.production_load();
+    let subtitle =
+        format!("{} · load {load}, means over server starts, 95 % intervals", inputs.engine());
+    page(
+        (1200, 750),
+        "Latency percentiles: baseline, vLLM default, tuned",
+        &subtitle,
+        |canvas, body| {
+            let metrics: Vec<String> = LATENCIES
+                .iter()
+                .flat_map(|(name, _)| {
+                    PERCENTILES.iter().map(move |(p, _)| format!("{name}_{p}_ms"))
+                })
+                .collect();
+            let shown: Vec<(&str, &str)> = metrics.iter().map(|m| (m.as_str(), load)).collect();
+            let mut entries =
+                configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
+            entries.extend(configurations::notes(inputs, &shown));
+            if shown.iter().any(|(metric, load)| target(inputs, metric, load, 1.0).is_some()) {
+                entries.push((TARGET_KEY, "target".to_owned()));
+            }
+            let top = body.top + legend(canvas, body, &entries) + 14;
+            for (i, (name, title)) in LATENCIES.iter().enumerate() {
+                let cell = Rect { top, ..body }.column(i, LATENCIES.len(), 28);
+                panel(inputs, canvas, cell, load, (name, title));
+            }
+        },
+    )
+}
+
+/// The profile's target for a metric on a load.
+fn target(inputs: &Inputs<'_>, metric: &str, load: &str, factor: f64) -> Option<f64> {
+    let mut targets = inputs.comparison.targets.iter();
+    let target = targets.find(|target| target.metric == metric && target.load == load)?;
+    Some(target.limit * factor).filter(|limit| limit.is_finite())
+}
+
+fn panel(
+    inputs: &Inputs<'_>,
+    canvas: &Canvas<'_>,
+    cell: Rect,
+    load: &str,
+    (name, title): (&str, &str),
+) {
+    let metrics = PERCENTILES.map(|(percentile, _)| format!("{name}_{percentile}_ms"));
+    let points = || inputs.configurations().filter(|point| point.load == load);
+    let largest =
+        metrics.iter().flat_map(|metric| points().filter_map(|p| Figure::at(p, metric, 1.0)));
+    let measure = Measure::of(&metrics[0], largest.map(|figure| figure.top()).fold(0.0, f64::max));
+    let figures = metrics
+        .iter()
+        .flat_map(|metric| points().filter_map(|point| Figure::at(point, metric, measure.factor)));
+    let references = metrics.iter().flat_map(|metric| {
+        [inputs.week2(metric, load, measure.factor), target(inputs, metric, load, measure.factor)]
+    });
+    let mut values: Vec<f64> = figures.flat_map(|figure| figure.values()).collect();
+    let empty = values.is_empty();
+    values.extend(references.flatten());
+    let frame = Frame {
+        title,
+        unit: measure.unit,
+        x_title: "percentile of requests",
+        x_lines: 1,
+        legend: &[],
+    };
+    let panel = Panel::new(canvas, cell, &frame, Scale::fitting(&values, 0.06));
+    if empty {
+        panel.empty();
+    }
+    for (i, metric) in metrics.iter().enumerate() {
+        let slot = panel.plot.column(i, metrics.len(), 0);
+        percentile(inputs, &panel, slot, (metric, load), measure.factor);
+        panel.x_label(slot.center().0, slot.width(), &[PERCENTILES[i].1.to_owned()]);
+    }
+}
+
+fn percentile(
+    inputs: &Inputs<'_>,
+    panel: &Panel<'_, '_>,
+    slot: Rect,
+    (metric, load): (&str, &str),
+    factor: f64,
+) {
+    let across = (slot.left + 6, slot.right - 6);
+    if let Some(value) = inputs.week2(metric, load, factor) {
+        panel.reference(across, value, configurations::WEEK2_KEY);
+    }
+    if let Some(value) = target(inputs, metric, load, factor) {
+        panel.reference(across, value, TARGET_KEY);
+    }
+    let inner = Rect { left: slot.left + 4, right: slot.right - 4, ..slot };
+    let present: Vec<(usize, Role)> = CONFIGURATIONS
+        .iter()
+        .enumerate()
+        .filter(|(_, (role, ..))| inputs.point(*role, load).is_some())
+        .map(|(i, (role, ..))| (i, *role))
+        .collect();
+    for (column, (i, role)) in present.iter().enumerate() {
+        let Some(point) = inputs.point(*role, load) else { continue };
+        let Some(figure) = Figure::at(point, metric, factor) else { continue };
+        let column = inner.column(column, present.len(), 0);
+        let (x, _) = column.center();
+        panel.interval(x, &figure);
+        panel.canvas.mark(
+            (x, panel.y(figure.mean)),
+            Shape::of(*i),
+            CONFIGURATIONS[*i].2,
+            point.saturated,
+        );
+        let how = small(Anchor::Middle);
+        let top = panel.y(figure.top());
+        panel.canvas.text(
+            &how.cut(&number::figure(figure.mean), column.width() + 6),
+            (x, top - 15),
+            how,
+        );
+    }
+}

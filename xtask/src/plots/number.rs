@@ -1,0 +1,57 @@
+//! Numbers as people read them; no locale.
+
+/// The number with that many decimals and a comma between thousands.
+pub(crate) fn grouped(value: f64, decimals: usize) -> String {
+    if value.abs() >= 1e12 {
+        return format!("{value:.1e}");
+    }
+    let text = format!("{:.decimals$}", value.abs());
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let mut out = String::new();
+    if value < 0.0 && text.bytes().any(|b| matches!(b, b'1'..=b'9')) {
+        out.push('−');
+    }
+    for (i, digit) in whole.chars().enumerate() {
+        if i > 0 && (whole.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    if !fraction.is_empty() {
+        out.push('.');
+        out.push_str(fraction);
+    }
+    out
+}
+
+/// The number to three significant digits, whole from 100 on.
+pub(crate) fn figure(value: f64) -> String {
+    let size = value.abs();
+    let decimals = match size {
+        _ if size >= 99.95 || size == 0.0 => 0,
+        _ if size >= 9.995 => 1,
+        _ if size >= 0.9995 => 2,
+        _ if size >= 0.001 => 3,
+        _ => return format!("{value:.1e}"),
+    };
+    grouped(value, decimals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        assert_eq!(grouped(1_071_264.0, 0), "1,071,264");
+        assert_eq!(grouped(-1234.5, 1), "−1,234.5");
+        assert_eq!(grouped(-0.04, 1), "0.0");
+        assert_eq!(grouped(100.0, 0), "100");
+    }
+
+    #[test]
+    fn figures_have_three_digits() {
+        let shown = [10_413.2, 99.96, 17.04, 9.996, 0.5, 0.0].map(figure);
+        assert_eq!(shown, ["10,413", "100", "17.0", "10.0", "0.500", "0"]);
+    }
+}

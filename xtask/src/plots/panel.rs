@@ -1,0 +1,283 @@
+//! The parts that every plot is put together from: the page with its title, panels with a
+//! vertical axis, legends, labels below the axis.
+
+use plotters::style::{Color, RGBColor};
+
+use super::{
+    canvas::{Anchor, Canvas, Rect, Shape, Type},
+    data::Figure,
+    scale::Scale,
+    style::{BAND, FAINT_INK, GRID, INK, faint, heading, is_light, label, small},
+};
+
+/// How the seed's figures are named wherever they are drawn.
+pub(crate) const WEEK2: &str = "Week 2 (other hardware and load)";
+/// How a configuration above capacity is named wherever it is drawn.
+pub(crate) const SATURATED: &str = "hollow: offered load above capacity";
+
+/// Height of a line of labels.
+const LINE: i32 = 15;
+/// Distance between the page's edge and what is drawn.
+const MARGIN: i32 = 28;
+
+/// A page with its title; `body` draws into the rest.
+pub(crate) fn page(
+    (width, height): (i32, i32),
+    title: &str,
+    subtitle: &str,
+    body: impl FnOnce(&Canvas<'_>, Rect),
+) -> String {
+    Canvas::svg(width.unsigned_abs(), height.unsigned_abs(), |canvas| {
+        let room = width - 2 * MARGIN;
+        let how = Type::new(20, INK, Anchor::Start).bold();
+        canvas.text(&how.cut(title, room), (MARGIN, 30), how);
+        let how = Type::new(14, FAINT_INK, Anchor::Start);
+        canvas.text(&how.cut(subtitle, room), (MARGIN, 56), how);
+        body(canvas, Rect::new(MARGIN, 80, width - MARGIN, height - 18));
+    })
+}
+
+/// How a series looks in a legend.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Key {
+    Box(RGBColor),
+    Line(RGBColor, Shape),
+    Mark(RGBColor, Shape),
+    Hollow,
+    Dashes(RGBColor),
+    Dots(RGBColor),
+    Cross,
+    Band,
+}
+
+/// A legend from the rectangle's top left corner on; the height that it takes.
+pub(crate) fn legend(canvas: &Canvas<'_>, within: Rect, entries: &[(Key, String)]) -> i32 {
+    let how = label(Anchor::Start);
+    let (mut x, mut y) = (within.left, within.top + 8);
+    for (key, text) in entries {
+        let text = how.cut(text, within.width() - 32);
+        let width = 30 + how.width(&text) + 18;
+        if x > within.left && x + width - 18 > within.right {
+            (x, y) = (within.left, y + 20);
+        }
+        draw_key(canvas, (x, y), *key);
+        canvas.text(&text, (x + 30, y), how);
+        x += width;
+    }
+    if entries.is_empty() { 0 } else { y + 12 - within.top }
+}
+
+fn draw_key(canvas: &Canvas<'_>, (x, y): (i32, i32), key: Key) {
+    let middle = (x + 12, y);
+    match key {
+        Key::Box(color) => canvas.fill(Rect::new(x + 8, y - 6, x + 24, y + 6), color),
+        Key::Band => canvas.fill(Rect::new(x + 8, y - 8, x + 24, y + 8), BAND),
+        Key::Line(color, shape) => {
+            canvas.line(&[(x, y), (x + 24, y)], color, 2);
+            canvas.mark(middle, shape, color, false);
+        }
+        Key::Mark(color, shape) => canvas.mark((x + 16, y), shape, color, false),
+        Key::Hollow => canvas.mark((x + 16, y), Shape::Circle, FAINT_INK, true),
+        Key::Dashes(color) => canvas.dashed((x, x + 25), y, color, 5),
+        Key::Dots(color) => canvas.dashed((x, x + 24), y, color, 2),
+        Key::Cross => canvas.cross((x + 16, y), INK),
+    }
+}
+
+/// What stands around a panel's plot.
+pub(crate) struct Frame<'t> {
+    pub(crate) title: &'t str,
+    /// Unit of the vertical axis.
+    pub(crate) unit: &'t str,
+    /// What the horizontal axis shows, with its unit.
+    pub(crate) x_title: &'t str,
+    /// Lines of labels below the axis.
+    pub(crate) x_lines: i32,
+    pub(crate) legend: &'t [(Key, String)],
+}
+
+/// A plot with a vertical axis.
+pub(crate) struct Panel<'c, 'a> {
+    pub(crate) canvas: &'c Canvas<'a>,
+    pub(crate) plot: Rect,
+    pub(crate) scale: Scale,
+}
+
+impl<'c, 'a> Panel<'c, 'a> {
+    pub(crate) fn new(canvas: &'c Canvas<'a>, cell: Rect, frame: &Frame<'_>, scale: Scale) -> Self {
+        let how = heading(Anchor::Start);
+        canvas.text(&how.cut(frame.title, cell.width()), (cell.left, cell.top + 8), how);
+        let top = cell.top + 28;
+        let legend_height = legend(canvas, Rect { top, ..cell }, frame.legend);
+
+        let ticks = label(Anchor::End);
+        let tick_width =
+            scale.ticks().iter().map(|(_, text)| ticks.width(text)).max().unwrap_or_default();
+        let plot = Rect {
+            left: cell.left + 18 + tick_width + 8,
+            top: top + legend_height + 4,
+            right: cell.right,
+            bottom: cell.bottom - frame.x_lines * LINE - 26,
+        };
+        let panel = Self { canvas, plot, scale };
+        panel.draw_axes(cell, frame);
+        panel
+    }
+
+    fn draw_axes(&self, cell: Rect, frame: &Frame<'_>) {
+        let plot = self.plot;
+        for (value, text) in self.scale.ticks() {
+            let y = self.y(*value);
+            self.canvas.line(&[(plot.left, y), (plot.right, y)], GRID, 1);
+            self.canvas.text(text, (plot.left - 8, y), label(Anchor::End));
+        }
+        self.canvas.line(&[(plot.left, plot.bottom), (plot.right, plot.bottom)], INK, 1);
+        let how = label(Anchor::Middle);
+        let unit = match (frame.unit, self.scale.is_log()) {
+            (unit, false) => unit.to_owned(),
+            ("", true) => "log scale".to_owned(),
+            (unit, true) => format!("{unit}, log scale"),
+        };
+        let (x, y) = plot.center();
+        self.canvas.text_upwards(&how.cut(&unit, plot.height()), (cell.left + 6, y), how);
+        let x_title = how.cut(frame.x_title, plot.width());
+        self.canvas.text(&x_title, (x, cell.bottom - 8), how);
+    }
+
+    /// Where a value lies.
+    pub(crate) fn y(&self, value: f64) -> i32 {
+        let height = f64::from(self.plot.height());
+        self.plot.bottom - libm::round(self.scale.at(value) * height) as i32
+    }
+
+    /// A label below the axis.
+    pub(crate) fn x_label(&self, x: i32, width: i32, lines: &[String]) {
+        let how = label(Anchor::Middle);
+        for (i, line) in lines.iter().enumerate() {
+            let y = self.plot.bottom + 14 + i as i32 * LINE;
+            self.canvas.text(&how.cut(line, width), (x, y), how);
+        }
+    }
+
+    /// An interval at `x`.
+    pub(crate) fn interval(&self, x: i32, figure: &Figure) {
+        if let Some((low, high)) = figure.interval {
+            self.canvas.whisker(x, (self.y(low), self.y(high)), 4);
+        }
+    }
+
+    /// A horizontal reference line over a part of the axis.
+    pub(crate) fn reference(&self, (left, right): (i32, i32), value: f64, key: Key) {
+        let dash = if matches!(key, Key::Dots(_)) { 2 } else { 5 };
+        let (Key::Dots(color) | Key::Dashes(color)) = key else { return };
+        if self.scale.contains(value) {
+            self.canvas.dashed((left, right), self.y(value), color, dash);
+        }
+    }
+
+    /// Says why nothing is drawn between `left` and `right`.
+    pub(crate) fn missing(&self, slot: Rect, text: &str) {
+        let how = faint(Anchor::Start);
+        let text = how.cut(text, self.plot.height() - 24);
+        let (x, _) = slot.center();
+        self.canvas.text_upwards(&text, (x, self.plot.bottom - 16), how);
+    }
+
+    /// Marks a value that cannot run, and says why.
+    pub(crate) fn failed(&self, slot: Rect, why: &str) {
+        let (x, _) = slot.center();
+        self.canvas.cross((x, self.plot.bottom), INK);
+        self.missing(slot, why);
+    }
+
+    /// Says that the panel has nothing to show.
+    pub(crate) fn empty(&self) {
+        let how = Type::new(14, FAINT_INK, Anchor::Middle);
+        self.canvas.text(&how.cut("not measured", self.plot.width()), self.plot.center(), how);
+    }
+}
+
+/// A group of bars, one for each series; `None` where it was not measured.
+pub(crate) struct Group<'t> {
+    pub(crate) label: &'t str,
+    pub(crate) bars: Vec<Option<Bar>>,
+    /// A reference line over the group.
+    pub(crate) reference: Option<f64>,
+}
+
+/// One bar.
+pub(crate) struct Bar {
+    pub(crate) figure: Figure,
+    pub(crate) color: RGBColor,
+    pub(crate) hollow: bool,
+}
+
+/// Share of an axis that labels above bars need.
+pub(crate) const BAR_HEADROOM: f64 = 0.16;
+
+/// Groups of bars with their values and intervals.
+pub(crate) fn grouped_bars(
+    panel: &Panel<'_, '_>,
+    groups: &[Group<'_>],
+    reference: Key,
+    show: impl Fn(f64) -> String,
+) {
+    if groups.iter().flat_map(|group| &group.bars).flatten().next().is_none() {
+        panel.empty();
+    }
+    for (i, group) in groups.iter().enumerate() {
+        let slot = panel.plot.column(i, groups.len(), 0);
+        let room = (slot.width() / 6).clamp(4, 60);
+        let inner = Rect { left: slot.left + room, right: slot.right - room, ..slot };
+        if let Some(value) = group.reference {
+            panel.reference((slot.left + room / 2, slot.right - room / 2), value, reference);
+        }
+        for (j, bar) in group.bars.iter().enumerate() {
+            let column = inner.column(j, group.bars.len(), 2);
+            match bar {
+                Some(bar) => draw_bar(panel, column, bar, &show(bar.figure.mean)),
+                None => panel.missing(column, "not measured"),
+            }
+        }
+        let width = slot.width() - 6;
+        panel.x_label(slot.center().0, width, &label(Anchor::Middle).wrap(group.label, width, 2));
+    }
+}
+
+fn draw_bar(panel: &Panel<'_, '_>, column: Rect, bar: &Bar, text: &str) {
+    let top = panel.y(bar.figure.mean);
+    let rect = Rect { top, bottom: panel.plot.bottom, ..column };
+    panel.canvas.fill(rect, bar.color);
+    if bar.hollow && rect.height() > 4 && rect.width() > 6 {
+        let inside = Rect::new(rect.left + 2, rect.top + 2, rect.right - 2, rect.bottom);
+        panel.canvas.fill(inside, super::style::PAPER.mix(0.75));
+    }
+    let (x, _) = rect.center();
+    panel.interval(x, &bar.figure);
+    let top = panel.y(bar.figure.top());
+    let how = small(Anchor::Middle);
+    if how.width(text) <= column.width() + 4 {
+        panel.canvas.text(text, (x, top - 10), how);
+    } else {
+        panel.canvas.text_upwards(text, (x, top - 5), small(Anchor::Start));
+    }
+}
+
+/// A bar of parts from the axis upwards, in the values' unit, each with its share where it has room.
+pub(crate) fn stacked_bar(panel: &Panel<'_, '_>, column: Rect, parts: &[(f64, RGBColor)]) {
+    let total: f64 = parts.iter().map(|(value, _)| value).sum();
+    let mut below = 0.0;
+    for (value, color) in parts {
+        let rect = Rect { top: panel.y(below + value), bottom: panel.y(below), ..column };
+        below += value;
+        if rect.height() > 0 {
+            panel.canvas.fill(rect, *color);
+        }
+        let share = format!("{:.0} %", 100.0 * value / total);
+        let ink = if is_light(*color) { INK } else { super::style::PAPER };
+        let how = Type { color: ink, ..label(Anchor::Middle) };
+        if rect.height() >= 16 && how.width(&share) <= rect.width() {
+            panel.canvas.text(&share, rect.center(), how);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! From values to a position along an axis, with ticks that people like.
+
+use super::number::{figure, grouped};
+
+/// Beyond this ratio of largest to smallest, a logarithmic axis shows more.
+const LOG_RATIO: f64 = 20.0;
+
+/// An axis: a range of values, and ticks within it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Scale {
+    low: f64,
+    high: f64,
+    log: bool,
+    ticks: Vec<(f64, String)>,
+}
+
+impl Scale {
+    /// From `low` to `high`, with about `count` ticks at multiples of 1, 2 or 5.
+    pub(crate) fn linear(low: f64, high: f64, count: u32) -> Self {
+        let high = if high > low { high } else { low + low.abs().max(1.0) };
+        let (step, decimals) = step((high - low) / f64::from(count.max(1)));
+        let first = (low / step - 1e-9).ceil();
+        let ticks = (0..=2 * count)
+            .map(|i| (first + f64::from(i)) * step)
+            .take_while(|tick| *tick <= high + step * 1e-9)
+            .map(|tick| (tick, grouped(tick, decimals)))
+            .collect();
+        Self { low, high, log: false, ticks }
+    }
+
+    /// Over the values, from 0 or, when they lie close together, around them; `headroom` is the
+    /// share of the axis kept free above them.
+    pub(crate) fn around(values: &[f64], from_zero: bool, headroom: f64) -> Self {
+        let (low, high) = range(values);
+        if from_zero || low < 0.6 * high || high <= 0.0 {
+            let low = low.min(0.0);
+            return Self::linear(low, low + (high.max(0.0) - low) / (1.0 - headroom), 5);
+        }
+        let margin = (high - low).max(high * 0.02) * 0.4;
+        Self::linear(low - margin, high + margin.max((high - low + margin) * headroom), 5)
+    }
+
+    /// Logarithmic over the values where they span a lot and are positive, else from 0.
+    pub(crate) fn fitting(values: &[f64], headroom: f64) -> Self {
+        let (low, high) = range(values);
+        if low > 0.0 && high / low >= LOG_RATIO {
+            Self::log(low, high, headroom)
+        } else {
+            Self::around(values, true, headroom)
+        }
+    }
+
+    /// Logarithmic, from the tick below `low`, with room above `high`.
+    fn log(low: f64, high: f64, headroom: f64) -> Self {
+        let decades = libm::log10(high / low);
+        let digits: &[f64] = if decades > 3.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+        let stride = (decades / 8.0).ceil().max(1.0) as i32;
+        let first = libm::floor(libm::log10(low)) as i32;
+        let last = libm::ceil(libm::log10(high)) as i32 + 1;
+        let all: Vec<f64> = (first..=last)
+            .filter(|power| (power - first) % stride == 0)
+            .flat_map(|power| digits.iter().map(move |d| d * libm::exp10(f64::from(power))))
+            .collect();
+        let low = all.iter().copied().rfind(|tick| *tick <= low).unwrap_or(low);
+        let high = low * libm::exp10(libm::log10(high / low) / (1.0 - headroom));
+        let ticks = all
+            .into_iter()
+            .filter(|tick| (low..=high).contains(tick))
+            .map(|tick| (tick, if tick < 1.0 { format!("{tick}") } else { figure(tick) }))
+            .map(|(tick, text)| (tick, text.trim_end_matches(".00").trim_end_matches(".0").into()))
+            .collect();
+        Self { low, high, log: true, ticks }
+    }
+
+    /// Where the value lies: 0 at the low end, 1 at the high end, never beyond.
+    pub(crate) fn at(&self, value: f64) -> f64 {
+        let share = if self.log {
+            libm::log(value.max(self.low) / self.low) / libm::log(self.high / self.low)
+        } else {
+            (value - self.low) / (self.high - self.low)
+        };
+        share.clamp(0.0, 1.0)
+    }
+
+    /// The ticks with their labels.
+    pub(crate) fn ticks(&self) -> &[(f64, String)] {
+        &self.ticks
+    }
+
+    /// Whether the value lies on the axis.
+    pub(crate) fn contains(&self, value: f64) -> bool {
+        (self.low..=self.high).contains(&value)
+    }
+
+    /// Whether the axis is logarithmic.
+    pub(crate) fn is_log(&self) -> bool {
+        self.log
+    }
+}
+
+/// The smallest and largest value; 0 and 1 without any.
+fn range(values: &[f64]) -> (f64, f64) {
+    let low = values.iter().copied().reduce(f64::min).unwrap_or(0.0);
+    (low, values.iter().copied().reduce(f64::max).unwrap_or(1.0))
+}
+
+/// The next step of 1, 2 or 5 times a power of ten, and the decimals that show it.
+fn step(raw: f64) -> (f64, usize) {
+    let power = libm::floor(libm::log10(raw));
+    let unit = libm::exp10(power);
+    let digit = [1.0, 2.0, 5.0, 10.0].into_iter().find(|d| d * unit >= raw * 0.999).unwrap_or(10.0);
+    let decimals = if digit == 10.0 { -power - 1.0 } else { -power };
+    (digit * unit, decimals.clamp(0.0, 9.0) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(scale: &Scale) -> Vec<&str> {
+        scale.ticks().iter().map(|(_, text)| text.as_str()).collect()
+    }
+
+    #[test]
+    fn linear_ticks_are_round() {
+        let scale = Scale::linear(0.0, 11_000.0, 5);
+        assert_eq!(labels(&scale), ["0", "5,000", "10,000"]);
+        let scale = Scale::linear(0.0, 1.0, 5);
+        assert_eq!(labels(&scale), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(scale.at(0.25), 0.25);
+    }
+
+    #[test]
+    fn a_wide_span_is_logarithmic() {
+        let scale = Scale::fitting(&[30.0, 900.0], 0.0);
+        assert!(scale.is_log());
+        assert_eq!(labels(&scale), ["20", "50", "100", "200", "500"]);
+        assert_eq!(scale.at(20.0), 0.0);
+        assert!((scale.at(900.0) - 1.0).abs() < 1e-12);
+        assert!(!Scale::fitting(&[30.0, 90.0], 0.0).is_log());
+    }
+
+    #[test]
+    fn close_values_are_shown_close() {
+        let scale = Scale::around(&[9_000.0, 9_500.0], false, 0.1);
+        assert!(!scale.contains(0.0) && scale.contains(9_000.0) && scale.contains(9_500.0));
+        assert!(Scale::around(&[5_000.0, 9_500.0], false, 0.1).contains(0.0));
+    }
+}

@@ -1,0 +1,448 @@
+//! One sweep: the objective over its values, and what explains it.
+
+use bench_core::schema::{Point, ResultFile, Role};
+use plotters::style::RGBColor;
+
+use super::{
+    Inputs,
+    canvas::{Anchor, Canvas, Rect, Shape},
+    data::{Figure, Measure, distinct, sweep_loads},
+    latency::TARGET_KEY,
+    number,
+    panel::{Frame, Key, Panel, SATURATED, legend, page},
+    scale::Scale,
+    style::{BAND, BLUE, CONFIGURATIONS, FRONT_END, PAPER, QUEUE, SERIES, label, small},
+};
+
+/// From this ratio of largest to smallest on, values are drawn on a logarithmic axis.
+const LOG_RATIO: f64 = 6.0;
+/// The KV cache is shown where it differs this much between values.
+const KV_RATIO: f64 = 1.1;
+
+/// One value of the sweep.
+struct Value<'a> {
+    label: &'a str,
+    /// Where it lies on the horizontal axis, from 0 to 1.
+    at: f64,
+    points: Vec<&'a Point>,
+}
+
+impl<'a> Value<'a> {
+    fn point(&self, load: &str) -> Option<&'a Point> {
+        self.points.iter().copied().find(|point| point.load == load)
+    }
+
+    fn failure(&self) -> Option<&'static str> {
+        self.points.iter().find_map(|p| p.failure.as_ref()).map(|failure| failure.class.title())
+    }
+}
+
+/// A sweep with its values laid out along the horizontal axis.
+struct Layout<'a> {
+    values: Vec<Value<'a>>,
+    /// Whether the horizontal axis is one of numbers.
+    numeric: bool,
+    x_title: String,
+    chosen: Option<&'a str>,
+    /// The value that is vLLM's default, where the arguments of the default name it.
+    default: Option<&'a str>,
+}
+
+/// A line of a panel: one figure a value, and whether its load was above capacity.
+struct Series {
+    name: String,
+    color: RGBColor,
+    shape: Shape,
+    figures: Vec<Option<(Figure, bool)>>,
+}
+
+pub(super) fn draw(inputs: &Inputs<'_>, sweep: &ResultFile) -> String {
+    let loads = sweep_loads(sweep);
+    let load = loads.iter().find(|load| **load == inputs.objective_load).or(loads.first());
+    let load = load.copied().unwrap_or_default();
+    let layout = Layout::new(inputs, sweep);
+    let metric = objective_metric(inputs, sweep, load);
+    let measure = Measure::over(metric, sweep.points.iter().filter(|point| point.load == load));
+    let title =
+        format!("Sweep {}: {} and what explains it", sweep.stage, lower_first(measure.title));
+    let subtitle =
+        format!("{} · load {load}, means over server starts, 95 % intervals", inputs.engine());
+    page((1200, 750), &title, &subtitle, |canvas, body| {
+        let references = references(inputs, (metric, load), measure);
+        let top = body.top + legend(canvas, body, &keys(&layout, &references)) + 14;
+        let middle = top + (body.bottom - top) / 2;
+        let objective =
+            [layout.series("measured", BLUE, 0, |value| at(value, load, metric, measure.factor))];
+        let cell = Rect { top, bottom: middle - 8, ..body };
+        let lines: Vec<(f64, Key)> =
+            references.into_iter().map(|(value, key, _)| (value, key)).collect();
+        layout.lines(canvas, cell, (measure.title, measure.unit), &objective, &lines);
+        explain(inputs, canvas, Rect { top: middle + 8, ..body }, &layout, &loads, load);
+    })
+}
+
+/// The objective's metric where the sweep measured it, else throughput or latency.
+fn objective_metric<'t>(inputs: &Inputs<'t>, sweep: &ResultFile, load: &str) -> &'t str {
+    let points = || sweep.points.iter().filter(|point| point.load == load);
+    let measured = |metric: &&str| points().any(|point| Figure::at(point, metric, 1.0).is_some());
+    [inputs.objective_metric, "output_tokens_per_s", "e2e_p95_ms"]
+        .into_iter()
+        .find(measured)
+        .unwrap_or(inputs.objective_metric)
+}
+
+fn at(value: &Value<'_>, load: &str, metric: &str, factor: f64) -> Option<(Figure, bool)> {
+    let point = value.point(load)?;
+    Some((Figure::at(point, metric, factor)?, point.saturated))
+}
+
+/// The configurations' own figures, as lines across the panel.
+fn references(
+    inputs: &Inputs<'_>,
+    (metric, load): (&str, &str),
+    measure: Measure,
+) -> Vec<(f64, Key, String)> {
+    CONFIGURATIONS
+        .iter()
+        .filter(|(role, ..)| *role != Role::Tuned)
+        .filter_map(|(role, name, color)| {
+            let figure = Figure::at(inputs.point(*role, load)?, metric, measure.factor)?;
+            let text = format!("{name}: {} {}", number::figure(figure.mean), measure.unit);
+            Some((figure.mean, Key::Dashes(*color), text))
+        })
+        .collect()
+}
+
+fn keys(layout: &Layout<'_>, references: &[(f64, Key, String)]) -> Vec<(Key, String)> {
+    let mut keys: Vec<(Key, String)> =
+        references.iter().map(|(_, key, text)| (*key, text.clone())).collect();
+    if let Some(chosen) = layout.chosen {
+        keys.push((Key::Band, format!("chosen: {chosen}")));
+    }
+    if layout.values.iter().any(|value| value.failure().is_some()) {
+        keys.push((Key::Cross, "cannot run".to_owned()));
+    }
+    if layout.values.iter().any(|value| value.points.iter().any(|point| point.saturated)) {
+        keys.push((Key::Hollow, SATURATED.to_owned()));
+    }
+    keys
+}
+
+/// The panels below the objective: shares of the time, tail latency, and the KV cache where it
+/// differs.
+fn explain(
+    inputs: &Inputs<'_>,
+    canvas: &Canvas<'_>,
+    body: Rect,
+    layout: &Layout<'_>,
+    loads: &[&str],
+    load: &str,
+) {
+    let kv = kv_cache(layout, load);
+    let panels = if kv.is_some() { 3 } else { 2 };
+    let cell = |i| body.column(i, panels, 32);
+    let shares = [("queue", QUEUE, "queue_share"), ("front end", FRONT_END, "front_end_share")]
+        .into_iter()
+        .enumerate()
+        .map(|(i, (name, color, metric))| {
+            layout.series(name, color, i, |value| at(value, load, metric, 100.0))
+        });
+    layout.lines(canvas, cell(0), ("Share of mean E2E", "%"), &shares.collect::<Vec<_>>(), &[]);
+    tail(inputs, canvas, cell(1), layout, loads);
+    if let Some(series) = kv {
+        layout.lines(canvas, cell(2), ("KV cache", "million tokens"), &[series], &[]);
+    }
+}
+
+fn kv_cache(layout: &Layout<'_>, load: &str) -> Option<Series> {
+    let series =
+        layout.series("KV cache", SERIES[2], 2, |value| at(value, load, "kv_cache_tokens", 1e-6));
+    let sizes = || series.figures.iter().flatten().map(|(figure, _)| figure.mean);
+    let (low, high) = (sizes().reduce(f64::min)?, sizes().reduce(f64::max)?);
+    (high > low * KV_RATIO).then_some(series)
+}
+
+/// E2E P95: by class where a load of the sweep mixes several, else by load.
+fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect, layout: &Layout<'_>, loads: &[&str]) {
+    const METRIC: &str = "e2e_p95_ms";
+    let points = || layout.values.iter().flat_map(|value| &value.points);
+    let mixed = points().filter(|p| p.classes.len() > 1).max_by_key(|p| p.classes.len());
+    let classes = |point: &'_ Point| -> Vec<String> {
+        point.classes.iter().map(|class| class.name.clone()).collect()
+    };
+    let class_estimate = |point: &Point, class: &str| {
+        Some(point.classes.iter().find(|c| c.name == class)?.metrics.get(METRIC)?.clone())
+    };
+    let names = mixed.map_or_else(
+        || loads.iter().map(|load| (*load).to_owned()).collect(),
+        |point| classes(point),
+    );
+    let estimate = |value: &Value<'_>, name: &str| {
+        let point = value.point(mixed.map_or(name, |mixed| &mixed.load))?;
+        let estimate = match mixed {
+            Some(_) => class_estimate(point, name)?,
+            None => point.metrics.get(METRIC)?.clone(),
+        };
+        Some((estimate, point.saturated))
+    };
+    let all = names
+        .iter()
+        .flat_map(|name| layout.values.iter().filter_map(|value| estimate(value, name)));
+    let measure = Measure::of(METRIC, all.map(|(estimate, _)| estimate.mean).fold(0.0, f64::max));
+    let series: Vec<Series> = names
+        .iter()
+        .take(SERIES.len())
+        .enumerate()
+        .map(|(i, name)| {
+            layout.series(name, SERIES[i], i, |value| {
+                let (estimate, saturated) = estimate(value, name)?;
+                Some((Figure::of(&estimate, measure.factor)?, saturated))
+            })
+        })
+        .collect();
+    let title = mixed.map_or("E2E P95 by load".to_owned(), |point| {
+        format!("E2E P95 by class of load {}", point.load)
+    });
+    let target = mixed.and_then(|point| {
+        let mut targets = inputs.comparison.targets.iter();
+        targets.find(|target| target.metric == "long_e2e_p95_ms" && target.load == point.load)
+    });
+    let lines: Vec<(f64, Key)> =
+        target.iter().map(|t| (t.limit * measure.factor, TARGET_KEY)).collect();
+    layout.lines(canvas, cell, (&title, measure.unit), &series, &lines);
+}
+
+impl<'a> Layout<'a> {
+    fn new(inputs: &Inputs<'_>, sweep: &'a ResultFile) -> Self {
+        let flag = sweep.flag.as_deref().unwrap_or(&sweep.stage);
+        let labels = distinct(sweep.points.iter().map(|point| point.label.as_str()));
+        let of = |label: &str| sweep.points.iter().filter(|p| p.label == label).collect::<Vec<_>>();
+        let number =
+            |point: &Point| Some(point.args.get(flag)?.as_f64()?).filter(|n| n.is_finite());
+        let numbers: Option<Vec<f64>> =
+            labels.iter().map(|label| number(of(label).first()?)).collect();
+        let positions = numbers.as_deref().filter(|all| are_distinct(all)).map(positions);
+        let slots = labels.len().max(1) as f64;
+        let mut values: Vec<Value<'_>> = labels
+            .iter()
+            .enumerate()
+            .map(|(i, label)| {
+                let at = positions.as_ref().map_or((i as f64 + 0.5) / slots, |all| all[i]);
+                Value { label, at, points: of(label) }
+            })
+            .collect();
+        values.sort_by(|a, b| a.at.total_cmp(&b.at));
+        let default = inputs.configurations().find(|point| point.role == Role::Default);
+        let default = default.and_then(|point| point.args.get(flag)).and_then(|default| {
+            sweep.points.iter().find(|point| point.args.get(flag) == Some(default))
+        });
+        Self {
+            values,
+            numeric: positions.is_some(),
+            x_title: if positions.is_some() {
+                with_unit(flag)
+            } else {
+                format!("setting ({flag})")
+            },
+            chosen: sweep.choice.as_ref().map(|choice| choice.label.as_str()),
+            default: default.map(|point| point.label.as_str()),
+        }
+    }
+
+    fn series(
+        &self,
+        name: &str,
+        color: RGBColor,
+        index: usize,
+        figure: impl Fn(&Value<'_>) -> Option<(Figure, bool)>,
+    ) -> Series {
+        let figures = self.values.iter().map(figure).collect();
+        Series { name: name.to_owned(), color, shape: Shape::of(index), figures }
+    }
+
+    /// A panel of lines over the values. A single series shows its figures.
+    fn lines(
+        &self,
+        canvas: &Canvas<'_>,
+        cell: Rect,
+        (title, unit): (&str, &str),
+        series: &[Series],
+        references: &[(f64, Key)],
+    ) {
+        let figures = || series.iter().flat_map(|series| &series.figures).flatten();
+        let mut values: Vec<f64> = figures().flat_map(|(figure, _)| figure.values()).collect();
+        // The default is what the values are held against; the baseline only where it is near.
+        values.extend(references.iter().rev().take(1).map(|(value, _)| value));
+        let entries: Vec<(Key, String)> = match series {
+            [_] => Vec::new(),
+            many => many.iter().map(|s| (Key::Line(s.color, s.shape), s.name.clone())).collect(),
+        };
+        let frame = Frame {
+            title,
+            unit,
+            x_title: &self.x_title,
+            x_lines: if self.numeric { 2 } else { 3 },
+            legend: &entries,
+        };
+        let scale = if series.len() == 1 {
+            Scale::around(&values, false, 0.14)
+        } else {
+            Scale::fitting(&values, 0.08)
+        };
+        let panel = Panel::new(canvas, cell, &frame, scale);
+        self.band(&panel);
+        for (value, key) in references {
+            panel.reference((panel.plot.left, panel.plot.right), *value, *key);
+        }
+        self.x_labels(&panel);
+        for value in &self.values {
+            if let Some(why) = value.failure() {
+                let x = self.x(&panel, value);
+                panel.failed(Rect { left: x, right: x, ..panel.plot }, why);
+            }
+        }
+        if figures().next().is_none() {
+            panel.empty();
+        }
+        for line in series {
+            self.line(&panel, line);
+        }
+        if let [only] = series {
+            self.figures(&panel, only);
+        }
+    }
+
+    fn x(&self, panel: &Panel<'_, '_>, value: &Value<'_>) -> i32 {
+        let edge = if self.numeric { 40 } else { 0 };
+        let width = f64::from(panel.plot.width() - 2 * edge);
+        panel.plot.left + edge + libm::round(value.at * width) as i32
+    }
+
+    fn band(&self, panel: &Panel<'_, '_>) {
+        for value in self.values.iter().filter(|value| self.chosen == Some(value.label)) {
+            let x = self.x(panel, value);
+            let band = Rect { left: x - 14, right: x + 14, ..panel.plot };
+            panel.canvas.fill(band, BAND);
+        }
+    }
+
+    /// Labels of the values, those that matter first, as far as they do not overlap.
+    fn x_labels(&self, panel: &Panel<'_, '_>) {
+        let how = label(Anchor::Middle);
+        let width = if self.numeric {
+            90
+        } else {
+            panel.plot.width() / self.values.len().max(1) as i32 - 6
+        };
+        let mut taken: Vec<Rect> = Vec::new();
+        for value in self.by_weight() {
+            let note = match (self.chosen == Some(value.label), self.default == Some(value.label)) {
+                (true, true) => "chosen, default",
+                (true, false) => "chosen",
+                (false, true) => "default",
+                (false, false) => "",
+            };
+            let mut lines = how.wrap(value.label, width, if self.numeric { 1 } else { 2 });
+            if !note.is_empty() {
+                lines.push(format!("({note})"));
+            }
+            let x = self.x(panel, value);
+            let half = lines.iter().map(|line| how.width(line)).max().unwrap_or_default() / 2 + 3;
+            let rect = Rect::new(x - half, 0, x + half, 1);
+            if !taken.iter().any(|other| other.overlaps(&rect)) {
+                taken.push(rect);
+                panel.x_label(x, width.max(2 * half), &lines);
+            }
+        }
+    }
+
+    /// The values: the chosen one, the default, then the others in order.
+    fn by_weight(&self) -> Vec<&Value<'a>> {
+        let mut values: Vec<&Value<'_>> = self.values.iter().collect();
+        values.sort_by_key(|value| {
+            (self.chosen != Some(value.label), self.default != Some(value.label))
+        });
+        values
+    }
+
+    fn line(&self, panel: &Panel<'_, '_>, series: &Series) {
+        let places = self.values.iter().zip(&series.figures);
+        let places: Vec<Option<(i32, &Figure, bool)>> = places
+            .map(|(value, figure)| {
+                figure.as_ref().map(|(f, hollow)| (self.x(panel, value), f, *hollow))
+            })
+            .collect();
+        if self.numeric {
+            for run in places.split(Option::is_none).filter(|run| run.len() > 1) {
+                let points: Vec<(i32, i32)> =
+                    run.iter().flatten().map(|(x, figure, _)| (*x, panel.y(figure.mean))).collect();
+                panel.canvas.line(&points, series.color, 2);
+            }
+        }
+        for (x, figure, hollow) in places.into_iter().flatten() {
+            panel.interval(x, figure);
+            panel.canvas.mark((x, panel.y(figure.mean)), series.shape, series.color, hollow);
+        }
+    }
+
+    /// The figures of a series beside its marks, as far as they do not overlap.
+    fn figures(&self, panel: &Panel<'_, '_>, series: &Series) {
+        let how = small(Anchor::Middle);
+        let mut taken: Vec<Rect> = Vec::new();
+        for value in self.by_weight() {
+            let index = self.values.iter().position(|other| other.label == value.label);
+            let Some((figure, _)) = index.and_then(|i| series.figures[i]) else { continue };
+            let text = number::figure(figure.mean);
+            let (x, y) = (self.x(panel, value), panel.y(figure.top()) - 16);
+            let half = how.width(&text) / 2 + 2;
+            let rect = Rect::new(x - half, y - 7, x + half, y + 7);
+            if rect.top >= panel.plot.top - 8 && !taken.iter().any(|other| other.overlaps(&rect)) {
+                taken.push(rect);
+                panel.canvas.fill(rect, PAPER);
+                panel.canvas.text(&text, (x, y), how);
+            }
+        }
+    }
+}
+
+fn are_distinct(numbers: &[f64]) -> bool {
+    let mut sorted = numbers.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.windows(2).all(|pair| pair[0] < pair[1])
+}
+
+/// Where numbers lie between the smallest at 0 and the largest at 1.
+fn positions(numbers: &[f64]) -> Vec<f64> {
+    let low = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let log = low > 0.0 && high / low >= LOG_RATIO;
+    let place = |number: f64| if log { libm::log(number) } else { number };
+    let span = place(high) - place(low);
+    let share = |number: &f64| if span > 0.0 { (place(*number) - place(low)) / span } else { 0.5 };
+    numbers.iter().map(share).collect()
+}
+
+/// The flag with the unit of its values, where that is known.
+fn with_unit(flag: &str) -> String {
+    match flag {
+        "max-num-seqs" => format!("{flag} (sequences)"),
+        "max-num-batched-tokens" | "long-prefill-token-threshold" => {
+            format!("{flag} (tokens a step)")
+        }
+        "gpu-memory-utilization" => format!("{flag} (share of GPU memory)"),
+        "max-model-len" | "block-size" => format!("{flag} (tokens)"),
+        "api-server-count" => format!("{flag} (processes)"),
+        _ => flag.to_owned(),
+    }
+}
+
+/// The title within a sentence: `Output throughput` becomes `output throughput`, `TTFT P95` stays.
+fn lower_first(title: &str) -> String {
+    let mut chars = title.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => title.to_owned(),
+    }
+}

@@ -1,0 +1,30 @@
+//! Throughput of the configurations under every load: grouped bars with intervals.
+
+use super::{
+    Inputs,
+    canvas::Rect,
+    configurations,
+    panel::{Key, legend, page},
+    style::CONFIGURATIONS,
+};
+
+const METRICS: [&str; 2] = ["output_tokens_per_s", "requests_per_s"];
+
+pub(super) fn draw(inputs: &Inputs<'_>) -> String {
+    let title = "Throughput: baseline, vLLM default, tuned";
+    let subtitle = format!("{} · means over server starts, 95 % intervals", inputs.engine());
+    page((1200, 750), title, &subtitle, |canvas, body| {
+        let shown: Vec<(&str, &str)> = METRICS
+            .into_iter()
+            .flat_map(|metric| inputs.loads(metric).into_iter().map(move |load| (metric, load)))
+            .collect();
+        let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].2));
+        entries.extend(configurations::notes(inputs, &shown));
+        let top = body.top + legend(canvas, body, &entries) + 14;
+        let middle = top + (body.bottom - top) * 54 / 100;
+        let cells = [Rect { top, bottom: middle - 8, ..body }, Rect { top: middle + 8, ..body }];
+        for (metric, cell) in METRICS.into_iter().zip(cells) {
+            configurations::bars(inputs, canvas, cell, metric, &inputs.loads(metric), &[]);
+        }
+    })
+}
