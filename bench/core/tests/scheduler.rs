@@ -94,19 +94,6 @@ fn the_last_admitted_is_preempted_and_computed_again() {
 }
 
 #[test]
-fn nobody_is_admitted_in_a_step_that_preempts() {
-    let limits = Limits { num_blocks: 9, max_model_len: 32, prefix_caching: false, ..LIMITS };
-    let mut scheduler = Scheduler::new(limits);
-    scheduler.add(request(1, 16, 4));
-    scheduler.add(request(2, 16, 4));
-    step(&mut scheduler);
-    scheduler.add(request(3, 1, 1));
-    let plan = step(&mut scheduler);
-    assert_eq!((parts(&plan), plan.preempted), (vec![(1, 1)], vec![2]));
-    assert_eq!(scheduler.free_blocks(), 3);
-}
-
-#[test]
 fn a_prompt_that_does_not_fit_whole_is_not_begun() {
     let limits = Limits { num_blocks: 9, max_model_len: 32, max_num_batched_tokens: 8, ..LIMITS };
     let mut scheduler = Scheduler::new(limits);
