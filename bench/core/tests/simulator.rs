@@ -191,6 +191,17 @@ fn a_small_pool_preempts_and_still_serves_all() {
 }
 
 #[test]
+fn without_streaming_all_tokens_come_with_the_last() {
+    let mut load = mixed("20", 3);
+    load.request.stream = false;
+    let (samples, _) = run(&start(&tiny(), &[]), &load);
+    for sample in &samples {
+        assert_eq!(sample.tokens, [(sample.end_ns, sample.output_tokens)]);
+    }
+    assert_eq!(samples.len(), Plan::new(&load).count());
+}
+
+#[test]
 fn more_api_servers_relieve_the_front_end() {
     let load = burst(1_000, (128, 384), (64, 192));
     let share = |count| {
