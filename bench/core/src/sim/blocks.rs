@@ -152,6 +152,15 @@ impl BlockPool {
     }
 }
 
+/// Hashes of a prompt's full blocks: equal where this block and all before it are equal.
+pub fn prompt_hashes(tokens: &[u32], block_size: u32) -> Vec<BlockHash> {
+    let chain = |before: &mut BlockHash, block: &[u32]| {
+        *before = block.iter().fold(*before, |hash, token| mix(hash, u64::from(*token)));
+        Some(*before)
+    };
+    tokens.chunks_exact(block_size as usize).scan(0, chain).collect()
+}
+
 /// Two numbers to a hash (Vigna's SplitMix64 finalizer).
 pub fn mix(a: u64, b: u64) -> BlockHash {
     let mut z = a.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ b.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -221,6 +230,16 @@ mod tests {
         assert_eq!(pool.free_blocks(), 1);
         assert_eq!(take(&mut pool, 1), [2]);
         assert_eq!(pool.lookup(7), Some(1));
+    }
+
+    #[test]
+    fn prompts_have_hashes_in_common_as_far_as_they_are_equal() {
+        let of = |tokens: &[u32]| prompt_hashes(tokens, 2);
+        let hashes = of(&[1, 2, 3, 4, 5]);
+        assert_eq!(hashes.len(), 2);
+        assert_eq!(of(&[1, 2, 3, 9])[0], hashes[0]);
+        assert_ne!(of(&[1, 2, 3, 9])[1], hashes[1]);
+        assert_ne!(of(&[2, 1, 3, 4])[1], hashes[1]);
     }
 
     #[test]

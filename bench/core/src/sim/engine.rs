@@ -90,7 +90,8 @@ impl Engine {
         self.inbox.push(request);
     }
 
-    /// Takes a request out; says whether it was there.
+    /// Takes a request out, at any time; says whether it was there. The step that runs may still
+    /// yield a token for it, which goes nowhere.
     pub fn abort(&mut self, id: u64) -> bool {
         let before = self.inbox.len();
         self.inbox.retain(|request| request.id != id);

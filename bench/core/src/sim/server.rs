@@ -142,10 +142,12 @@ impl Server {
             sends: Sends::new(load),
             handed: BinaryHeap::new(),
             flight: Flight::default(),
+            streams: load.request.stream,
             totals: Totals::default(),
             on_sample,
         };
         run.drive(on_progress);
+        assert!(run.flight.requests.is_empty(), "every request ends");
         run.observation()
     }
 }
@@ -291,6 +293,8 @@ struct Run<'a> {
     /// Requests on their way from the front end to the engine: when they come, and which.
     handed: BinaryHeap<Reverse<(u64, u64)>>,
     flight: Flight,
+    /// Whether tokens are sent as they come, or all with the last one.
+    streams: bool,
     totals: Totals,
     on_sample: &'a mut dyn FnMut(RequestSample),
 }
@@ -376,11 +380,15 @@ impl Run<'_> {
     }
 
     fn send_out(&mut self, now_ns: u64, output: Output) {
-        let at_ns = self.front_end.send_out(now_ns, output.id);
         let (_, sample) = self.flight.get(output.id);
-        sample.first_byte_ns.get_or_insert(at_ns);
-        sample.tokens.push((at_ns, 1));
         sample.output_tokens += 1;
+        if !self.streams && output.finished.is_none() {
+            return;
+        }
+        let tokens = if self.streams { 1 } else { sample.output_tokens };
+        let at_ns = self.front_end.send_out(now_ns, output.id);
+        sample.first_byte_ns.get_or_insert(at_ns);
+        sample.tokens.push((at_ns, tokens));
         if let Some(phases) = output.finished {
             let mut sample = self.flight.take(output.id);
             sample.end_ns = at_ns;
