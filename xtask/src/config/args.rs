@@ -1,6 +1,9 @@
 //! Arguments of the engine: `[engine.args]`, `[baseline.args]`, and what a sweep sets.
 
-use bench_core::schema::{ArgValue, Args};
+use bench_core::{
+    schema::{ArgValue, Args},
+    sim::KNOWN_FLAGS,
+};
 use toml::de::DeValue;
 
 use super::{
@@ -12,22 +15,6 @@ use crate::flags;
 /// Longest text or list of one argument.
 const TEXT_BYTES_MAX: usize = 4096;
 const ITEMS_MAX: usize = 1000;
-
-/// Flags that the simulator models.
-// Becomes `bench_core::sim::KNOWN_FLAGS` once that is exported.
-pub(super) const SIMULATED: &[&str] = &[
-    "api-server-count",
-    "block-size",
-    "enable-chunked-prefill",
-    "enable-prefix-caching",
-    "enforce-eager",
-    "gpu-memory-utilization",
-    "long-prefill-token-threshold",
-    "max-model-len",
-    "max-num-batched-tokens",
-    "max-num-seqs",
-    "num-gpu-blocks-override",
-];
 
 /// What an engine accepts.
 pub(super) enum Accepted {
@@ -121,13 +108,13 @@ impl Accepted {
                 }
                 Self::Any { .. } => problem(unknown, suggest(name, flags::names()))
                     .map(|problem| problem.note("a flag is lower case with dashes")),
-                _ if SIMULATED.contains(&name) => None,
+                _ if KNOWN_FLAGS.contains(&name) => None,
                 _ if flags::exists(name) => problem(
                     format!("the simulator does not model `{name}`"),
                     "measure it with kind = \"vllm\"".to_owned(),
                 )
-                .map(|problem| problem.note(format!("it models {}", SIMULATED.join(", ")))),
-                _ => problem(unknown, suggest(name, SIMULATED.iter().copied())),
+                .map(|problem| problem.note(format!("it models {}", KNOWN_FLAGS.join(", ")))),
+                _ => problem(unknown, suggest(name, KNOWN_FLAGS.iter().copied())),
             }
         };
         match objection {

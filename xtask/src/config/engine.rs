@@ -126,8 +126,14 @@ fn simulator(problems: &Problems, table: &mut Table<'_>, models: &dyn ReadModel)
             }
         }
     });
-    // Those of an H100.
-    let defaults = integers(&[("max-num-seqs", 1024), ("max-num-batched-tokens", 8192)]);
+    let defaults = match &config {
+        Some(EngineConfig::Simulator { model, .. }) => integers(&[
+            ("max-num-seqs", model.defaults.max_num_seqs.into()),
+            ("max-num-batched-tokens", model.defaults.max_num_batched_tokens.into()),
+            ("max-model-len", model.defaults.max_model_len.into()),
+        ]),
+        _ => Args::new(),
+    };
     Engine { config, args, env: BTreeMap::new(), accepted, defaults, devices: None }
 }
 

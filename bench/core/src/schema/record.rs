@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::canonical::Digest;
 
 /// What is stored of a trial.
+#[expect(clippy::large_enum_variant, reason = "few, short-lived, and nearly all are measured")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Outcome {
