@@ -318,3 +318,6 @@ impl From<Fault> for RequestStatus {
         Self::Failed(fault.name().to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests;

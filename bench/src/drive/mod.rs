@@ -182,3 +182,8 @@ impl Driver {
         let _ = self.samples.send(sample);
     }
 }
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;

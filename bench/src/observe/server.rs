@@ -27,6 +27,8 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// For a server, which need not answer yet.
     pub(crate) fn new(engine: &ServerEngine, api_key: Option<&str>) -> anyhow::Result<Self> {
+        // Fails only when one has been installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .timeout(REQUEST_TIMEOUT)
             .build()

@@ -1,0 +1,226 @@
+use std::sync::{atomic::Ordering::SeqCst, mpsc::sync_channel};
+
+use bench_core::{
+    schema::{Class, Observed, RequestShape, ServerEngine, ServerObservation, TokenRange},
+    summarize::Summarizer,
+};
+
+use super::{
+    fake::{Fake, Step, chunk, good, stream_head, token},
+    *,
+};
+
+fn load(arrival: Arrival, requests: u32) -> LoadSpec {
+    let class = Class {
+        name: "only".into(),
+        share: "1".parse().expect("decimal"),
+        input_tokens: TokenRange { min: 4, max: 4 },
+        output_tokens: TokenRange { min: 2, max: 2 },
+        prefix: None,
+    };
+    LoadSpec {
+        arrival,
+        size: Size::Requests(requests),
+        classes: vec![class],
+        seed: 1,
+        request: RequestShape::default(),
+    }
+}
+
+fn options() -> Options {
+    Options { connections_max: None, request_timeout: Duration::from_secs(60) }
+}
+
+/// The samples of a load, in the order of the plan.
+fn drive(fake: &Fake, load: &LoadSpec, options: Options) -> Vec<RequestSample> {
+    let engine = ServerEngine {
+        base_url: format!("http://{}", fake.address),
+        model: "m".into(),
+        vocab_size: 1_000,
+    };
+    let bodies = Bodies::new(&engine, load, true);
+    let target = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime starts")
+        .block_on(Target::resolve(&engine.base_url, bodies.path(), None))
+        .expect("an address needs no resolver");
+    let (samples, received) = sync_channel(10_000);
+    let done = Arc::<AtomicU64>::default();
+    Driver { target, load: load.clone(), bodies, options, samples, done: Arc::clone(&done) }
+        .run()
+        .expect("the load runs");
+    let mut samples: Vec<_> = received.iter().collect();
+    assert_eq!(done.load(Relaxed), samples.len() as u64);
+    samples.sort_by_key(|sample| sample.id);
+    samples
+}
+
+fn kind(sample: &RequestSample) -> &str {
+    match &sample.status {
+        RequestStatus::Completed => "completed",
+        RequestStatus::Failed(kind) => kind,
+    }
+}
+
+fn closed(concurrency: u32) -> Arrival {
+    Arrival::ClosedLoop { concurrency }
+}
+
+fn constant(rate: &str) -> Arrival {
+    Arrival::Constant { requests_per_second: rate.parse().expect("decimal") }
+}
+
+#[test]
+fn a_good_answer_is_recorded_whole() {
+    let fake = Fake::start(|_| good());
+    let samples = drive(&fake, &load(closed(1), 3), options());
+    assert_eq!(samples.len(), 3);
+    for sample in &samples {
+        assert_eq!(kind(sample), "completed");
+        assert_eq!((sample.input_tokens, sample.output_tokens), (4, 2));
+        assert_eq!(sample.tokens.iter().map(|(_, count)| count).sum::<u32>(), 2);
+        let first_byte_ns = sample.first_byte_ns.expect("an answer came");
+        let times = [sample.intended_ns, sample.sent_ns, first_byte_ns, sample.tokens[0].0];
+        assert!(times.is_sorted(), "{sample:?}");
+        assert!(sample.last_token_ns() <= Some(sample.end_ns), "{sample:?}");
+    }
+    assert_eq!(fake.connections.load(SeqCst), 1, "one connection serves one request at a time");
+}
+
+#[test]
+fn a_closed_loop_keeps_its_concurrency() {
+    // Each answer but the last ones waits until two more requests than it have come.
+    let fake = Fake::start(|n| {
+        let mut steps = vec![Step::Await((n + 3).min(20))];
+        steps.extend(good());
+        steps
+    });
+    let samples = drive(&fake, &load(closed(3), 20), options());
+    assert!(samples.iter().all(|sample| kind(sample) == "completed"));
+    assert_eq!(fake.connections.load(SeqCst), 3);
+}
+
+#[test]
+fn a_stall_is_held_by_every_request_that_was_due_in_it() {
+    const STALLED: std::ops::Range<usize> = 20..60;
+    // From request 20 on nothing is answered until request 60 has come: a client that waits for
+    // answers would never send it.
+    let fake = Fake::start(|n| {
+        let mut steps =
+            if STALLED.contains(&n) { vec![Step::Await(STALLED.end + 1)] } else { Vec::new() };
+        steps.extend(good());
+        steps
+    });
+    let load = load(constant("1000"), 100);
+    let samples = drive(&fake, &load, options());
+    assert_eq!(samples.len(), 100);
+    let resumed_ns = samples[STALLED.end].intended_ns;
+    for sample in &samples[STALLED] {
+        assert!(sample.tokens[0].0 >= resumed_ns, "{sample:?}");
+    }
+    let mut summarizer = Summarizer::new(&load);
+    samples.iter().for_each(|sample| summarizer.push(sample));
+    let measured =
+        summarizer.finish(&ServerObservation::default(), &Observed::default(), "start", None);
+    let longest_ms = (resumed_ns - samples[STALLED.start].intended_ns) as f64 / 1e6;
+    assert!(measured.summary.ttft.p99_ms >= longest_ms * 0.96, "{:?}", measured.summary.ttft);
+}
+
+#[test]
+fn what_a_cap_on_connections_delays_is_client_queueing() {
+    // With two connections, the third request goes out when the first is answered; all three
+    // were due at once.
+    let fake = Fake::start(|n| {
+        let mut steps = vec![Step::Await((n + 2).min(6))];
+        steps.extend(good());
+        steps
+    });
+    let capped = Options { connections_max: Some(2), ..options() };
+    let samples = drive(&fake, &load(Arrival::AllAtOnce {}, 6), capped);
+    assert_eq!(fake.connections.load(SeqCst), 2);
+    assert!(samples.iter().all(|sample| sample.intended_ns == 0 && kind(sample) == "completed"));
+    let mut sent: Vec<_> = samples.iter().map(|sample| sample.sent_ns).collect();
+    let mut ended: Vec<_> = samples.iter().map(|sample| sample.end_ns).collect();
+    sent.sort_unstable();
+    ended.sort_unstable();
+    assert!(sent[2] >= ended[0] && sent[5] >= ended[3], "{sent:?} {ended:?}");
+}
+
+#[test]
+fn failures_are_counted_by_kind_and_spoil_nothing_else() {
+    let answer = |steps: Vec<Step>| -> Vec<Step> {
+        [stream_head(), chunk(&token(1))].into_iter().chain(steps).collect()
+    };
+    let status = |line: &str| {
+        vec![Step::Write(format!("HTTP/1.1 {line}\r\ncontent-length: 2\r\n\r\n{{}}").into_bytes())]
+    };
+    let half = b"data: {\"choices\":[{\"text\":\"\xC3\",\"finish_reason\":null}]}\n\n";
+    let cases: Vec<(&str, Vec<Step>)> = vec![
+        ("http_429", status("429 Too Many Requests")),
+        ("http_500", status("500 Internal Server Error")),
+        ("http_503", status("503 Service Unavailable")),
+        ("connection_reset", answer(vec![Step::Reset])),
+        ("connection_closed", answer(vec![Step::Close])),
+        ("connection_closed", vec![Step::Close]),
+        ("malformed_http", vec![Step::Write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n".to_vec())]),
+        ("malformed_http", answer(vec![Step::Write(b"zz\r\n".to_vec())])),
+        ("malformed_event", answer(vec![chunk(b"data: {\"choices\":\n\n")])),
+        ("error_event", answer(vec![chunk(b"data: {\"error\":{\"code\":500}}\n\n")])),
+        ("invalid_utf8", answer(vec![chunk(half)])),
+        ("too_long", answer(vec![Step::WriteForever(b"4\r\nxxxx\r\n".repeat(1_000))])),
+        ("truncated", answer(vec![chunk(b"")])),
+        ("empty", vec![stream_head(), chunk(b"data: [DONE]\n\n"), chunk(b"")]),
+        (
+            "content_type",
+            vec![Step::Write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\nhi"
+                    .to_vec(),
+            )],
+        ),
+    ];
+    let kinds: Vec<&str> = cases.iter().map(|(kind, _)| *kind).collect();
+    let scripts: Vec<Vec<Step>> = cases.iter().map(|(_, steps)| steps.clone()).collect();
+    // A good answer after each bad one.
+    let fake = Fake::start(move |n| if n % 2 == 0 { scripts[n / 2].clone() } else { good() });
+    let samples = drive(&fake, &load(closed(1), 2 * kinds.len() as u32), options());
+    for (pair, expected) in samples.chunks_exact(2).zip(kinds) {
+        assert_eq!(kind(&pair[0]), expected);
+        assert_eq!(kind(&pair[1]), "completed", "after {expected}");
+    }
+}
+
+#[test]
+fn a_stream_that_never_goes_on_ends_at_the_limit() {
+    let fake = Fake::start(|_| vec![stream_head(), chunk(&token(1)), Step::Hang]);
+    let short = Options { request_timeout: Duration::from_millis(20), ..options() };
+    let samples = drive(&fake, &load(closed(2), 4), short);
+    assert!(samples.iter().all(|sample| kind(sample) == "timeout"));
+}
+
+#[test]
+fn nobody_listens() {
+    let fake = Fake::start(|_| vec![Step::Close]);
+    let address = {
+        let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        unused.local_addr().expect("bound")
+    };
+    let samples = drive(&Fake { address, ..fake }, &load(closed(1), 2), options());
+    assert!(samples.iter().all(|sample| kind(sample) == "connection_refused"));
+}
+
+#[test]
+fn any_split_of_an_answer_reads_the_same() {
+    let fake = Fake::start(|n| {
+        let bytes: Vec<u8> = good()
+            .into_iter()
+            .flat_map(|step| match step {
+                Step::Write(bytes) => bytes,
+                _ => Vec::new(),
+            })
+            .collect();
+        bytes.chunks(n + 1).map(|piece| Step::Write(piece.to_vec())).collect()
+    });
+    for sample in drive(&fake, &load(closed(1), 40), options()) {
+        assert_eq!((kind(&sample), sample.output_tokens), ("completed", 2));
+    }
+}
