@@ -193,3 +193,59 @@ pub(crate) fn join<'a>(pieces: impl Iterator<Item = &'a Bytes>) -> Bytes {
     pieces.for_each(|piece| joined.put_slice(piece));
     joined.freeze()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::request;
+
+    fn events(api: Api, body: &str) -> Events {
+        let mut ask = request::parse(api, body.as_bytes(), 100).expect("a valid request");
+        Events::new(&mut ask, 7, 1_700_000_000, "\"m\"", (4, 2))
+    }
+
+    /// Each kind of event once, as bytes.
+    fn stream(events: &Events) -> String {
+        let mut pieces = vec![events.tokens(0..1, false), events.tokens(1..3, false)];
+        if events.api == Api::Chat {
+            pieces.insert(0, events.role());
+        }
+        pieces.extend([events.tokens(3..4, true), events.last_usage(4), Events::done()]);
+        String::from_utf8(join(pieces.iter()).to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn streams_have_vllms_shape() {
+        let counted = r#""stream":true,"return_token_ids":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}"#;
+        let text = r#""prompt":[3,4,5]"#;
+        let chat = r#""messages":[{"role":"user","content":"say three words"}]"#;
+        let all = [
+            events(Api::Completions, &format!(r#"{{{text},"stream":true}}"#)),
+            events(Api::Completions, &format!("{{{text},{counted}}}")),
+            events(Api::Chat, &format!(r#"{{{chat},"stream":true}}"#)),
+            events(Api::Chat, &format!("{{{chat},{counted}}}")),
+        ]
+        .map(|events| stream(&events));
+        insta::assert_snapshot!(all.join("\n"));
+    }
+
+    #[test]
+    fn whole_answers_have_vllms_shape() {
+        let chat = r#"{"messages":[{"role":"user","content":"say three words"}]}"#;
+        let all = [
+            events(Api::Completions, r#"{"prompt":[3,4,5],"return_token_ids":true}"#),
+            events(Api::Chat, chat),
+        ]
+        .map(|events| String::from_utf8(events.whole(2).to_vec()).expect("UTF-8"));
+        insta::assert_snapshot!(all.join("\n"));
+    }
+
+    #[test]
+    fn copies_of_the_usual_event_are_the_event() {
+        let events = events(Api::Completions, r#"{"prompt":[3],"stream":true}"#);
+        assert!(events.is_usual(&(1..3), false));
+        assert!(!events.is_usual(&(1..3), true) && !events.is_usual(&(0..1), false));
+        let one = events.render(1..3, false);
+        assert_eq!(events.usual(3), one.repeat(3));
+    }
+}
