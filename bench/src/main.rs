@@ -1,18 +1,42 @@
-//! The load generator, and the servers that it is tested against.
+//! The load generator: drives a server, or the simulator, and prints one JSON event a line.
 
+mod client;
+mod clock;
+mod drive;
+mod observe;
+mod run;
+mod samples;
 mod serve;
 
-use clap::Parser;
+use std::process::ExitCode;
 
-/// Loads a server, stands in for one, and proves how well it does either.
-#[derive(Parser)]
-#[command(name = "bench", version)]
-enum Command {
-    Serve(serve::Args),
+use clap::{Parser, Subcommand};
+
+/// Loads a server that speaks the OpenAI API, or the built-in simulator, and measures it.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Command::parse() {
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the load points of a launch plan; print one JSON event a line
+    Run(run::RunArgs),
+    Serve(serve::ServeArgs),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
         Command::Serve(args) => serve::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

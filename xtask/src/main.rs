@@ -1,5 +1,71 @@
 //! The pipeline: a content-hashed DAG of stages over a store of trials.
 
+mod cli;
+mod commands;
 mod config;
+mod dag;
+mod engines;
+mod flags;
+mod format;
+mod launch;
+mod measure;
+mod plots;
+mod report;
+mod results;
+mod stages;
+mod store;
+mod ui;
+mod usage;
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+
+use cli::{BaselineCommand, Cli, Command};
+use commands::suite::{self, Ending};
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) if error.is::<config::ConfigError>() => {
+            // Diagnostics have their own form and end with what was not changed.
+            eprint!("{error}");
+            ExitCode::from(2)
+        }
+        Err(error) if error.is::<usage::UsageError>() => {
+            eprintln!("error: {error}\nnothing was changed.");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let code = |well: bool| if well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let suite = |profile: &str, only: &[String], args: &cli::RunArgs| {
+        suite::run(profile, only, args).map(|ending| code(ending == Ending::Done))
+    };
+    match cli.command {
+        Command::Suite { profile, only, run } => suite(&profile.profile, &only, &run),
+        Command::Stage { name, profile, run } => suite(&profile.profile, &[name], &run),
+        Command::Launch { plan, out } => {
+            commands::launch::run(&plan, &out, &launch::interrupt_flag()?).map(|()| code(true))
+        }
+        Command::Status { profile } => commands::status::run(&profile.profile).map(|()| code(true)),
+        Command::Explain { what, profile } => {
+            commands::explain::run(&profile.profile, &what).map(|()| code(true))
+        }
+        Command::Graph { profile, format } => {
+            commands::graph::run(&profile.profile, format).map(|()| code(true))
+        }
+        Command::Compare { a, b } => commands::compare::run(&a, &b).map(|()| code(true)),
+        Command::Baseline(BaselineCommand::Save { name, profile }) => {
+            commands::baseline::save(&profile.profile, &name).map(|()| code(true))
+        }
+        Command::Doctor { profile } => commands::doctor::run(&profile.profile).map(code),
+    }
+}

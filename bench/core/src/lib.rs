@@ -10,6 +10,7 @@ pub mod canonical;
 pub mod decimal;
 pub mod hist;
 pub mod metric;
+pub mod prompt;
 pub mod rng;
 pub mod schema;
 pub mod sim;

@@ -1,1 +1,256 @@
 //! Raw samples to the figures of a trial. Deterministic: the same samples, the same bytes.
+
+mod checks;
+mod timeline;
+
+use std::collections::BTreeMap;
+
+use crate::{
+    hist::{Latencies, StoredHistogram, round},
+    schema::{
+        Anatomy, ClassSummary, Counts, FORMAT, LoadSpec, Measured, Observed, Phases, Quantiles,
+        RequestSample, RequestStatus, ServerObservation, ServerTotals, Summary,
+    },
+    workload::{Plan, plan_digest},
+};
+use timeline::Timeline;
+
+/// Takes samples one by one, in any order, in memory that does not grow with their number.
+#[derive(Debug)]
+pub struct Summarizer {
+    load: LoadSpec,
+    counts: Counts,
+    end_ns: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    all: ClassLatencies,
+    send_lag: Latencies,
+    itl: Latencies,
+    classes: Vec<ClassLatencies>,
+    phases: PhaseSums,
+    timeline: Timeline,
+}
+
+/// The histograms that exist for the whole and for each class.
+#[derive(Clone, Debug, Default)]
+struct ClassLatencies {
+    ttft: Latencies,
+    tpot: Latencies,
+    e2e: Latencies,
+}
+
+impl ClassLatencies {
+    fn record(&mut self, ttft_ns: Option<u64>, tpot_ns: Option<u64>, e2e_ns: u64) {
+        ttft_ns.inspect(|ns| self.ttft.record_ns(*ns));
+        tpot_ns.inspect(|ns| self.tpot.record_ns(*ns));
+        self.e2e.record_ns(e2e_ns);
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct PhaseSums {
+    requests: u64,
+    queue_ns: u128,
+    prefill_ns: u128,
+    decode_ns: u128,
+}
+
+impl Summarizer {
+    /// For the samples of one trial of this load.
+    pub fn new(load: &LoadSpec) -> Self {
+        Self {
+            counts: Counts::default(),
+            end_ns: 0,
+            input_tokens: 0,
+            output_tokens: 0,
+            all: ClassLatencies::default(),
+            send_lag: Latencies::default(),
+            itl: Latencies::default(),
+            classes: vec![ClassLatencies::default(); load.classes.len()],
+            phases: PhaseSums::default(),
+            timeline: Timeline::default(),
+            load: load.clone(),
+        }
+    }
+
+    /// Counts one request. A failed one never reaches a latency.
+    pub fn push(&mut self, sample: &RequestSample) {
+        self.counts.sent += 1;
+        self.end_ns = self.end_ns.max(sample.end_ns);
+        self.send_lag.record_ns(sample.sent_ns.saturating_sub(sample.intended_ns));
+        self.timeline.record(sample.intended_ns, sample.end_ns);
+        if let RequestStatus::Failed(kind) = &sample.status {
+            *self.counts.failed.entry(kind.clone()).or_default() += 1;
+            return;
+        }
+        self.counts.completed += 1;
+        self.input_tokens += u64::from(sample.input_tokens);
+        self.output_tokens += u64::from(sample.output_tokens);
+        let since = |at: u64| at.saturating_sub(sample.intended_ns);
+        let ttft_ns = sample.first_token_ns().map(since);
+        let tpot_ns = match (sample.first_token_ns(), sample.last_token_ns()) {
+            (Some(first), Some(last)) if sample.output_tokens > 1 => {
+                Some((last - first) / u64::from(sample.output_tokens - 1))
+            }
+            _ => None,
+        };
+        let e2e_ns = since(sample.end_ns);
+        self.all.record(ttft_ns, tpot_ns, e2e_ns);
+        if let Some(class) = self.classes.get_mut(usize::from(sample.class)) {
+            class.record(ttft_ns, tpot_ns, e2e_ns);
+        }
+        self.record_gaps(&sample.tokens);
+        if let Some(Phases { queue_ns, prefill_ns, decode_ns }) = sample.phases {
+            self.phases.requests += 1;
+            self.phases.queue_ns += u128::from(queue_ns);
+            self.phases.prefill_ns += u128::from(prefill_ns);
+            self.phases.decode_ns += u128::from(decode_ns);
+        }
+    }
+
+    /// An event of several tokens is one gap and then gaps of zero: they came together.
+    fn record_gaps(&mut self, tokens: &[(u64, u32)]) {
+        let mut previous_ns = None;
+        for &(at_ns, count) in tokens {
+            if let Some(previous_ns) = previous_ns {
+                self.itl.record_ns(at_ns - previous_ns);
+                self.itl.record_many_ns(0, u64::from(count.saturating_sub(1)));
+            } else {
+                self.itl.record_many_ns(0, u64::from(count.saturating_sub(1)));
+            }
+            previous_ns = Some(at_ns);
+        }
+    }
+
+    /// Histograms by name, for merging trials later.
+    pub fn histograms(&self) -> BTreeMap<&'static str, StoredHistogram> {
+        [
+            ("ttft", &self.all.ttft),
+            ("tpot", &self.all.tpot),
+            ("itl", &self.itl),
+            ("e2e", &self.all.e2e),
+            ("send_lag", &self.send_lag),
+        ]
+        .into_iter()
+        .map(|(name, latencies)| (name, latencies.to_stored()))
+        .collect()
+    }
+
+    /// The record of the trial.
+    ///
+    /// `launch` names the server start; `measured_at` is RFC 3339, or `None` when simulated.
+    pub fn finish(
+        mut self,
+        server: &ServerObservation,
+        observed: &Observed,
+        launch: &str,
+        measured_at: Option<String>,
+    ) -> Measured {
+        self.counts.planned = self.planned();
+        let summary = self.summary(server);
+        let checks = checks::run(&summary, server);
+        Measured {
+            format: FORMAT,
+            launch: launch.to_owned(),
+            measured_at,
+            plan: plan_digest(&self.load),
+            observed: observed.clone(),
+            saturated: self.load.arrival.is_open_loop() && self.timeline.grows(),
+            summary,
+            checks,
+        }
+    }
+
+    /// Requests of the plan; of a closed loop with a duration, those that were sent.
+    fn planned(&self) -> u64 {
+        match (&self.load.arrival, self.load.size) {
+            (_, crate::schema::Size::Requests(count)) => u64::from(count),
+            (crate::schema::Arrival::ClosedLoop { .. }, _) => self.counts.sent,
+            _ => Plan::new(&self.load).count() as u64,
+        }
+    }
+
+    fn summary(&self, server: &ServerObservation) -> Summary {
+        let duration_s = self.end_ns as f64 / 1e9;
+        let per_s = |n: u64| if duration_s > 0.0 { round(n as f64 / duration_s) } else { 0.0 };
+        let send_lag = self.send_lag.quantiles();
+        let e2e = self.all.e2e.quantiles();
+        Summary {
+            counts: self.counts.clone(),
+            duration_s: round(duration_s),
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            requests_per_s: per_s(self.counts.completed),
+            output_tokens_per_s: per_s(self.output_tokens),
+            anatomy: self.anatomy(server, &send_lag, &e2e),
+            send_lag,
+            ttft: self.all.ttft.quantiles(),
+            tpot: self.all.tpot.quantiles(),
+            itl: self.itl.quantiles(),
+            e2e,
+            classes: self.class_summaries(),
+            server: totals(server),
+        }
+    }
+
+    /// From the server's account of each request where there is one, else from its totals. What
+    /// no phase explains is the front end's.
+    fn anatomy(
+        &self,
+        server: &ServerObservation,
+        send_lag: &Quantiles,
+        e2e: &Quantiles,
+    ) -> Option<Anatomy> {
+        if e2e.count == 0 {
+            return None;
+        }
+        let [queue_ms, prefill_ms, decode_ms] = if self.phases.requests == e2e.count {
+            let mean = |sum_ns: u128| sum_ns as f64 / self.phases.requests as f64 / 1e6;
+            [self.phases.queue_ns, self.phases.prefill_ns, self.phases.decode_ns].map(mean)
+        } else {
+            [server.queue_mean_ms?, server.prefill_mean_ms?, server.decode_mean_ms?]
+        };
+        let front_end_ms = e2e.mean_ms - send_lag.mean_ms - queue_ms - prefill_ms - decode_ms;
+        Some(Anatomy {
+            send_lag_ms: round(send_lag.mean_ms),
+            front_end_ms: round(front_end_ms),
+            queue_ms: round(queue_ms),
+            prefill_ms: round(prefill_ms),
+            decode_ms: round(decode_ms),
+        })
+    }
+
+    fn class_summaries(&self) -> Vec<ClassSummary> {
+        self.load
+            .classes
+            .iter()
+            .zip(&self.classes)
+            .map(|(class, latencies)| ClassSummary {
+                name: class.name.clone(),
+                completed: latencies.e2e.count(),
+                ttft: latencies.ttft.quantiles(),
+                tpot: latencies.tpot.quantiles(),
+                e2e: latencies.e2e.quantiles(),
+            })
+            .collect()
+    }
+}
+
+fn totals(server: &ServerObservation) -> ServerTotals {
+    let hit_percent = match (server.prefix_cache_hits, server.prefix_cache_queries) {
+        (Some(hits), Some(queries)) if queries > 0 => {
+            Some(round(100.0 * hits as f64 / queries as f64))
+        }
+        _ => None,
+    };
+    ServerTotals {
+        preemptions: server.preemptions,
+        kv_cache_percent_max: server.kv_cache_percent_max.map(round),
+        prefix_cache_hit_percent: hit_percent,
+        running_mean: server.running_mean.map(round),
+        waiting_mean: server.waiting_mean.map(round),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -39,8 +39,8 @@ use wire::{Connection, Wire};
 ///
 /// The first line on stdout is {"listening":"HOST:PORT"}. On SIGTERM or SIGINT the last is
 /// {"truth":…}, the server's own account of what it did, which GET /truth gives at any time.
-#[derive(clap::Args)]
-pub(crate) struct Args {
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1")]
     host: std::net::IpAddr,
@@ -110,7 +110,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(args: Args) -> anyhow::Result<Self> {
+    fn new(args: ServeArgs) -> anyhow::Result<Self> {
         // A millionth of a millisecond is a nanosecond.
         let ns = |ms: Decimal| ms.millionths().unsigned_abs();
         let options = Options {
@@ -176,7 +176,7 @@ fn print(line: &Line) -> anyhow::Result<()> {
 }
 
 /// Runs `bench serve`.
-pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -184,7 +184,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         .block_on(serve(args))
 }
 
-async fn serve(args: Args) -> anyhow::Result<()> {
+async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     raise_open_files_limit();
     let address = SocketAddr::new(args.host, args.port);
     let listener = listen(address)

@@ -5,11 +5,13 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use bench_core::{
+    canonical::Digest,
     decimal::Decimal,
     schema::{Args, LoadSpec},
     sim,
 };
 use serde::Serialize;
+use serde_json::{Value, json};
 
 /// A profile.
 #[derive(Clone, Debug)]
@@ -42,6 +44,39 @@ pub struct Profile {
     pub stages: Vec<String>,
     /// Most engine minutes that a run may plan, if capped.
     pub budget_engine_minutes: Option<u32>,
+}
+
+impl Profile {
+    /// Everything in the profile that bears on results; no comment and no path does.
+    pub fn hashed(&self) -> Value {
+        let engine = match &self.engine {
+            EngineConfig::Simulator { model_name, model } => {
+                let digest = Digest::of_json(model).expect("a model holds no floats");
+                json!({ "kind": "simulator", "model": model_name, "model_digest": digest })
+            }
+            EngineConfig::Vllm(vllm) => json!({ "kind": "vllm", "vllm": vllm }),
+            EngineConfig::Endpoint(endpoint) => json!({ "kind": "endpoint", "endpoint": endpoint }),
+        };
+        json!({
+            "name": self.name,
+            "engine": engine,
+            "engine_args": self.engine_args,
+            "engine_env": self.engine_env,
+            "baseline_args": self.baseline_args,
+            "starts": self.starts,
+            "loads": self.loads,
+            "sweeps": self.sweeps,
+            "objective": self.objective,
+            "slo": self.slo,
+            "targets": self.targets,
+            "stages": self.stages,
+        })
+    }
+
+    /// Digest of [`Profile::hashed`], by which a report names its profile.
+    pub fn digest(&self) -> Digest {
+        Digest::of_json(&self.hashed()).expect("a profile holds no floats")
+    }
 }
 
 /// What is measured.

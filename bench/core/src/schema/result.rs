@@ -17,6 +17,9 @@ pub struct ResultFile {
     pub stage: String,
     /// What was measured.
     pub engine: EngineLabel,
+    /// The engine's identity, whole; from `provision` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<serde_json::Value>,
     /// The swept flag (or the stage's name where a value sets several), for sweeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flag: Option<String>,
@@ -61,6 +64,8 @@ pub enum Role {
     Sweep,
     /// The chosen settings.
     Tuned,
+    /// Somebody else's figures: other hardware, other load.
+    Reference,
 }
 
 /// One configuration under one load, over its server starts.

@@ -1,11 +1,17 @@
 //! The simulator: vLLM v1's scheduler and KV block pool on a virtual clock.
+//!
+//! [`scheduler`] and [`blocks`] decide and know no time; [`engine`] adds how long a step takes;
+//! [`server`] adds the front end, the clients and the start. The engine and the front end take
+//! the time as a parameter, so that they serve real clients too.
 
-use serde::{Deserialize, Serialize};
+pub mod blocks;
+pub mod engine;
+pub mod memory;
+pub mod model;
+pub mod scheduler;
+pub mod server;
+pub mod settings;
 
-/// A fitted model of one engine on one machine. Holds no floats, so that it has a digest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Model {
-    /// What is simulated, such as `H100 80GB, Qwen2.5-7B`.
-    pub title: String,
-}
+pub use model::Model;
+pub use server::{Progress, Server, launch};
+pub use settings::{KNOWN_FLAGS, Settings};

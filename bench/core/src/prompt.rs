@@ -1,0 +1,95 @@
+//! Prompts of token ids, drawn so that no two requests share a prefix by chance.
+
+use crate::{canonical::Digest, rng::Random, schema::LoadSpec, workload::PlannedRequest};
+
+/// Vocabularies larger than this lose their first [`SPECIAL_TOKENS`] ids, where tokenizers keep
+/// tokens such as begin and end of sequence.
+const VOCABULARY_MIN: u32 = 1_000;
+const SPECIAL_TOKENS: u32 = 100;
+/// Streams of prefixes lie above those of requests.
+const PREFIX_STREAMS: u64 = 1 << 32;
+
+/// Draws the prompts of one load. They depend on the whole load, so that two loads on one server
+/// do not meet in its prefix cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Prompts {
+    seed: u64,
+    first: u32,
+    last: u32,
+}
+
+impl Prompts {
+    /// For a load and ids of `0..vocab_size`.
+    pub fn new(load: &LoadSpec, vocab_size: u32) -> Self {
+        // A load is part of keys and holds no floats, so it has a digest.
+        let seed = Digest::of_json(load).expect("a load has canonical JSON").seed();
+        let first = if vocab_size > VOCABULARY_MIN { SPECIAL_TOKENS } else { 0 };
+        Self { seed, first, last: vocab_size.max(1) - 1 }
+    }
+
+    /// The token ids of a request: its group's prefix, then its own.
+    pub fn draw(&self, request: &PlannedRequest) -> impl Iterator<Item = u32> {
+        let (group, prefix_tokens) = request.prefix.unwrap_or((0, 0));
+        let own_tokens = request.input_tokens.saturating_sub(prefix_tokens);
+        let prefix = self.tokens(PREFIX_STREAMS + u64::from(group), prefix_tokens);
+        prefix.chain(self.tokens(u64::from(request.id), own_tokens))
+    }
+
+    fn tokens(&self, stream: u64, count: u32) -> impl Iterator<Item = u32> + use<> {
+        let Self { seed, first, last } = *self;
+        let mut random = Random::new(seed, stream);
+        (0..count).map(move |_| random.between(first, last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{Arrival, Class, Prefix, RequestShape, Size, TokenRange};
+
+    fn load(seed: u64) -> LoadSpec {
+        let class = Class {
+            name: "only".into(),
+            share: "1".parse().expect("decimal"),
+            input_tokens: TokenRange { min: 40, max: 40 },
+            output_tokens: TokenRange { min: 1, max: 1 },
+            prefix: Some(Prefix { groups: 2, tokens: 8 }),
+        };
+        LoadSpec {
+            arrival: Arrival::AllAtOnce {},
+            size: Size::Requests(8),
+            classes: vec![class],
+            seed,
+            request: RequestShape::default(),
+        }
+    }
+
+    fn prompt(load: &LoadSpec, id: u32, group: u32) -> Vec<u32> {
+        let request = PlannedRequest {
+            id,
+            at_ns: None,
+            class: 0,
+            input_tokens: 48,
+            output_tokens: 1,
+            prefix: Some((group, 8)),
+        };
+        Prompts::new(load, 32_000).draw(&request).collect()
+    }
+
+    #[test]
+    fn a_group_shares_its_prefix_and_nothing_else() {
+        let load = load(1);
+        let (a, b, c) = (prompt(&load, 0, 0), prompt(&load, 1, 0), prompt(&load, 2, 1));
+        assert_eq!(a.len(), 48);
+        assert_eq!(a[..8], b[..8]);
+        assert_ne!(a[8..], b[8..]);
+        assert_ne!(a[..8], c[..8]);
+        assert!(a.iter().all(|id| (100..32_000).contains(id)));
+    }
+
+    #[test]
+    fn loads_do_not_share_prompts() {
+        assert_ne!(prompt(&load(1), 0, 0), prompt(&load(2), 0, 0));
+        assert_eq!(prompt(&load(1), 0, 0), prompt(&load(1), 0, 0));
+    }
+}

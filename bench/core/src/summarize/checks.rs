@@ -1,0 +1,110 @@
+//! The proof that a trial carries with it. A trial that fails a check never wins.
+
+use crate::schema::{Check, ServerObservation, Summary};
+
+/// Largest share of requests that may fail.
+const FAILED_SHARE_MAX: f64 = 0.01;
+/// Send lag is harmless below this, whatever is measured.
+const SEND_LAG_P99_MS_MAX: f64 = 2.0;
+/// Above that, it must be small against the median TTFT.
+const SEND_LAG_SHARE_MAX: f64 = 0.05;
+/// Little's law holds within this share: gauges are sampled.
+const LITTLE_SHARE_MAX: f64 = 0.15;
+/// … or within this many requests.
+const LITTLE_REQUESTS_MAX: f64 = 1.0;
+/// Trials shorter than this give the gauges too few samples.
+const LITTLE_DURATION_S_MIN: f64 = 5.0;
+
+/// Every check that the server's account allows.
+pub(super) fn run(summary: &Summary, server: &ServerObservation) -> Vec<Check> {
+    let mut checks = vec![all_sent(summary), errors(summary), send_lag(summary)];
+    checks.extend(server.generation_tokens.map(|found| tokens_match(summary, found)));
+    checks.extend(server.requests_succeeded.map(|found| completions_match(summary, found)));
+    checks.extend(littles_law(summary, server));
+    checks
+}
+
+fn check(name: &str, passed: bool, found: String, advice: &str) -> Check {
+    let detail = if passed { found } else { format!("{found}: {advice}") };
+    Check { name: name.to_owned(), passed, detail }
+}
+
+fn all_sent(summary: &Summary) -> Check {
+    let (planned, sent) = (summary.counts.planned, summary.counts.sent);
+    check(
+        "all-sent",
+        planned == sent,
+        format!("{sent} of {planned} planned requests sent"),
+        "the load ended early; run it again",
+    )
+}
+
+fn errors(summary: &Summary) -> Check {
+    let failed: u64 = summary.counts.failed.values().sum();
+    let kinds: Vec<_> = summary.counts.failed.iter().map(|(k, n)| format!("{k} {n}")).collect();
+    let found = if failed == 0 {
+        format!("none of {} requests failed", summary.counts.sent)
+    } else {
+        format!("{failed} of {} requests failed ({})", summary.counts.sent, kinds.join(", "))
+    };
+    check(
+        "errors",
+        summary.counts.completed > 0
+            && failed as f64 <= FAILED_SHARE_MAX * summary.counts.sent as f64,
+        found,
+        "see the server's log",
+    )
+}
+
+fn send_lag(summary: &Summary) -> Check {
+    let lag_ms = summary.send_lag.p99_ms;
+    let limit_ms = f64::max(SEND_LAG_P99_MS_MAX, SEND_LAG_SHARE_MAX * summary.ttft.p50_ms);
+    check(
+        "send-lag",
+        lag_ms <= limit_ms,
+        format!("send lag P99 {lag_ms:.3} ms, at most {limit_ms:.3} ms allowed"),
+        "the client is too slow for this load; give it a core of its own or lower the rate",
+    )
+}
+
+fn tokens_match(summary: &Summary, server: u64) -> Check {
+    let client = summary.output_tokens;
+    // The server also counts what it generated for requests that then failed.
+    let passed = if summary.counts.failed.is_empty() { client == server } else { client <= server };
+    check(
+        "tokens-match",
+        passed,
+        format!("client counted {client} output tokens, server {server}"),
+        "another client uses this server, or an answer was cut; stop the other client and run again",
+    )
+}
+
+fn completions_match(summary: &Summary, server: u64) -> Check {
+    let client = summary.counts.completed;
+    let passed = if summary.counts.failed.is_empty() { client == server } else { client <= server };
+    check(
+        "completions-match",
+        passed,
+        format!("client saw {client} requests complete, server {server}"),
+        "another client uses this server; stop it and run again",
+    )
+}
+
+/// Little (1961): the mean number in the engine is the rate of completion times the mean time
+/// there. It ties the server's gauges to the client's clock.
+fn littles_law(summary: &Summary, server: &ServerObservation) -> Option<Check> {
+    let anatomy = summary.anatomy.as_ref()?;
+    let found = server.running_mean? + server.waiting_mean?;
+    if summary.duration_s < LITTLE_DURATION_S_MIN {
+        return None;
+    }
+    let in_engine_s = (anatomy.e2e_ms() - anatomy.send_lag_ms - anatomy.front_end_ms) / 1e3;
+    let expected = summary.requests_per_s * in_engine_s;
+    let tolerance = f64::max(LITTLE_REQUESTS_MAX, LITTLE_SHARE_MAX * expected);
+    Some(check(
+        "littles-law",
+        (found - expected).abs() <= tolerance,
+        format!("server held {found:.2} requests on average, rate × time says {expected:.2}"),
+        "the server's and the client's accounts disagree; look for another client or a stalled poll",
+    ))
+}

@@ -1,0 +1,150 @@
+use super::*;
+use crate::schema::{Arrival, Class, RequestShape, Size, TokenRange};
+
+fn load(requests: u32, arrival: Arrival) -> LoadSpec {
+    let class = |name: &str| Class {
+        name: name.into(),
+        share: "1".parse().expect("decimal"),
+        input_tokens: TokenRange { min: 4, max: 4 },
+        output_tokens: TokenRange { min: 3, max: 3 },
+        prefix: None,
+    };
+    LoadSpec {
+        arrival,
+        size: Size::Requests(requests),
+        classes: vec![class("short"), class("long")],
+        seed: 1,
+        request: RequestShape::default(),
+    }
+}
+
+/// A request of three tokens, the last two in one event, at the given times in milliseconds.
+fn sample(id: u32, intended: u64, sent: u64, first: u64, last: u64) -> RequestSample {
+    let ns = |ms: u64| ms * 1_000_000;
+    RequestSample {
+        id,
+        class: (id % 2) as u16,
+        intended_ns: ns(intended),
+        sent_ns: ns(sent),
+        first_byte_ns: Some(ns(first)),
+        end_ns: ns(last),
+        tokens: vec![(ns(first), 1), (ns(last), 2)],
+        input_tokens: 4,
+        output_tokens: 3,
+        status: RequestStatus::Completed,
+        phases: Some(Phases { queue_ns: ns(2), prefill_ns: ns(5), decode_ns: ns(last - first) }),
+    }
+}
+
+fn server(requests: u64) -> ServerObservation {
+    ServerObservation {
+        requests_succeeded: Some(requests),
+        generation_tokens: Some(3 * requests),
+        ..ServerObservation::default()
+    }
+}
+
+fn measure(samples: &[RequestSample], server: &ServerObservation) -> Measured {
+    let mut summarizer = Summarizer::new(&load(samples.len() as u32, Arrival::AllAtOnce {}));
+    samples.iter().for_each(|sample| summarizer.push(sample));
+    summarizer.finish(server, &Observed::default(), "launch", None)
+}
+
+#[test]
+fn latency_counts_from_the_intended_time() {
+    // Due at 10 ms but sent at 15: the lag is the client's fault and is still in the latency.
+    let measured = measure(&[sample(0, 10, 15, 30, 40)], &server(1));
+    assert_eq!(measured.summary.ttft.mean_ms, 20.0);
+    assert_eq!(measured.summary.e2e.mean_ms, 30.0);
+    assert_eq!(measured.summary.send_lag.mean_ms, 5.0);
+    assert_eq!(measured.summary.tpot.mean_ms, 5.0);
+}
+
+#[test]
+fn tokens_of_one_event_came_together() {
+    let measured = measure(&[sample(0, 0, 0, 30, 40)], &server(1));
+    assert_eq!(measured.summary.itl.count, 2);
+    assert_eq!(measured.summary.itl.mean_ms, 5.0);
+    assert_eq!(measured.summary.itl.max_ms, 10.0);
+}
+
+#[test]
+fn the_parts_add_up_to_the_whole() {
+    let samples = [sample(0, 0, 1, 30, 90), sample(1, 0, 3, 37, 61)];
+    let measured = measure(&samples, &server(2));
+    let anatomy = measured.summary.anatomy.expect("the samples have phases");
+    assert!((anatomy.e2e_ms() - measured.summary.e2e.mean_ms).abs() < 1e-6);
+    assert_eq!(anatomy.queue_ms, 2.0);
+}
+
+#[test]
+fn a_failure_is_counted_and_reaches_no_latency() {
+    let mut failed = sample(1, 0, 0, 5_000, 9_000);
+    failed.status = RequestStatus::Failed("http_503".into());
+    let measured = measure(&[sample(0, 0, 0, 30, 40), failed], &server(1));
+    assert_eq!(measured.summary.e2e.count, 1);
+    assert_eq!(measured.summary.e2e.max_ms, 40.0);
+    assert_eq!(measured.summary.counts.failed["http_503"], 1);
+    assert!(!measured.is_valid(), "half of the requests failed");
+}
+
+#[test]
+fn a_trial_in_which_nothing_completed_is_invalid() {
+    let mut failed = sample(0, 0, 0, 1, 2);
+    failed.status = RequestStatus::Failed("connection_reset".into());
+    let measured = measure(&[failed], &server(0));
+    assert!(!measured.is_valid());
+    assert_eq!(measured.summary.anatomy, None);
+}
+
+#[test]
+fn each_lie_fails_its_check() {
+    let failed_checks = |samples: &[RequestSample], server: &ServerObservation| {
+        let measured = measure(samples, server);
+        let failed = measured.checks.into_iter().filter(|c| !c.passed).map(|c| c.name);
+        failed.collect::<Vec<_>>()
+    };
+    let good = [sample(0, 0, 0, 30, 40), sample(1, 0, 0, 30, 40)];
+    assert_eq!(failed_checks(&good, &server(2)), Vec::<String>::new());
+
+    let one_token_more = ServerObservation { generation_tokens: Some(7), ..server(2) };
+    assert_eq!(failed_checks(&good, &one_token_more), ["tokens-match"]);
+    let one_request_more = ServerObservation { requests_succeeded: Some(3), ..server(2) };
+    assert_eq!(failed_checks(&good, &one_request_more), ["completions-match"]);
+
+    let late = [sample(0, 0, 9, 30, 40), sample(1, 0, 9, 30, 40)];
+    assert_eq!(failed_checks(&late, &server(2)), ["send-lag"]);
+
+    let long = [sample(0, 0, 0, 30, 10_000), sample(1, 0, 0, 30, 10_000)];
+    let wrong_gauges =
+        ServerObservation { running_mean: Some(5.0), waiting_mean: Some(0.0), ..server(2) };
+    assert_eq!(failed_checks(&long, &wrong_gauges), ["littles-law"]);
+    let right_gauges = ServerObservation { running_mean: Some(2.0), ..wrong_gauges };
+    assert_eq!(failed_checks(&long, &right_gauges), Vec::<String>::new());
+
+    let mut summarizer = Summarizer::new(&load(2, Arrival::AllAtOnce {}));
+    summarizer.push(&good[0]);
+    let cut = summarizer.finish(&server(1), &Observed::default(), "launch", None);
+    assert!(cut.checks.iter().any(|c| c.name == "all-sent" && !c.passed));
+}
+
+#[test]
+fn a_backlog_is_saturated_and_valid() {
+    let arrival = Arrival::Constant { requests_per_second: "10".parse().expect("decimal") };
+    let mut summarizer = Summarizer::new(&load(600, arrival));
+    for i in 0..600_u64 {
+        let due = 100 * i;
+        summarizer.push(&sample(i as u32, due, due, due + 50 + 100 * i, due + 60 + 100 * i));
+    }
+    let measured = summarizer.finish(&server(600), &Observed::default(), "launch", None);
+    assert!(measured.saturated);
+    assert!(measured.is_valid());
+}
+
+#[test]
+fn order_of_samples_does_not_matter() {
+    let samples = [sample(0, 0, 1, 30, 90), sample(1, 0, 3, 37, 61), sample(2, 5, 5, 38, 60)];
+    let mut reversed = samples.clone();
+    reversed.reverse();
+    assert_eq!(measure(&samples, &server(3)), measure(&reversed, &server(3)));
+}

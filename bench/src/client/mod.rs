@@ -1,0 +1,7 @@
+//! Our side of the OpenAI API: connections, request bodies and the streams that come back.
+
+pub(crate) mod answer;
+pub(crate) mod body;
+pub(crate) mod connection;
+mod shape;
+pub(crate) mod sse;

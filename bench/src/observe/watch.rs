@@ -1,0 +1,151 @@
+//! From scrapes to a [`ServerObservation`].
+
+use bench_core::schema::{Observed, ServerObservation};
+
+use super::prometheus::Scrape;
+
+/// A metric by the names it has had, newest first.
+type Names = &'static [&'static str];
+
+const RUNNING: Names = &["vllm:num_requests_running"];
+const WAITING: Names = &["vllm:num_requests_waiting"];
+const KV_CACHE_USE: Names = &["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"];
+const SUCCEEDED: Names = &["vllm:request_success_total"];
+const PROMPT_TOKENS: Names = &["vllm:prompt_tokens_total"];
+const GENERATION_TOKENS: Names = &["vllm:generation_tokens_total"];
+const PREEMPTIONS: Names = &["vllm:num_preemptions_total"];
+const PREFIX_QUERIES: Names =
+    &["vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"];
+const PREFIX_HITS: Names = &["vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"];
+const QUEUE: [&str; 2] =
+    ["vllm:request_queue_time_seconds_sum", "vllm:request_queue_time_seconds_count"];
+const PREFILL: [&str; 2] =
+    ["vllm:request_prefill_time_seconds_sum", "vllm:request_prefill_time_seconds_count"];
+const DECODE: [&str; 2] =
+    ["vllm:request_decode_time_seconds_sum", "vllm:request_decode_time_seconds_count"];
+const CACHE_CONFIG: &str = "vllm:cache_config_info";
+
+/// Whether a sample of a scrape is of use; the buckets of vLLM's histograms are most of it.
+pub(super) fn is_wanted(name: &str) -> bool {
+    let lists = [
+        RUNNING,
+        WAITING,
+        KV_CACHE_USE,
+        SUCCEEDED,
+        PROMPT_TOKENS,
+        GENERATION_TOKENS,
+        PREEMPTIONS,
+        PREFIX_QUERIES,
+        PREFIX_HITS,
+        &QUEUE,
+        &PREFILL,
+        &DECODE,
+        &[CACHE_CONFIG],
+    ];
+    lists.iter().any(|names| names.contains(&name))
+}
+
+/// A metric under the newest name that the server knows, summed over its labels.
+fn sum(scrape: &Scrape, names: &[&str]) -> Option<f64> {
+    names.iter().find_map(|name| scrape.sum(name))
+}
+
+/// Whether no request runs or waits.
+pub(super) fn is_idle(scrape: &Scrape) -> bool {
+    [RUNNING, WAITING].iter().all(|names| sum(scrape, names).unwrap_or(0.0) == 0.0)
+}
+
+/// What the cache settings tell.
+pub(super) fn observed(version: Option<String>, scrape: &Scrape) -> Observed {
+    let numbers =
+        |label| scrape.labels(CACHE_CONFIG, label).filter_map(|value| value.parse::<u64>().ok());
+    // Every engine has a cache of its own; all have one block size.
+    let kv_cache_blocks = numbers("num_gpu_blocks").reduce(|a, b| a + b);
+    let block_size = numbers("block_size").next();
+    let kv_cache_tokens = numbers("kv_cache_size_tokens")
+        .reduce(|a, b| a + b)
+        .or_else(|| Some(kv_cache_blocks? * block_size?));
+    Observed { version, kv_cache_tokens, kv_cache_blocks, block_size, ..Observed::default() }
+}
+
+/// Gauges over the time of one load.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watch {
+    last: Option<Gauges>,
+    /// Integrals over time, by trapezoids.
+    running_s: f64,
+    waiting_s: f64,
+    elapsed_s: f64,
+    kv_cache_max: Option<f64>,
+}
+
+/// One look at the gauges.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gauges {
+    at_s: f64,
+    /// Requests in the batch.
+    pub(crate) running: f64,
+    /// Requests in the queue.
+    pub(crate) waiting: f64,
+    /// Use of the KV cache, 0 to 1.
+    pub(crate) kv_cache: f64,
+    /// Output tokens a second since the look before.
+    pub(crate) output_tokens_per_s: f64,
+    output_tokens: f64,
+}
+
+impl Watch {
+    /// Takes a scrape made at a time in seconds; `None` when it has no such gauges.
+    pub(crate) fn push(&mut self, at_s: f64, scrape: &Scrape) -> Option<Gauges> {
+        let kv_cache = KV_CACHE_USE.iter().find_map(|name| scrape.max(name));
+        let mut gauges = Gauges {
+            at_s,
+            running: sum(scrape, RUNNING)?,
+            waiting: sum(scrape, WAITING)?,
+            kv_cache: kv_cache.unwrap_or(0.0),
+            output_tokens_per_s: 0.0,
+            output_tokens: sum(scrape, GENERATION_TOKENS).unwrap_or(0.0),
+        };
+        if let Some(kv_cache) = kv_cache {
+            self.kv_cache_max = Some(self.kv_cache_max.map_or(kv_cache, |max| max.max(kv_cache)));
+        }
+        if let Some(last) = self.last {
+            let passed_s = at_s - last.at_s;
+            self.running_s += 0.5 * (last.running + gauges.running) * passed_s;
+            self.waiting_s += 0.5 * (last.waiting + gauges.waiting) * passed_s;
+            self.elapsed_s += passed_s;
+            if passed_s > 0.0 {
+                gauges.output_tokens_per_s = (gauges.output_tokens - last.output_tokens) / passed_s;
+            }
+        }
+        self.last = Some(gauges);
+        Some(gauges)
+    }
+
+    /// The whole account of a load, from settled scrapes before and after it.
+    pub(crate) fn observation(&self, before: &Scrape, after: &Scrape) -> ServerObservation {
+        // Some counters appear with their first event.
+        let grown =
+            |names: &[&str]| sum(after, names).map(|n| n - sum(before, names).unwrap_or(0.0));
+        let count = |names: Names| grown(names).map(|n| n.max(0.0) as u64);
+        let mean_ms = |[total, number]: [&'static str; 2]| {
+            let number = grown(&[number]).filter(|n| *n > 0.0)?;
+            Some(grown(&[total])? / number * 1e3)
+        };
+        let mean = |integral: f64| (self.elapsed_s > 0.0).then(|| integral / self.elapsed_s);
+        ServerObservation {
+            requests_succeeded: count(SUCCEEDED),
+            prompt_tokens: count(PROMPT_TOKENS),
+            generation_tokens: count(GENERATION_TOKENS),
+            preemptions: count(PREEMPTIONS),
+            prefix_cache_queries: count(PREFIX_QUERIES),
+            prefix_cache_hits: count(PREFIX_HITS),
+            queue_mean_ms: mean_ms(QUEUE),
+            prefill_mean_ms: mean_ms(PREFILL),
+            decode_mean_ms: mean_ms(DECODE),
+            running_mean: mean(self.running_s),
+            waiting_mean: mean(self.waiting_s),
+            kv_cache_percent_max: self.kv_cache_max.map(|use_| 100.0 * use_),
+        }
+    }
+}

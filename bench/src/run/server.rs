@@ -1,0 +1,188 @@
+//! Trials on a server over HTTP.
+
+use std::{
+    env,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use bench_core::schema::{
+    Arrival, Event, FORMAT, LaunchPlan, LoadSpec, Outcome, PlannedTrial, Progress, RequestSample,
+    RequestStatus, ServerEngine, ServerObservation, Size,
+};
+use tokio::{sync::oneshot, time::MissedTickBehavior};
+
+use super::{RunArgs, emit, planned};
+use crate::{
+    client::{body::Bodies, connection::Target},
+    clock,
+    drive::{Driver, Options},
+    observe::{ControlPlane, Watch},
+    samples::{Recorder, RecorderThread},
+};
+
+/// How often the server's gauges are read during a load.
+const WATCH_PERIOD: Duration = Duration::from_millis(250);
+/// Requests of one round of warming up, and output tokens of each.
+const WARM_UP_REQUESTS: u32 = 4;
+const WARM_UP_TOKENS: u32 = 16;
+/// A round that gains less than this on the best so far is steady; two in a row are enough.
+const WARM_UP_GAIN: f64 = 0.1;
+const WARM_UP_ROUNDS_MAX: u32 = 10;
+
+/// Waits for the server, warms it up and runs every trial of the plan.
+pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> anyhow::Result<()> {
+    raise_open_files_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the control runtime")?;
+    runtime.block_on(async {
+        let api_key =
+            ["VLLM_API_KEY", "OPENAI_API_KEY"].iter().find_map(|name| env::var(name).ok());
+        let control = ControlPlane::new(&engine, api_key.as_deref())?;
+        control.wait_ready(Duration::from_secs(args.ready_timeout_s)).await?;
+        let observed = control.observed().await;
+        emit(&Event::Ready { format: FORMAT, observed: observed.clone() })?;
+        let session = Session { engine, api_key, control, options: args.options() };
+        if let Some(first) = plan.trials.first() {
+            session.warm_up(&first.load).await?;
+        }
+        for PlannedTrial { key, load } in &plan.trials {
+            let measured_at = Some(clock::now_rfc3339());
+            let recorder = Recorder::create(&args.out, key, load)?;
+            let (recorder, observation) = session.trial(key, load, recorder).await?;
+            let (summarizer, samples) = recorder.finish()?;
+            let measured = summarizer.finish(&observation, &observed, &plan.launch, measured_at);
+            let outcome = Box::new(Outcome::Measured(measured));
+            emit(&Event::Trial { key: *key, outcome, samples: Some(samples) })?;
+        }
+        Ok(())
+    })
+}
+
+/// One server, and how it is loaded.
+struct Session {
+    engine: ServerEngine,
+    api_key: Option<String>,
+    control: ControlPlane,
+    options: Options,
+}
+
+impl Session {
+    /// Runs one load point; the server is idle before and after.
+    async fn trial(
+        &self,
+        key: &bench_core::canonical::Digest,
+        load: &LoadSpec,
+        recorder: Recorder,
+    ) -> anyhow::Result<(RecorderThread, ServerObservation)> {
+        let before = self.control.settled_scrape().await.unwrap_or_default();
+        let (recorder, samples) = RecorderThread::start(recorder)?;
+        let done = Arc::new(AtomicU64::new(0));
+        let mut ended = self.start(load, samples, Arc::clone(&done)).await?;
+        let planned = planned(load);
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        watch.push(0.0, &before);
+        let mut tick = tokio::time::interval(WATCH_PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                outcome = &mut ended => {
+                    outcome.context("the driving thread failed")??;
+                    break;
+                }
+                _ = tick.tick() => {}
+            }
+            let Some(scrape) = self.control.scrape().await else { continue };
+            let Some(gauges) = watch.push(start.elapsed().as_secs_f64(), &scrape) else { continue };
+            emit(&Event::Progress(Progress {
+                key: *key,
+                running: gauges.running as u32,
+                waiting: gauges.waiting as u32,
+                kv_cache_percent: 100.0 * gauges.kv_cache,
+                output_tokens_per_s: gauges.output_tokens_per_s,
+                requests_done: done.load(Relaxed),
+                requests_planned: planned,
+            }))?;
+        }
+        let elapsed_s = start.elapsed().as_secs_f64();
+        let after = self.control.settled_scrape().await.unwrap_or_default();
+        watch.push(elapsed_s, &after);
+        Ok((recorder, watch.observation(&before, &after)))
+    }
+
+    /// Starts a load in a thread of its own and gives what tells its end.
+    async fn start(
+        &self,
+        load: &LoadSpec,
+        samples: std::sync::mpsc::SyncSender<RequestSample>,
+        done: Arc<AtomicU64>,
+    ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+        let bodies = Bodies::new(&self.engine, load, true);
+        let target =
+            Target::resolve(&self.engine.base_url, bodies.path(), self.api_key.as_deref()).await?;
+        let options = self.options.clone();
+        let driver = Driver { target, load: load.clone(), bodies, options, samples, done };
+        let (end, ended) = oneshot::channel();
+        thread::Builder::new()
+            .name("driver".to_owned())
+            .spawn(move || {
+                // Nobody listens only when the run is already failing.
+                let _ = end.send(driver.run());
+            })
+            .context("cannot start the driving thread")?;
+        Ok(ended)
+    }
+
+    /// Sends small rounds of requests, which are not counted, until they get no faster.
+    async fn warm_up(&self, load: &LoadSpec) -> anyhow::Result<()> {
+        let (mut best_s, mut steady_rounds) = (f64::INFINITY, 0);
+        for round in 0..WARM_UP_ROUNDS_MAX {
+            let load = warm_up_load(load, round);
+            let (samples, received) = std::sync::mpsc::sync_channel(WARM_UP_REQUESTS as usize);
+            let start = Instant::now();
+            let ended = self.start(&load, samples, Arc::default()).await?;
+            ended.await.context("the driving thread failed")??;
+            for sample in received {
+                if let RequestStatus::Failed(kind) = sample.status {
+                    anyhow::bail!("a request of the warm-up failed ({kind}); see the server's log");
+                }
+            }
+            let round_s = start.elapsed().as_secs_f64();
+            let steady = round_s > best_s * (1.0 - WARM_UP_GAIN);
+            steady_rounds = if steady { steady_rounds + 1 } else { 0 };
+            if steady_rounds == 2 {
+                break;
+            }
+            best_s = best_s.min(round_s);
+        }
+        Ok(())
+    }
+}
+
+/// A few short requests of the load's kinds; each round has prompts of its own.
+fn warm_up_load(load: &LoadSpec, round: u32) -> LoadSpec {
+    let mut load = load.clone();
+    load.arrival = Arrival::AllAtOnce {};
+    load.size = Size::Requests(WARM_UP_REQUESTS);
+    load.seed = load.seed.wrapping_add(u64::from(round));
+    for class in &mut load.classes {
+        class.output_tokens.min = class.output_tokens.min.min(WARM_UP_TOKENS);
+        class.output_tokens.max = class.output_tokens.max.min(WARM_UP_TOKENS);
+    }
+    load
+}
+
+/// Every stream is a socket: takes as many open files as the system allows.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, the connections beyond it fail and are counted.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}

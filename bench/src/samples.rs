@@ -1,0 +1,91 @@
+//! Raw samples on their way to disk: one JSON object a line, gzip, and counted on the way.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write as _},
+    path::{Path, PathBuf},
+    sync::mpsc::{SyncSender, sync_channel},
+    thread::{self, JoinHandle},
+};
+
+use anyhow::Context as _;
+use bench_core::{
+    canonical::Digest,
+    schema::{LoadSpec, RequestSample},
+    summarize::Summarizer,
+};
+use flate2::{Compression, GzBuilder, write::GzEncoder};
+
+/// Samples that wait for the writer at most.
+const QUEUE_MAX: usize = 4_096;
+
+/// Writes the samples of one trial and sums them up. The file has its name only once it is whole.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    summarizer: Summarizer,
+    out: GzEncoder<BufWriter<File>>,
+    partial: PathBuf,
+    path: PathBuf,
+    line: Vec<u8>,
+}
+
+impl Recorder {
+    /// For a trial's load, into `KEY.jsonl.gz` of a folder.
+    pub(crate) fn create(folder: &Path, key: &Digest, load: &LoadSpec) -> anyhow::Result<Self> {
+        let path = folder.join(format!("{key}.jsonl.gz"));
+        let partial = folder.join(format!("{key}.jsonl.gz.partial"));
+        let file = File::create(&partial)
+            .with_context(|| format!("cannot write {}", partial.display()))?;
+        // The fastest level, and no time or name in the header: equal samples, equal bytes.
+        let out = GzBuilder::new().mtime(0).write(BufWriter::new(file), Compression::fast());
+        Ok(Self { summarizer: Summarizer::new(load), out, partial, path, line: Vec::new() })
+    }
+
+    /// Takes one sample.
+    pub(crate) fn push(&mut self, sample: &RequestSample) -> io::Result<()> {
+        self.summarizer.push(sample);
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, sample)?;
+        self.line.push(b'\n');
+        self.out.write_all(&self.line)
+    }
+
+    /// Ends the file; gives what has been summed up, and the file's name.
+    pub(crate) fn finish(self) -> anyhow::Result<(Summarizer, String)> {
+        let Self { summarizer, out, partial, path, .. } = self;
+        let write = || -> io::Result<()> {
+            out.finish()?.into_inner()?.sync_all()?;
+            fs::rename(&partial, &path)
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((summarizer, name))
+    }
+}
+
+/// A recorder in a thread of its own, so that compressing does not delay sending.
+#[derive(Debug)]
+pub(crate) struct RecorderThread(JoinHandle<io::Result<Recorder>>);
+
+impl RecorderThread {
+    /// Starts the thread and gives the end to put samples in.
+    pub(crate) fn start(
+        mut recorder: Recorder,
+    ) -> anyhow::Result<(Self, SyncSender<RequestSample>)> {
+        let (sender, receiver) = sync_channel::<RequestSample>(QUEUE_MAX);
+        let thread = thread::Builder::new()
+            .name("recorder".to_owned())
+            .spawn(move || {
+                receiver.iter().try_for_each(|sample| recorder.push(&sample))?;
+                Ok(recorder)
+            })
+            .context("cannot start the recording thread")?;
+        Ok((Self(thread), sender))
+    }
+
+    /// Waits until every sender is gone and all samples are written.
+    pub(crate) fn finish(self) -> anyhow::Result<(Summarizer, String)> {
+        let recorder = self.0.join().map_err(|_| anyhow::anyhow!("the recording thread failed"))?;
+        recorder.context("cannot write samples")?.finish()
+    }
+}

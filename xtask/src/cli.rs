@@ -1,0 +1,128 @@
+//! The command line. `--help`, completions and README's table come from these definitions.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Measure a vLLM server, turn its knobs, and prove which setting is better.
+///
+/// Every step is a node in a content-hashed DAG: a second run redoes only what changed. Without
+/// --profile everything runs on the built-in simulator and needs no GPU.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run every stage: provision, sweep, choose, benchmark, compare, draw, document.
+    ///
+    /// What is finished is not run again. Ends with a table of baseline, defaults and tuned
+    /// settings. Exit code 0: all stages are done; 1: a stage failed; 2: the profile or the
+    /// command line is wrong, and nothing was changed.
+    Suite {
+        #[command(flatten)]
+        profile: ProfileArg,
+        /// Run only these stages and what they need, such as queue-time,max-num-seqs.
+        #[arg(long, value_name = "STAGES", value_delimiter = ',')]
+        only: Vec<String>,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Run one stage and what it needs upstream.
+    Stage {
+        /// Name of the stage; `cargo xtask status` lists them.
+        name: String,
+        #[command(flatten)]
+        profile: ProfileArg,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Run one launch from start to stop: start the engine, serve its load points, stop it.
+    ///
+    /// Prints one JSON event a line. The unit of work here, in a cluster's job, or on a borrowed
+    /// GPU machine; the suite makes and runs these plans by itself.
+    Launch {
+        /// The plan.
+        plan: PathBuf,
+        /// Folder for raw samples and the engine's log; created if need be.
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+    },
+    /// Say of each stage whether it is up to date, stale (and why) or missing.
+    Status {
+        #[command(flatten)]
+        profile: ProfileArg,
+    },
+    /// Say why a stage or a trial would run again: the fields of its key that changed.
+    Explain {
+        /// Name of a stage, or the beginning of a trial's key.
+        what: String,
+        #[command(flatten)]
+        profile: ProfileArg,
+    },
+    /// Print the DAG.
+    Graph {
+        #[command(flatten)]
+        profile: ProfileArg,
+        /// Language of the drawing.
+        #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
+        format: GraphFormat,
+    },
+    /// Compare two results or baselines, metric by metric.
+    ///
+    /// Each of A and B is a saved baseline's name, a profile's name (its tuned settings), or a
+    /// result file; append #LABEL to pick one configuration, as in sim#default.
+    Compare {
+        /// Before.
+        a: String,
+        /// After.
+        b: String,
+    },
+    /// Keep results as a baseline under baselines/, for git and for `compare`.
+    #[command(subcommand)]
+    Baseline(BaselineCommand),
+    /// Say what this machine lacks for a profile, and the command that mends it.
+    Doctor {
+        #[command(flatten)]
+        profile: ProfileArg,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BaselineCommand {
+    /// Save the profile's measured configurations as baselines/NAME.json.
+    Save {
+        /// Name of the baseline.
+        name: String,
+        #[command(flatten)]
+        profile: ProfileArg,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ProfileArg {
+    /// A name under bench/profiles/, or a file.
+    #[arg(long, short, default_value = "sim", value_name = "NAME|FILE")]
+    pub profile: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Say what would run, with launches, trials and an estimate of time, and stop there.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Measure again what is stored already; the newest figures count.
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum GraphFormat {
+    /// For Markdown.
+    Mermaid,
+    /// For Graphviz.
+    Dot,
+}

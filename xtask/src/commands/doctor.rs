@@ -1,0 +1,44 @@
+//! `doctor`: what this machine lacks for a profile, and the command that mends it.
+
+use anyhow::Result;
+
+use super::Root;
+use crate::{config, engines};
+
+/// One thing that a profile needs.
+pub struct Finding {
+    /// What was looked at.
+    pub what: String,
+    /// What was found when it is fine, or what is missing.
+    pub found: Result<String, Missing>,
+}
+
+/// Something missing.
+pub struct Missing {
+    /// What is wrong.
+    pub what: String,
+    /// The command, or the step, that mends it.
+    pub mend: String,
+}
+
+/// Prints the findings; returns whether all is well.
+pub fn run(profile: &str) -> Result<bool> {
+    let root = Root::find()?;
+    let profile = config::load(profile, root.path())?;
+    let engine = engines::of(&profile, root.path())?;
+    println!(" profile   {}, as written in {}", profile.name, profile.path.display());
+    let mut well = true;
+    for finding in engine.doctor() {
+        match finding.found {
+            Ok(found) => println!(" ✓ {:<18} {found}", finding.what),
+            Err(missing) => {
+                well = false;
+                println!(
+                    " ✗ {:<18} {}\n   {:<18} mend: {}",
+                    finding.what, missing.what, "", missing.mend
+                );
+            }
+        }
+    }
+    Ok(well)
+}

@@ -1,0 +1,139 @@
+//! `explain`: why a stage or a trial would run again.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use bench_core::canonical::Digest;
+use serde_json::Value;
+
+use super::Session;
+use crate::{
+    dag::{
+        Dag, State,
+        key::{Change, changes},
+    },
+    engines, stages,
+    stages::Trial,
+    store::Kind,
+    usage::{self, UsageError},
+};
+
+/// Explains a stage by name, or a trial by the beginning of its key.
+pub fn run(profile: &str, what: &str) -> Result<()> {
+    let session = Session::open(profile)?;
+    let engine = engines::of(&session.profile, session.root.path())?;
+    let context = session.context(&*engine);
+    let dag = Dag::new(&session.store, stages::tasks(&context), false)?;
+    let names: Vec<String> = dag.iter().map(|(task, _)| task.name().to_owned()).collect();
+    if names.iter().any(|name| name == what) {
+        return stage(&session, &dag, what);
+    }
+    if what.len() >= 6 && what.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return trial(&session, &dag, what);
+    }
+    Err(UsageError::new(usage::no_such("stage or trial", what, &names)).into())
+}
+
+fn stage(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Result<()> {
+    let state = dag.state(name).expect("the name was found in the DAG");
+    let below = below(dag, name);
+    match state {
+        State::Done(action) => println!("{name} is up to date (key {})", action.key.short()),
+        _ if session.store.latest(&session.profile.name, name).is_none() => {
+            println!("{name} has never finished in this store");
+        }
+        State::Waiting(needs) => println!("{name} would rerun if {} changes", needs.join(" or ")),
+        _ => println!("{name} would rerun:"),
+    }
+    for line in stage_changes(session, dag, name)? {
+        println!("  {line}");
+    }
+    if !matches!(state, State::Done(_)) && !below.is_empty() {
+        println!("  below it: {} (each only if what it reads changes)", below.join(", "));
+    }
+    Ok(())
+}
+
+/// Stages that read the stage, directly or not.
+fn below(dag: &Dag<'_, Trial>, name: &str) -> Vec<String> {
+    let mut below: Vec<String> = Vec::new();
+    for (task, _) in dag.iter() {
+        if task.needs().iter().any(|need| need == name || below.contains(need)) {
+            below.push(task.name().to_owned());
+        }
+    }
+    below
+}
+
+/// What differs between a stage's key now and when it last finished, a line a change.
+pub fn stage_changes(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Result<Vec<String>> {
+    let Some(key) = session.store.latest(&session.profile.name, name) else {
+        return Ok(Vec::new());
+    };
+    let Some(last) = session.store.action(Kind::Stage, &key)? else { return Ok(Vec::new()) };
+    let mut lines = Vec::new();
+    // Of a stage whose inputs are not all known, what is known is compared.
+    if let State::Runnable(now, _) = dag.state(name).expect("the stage is in the DAG") {
+        let found = changes(&last.preimage, &now.preimage());
+        lines.extend(found.iter().filter(|c| !c.path.starts_with("inputs.trial/")).map(show));
+    } else if let Some((task, _)) = dag.iter().find(|(task, _)| task.name() == name) {
+        let before = &last.preimage["config"];
+        lines.extend(changes(before, &task.config()).iter().map(show));
+    }
+    let Some(leaves) = dag.leaves(name) else { return Ok(lines) };
+    let now: BTreeMap<&str, _> = leaves.iter().map(|leaf| (leaf.role.as_str(), leaf)).collect();
+    for (role, leaf) in &now {
+        let before = last.leaves.get(*role);
+        if before == Some(&leaf.key) {
+            if session.store.action(Kind::Trial, &leaf.key)?.is_none() {
+                lines.push(format!("trial {role}: gone from the store"));
+            }
+            continue;
+        }
+        lines.push(format!(
+            "trial {role}: {}",
+            trial_change(session, before, leaf.what.preimage())?
+        ));
+    }
+    for role in last.leaves.keys().filter(|role| !now.contains_key(role.as_str())) {
+        lines.push(format!("trial {role}: no longer asked for"));
+    }
+    Ok(lines)
+}
+
+fn trial_change(session: &Session, before: Option<&Digest>, now: Value) -> Result<String> {
+    let last = match before {
+        Some(key) => session.store.action(Kind::Trial, key)?,
+        None => return Ok("new".to_owned()),
+    };
+    let Some(last) = last else { return Ok("its former record is gone from the store".to_owned()) };
+    let fields: Vec<String> = changes(&last.preimage, &now).iter().map(show).collect();
+    Ok(fields.join(", "))
+}
+
+fn trial(session: &Session, dag: &Dag<'_, Trial>, prefix: &str) -> Result<()> {
+    for (task, _) in dag.iter() {
+        for leaf in dag.leaves(task.name()).into_iter().flatten() {
+            if leaf.key.to_string().starts_with(prefix) {
+                let stored = session.store.action(Kind::Trial, &leaf.key)?.is_some();
+                let state = if stored { "stored" } else { "not measured yet" };
+                println!("trial {} of {} ({}): {state}", leaf.role, task.name(), leaf.key);
+                println!("{}", serde_json::to_string_pretty(&leaf.what.preimage())?);
+                return Ok(());
+            }
+        }
+    }
+    let message = format!("no trial of profile {} begins with {prefix}", session.profile.name);
+    Err(UsageError::new(message).into())
+}
+
+fn show(change: &Change) -> String {
+    let text =
+        |value: &Option<String>| value.clone().map_or("nothing".to_owned(), |text| shorten(&text));
+    format!("{}: {} → {}", change.path, text(&change.before), text(&change.after))
+}
+
+/// Digests are shown by their first digits.
+fn shorten(text: &str) -> String {
+    Digest::parse(text).map_or_else(|| text.to_owned(), |digest| digest.short())
+}

@@ -1,0 +1,89 @@
+//! The commands, one a file.
+
+pub mod baseline;
+pub mod compare;
+pub mod doctor;
+pub mod explain;
+pub mod graph;
+pub mod launch;
+pub mod status;
+pub mod suite;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use bench_core::schema::{FORMAT, ResultFile};
+
+use crate::{config::Profile, engines::Engine, stages, store::Store};
+
+/// The project's folders, found from where the command runs.
+pub struct Root(PathBuf);
+
+impl Root {
+    /// Looks for `bench/profiles` here and upward.
+    pub fn find() -> Result<Self> {
+        let here = std::env::current_dir().context("finding the current folder")?;
+        match here.ancestors().find(|folder| folder.join("bench/profiles").is_dir()) {
+            Some(root) => Ok(Self(root.to_owned())),
+            None => bail!(
+                "no bench/profiles here or above {}: run this inside the project",
+                here.display()
+            ),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn artifacts(&self) -> PathBuf {
+        self.0.join("artifacts")
+    }
+
+    pub fn results(&self, profile: &Profile) -> PathBuf {
+        self.0.join("results").join(&profile.name)
+    }
+
+    pub fn baselines(&self) -> PathBuf {
+        self.0.join("baselines")
+    }
+
+    /// The seed's own figures.
+    pub fn week2(&self) -> Result<ResultFile> {
+        read_result(&self.baselines().join("week2.json"))
+    }
+}
+
+/// Reads a result file, refusing versions that this program does not know.
+pub fn read_result(path: &Path) -> Result<ResultFile> {
+    let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let result: ResultFile = serde_json::from_slice(&text)
+        .with_context(|| format!("reading {}: not a result file", path.display()))?;
+    if result.format != FORMAT {
+        bail!("{} has format {}, this program reads {FORMAT}", path.display(), result.format);
+    }
+    Ok(result)
+}
+
+/// A profile opened for planning.
+pub struct Session {
+    pub root: Root,
+    pub profile: Profile,
+    pub store: Store,
+    pub week2: ResultFile,
+}
+
+impl Session {
+    pub fn open(profile: &str) -> Result<Self> {
+        let root = Root::find()?;
+        let profile = crate::config::load(profile, root.path())?;
+        let store = Store::open_read_only(&root.artifacts())?;
+        let week2 = root.week2()?;
+        Ok(Self { root, profile, store, week2 })
+    }
+
+    /// What the stages read.
+    pub fn context<'a>(&'a self, engine: &'a dyn Engine) -> stages::Context<'a> {
+        stages::Context { profile: &self.profile, engine, week2: &self.week2 }
+    }
+}

@@ -1,0 +1,51 @@
+//! `status`: each stage, up to date, stale and why, or missing.
+
+use anyhow::Result;
+
+use super::{Session, explain};
+use crate::{
+    dag::{Dag, State},
+    engines, stages,
+    stages::Trial,
+};
+
+/// Prints a line a stage.
+pub fn run(profile: &str) -> Result<()> {
+    let session = Session::open(profile)?;
+    let engine = engines::of(&session.profile, session.root.path())?;
+    let context = session.context(&*engine);
+    let dag = Dag::new(&session.store, stages::tasks(&context), false)?;
+    for (task, state) in dag.iter() {
+        println!(" {:<20}  {}", task.name(), describe(&session, &dag, task.name(), state)?);
+    }
+    Ok(())
+}
+
+fn describe(
+    session: &Session,
+    dag: &Dag<'_, Trial>,
+    name: &str,
+    state: &State<Trial>,
+) -> Result<String> {
+    if matches!(state, State::Done(_)) {
+        return Ok("up to date".to_owned());
+    }
+    if session.store.latest(&session.profile.name, name).is_none() {
+        return Ok(match state {
+            State::Waiting(needs) => format!("missing, after {}", needs.join(", ")),
+            State::Wanting(leaves) => format!("missing, {} trials to measure", leaves.len()),
+            _ => "missing".to_owned(),
+        });
+    }
+    let why = explain::stage_changes(session, dag, name)?;
+    Ok(match why.first() {
+        Some(first) if why.len() == 1 => format!("stale: {first}"),
+        Some(first) => {
+            format!("stale: {first} (and {} more: cargo xtask explain {name})", why.len() - 1)
+        }
+        None => match state {
+            State::Waiting(needs) => format!("stale if {} changes", needs.join(" or ")),
+            _ => "stale: its outputs are gone from the store".to_owned(),
+        },
+    })
+}

@@ -1,0 +1,178 @@
+//! `suite` and `stage`: plan, measure, run, project, show.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::{Context as _, Result};
+use bench_core::{canonical::Digest, schema::ResultFile};
+
+use super::Session;
+use crate::{
+    cli::RunArgs,
+    dag::{Dag, State},
+    engines::{self, Engine},
+    launch,
+    measure::{self, Update},
+    results,
+    stages::{self, Trial},
+    ui::{self, Ui},
+    usage::{self, UsageError},
+};
+
+/// How a run ended, for the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every stage that was asked for is done.
+    Done,
+    /// A stage failed, or the run was interrupted.
+    Failed,
+}
+
+/// Runs the stages named by `only`, or all of them.
+pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
+    let mut session = Session::open(profile)?;
+    let names = wanted(&session, only)?;
+    if !args.dry_run {
+        session.store.make_writable()?;
+    }
+    let engine = engines::of(&session.profile, session.root.path())?;
+    let ui = Ui::new();
+    // Before the DAG, since an engine that is not there yet has nothing to be known by.
+    if engine.witness().is_none() && !args.dry_run {
+        engine.provision(&mut |step| ui.step(step))?;
+    }
+    let context = session.context(&*engine);
+    let tasks = stages::tasks(&context).into_iter().filter(|t| names.iter().any(|n| n == t.name()));
+    let mut dag = Dag::new(&session.store, tasks.collect(), args.fresh)?;
+    ui.header(&engine.title(), &ui::plan_line(&dag, &*engine));
+    if args.dry_run {
+        ui.dry_run(&dag);
+        return Ok(Ending::Done);
+    }
+    let started = std::time::Instant::now();
+    let interrupted = launch::interrupt_flag()?;
+    execute(&session, &*engine, &mut dag, args.fresh, &interrupted, &ui)?;
+    finish(&session, &dag, &ui)?;
+    ui.ending(&session.profile, started.elapsed(), engine.is_simulated());
+    let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
+    if interrupted.load(Ordering::Relaxed) {
+        ui.interrupted();
+    }
+    Ok(if failed { Ending::Failed } else { Ending::Done })
+}
+
+/// The named stages and everything they need, or all stages.
+fn wanted(session: &Session, only: &[String]) -> Result<Vec<String>> {
+    let engine = engines::of(&session.profile, session.root.path())?;
+    let context = session.context(&*engine);
+    let tasks = stages::tasks(&context);
+    let names: Vec<String> = tasks.iter().map(|task| task.name().to_owned()).collect();
+    if only.is_empty() {
+        return Ok(names);
+    }
+    if let Some(unknown) = only.iter().find(|name| !names.contains(name)) {
+        return Err(UsageError::new(usage::no_such("stage", unknown, &names)).into());
+    }
+    let mut wanted: Vec<String> = only.to_vec();
+    let mut next = 0;
+    while let Some(name) = wanted.get(next).cloned() {
+        next += 1;
+        for task in tasks.iter().filter(|task| task.name() == name) {
+            let more: Vec<String> =
+                task.needs().into_iter().filter(|n| !wanted.contains(n)).collect();
+            wanted.extend(more);
+        }
+    }
+    Ok(wanted)
+}
+
+/// Runs stages and launches until nothing is left that can run.
+fn execute(
+    session: &Session,
+    engine: &dyn Engine,
+    dag: &mut Dag<'_, Trial>,
+    fresh: bool,
+    interrupted: &AtomicBool,
+    ui: &Ui,
+) -> Result<()> {
+    dag.iter().for_each(|(task, state)| ui.cached(task.name(), state));
+    loop {
+        run_stages(session, dag, ui)?;
+        let launches = measure::launches(dag.missing_leaves());
+        if launches.is_empty() || interrupted.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        measure::run(&session.store, engine, &launches, fresh, interrupted, |update| {
+            match &update {
+                Update::Stored(keys) => {
+                    ui.stored(dag, keys);
+                    dag.leaves_stored(keys)?;
+                    run_stages(session, dag, ui)?;
+                }
+                Update::Failed { trials, reason } => dag.leaves_failed(trials, reason)?,
+                Update::Progress(progress) => ui.progress(dag, progress),
+                Update::Ended => {}
+            }
+            Ok(())
+        })?;
+        // What a failed launch kept others from measuring fails with it.
+        let left: Vec<Digest> = dag.missing_leaves().iter().map(|leaf| leaf.key).collect();
+        if launches.iter().flat_map(|l| &l.trials).any(|leaf| left.contains(&leaf.key)) {
+            let why = if interrupted.load(Ordering::Relaxed) {
+                "interrupted"
+            } else {
+                "not measured, since a launch failed"
+            };
+            dag.leaves_failed(&left, why)?;
+        }
+    }
+}
+
+fn run_stages(session: &Session, dag: &mut Dag<'_, Trial>, ui: &Ui) -> Result<()> {
+    while let Some(name) = dag.run_next()? {
+        let state = dag.state(&name).expect("the stage that ran is in the DAG");
+        if let State::Done(action) = state {
+            session.store.set_latest(&session.profile.name, &name, &action.key)?;
+        }
+        ui.ran(&name, state, &summary(session, state));
+    }
+    Ok(())
+}
+
+/// What a stage's line says of its result, in a few words.
+fn summary(session: &Session, state: &State<Trial>) -> String {
+    let State::Done(action) = state else { return String::new() };
+    let result = action.outputs.iter().filter(|(name, _)| name.ends_with(".json")).find_map(
+        |(_, digest)| {
+            let bytes = session.store.get(digest).ok()??;
+            serde_json::from_slice::<ResultFile>(&bytes).ok()
+        },
+    );
+    result.map_or_else(String::new, |result| ui::stage_summary(&result))
+}
+
+/// Projects what is done, remembers its keys and shows the closing table.
+fn finish(session: &Session, dag: &Dag<'_, Trial>, ui: &Ui) -> Result<()> {
+    let mut files = BTreeMap::new();
+    for (task, state) in dag.iter() {
+        match state {
+            State::Done(action) => {
+                files.extend(action.outputs.iter().map(|(name, digest)| (name.clone(), *digest)));
+                session.store.set_latest(&session.profile.name, task.name(), &action.key)?;
+            }
+            state => ui.not_done(task.name(), state),
+        }
+    }
+    let folder = session.root.results(&session.profile);
+    results::project(&folder, &files, |digest| session.store.get(digest))?;
+    if let Some(digest) = files.get(stages::COMPARISON_FILE)
+        && let Some(bytes) = session.store.get(digest)?
+    {
+        let comparison: ResultFile =
+            serde_json::from_slice(&bytes).context("reading the comparison")?;
+        ui.closing_table(&session.profile, &comparison);
+    }
+    Ok(())
+}

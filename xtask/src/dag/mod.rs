@@ -1,0 +1,380 @@
+//! A content-hashed DAG. No word of engines or flags here: tasks read leaves (measured elsewhere,
+//! named by key) and the outputs of other tasks, and yield named files.
+//!
+//! A task's key names the *content* of what it reads. A rerun that yields the same bytes
+//! therefore stops there: what lies below has the same key as before.
+//!
+//! ```text
+//!             ┌────────────── a leaf is missing ──────────────┐
+//!             ▼                                               │
+//! Waiting ─► Wanting (leaves) ─► Runnable (key known) ─► Done │
+//!    ▲            │                    │
+//!    └── upstream └── leaf failed      └── run failed ─► Failed; what needs it: Blocked
+//! ```
+
+pub mod key;
+
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use bench_core::canonical::Digest;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::store::{Action, Kind, Store};
+use key::StageKey;
+
+/// Files by name.
+pub type Outputs = BTreeMap<String, Vec<u8>>;
+
+/// A leaf that a task reads: its role in the task and what its key is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leaf<T> {
+    /// Role in the task, such as `256/burst/0`.
+    pub role: String,
+    /// Key of the leaf.
+    pub key: Digest,
+    /// What is measured.
+    pub what: T,
+}
+
+/// A node of the DAG: from artifacts to artifacts.
+pub trait Task {
+    /// What a leaf measures.
+    type Leaf: Clone;
+
+    /// Name; unique in the DAG.
+    fn name(&self) -> &str;
+    /// Number of what `run` does, raised by hand when its output changes.
+    fn epoch(&self) -> u32;
+    /// Tasks whose outputs this one reads.
+    fn needs(&self) -> Vec<String>;
+    /// The part of the configuration that `run` reads; no floats.
+    fn config(&self) -> Value;
+    /// Digests of templates and other embedded files that `run` reads, by name.
+    fn templates(&self) -> BTreeMap<String, Digest> {
+        BTreeMap::new()
+    }
+    /// Leaves that it reads, given what is upstream.
+    fn leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Self::Leaf>>>;
+    /// From inputs to outputs: a function, with no other effect (provisioning apart).
+    fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs>;
+}
+
+/// What a task reads.
+pub struct Inputs<'a> {
+    store: &'a Store,
+    upstream: BTreeMap<&'a str, &'a Action>,
+    leaves: BTreeMap<String, Digest>,
+}
+
+impl Inputs<'_> {
+    /// A file of an upstream task.
+    pub fn file(&self, task: &str, name: &str) -> Result<Vec<u8>> {
+        let action = self.upstream.get(task).ok_or_else(|| anyhow!("{task} is not upstream"))?;
+        let digest =
+            action.outputs.get(name).ok_or_else(|| anyhow!("{task} has no output {name}"))?;
+        self.blob(digest).with_context(|| format!("reading {name} of {task}"))
+    }
+
+    /// A JSON file of an upstream task.
+    pub fn json<T: DeserializeOwned>(&self, task: &str, name: &str) -> Result<T> {
+        let bytes = self.file(task, name)?;
+        serde_json::from_slice(&bytes).with_context(|| format!("reading {name} of {task}"))
+    }
+
+    /// Names of an upstream task's files.
+    pub fn file_names(&self, task: &str) -> impl Iterator<Item = &str> {
+        self.upstream
+            .get(task)
+            .into_iter()
+            .flat_map(|action| action.outputs.keys().map(String::as_str))
+    }
+
+    /// Whether a task is upstream.
+    pub fn has(&self, task: &str) -> bool {
+        self.upstream.contains_key(task)
+    }
+
+    /// The record of a leaf, by its role.
+    pub fn leaf<T: DeserializeOwned>(&self, role: &str) -> Result<T> {
+        let digest =
+            self.leaves.get(role).ok_or_else(|| anyhow!("no trial {role} was asked for"))?;
+        let bytes = self.blob(digest).with_context(|| format!("reading trial {role}"))?;
+        serde_json::from_slice(&bytes).with_context(|| format!("reading trial {role}"))
+    }
+
+    fn blob(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.store
+            .get(digest)?
+            .ok_or_else(|| anyhow!("{} was damaged and is set aside; run again", digest.short()))
+    }
+}
+
+/// Name of a leaf's output that tasks read.
+pub const RECORD: &str = "record";
+
+/// State of a task.
+#[derive(Debug)]
+pub enum State<L> {
+    /// Upstream tasks that are not done.
+    Waiting(Vec<String>),
+    /// Leaves that are not in the store.
+    Wanting(Vec<Leaf<L>>),
+    /// Its inputs are there, its outputs are not.
+    Runnable(StageKey, BTreeMap<String, Digest>),
+    /// Its outputs are there.
+    Done(Box<Action>),
+    /// It failed in this run.
+    Failed(String),
+    /// An upstream task failed in this run.
+    Blocked(String),
+}
+
+/// The tasks in an order in which each comes after what it needs, and their states.
+pub struct Dag<'a, L> {
+    store: &'a Store,
+    tasks: Vec<Box<dyn Task<Leaf = L> + 'a>>,
+    states: Vec<State<L>>,
+    /// Leaves each task asks for, once its upstream is known.
+    asked: Vec<OnceCell<Vec<Leaf<L>>>>,
+    /// Leaves stored in this run. When measuring afresh, no others count.
+    stored: BTreeSet<Digest>,
+    fresh: bool,
+}
+
+impl<'a, L: Clone> Dag<'a, L> {
+    /// The DAG of these tasks, all of which are looked up in the store. With `fresh`, leaves that
+    /// were stored before this run count as missing.
+    ///
+    /// # Errors
+    /// When two tasks have one name, a need does not exist, or there is a cycle.
+    pub fn new(
+        store: &'a Store,
+        tasks: Vec<Box<dyn Task<Leaf = L> + 'a>>,
+        fresh: bool,
+    ) -> Result<Self> {
+        let tasks = sort(tasks)?;
+        let mut dag = Self {
+            store,
+            states: tasks.iter().map(|task| State::Waiting(task.needs())).collect(),
+            asked: tasks.iter().map(|_| OnceCell::new()).collect(),
+            tasks,
+            stored: BTreeSet::new(),
+            fresh,
+        };
+        dag.refresh()?;
+        Ok(dag)
+    }
+
+    /// The tasks with their states.
+    pub fn iter(&self) -> impl Iterator<Item = (&dyn Task<Leaf = L>, &State<L>)> {
+        self.tasks.iter().map(|task| &**task).zip(&self.states)
+    }
+
+    /// State of a task.
+    pub fn state(&self, name: &str) -> Option<&State<L>> {
+        self.iter().find(|(task, _)| task.name() == name).map(|(_, state)| state)
+    }
+
+    /// The leaves a task asked for, if its upstream is known.
+    pub fn leaves(&self, name: &str) -> Option<&[Leaf<L>]> {
+        let index = self.tasks.iter().position(|task| task.name() == name)?;
+        self.asked[index].get().map(Vec::as_slice)
+    }
+
+    /// Leaves that are missing now, each once, in the order of the tasks.
+    pub fn missing_leaves(&self) -> Vec<Leaf<L>> {
+        let mut seen = BTreeSet::new();
+        let wanting = self.states.iter().filter_map(|state| match state {
+            State::Wanting(leaves) => Some(leaves),
+            _ => None,
+        });
+        wanting.flatten().filter(|leaf| seen.insert(leaf.key)).cloned().collect()
+    }
+
+    /// Looks up every task whose upstream may have changed.
+    fn refresh(&mut self) -> Result<()> {
+        for index in 0..self.tasks.len() {
+            if matches!(self.states[index], State::Waiting(_)) {
+                self.states[index] = self.look(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that these leaves are in the store now.
+    pub fn leaves_stored(&mut self, keys: &[Digest]) -> Result<()> {
+        self.stored.extend(keys);
+        for index in 0..self.tasks.len() {
+            let State::Wanting(missing) = &mut self.states[index] else { continue };
+            missing.retain(|leaf| !keys.contains(&leaf.key));
+            if missing.is_empty() {
+                self.states[index] = self.look(index)?;
+            }
+        }
+        self.refresh()
+    }
+
+    /// Says that these leaves cannot be had in this run: the tasks that want them fail.
+    pub fn leaves_failed(&mut self, keys: &[Digest], reason: &str) -> Result<()> {
+        for state in &mut self.states {
+            if let State::Wanting(missing) = state
+                && missing.iter().any(|leaf| keys.contains(&leaf.key))
+            {
+                *state = State::Failed(reason.to_owned());
+            }
+        }
+        self.refresh()
+    }
+
+    /// Runs the first runnable task, publishes what it yields and returns its name; `None` when
+    /// no task is runnable. A task that fails becomes [`State::Failed`].
+    pub fn run_next(&mut self) -> Result<Option<String>> {
+        let Some(index) = self.states.iter().position(|s| matches!(s, State::Runnable(..))) else {
+            return Ok(None);
+        };
+        let task = &self.tasks[index];
+        let State::Runnable(key, leaf_keys) = &self.states[index] else {
+            unreachable!("the state was just found to be runnable")
+        };
+        let inputs = self.inputs(index, self.leaf_records(index)?);
+        let state = match task.run(&inputs) {
+            Ok(outputs) => {
+                let preimage = key.preimage();
+                let action =
+                    self.store.publish(Kind::Stage, preimage, &outputs, leaf_keys.clone())?;
+                State::Done(Box::new(action))
+            }
+            Err(error) => State::Failed(format!("{error:#}")),
+        };
+        let name = task.name().to_owned();
+        self.states[index] = state;
+        self.refresh()?;
+        Ok(Some(name))
+    }
+
+    fn look(&self, index: usize) -> Result<State<L>> {
+        let task = &self.tasks[index];
+        let mut waiting = Vec::new();
+        for need in task.needs() {
+            match self.state(&need) {
+                Some(State::Done(_)) => {}
+                Some(State::Failed(_) | State::Blocked(_)) => return Ok(State::Blocked(need)),
+                _ => waiting.push(need),
+            }
+        }
+        if !waiting.is_empty() {
+            return Ok(State::Waiting(waiting));
+        }
+        let leaves = match self.asked[index].get() {
+            Some(leaves) => leaves,
+            None => {
+                let leaves = task.leaves(&self.inputs(index, BTreeMap::new()))?;
+                self.asked[index].get_or_init(|| leaves)
+            }
+        };
+        let mut records = BTreeMap::new();
+        let mut missing = Vec::new();
+        for leaf in leaves {
+            match self
+                .store
+                .action(Kind::Trial, &leaf.key)?
+                .and_then(|a| a.outputs.get(RECORD).copied())
+            {
+                Some(digest) => drop(records.insert(leaf.role.clone(), digest)),
+                None => missing.push(leaf.clone()),
+            }
+        }
+        if !missing.is_empty() {
+            return Ok(State::Wanting(missing));
+        }
+        let key = self.key(index, &records);
+        match self.store.action(Kind::Stage, &key.digest()?)? {
+            Some(action) => Ok(State::Done(Box::new(action))),
+            None => {
+                let keys = leaves.iter().map(|leaf| (leaf.role.clone(), leaf.key)).collect();
+                Ok(State::Runnable(key, keys))
+            }
+        }
+    }
+
+    /// Digest of a leaf's record, when it is stored and counts.
+    fn record(&self, key: &Digest) -> Result<Option<Digest>> {
+        if self.fresh && !self.stored.contains(key) {
+            return Ok(None);
+        }
+        let action = self.store.action(Kind::Trial, key)?;
+        Ok(action.and_then(|action| action.outputs.get(RECORD).copied()))
+    }
+
+    fn leaf_records(&self, index: usize) -> Result<BTreeMap<String, Digest>> {
+        let mut records = BTreeMap::new();
+        for leaf in self.asked[index].get().into_iter().flatten() {
+            let action = self.store.action(Kind::Trial, &leaf.key)?;
+            let digest = action.and_then(|action| action.outputs.get(RECORD).copied());
+            let digest =
+                digest.ok_or_else(|| anyhow!("trial {} has vanished; run again", leaf.role))?;
+            records.insert(leaf.role.clone(), digest);
+        }
+        Ok(records)
+    }
+
+    fn inputs(&self, index: usize, leaves: BTreeMap<String, Digest>) -> Inputs<'_> {
+        let needs = self.tasks[index].needs();
+        let done = self.iter().filter_map(|(task, state)| match state {
+            State::Done(action) if needs.iter().any(|need| need == task.name()) => {
+                Some((task.name(), &**action))
+            }
+            _ => None,
+        });
+        Inputs { store: self.store, upstream: done.collect(), leaves }
+    }
+
+    fn key(&self, index: usize, records: &BTreeMap<String, Digest>) -> StageKey {
+        let task = &self.tasks[index];
+        let upstream =
+            self.inputs(index, BTreeMap::new()).upstream.into_iter().flat_map(|(name, action)| {
+                action.outputs.iter().map(move |(file, digest)| (format!("{name}/{file}"), *digest))
+            });
+        let trials = records.iter().map(|(role, digest)| (format!("trial/{role}"), *digest));
+        StageKey {
+            stage: task.name().to_owned(),
+            epoch: task.epoch(),
+            config: task.config(),
+            inputs: upstream.chain(trials).collect(),
+            templates: task.templates(),
+        }
+    }
+}
+
+/// Orders tasks so that each comes after what it needs, otherwise as given.
+fn sort<'a, L: Clone>(
+    tasks: Vec<Box<dyn Task<Leaf = L> + 'a>>,
+) -> Result<Vec<Box<dyn Task<Leaf = L> + 'a>>> {
+    let names: BTreeSet<String> = tasks.iter().map(|task| task.name().to_owned()).collect();
+    if names.len() != tasks.len() {
+        return Err(anyhow!("two stages have one name"));
+    }
+    let mut sorted: Vec<Box<dyn Task<Leaf = L> + 'a>> = Vec::new();
+    let mut rest = tasks;
+    while !rest.is_empty() {
+        let placed: BTreeSet<String> = sorted.iter().map(|task| task.name().to_owned()).collect();
+        let ready = rest.iter().position(|task| task.needs().iter().all(|n| placed.contains(n)));
+        let Some(ready) = ready else {
+            let task = &rest[0];
+            return Err(match task.needs().into_iter().find(|need| !names.contains(need)) {
+                Some(need) => anyhow!("stage {} needs {need}, which does not exist", task.name()),
+                None => anyhow!("stage {} needs itself in the end", task.name()),
+            });
+        };
+        sorted.push(rest.remove(ready));
+    }
+    Ok(sorted)
+}
+
+#[cfg(test)]
+mod tests;

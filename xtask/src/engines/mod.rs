@@ -1,0 +1,85 @@
+//! What is measured: the simulator, a vLLM started here, a running endpoint.
+
+mod group;
+#[cfg(test)]
+pub(crate) mod scratch;
+mod simulator;
+pub mod vllm;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use bench_core::schema;
+use serde_json::Value;
+
+use crate::{
+    commands::doctor::Finding,
+    config::{EngineConfig, Profile},
+    measure::Launch,
+};
+
+pub use group::{Ended, Group, Program, end_orphans};
+
+/// An engine of a profile, from identity to launch.
+pub trait Engine: Sync {
+    /// What stands for the identity while planning: cheap, and other when the identity may be.
+    /// `None` before the engine is provisioned.
+    fn witness(&self) -> Option<Value>;
+    /// Installs what is missing, at once when nothing is, and says what the engine is, without
+    /// floats. `say` gets a line before each step that takes long.
+    fn provision(&self, say: &mut dyn FnMut(&str)) -> Result<Value>;
+    /// Name in titles.
+    fn title(&self) -> String;
+    /// Whether figures are simulated.
+    fn is_simulated(&self) -> bool;
+    /// What a launch plan says of the engine. Provisioned engines only.
+    fn to_launch(&self) -> Result<schema::Engine>;
+    /// Whether several launches may run at once without disturbing each other.
+    fn runs_side_by_side(&self) -> bool;
+    /// About how long a launch takes.
+    fn estimate_s(&self, launch: &Launch) -> f64;
+    /// What this machine has and lacks for it.
+    fn doctor(&self) -> Vec<Finding>;
+}
+
+/// The engine of a profile.
+pub fn of<'a>(profile: &'a Profile, root: &Path) -> Result<Box<dyn Engine + 'a>> {
+    let artifacts = root.join("artifacts");
+    match &profile.engine {
+        EngineConfig::Simulator { model_name, model } => {
+            Ok(Box::new(simulator::Simulator { model_name, model }))
+        }
+        EngineConfig::Vllm(config) => {
+            // A profile's lock lies beside it.
+            let lock = profile.path.with_extension("lock");
+            Ok(Box::new(vllm::Vllm { config, lock, artifacts }))
+        }
+        EngineConfig::Endpoint(_) => bail!("not yet"),
+    }
+}
+
+/// The release build of `bench`: beside this program, and built first when cargo runs us, so that
+/// the two are of one source.
+pub fn bench_binary() -> Result<PathBuf> {
+    let here = std::env::current_exe().context("finding this program")?;
+    let beside = here.with_file_name("bench");
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let built = Command::new(&cargo)
+            .args(["build", "--quiet", "--release", "--package", "bench"])
+            .status()
+            .context("starting cargo to build `bench`")?;
+        if !built.success() {
+            bail!("building `bench` failed; see the messages above");
+        }
+        // `cargo run` puts us into target/<profile>/; bench is always the release build.
+        let target = here.parent().and_then(Path::parent).context("finding the target folder")?;
+        return Ok(target.join("release/bench"));
+    }
+    if !beside.is_file() {
+        bail!("no `bench` beside {}: build it with cargo build --release", here.display());
+    }
+    Ok(beside)
+}

@@ -1,0 +1,104 @@
+//! vLLM as an engine of a profile.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use bench_core::schema::{self, Arrival, Size, VllmEngine};
+use serde_json::{Value, json};
+
+use super::{Device, Provisioned, known, provision};
+use crate::{
+    commands::doctor::{Finding, Missing},
+    config::VllmConfig,
+    engines::Engine,
+    measure::Launch,
+};
+
+/// A start on an H100 takes 70 to 114 s, one on two cores 75 s.
+const START_S: f64 = 90.0;
+/// Load points of fixed size: a guess, until some are measured.
+const FIXED_SIZE_S: f64 = 30.0;
+
+/// vLLM, started here.
+pub struct Vllm<'a> {
+    pub config: &'a VllmConfig,
+    /// Locked requirements of the profile.
+    pub lock: PathBuf,
+    pub artifacts: PathBuf,
+}
+
+impl Vllm<'_> {
+    fn known(&self) -> Option<Provisioned> {
+        known(self.config, &self.lock, &self.artifacts)
+    }
+}
+
+impl Engine for Vllm<'_> {
+    fn witness(&self) -> Option<Value> {
+        self.known().map(|found| json!(found.witness))
+    }
+
+    fn provision(&self, say: &mut dyn FnMut(&str)) -> Result<Value> {
+        let found = provision(self.config, &self.lock, &self.artifacts, say)?;
+        serde_json::to_value(&found.identity).context("writing the engine's identity")
+    }
+
+    fn title(&self) -> String {
+        let name = format!("vLLM {}, {}", self.config.version, self.config.model);
+        match self.known().map(|found| found.identity.device) {
+            Some(Device::Gpu { name: gpu, count, .. }) => format!("{name}, {count} × {gpu}"),
+            Some(Device::Cpu { threads, .. }) => format!("{name}, CPU with {threads} threads"),
+            None => name,
+        }
+    }
+
+    fn is_simulated(&self) -> bool {
+        false
+    }
+
+    fn to_launch(&self) -> Result<schema::Engine> {
+        let found =
+            self.known().context("the engine changed since it was provisioned; run again")?;
+        Ok(schema::Engine::Vllm(VllmEngine {
+            python: found.python.to_string_lossy().into_owned(),
+            model: found.model.folder.to_string_lossy().into_owned(),
+            served_model_name: found.model.name.clone(),
+            dummy_weights: found.model.dummy_weights,
+            vocab_size: found.model.vocab_size,
+            gpus: self.config.gpus.clone(),
+            start_timeout_s: self.config.start_timeout_s,
+        }))
+    }
+
+    /// Servers would share the GPU, the memory and the cores.
+    fn runs_side_by_side(&self) -> bool {
+        false
+    }
+
+    fn estimate_s(&self, launch: &Launch) -> f64 {
+        let loads = launch.trials.iter().map(|leaf| {
+            match (&leaf.what.load.size, &leaf.what.load.arrival) {
+                (Size::DurationMs(ms), _) => *ms as f64 / 1e3,
+                (Size::Requests(n), Arrival::Poisson { requests_per_second }) => {
+                    f64::from(*n) / requests_per_second.to_f64()
+                }
+                (Size::Requests(_), _) => FIXED_SIZE_S,
+            }
+        });
+        START_S + loads.sum::<f64>()
+    }
+
+    fn doctor(&self) -> Vec<Finding> {
+        let environment = match self.known() {
+            Some(found) => Ok(found.python.display().to_string()),
+            None => Err(Missing {
+                what: "not installed yet".to_owned(),
+                mend: "cargo xtask stage provision --profile with this profile".to_owned(),
+            }),
+        };
+        vec![Finding {
+            what: format!("{} {}", self.config.package, self.config.version),
+            found: environment,
+        }]
+    }
+}

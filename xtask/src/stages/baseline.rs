@@ -1,0 +1,65 @@
+//! `baseline`: the comprehensive benchmark at the settings to beat and at the engine's defaults.
+
+use anyhow::Result;
+use bench_core::schema::{Args, Role};
+use serde_json::Value;
+
+use super::{Context, Grid, Setting, Trial, one_file, provision};
+use crate::dag::{Inputs, Leaf, Outputs, Task};
+
+pub const NAME: &str = "baseline";
+pub const FILE: &str = "baseline.json";
+
+pub struct Baseline<'a> {
+    pub context: &'a Context<'a>,
+}
+
+impl Baseline<'_> {
+    fn grid(&self) -> Grid<'_> {
+        let profile = self.context.profile;
+        let setting = |label: &str, role, args: &Args| Setting {
+            label: label.to_owned(),
+            role,
+            args: args.clone(),
+            starts: profile.starts,
+        };
+        Grid {
+            profile,
+            settings: vec![
+                setting("baseline", Role::Baseline, &profile.baseline_args),
+                setting("default", Role::Default, &Args::new()),
+            ],
+            loads: profile.loads.iter().collect(),
+        }
+    }
+}
+
+impl Task for Baseline<'_> {
+    type Leaf = Trial;
+
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn epoch(&self) -> u32 {
+        1
+    }
+
+    fn needs(&self) -> Vec<String> {
+        vec![provision::NAME.to_owned()]
+    }
+
+    fn config(&self) -> Value {
+        self.grid().config()
+    }
+
+    fn leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
+        self.grid().leaves(&self.context.identity(inputs)?)
+    }
+
+    fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
+        let mut result = self.context.result(NAME, inputs)?;
+        result.points = self.grid().points(inputs, &self.context.identity(inputs)?)?;
+        one_file(FILE, &result)
+    }
+}

@@ -1,0 +1,188 @@
+//! The stages, one a file; [`tasks`] is the registry.
+
+mod baseline;
+mod choose;
+mod compare;
+mod comprehensive;
+mod document;
+mod provision;
+mod sweep;
+mod trial;
+mod visualize;
+
+pub use baseline::FILE as BASELINE_FILE;
+pub use compare::{FILE as COMPARISON_FILE, any_two};
+pub use comprehensive::FILE as COMPREHENSIVE_FILE;
+pub use document::NAME as DOCUMENT;
+
+use anyhow::{Result, anyhow};
+use bench_core::{
+    canonical::Digest,
+    schema::{EngineLabel, FORMAT, ResultFile},
+};
+use serde_json::Value;
+
+use crate::{
+    config::{NamedLoad, Profile},
+    dag::{Inputs, Outputs, Task},
+    engines::Engine,
+};
+pub use trial::{Grid, Setting, Trial};
+
+/// A stage as a node of the DAG.
+pub type Stage<'a> = Box<dyn Task<Leaf = Trial> + 'a>;
+
+/// What every stage may read.
+pub struct Context<'a> {
+    /// The profile.
+    pub profile: &'a Profile,
+    /// What stands for the engine's identity while planning, and how the engine is provisioned.
+    pub engine: &'a dyn Engine,
+    /// The seed's own figures.
+    pub week2: &'a ResultFile,
+}
+
+/// A built-in stage.
+pub struct Definition {
+    /// Name; `cargo xtask stage NAME`.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// What it writes into `results/<profile>/`.
+    pub files: &'static str,
+    make: for<'a> fn(&'a Context<'a>) -> Stage<'a>,
+}
+
+/// Every built-in stage, in the order of the report. Each `[sweep.NAME]` of a profile is one more,
+/// after `baseline`.
+pub const BUILT_IN: [Definition; 7] = [
+    Definition {
+        name: provision::NAME,
+        about: "find or install the engine and say what it is",
+        files: provision::FILE,
+        make: |context| Box::new(provision::Provision { context }),
+    },
+    Definition {
+        name: baseline::NAME,
+        about: "the comprehensive benchmark at the settings to beat and at the engine's defaults",
+        files: baseline::FILE,
+        make: |context| Box::new(baseline::Baseline { context }),
+    },
+    Definition {
+        name: choose::NAME,
+        about: "the best value of each sweep, put together",
+        files: choose::FILE,
+        make: |context| Box::new(choose::Choose { context }),
+    },
+    Definition {
+        name: comprehensive::NAME,
+        about: "the comprehensive benchmark at the chosen settings",
+        files: comprehensive::FILE,
+        make: |context| Box::new(comprehensive::Comprehensive { context }),
+    },
+    Definition {
+        name: compare::NAME,
+        about: "baseline, defaults and chosen settings side by side, with verdicts and targets",
+        files: compare::FILE,
+        make: |context| Box::new(compare::Compare { context }),
+    },
+    Definition {
+        name: visualize::NAME,
+        about: "the plots",
+        files: "*.svg, *.png",
+        make: |context| Box::new(visualize::Visualize { context }),
+    },
+    Definition {
+        name: document::NAME,
+        about: "the report and the configuration to deploy",
+        files: "OPTIMIZATION_RESULTS.md, recommended.yaml",
+        make: |context| Box::new(document::Document { context }),
+    },
+];
+
+/// The stages of a profile.
+pub fn tasks<'a>(context: &'a Context<'a>) -> Vec<Stage<'a>> {
+    let mut tasks = Vec::new();
+    for definition in &BUILT_IN {
+        if context.has(definition.name) {
+            tasks.push((definition.make)(context));
+        }
+        if definition.name == baseline::NAME {
+            let sweeps = context.profile.sweeps.iter();
+            tasks
+                .extend(sweeps.map(|sweep| Box::new(sweep::Sweep { context, sweep }) as Stage<'a>));
+        }
+    }
+    tasks
+}
+
+impl Context<'_> {
+    /// Whether the profile runs that built-in stage.
+    fn has(&self, stage: &str) -> bool {
+        self.profile.stages.iter().any(|name| name == stage)
+    }
+
+    /// Those of the given stages that the profile runs.
+    fn present(&self, stages: &[&str]) -> Vec<String> {
+        let present = stages.iter().filter(|stage| self.has(stage));
+        present.map(|stage| (*stage).to_owned()).collect()
+    }
+
+    fn sweep_names(&self) -> impl Iterator<Item = String> {
+        self.profile.sweeps.iter().map(|sweep| sweep.name.clone())
+    }
+
+    fn load(&self, name: &str) -> Result<&NamedLoad> {
+        let found = self.profile.loads.iter().find(|load| load.name == name);
+        found.ok_or_else(|| anyhow!("the profile has no load {name}"))
+    }
+
+    /// A result file of this profile, still empty.
+    fn result(&self, stage: &str, inputs: &Inputs<'_>) -> Result<ResultFile> {
+        let provisioned: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
+        Ok(ResultFile { stage: stage.to_owned(), identity: None, ..provisioned })
+    }
+
+    /// The engine's identity, from what `provision` found.
+    fn identity(&self, inputs: &Inputs<'_>) -> Result<Value> {
+        let provisioned: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
+        provisioned.identity.ok_or_else(|| anyhow!("provision found no identity"))
+    }
+
+    fn empty_result(&self, stage: &str, engine: EngineLabel) -> ResultFile {
+        ResultFile {
+            format: FORMAT,
+            profile: self.profile.name.clone(),
+            stage: stage.to_owned(),
+            engine,
+            identity: None,
+            flag: None,
+            points: Vec::new(),
+            choice: None,
+            comparisons: Vec::new(),
+            targets: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
+}
+
+/// Objective, limits and targets: what a stage that judges reads of the profile.
+fn goals(profile: &Profile) -> Value {
+    serde_json::json!({
+        "objective": profile.objective,
+        "slo": profile.slo,
+        "targets": profile.targets,
+    })
+}
+
+/// A result file as the one output of a stage.
+fn one_file(name: &str, result: &ResultFile) -> Result<Outputs> {
+    let mut bytes = serde_json::to_vec_pretty(result)?;
+    bytes.push(b'\n');
+    Ok(Outputs::from([(name.to_owned(), bytes)]))
+}
+
+/// Digest of an embedded file.
+fn digest_of(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}

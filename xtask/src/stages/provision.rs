@@ -1,0 +1,52 @@
+//! `provision`: find or install the engine and say what it is.
+
+use anyhow::Result;
+use bench_core::{canonical::Digest, schema::EngineLabel};
+use serde_json::{Value, json};
+
+use super::{Context, Trial, one_file};
+use crate::dag::{Inputs, Leaf, Outputs, Task};
+
+pub const NAME: &str = "provision";
+pub const FILE: &str = "identity.json";
+
+pub struct Provision<'a> {
+    pub context: &'a Context<'a>,
+}
+
+impl Task for Provision<'_> {
+    type Leaf = Trial;
+
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn epoch(&self) -> u32 {
+        1
+    }
+
+    fn needs(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn config(&self) -> Value {
+        json!({ "profile": self.context.profile.name, "witness": self.context.engine.witness() })
+    }
+
+    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
+        Ok(Vec::new())
+    }
+
+    fn run(&self, _inputs: &Inputs<'_>) -> Result<Outputs> {
+        let engine = self.context.engine;
+        let identity = engine.provision(&mut |_| {})?;
+        let label = EngineLabel {
+            title: engine.title(),
+            simulated: engine.is_simulated(),
+            identity: Digest::of_json(&identity)?,
+        };
+        let mut result = self.context.empty_result(NAME, label);
+        result.identity = Some(identity);
+        one_file(FILE, &result)
+    }
+}

@@ -1,0 +1,217 @@
+//! Trials: the leaves of the DAG, and the points that stages make of them.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use bench_core::{
+    INSTRUMENT_EPOCH,
+    canonical::Digest,
+    metric,
+    schema::{
+        Anatomy, Args, ClassPoint, Estimate, FORMAT, LoadSpec, Measured, Outcome, Point, Role,
+        TrialRef,
+    },
+    stats,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    config::{NamedLoad, Profile},
+    dag::{Inputs, Leaf},
+};
+
+/// One load point on one launch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// What identifies the engine.
+    pub identity: Value,
+    /// Every argument of the server.
+    pub args: Args,
+    /// Environment of the server.
+    pub env: BTreeMap<String, String>,
+    /// The load point.
+    pub load: LoadSpec,
+    /// Which start of the configuration, from 0.
+    pub replicate: u32,
+}
+
+impl Trial {
+    /// What the trial's key is made of. No stage is in it, so stages share trials.
+    pub fn preimage(&self) -> Value {
+        json!({
+            "format": FORMAT,
+            "instrument_epoch": INSTRUMENT_EPOCH,
+            "engine": self.identity,
+            "args": self.args,
+            "env": self.env,
+            "load": self.load,
+            "replicate": self.replicate,
+        })
+    }
+
+    /// The trial's key.
+    ///
+    /// # Errors
+    /// When the identity holds a float.
+    pub fn key(&self) -> Result<Digest> {
+        Ok(Digest::of_json(&self.preimage())?)
+    }
+}
+
+/// A configuration that a stage measures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Setting {
+    /// Short name.
+    pub label: String,
+    /// The part it plays.
+    pub role: Role,
+    /// Arguments on top of the engine's.
+    pub args: Args,
+    /// Server starts.
+    pub starts: u32,
+}
+
+/// Settings under loads: what a stage measures.
+pub struct Grid<'a> {
+    /// Whose engine arguments and environment every launch gets.
+    pub profile: &'a Profile,
+    /// The configurations.
+    pub settings: Vec<Setting>,
+    /// The loads.
+    pub loads: Vec<&'a NamedLoad>,
+}
+
+impl Grid<'_> {
+    /// The grid as part of a stage's configuration.
+    pub fn config(&self) -> Value {
+        json!({ "settings": self.settings, "loads": self.loads })
+    }
+
+    /// The trials, on the engine that `identity` describes.
+    ///
+    /// # Errors
+    /// When the identity holds a float.
+    pub fn leaves(&self, identity: &Value) -> Result<Vec<Leaf<Trial>>> {
+        let mut leaves = Vec::new();
+        for setting in &self.settings {
+            let mut args = self.profile.engine_args.clone();
+            args.extend(setting.args.clone());
+            for replicate in 0..setting.starts {
+                for load in &self.loads {
+                    let trial = Trial {
+                        identity: identity.clone(),
+                        args: args.clone(),
+                        env: self.profile.engine_env.clone(),
+                        load: load.spec.clone(),
+                        replicate,
+                    };
+                    leaves.push(Leaf {
+                        role: role(setting, load, replicate),
+                        key: trial.key()?,
+                        what: trial,
+                    });
+                }
+            }
+        }
+        Ok(leaves)
+    }
+
+    /// One point for each setting and load, in that order.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn points(&self, inputs: &Inputs<'_>, identity: &Value) -> Result<Vec<Point>> {
+        let keys: BTreeMap<String, Digest> =
+            self.leaves(identity)?.into_iter().map(|leaf| (leaf.role, leaf.key)).collect();
+        let mut points = Vec::new();
+        for setting in &self.settings {
+            for load in &self.loads {
+                let outcomes = (0..setting.starts)
+                    .map(|replicate| {
+                        let role = role(setting, load, replicate);
+                        let outcome = inputs.leaf::<Outcome>(&role)?;
+                        Ok((TrialRef { key: keys[&role], replicate, invalid: None }, outcome))
+                    })
+                    .collect::<Result<Vec<_>>>()?;
+                points.push(point(setting, load, outcomes));
+            }
+        }
+        Ok(points)
+    }
+}
+
+fn role(setting: &Setting, load: &NamedLoad, replicate: u32) -> String {
+    format!("{}/{}/{replicate}", setting.label, load.name)
+}
+
+/// The figures of one setting under one load, over the valid trials.
+fn point(setting: &Setting, load: &NamedLoad, outcomes: Vec<(TrialRef, Outcome)>) -> Point {
+    let mut trials = Vec::new();
+    let mut failure = None;
+    let mut measured = Vec::new();
+    for (mut trial, outcome) in outcomes {
+        match outcome {
+            Outcome::Refused(why) => failure = Some(why),
+            Outcome::Measured(record) => {
+                let failed = record.checks.iter().find(|check| !check.passed);
+                trial.invalid = failed.map(|check| format!("{}: {}", check.name, check.detail));
+                if trial.invalid.is_none() {
+                    measured.push(record);
+                }
+            }
+        }
+        trials.push(trial);
+    }
+    Point {
+        label: setting.label.clone(),
+        role: setting.role,
+        args: setting.args.clone(),
+        load: load.name.clone(),
+        part: load.part.map(|part| part.name().to_owned()),
+        trials,
+        failure,
+        saturated: measured.iter().any(|record| record.saturated),
+        metrics: estimates(measured.iter().map(metric::all)),
+        anatomy: mean_anatomy(&measured),
+        classes: classes(&measured),
+    }
+}
+
+/// Estimates by metric, over one map of values a start.
+fn estimates(starts: impl Iterator<Item = BTreeMap<String, f64>>) -> BTreeMap<String, Estimate> {
+    let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for start in starts {
+        for (metric, value) in start {
+            values.entry(metric).or_default().push(value);
+        }
+    }
+    values.into_iter().filter_map(|(metric, v)| Some((metric, stats::estimate(v)?))).collect()
+}
+
+fn mean_anatomy(measured: &[Measured]) -> Option<Anatomy> {
+    let all: Vec<Anatomy> = measured.iter().filter_map(|m| m.summary.anatomy).collect();
+    let mean = |part: fn(&Anatomy) -> f64| all.iter().map(part).sum::<f64>() / all.len() as f64;
+    (!all.is_empty()).then(|| Anatomy {
+        send_lag_ms: mean(|a| a.send_lag_ms),
+        front_end_ms: mean(|a| a.front_end_ms),
+        queue_ms: mean(|a| a.queue_ms),
+        prefill_ms: mean(|a| a.prefill_ms),
+        decode_ms: mean(|a| a.decode_ms),
+    })
+}
+
+/// Classes of a mix; a load of one class has nothing to tell apart.
+fn classes(measured: &[Measured]) -> Vec<ClassPoint> {
+    let Some(first) = measured.first().filter(|m| m.summary.classes.len() > 1) else {
+        return Vec::new();
+    };
+    let of_start = |i: usize| {
+        measured.iter().filter_map(move |m| m.summary.classes.get(i)).map(metric::of_class)
+    };
+    let names = first.summary.classes.iter().map(|class| class.name.clone());
+    names
+        .enumerate()
+        .map(|(i, name)| ClassPoint { name, metrics: estimates(of_start(i)) })
+        .collect()
+}

@@ -1,0 +1,83 @@
+//! `visualize`: the plots, as SVG and as PNG drawn from the SVG.
+
+use anyhow::Result;
+use bench_core::schema::ResultFile;
+use serde_json::{Value, json};
+
+use super::{Context, Trial, baseline, compare, comprehensive};
+use crate::{
+    dag::{Inputs, Leaf, Outputs, Task},
+    plots,
+};
+
+pub const NAME: &str = "visualize";
+
+pub struct Visualize<'a> {
+    pub context: &'a Context<'a>,
+}
+
+impl Task for Visualize<'_> {
+    type Leaf = Trial;
+
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn epoch(&self) -> u32 {
+        1
+    }
+
+    fn needs(&self) -> Vec<String> {
+        let context = self.context;
+        let mut needs = context.present(&[baseline::NAME, comprehensive::NAME, compare::NAME]);
+        needs.extend(context.sweep_names());
+        needs
+    }
+
+    fn config(&self) -> Value {
+        json!({ "objective": self.context.profile.objective, "sweeps": self.context.sweep_names().collect::<Vec<_>>() })
+    }
+
+    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
+        Ok(Vec::new())
+    }
+
+    fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
+        let read = read_all(self.context, inputs)?;
+        let drawings = plots::draw_all(&plots::Inputs {
+            baseline: &read.baseline,
+            sweeps: &read.sweeps,
+            comprehensive: read.comprehensive.as_ref(),
+            comparison: &read.comparison,
+            objective: &self.context.profile.objective,
+        })?;
+        let mut outputs = Outputs::new();
+        for drawing in drawings {
+            outputs.insert(format!("{}.png", drawing.name), plots::png(&drawing.svg)?);
+            outputs.insert(format!("{}.svg", drawing.name), drawing.svg.into_bytes());
+        }
+        Ok(outputs)
+    }
+}
+
+/// The result files that plots and report are made of.
+pub struct Results {
+    pub baseline: ResultFile,
+    pub sweeps: Vec<ResultFile>,
+    pub comprehensive: Option<ResultFile>,
+    pub comparison: ResultFile,
+}
+
+/// Reads the results of the stages upstream.
+pub fn read_all(context: &Context<'_>, inputs: &Inputs<'_>) -> Result<Results> {
+    let optional = |stage: &str, file: &str| {
+        inputs.has(stage).then(|| inputs.json::<ResultFile>(stage, file)).transpose()
+    };
+    let sweeps = context.profile.sweeps.iter();
+    Ok(Results {
+        baseline: inputs.json(baseline::NAME, baseline::FILE)?,
+        sweeps: sweeps.map(|s| inputs.json(&s.name, &s.file)).collect::<Result<_>>()?,
+        comprehensive: optional(comprehensive::NAME, comprehensive::FILE)?,
+        comparison: inputs.json(compare::NAME, compare::FILE)?,
+    })
+}

@@ -1,0 +1,86 @@
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use bench_core::canonical::Digest;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A load point on a launch.
+    Trial,
+    /// A stage.
+    Stage,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Trial => "trial",
+            Self::Stage => "stage",
+        }
+    }
+}
+
+/// What came of a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Action {
+    /// Version of this record.
+    format: u32,
+    /// What the key stands for.
+    pub kind: Kind,
+    /// Digest of the preimage.
+    pub key: Digest,
+    /// What the key was made of.
+    pub preimage: Value,
+    /// Digests of the outputs by name.
+    pub outputs: BTreeMap<String, Digest>,
+    /// Keys of the trials read, by role. Not part of the key, which names their content.
+    pub leaves: BTreeMap<String, Digest>,
+}
+
+/// The record as stored: with the digest of its own text, so that a flipped bit is found.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    seal: Digest,
+    action: Box<serde_json::value::RawValue>,
+}
+
+const FORMAT: u32 = 1;
+
+impl Action {
+    pub fn new(
+        kind: Kind,
+        preimage: Value,
+        outputs: BTreeMap<String, Digest>,
+        leaves: BTreeMap<String, Digest>,
+    ) -> Result<Self> {
+        let key = Digest::of_json(&preimage)?;
+        Ok(Self { format: FORMAT, kind, key, preimage, outputs, leaves })
+    }
+
+    /// The record from its text; `None` when it is damaged, of another version, or its key is
+    /// not that of its preimage.
+    pub fn from_json(text: &[u8]) -> Option<Self> {
+        let sealed: Sealed = serde_json::from_slice(text).ok()?;
+        if Digest::of(sealed.action.get().as_bytes()) != sealed.seal {
+            return None;
+        }
+        let action: Self = serde_json::from_str(sealed.action.get()).ok()?;
+        (action.format == FORMAT && Digest::of_json(&action.preimage).ok()? == action.key)
+            .then_some(action)
+    }
+
+    pub fn to_json(&self) -> Vec<u8> {
+        let text = serde_json::to_string(self).expect("an action is plain JSON");
+        let seal = Digest::of(text.as_bytes());
+        let action = serde_json::value::RawValue::from_string(text).expect("just serialized");
+        let mut bytes = serde_json::to_vec(&Sealed { seal, action }).expect("plain JSON");
+        bytes.push(b'\n');
+        bytes
+    }
+}

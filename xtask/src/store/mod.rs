@@ -1,0 +1,292 @@
+//! The store under `artifacts/`: content by digest, and what is known of each key.
+//!
+//! ```text
+//! artifacts/
+//!   blobs/ab/cdef…             content, named by its SHA-256
+//!   actions/KIND/ab/cdef….json what came of a key: preimage and digests of outputs
+//!   latest/PROFILE/STAGE       key that a stage had last, for `explain`
+//!   tmp/RUN/                   work in progress; a run's folder is locked while it lives
+//!   locks/                     kernel file locks, one a launch
+//!   quarantine/                what did not match its digest
+//! ```
+//!
+//! A file appears under its final name only whole: it is written in `tmp/`, synced, renamed. The
+//! action record comes last, so a key is either finished with all its outputs or not there.
+
+mod action;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use anyhow::{Context as _, Result, bail};
+use bench_core::canonical::Digest;
+
+pub use action::{Action, Kind};
+
+/// Version of the store's layout.
+const FORMAT: &str = "1";
+/// So that backup tools leave the store out (bford.info/cachedir).
+const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+    # The store of the tuning bench: everything in it can be measured again.\n";
+
+/// An open store, with a folder of its own for work in progress.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    run: Option<RunFolder>,
+    next_tmp: AtomicU64,
+}
+
+/// A run's folder under `tmp/`; its lock says that the run lives.
+#[derive(Debug)]
+struct RunFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next run, which finds it unlocked.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Store {
+    /// Opens the store for reading; creates nothing.
+    ///
+    /// # Errors
+    /// When the store was written by a version with another layout.
+    pub fn open_read_only(root: &Path) -> Result<Self> {
+        match fs::read_to_string(root.join("format")) {
+            Ok(found) if found.trim() == FORMAT => {}
+            Ok(found) => bail!(
+                "the store {} has format {}, this program reads {FORMAT}: move it away or use the \
+                 program that wrote it",
+                root.display(),
+                found.trim()
+            ),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e).with_context(|| format!("reading {}/format", root.display())),
+        }
+        Ok(Self { root: root.to_owned(), run: None, next_tmp: AtomicU64::new(0) })
+    }
+
+    /// Makes the store writable: creates what is missing and clears what dead runs left in
+    /// `tmp/`.
+    pub fn make_writable(&mut self) -> Result<()> {
+        if self.run.is_some() {
+            return Ok(());
+        }
+        let context = || format!("preparing the store {}", self.root.display());
+        for folder in ["blobs", "actions", "latest", "tmp", "locks", "quarantine"] {
+            fs::create_dir_all(self.root.join(folder)).with_context(context)?;
+        }
+        for (name, text) in [("CACHEDIR.TAG", CACHEDIR_TAG), ("format", FORMAT)] {
+            let path = self.root.join(name);
+            if !path.exists() {
+                fs::write(&path, text).with_context(context)?;
+            }
+        }
+        self.clear_dead_runs().with_context(context)?;
+        self.run = Some(self.new_run_folder().with_context(context)?);
+        Ok(())
+    }
+
+    fn clear_dead_runs(&self) -> io::Result<()> {
+        let _creation = self.lock_file("tmp")?;
+        for entry in fs::read_dir(self.root.join("tmp"))? {
+            let path = entry?.path();
+            let dead = match File::open(path.join("lock")) {
+                Ok(lock) => lock.try_lock().is_ok(),
+                Err(_) => true,
+            };
+            if dead {
+                fs::remove_dir_all(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn new_run_folder(&self) -> io::Result<RunFolder> {
+        // Held while the folder has no lock yet, so that no other run takes it for dead.
+        let _creation = self.lock_file("tmp")?;
+        let pid = std::process::id();
+        for n in 0.. {
+            let path = self.root.join("tmp").join(format!("{pid}-{n}"));
+            match fs::create_dir(&path) {
+                Ok(()) => {
+                    let lock = File::create(path.join("lock"))?;
+                    lock.lock()?;
+                    return Ok(RunFolder { path, _lock: lock });
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+        unreachable!("some number is free")
+    }
+
+    /// Waits for the lock of that name and holds it until the file is dropped.
+    fn lock_file(&self, name: &str) -> io::Result<File> {
+        let path = self.root.join("locks").join(format!("{name}.lock"));
+        let lock = File::options().create(true).append(true).open(path)?;
+        lock.lock()?;
+        Ok(lock)
+    }
+
+    /// Waits until no other run measures what `digest` names; holds until the guard is dropped.
+    pub fn lock(&self, digest: &Digest) -> Result<File> {
+        self.lock_file(&digest.to_string())
+            .with_context(|| format!("locking {} in {}", digest.short(), self.root.display()))
+    }
+
+    /// Folder of the store.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A new empty folder for work in progress; it goes with the run.
+    pub fn tmp_folder(&self) -> Result<PathBuf> {
+        let path = self.tmp_path();
+        fs::create_dir(&path).with_context(|| format!("creating {}", path.display()))?;
+        Ok(path)
+    }
+
+    fn tmp_path(&self) -> PathBuf {
+        let run = self.run.as_ref().expect("a store is made writable before it is written");
+        run.path.join(self.next_tmp.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.root.join("blobs").join(&name[..2]).join(&name[2..])
+    }
+
+    fn action_path(&self, kind: Kind, key: &Digest) -> PathBuf {
+        let name = key.to_string();
+        let folder = self.root.join("actions").join(kind.name()).join(&name[..2]);
+        folder.join(format!("{}.json", &name[2..]))
+    }
+
+    /// Stores content and returns its digest.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        let path = self.blob_path(&digest);
+        // A blob of the right length may still be damaged: writing it again heals it.
+        if fs::read(&path).is_ok_and(|found| found == bytes) {
+            return Ok(digest);
+        }
+        self.write(&path, bytes)?;
+        Ok(digest)
+    }
+
+    /// Content by digest; `None` when it is not there. What does not match its digest is set
+    /// aside and counts as not there.
+    pub fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let path = self.blob_path(digest);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).with_context(|| format!("reading {}", path.display())),
+        };
+        if Digest::of(&bytes) == *digest {
+            return Ok(Some(bytes));
+        }
+        self.quarantine(&path)?;
+        Ok(None)
+    }
+
+    /// Whether there is content under that digest; does not read it.
+    pub fn has(&self, digest: &Digest) -> bool {
+        self.blob_path(digest).exists()
+    }
+
+    /// What came of a key; `None` when nothing did, or its record is damaged.
+    pub fn action(&self, kind: Kind, key: &Digest) -> Result<Option<Action>> {
+        let path = self.action_path(kind, key);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).with_context(|| format!("reading {}", path.display())),
+        };
+        match Action::from_json(&text) {
+            Some(action) if action.key == *key && action.kind == kind => {
+                Ok(action.outputs.values().all(|digest| self.has(digest)).then_some(action))
+            }
+            _ => {
+                self.quarantine(&path)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Records what came of a key. The outputs must be stored already.
+    pub fn put_action(&self, action: &Action) -> Result<()> {
+        self.write(&self.action_path(action.kind, &action.key), &action.to_json())
+    }
+
+    /// Stores outputs and then their action record.
+    pub fn publish(
+        &self,
+        kind: Kind,
+        preimage: serde_json::Value,
+        outputs: &BTreeMap<String, Vec<u8>>,
+        leaves: BTreeMap<String, Digest>,
+    ) -> Result<Action> {
+        let mut digests = BTreeMap::new();
+        for (name, bytes) in outputs {
+            digests.insert(name.clone(), self.put(bytes)?);
+        }
+        let action = Action::new(kind, preimage, digests, leaves)?;
+        self.put_action(&action)?;
+        Ok(action)
+    }
+
+    /// Key that a stage of a profile had when it last finished.
+    pub fn latest(&self, profile: &str, stage: &str) -> Option<Digest> {
+        let text = fs::read_to_string(self.root.join("latest").join(profile).join(stage)).ok()?;
+        Digest::parse(text.trim())
+    }
+
+    /// Remembers the key that a stage had when it finished.
+    pub fn set_latest(&self, profile: &str, stage: &str, key: &Digest) -> Result<()> {
+        if self.latest(profile, stage) == Some(*key) {
+            return Ok(());
+        }
+        self.write(&self.root.join("latest").join(profile).join(stage), key.to_string().as_bytes())
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let context = || format!("writing {}", path.display());
+        let tmp = self.tmp_path();
+        let mut file = File::create(&tmp).with_context(context)?;
+        file.write_all(bytes).with_context(context)?;
+        file.sync_all().with_context(context)?;
+        let folder = path.parent().expect("a stored file lies in a folder");
+        fs::create_dir_all(folder).with_context(context)?;
+        fs::rename(&tmp, path).with_context(context)?;
+        File::open(folder).and_then(|folder| folder.sync_all()).with_context(context)
+    }
+
+    fn quarantine(&self, path: &Path) -> Result<()> {
+        let folder = self.root.join("quarantine");
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let name =
+            path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().replace('/', "-");
+        match fs::rename(path, folder.join(name)) {
+            // Another run may have set it aside already.
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("setting {} aside", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+use super::*;
+use serde_json::json;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = open(folder.path());
+    (folder, store)
+}
+
+fn open(path: &Path) -> Store {
+    let mut store = Store::open_read_only(path).expect("opens");
+    store.make_writable().expect("is writable");
+    store
+}
+
+fn outputs(text: &str) -> BTreeMap<String, Vec<u8>> {
+    BTreeMap::from([("record".to_owned(), text.as_bytes().to_vec())])
+}
+
+#[test]
+fn what_is_published_is_found() {
+    let (_folder, store) = store();
+    let preimage = json!({"stage": "a", "n": 1});
+    let action = store
+        .publish(Kind::Stage, preimage.clone(), &outputs("hello"), BTreeMap::new())
+        .expect("publishes");
+    let found = store.action(Kind::Stage, &action.key).expect("reads").expect("is there");
+    assert_eq!(found.preimage, preimage);
+    let bytes = store.get(&found.outputs["record"]).expect("reads");
+    assert_eq!(bytes.as_deref(), Some(b"hello".as_slice()));
+    assert_eq!(store.action(Kind::Trial, &action.key).expect("reads"), None);
+}
+
+#[test]
+fn a_flipped_bit_is_a_miss_and_is_set_aside() {
+    let (_folder, store) = store();
+    let action = store
+        .publish(Kind::Trial, json!({"n": 1}), &outputs("hello"), BTreeMap::new())
+        .expect("publishes");
+    let blob = store.blob_path(&action.outputs["record"]);
+    fs::write(&blob, b"hellp").expect("writes");
+    assert_eq!(store.get(&action.outputs["record"]).expect("reads"), None);
+    assert!(!blob.exists());
+    assert_eq!(store.action(Kind::Trial, &action.key).expect("reads"), None, "its output is gone");
+
+    store.publish(Kind::Trial, json!({"n": 1}), &outputs("hello"), BTreeMap::new()).expect("heals");
+    assert!(store.action(Kind::Trial, &action.key).expect("reads").is_some());
+
+    let record = store.action_path(Kind::Trial, &action.key);
+    let text = fs::read(&record).expect("reads");
+    for i in (0..text.len()).step_by(7) {
+        let mut damaged = text.clone();
+        damaged[i] ^= 1;
+        fs::write(&record, &damaged).expect("writes");
+        // A changed newline or the like may still be the same record; anything else is a miss.
+        let found = store.action(Kind::Trial, &action.key).expect("reads");
+        assert!(found.is_none_or(|found| found == action), "byte {i}");
+    }
+}
+
+#[test]
+fn a_damaged_blob_is_healed_by_storing_it_again() {
+    let (_folder, store) = store();
+    let digest = store.put(b"content").expect("stores");
+    fs::write(store.blob_path(&digest), b"c0ntent").expect("writes");
+    assert_eq!(store.put(b"content").expect("stores"), digest);
+    assert_eq!(store.get(&digest).expect("reads").as_deref(), Some(b"content".as_slice()));
+}
+
+#[test]
+fn dead_runs_are_cleared_and_living_ones_are_not() {
+    let (folder, living) = store();
+    let work = living.tmp_folder().expect("a folder");
+    let dead = folder.path().join("tmp/1-0");
+    fs::create_dir(&dead).expect("creates");
+    fs::write(dead.join("lock"), b"").expect("writes");
+    let _second = open(folder.path());
+    assert!(work.exists() && !dead.exists());
+}
+
+#[test]
+fn another_format_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("format"), "99").expect("writes");
+    let error = Store::open_read_only(folder.path()).expect_err("is refused").to_string();
+    assert!(error.contains("has format 99, this program reads 1"), "{error}");
+}
+
+#[test]
+fn the_latest_key_is_remembered() {
+    let (_folder, store) = store();
+    let key = Digest::of(b"x");
+    assert_eq!(store.latest("sim", "compare"), None);
+    store.set_latest("sim", "compare", &key).expect("writes");
+    assert_eq!(store.latest("sim", "compare"), Some(key));
+}

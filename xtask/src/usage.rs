@@ -1,0 +1,38 @@
+//! Errors that are the user's to mend: exit code 2, and nothing was changed.
+
+use std::fmt;
+
+/// A wrong command line or profile.
+#[derive(Debug)]
+pub struct UsageError(String);
+
+impl UsageError {
+    pub fn new(message: String) -> Self {
+        Self(message)
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// `no stage max-num-seq: did you mean max-num-seqs?`
+pub fn no_such(kind: &str, name: &str, known: &[String]) -> String {
+    match nearest(name, known.iter().map(String::as_str)) {
+        Some(near) => format!("no {kind} `{name}`: did you mean `{near}`?"),
+        None => format!("no {kind} `{name}`: there are {}", known.join(", ")),
+    }
+}
+
+/// The known name that a misspelt one most likely means.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
