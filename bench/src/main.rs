@@ -6,6 +6,7 @@ mod drive;
 mod observe;
 mod run;
 mod samples;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -23,11 +24,13 @@ struct Cli {
 enum Command {
     /// Run the load points of a launch plan; print one JSON event a line
     Run(run::RunArgs),
+    Serve(serve::ServeArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Serve(args) => serve::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -123,7 +123,8 @@ pub fn run(
             scope.spawn(move || {
                 loop {
                     let next = queue.lock().expect("no worker panics with the lock").next();
-                    let halted = || stop.load(Ordering::Relaxed) || interrupted.load(Ordering::Relaxed);
+                    let halted =
+                        || stop.load(Ordering::Relaxed) || interrupted.load(Ordering::Relaxed);
                     let Some(launch) = next.filter(|_| !halted()) else { return };
                     let worker = Worker { store, bench, fresh, interrupted, updates: &sender };
                     let update = match worker.run(launch, started.clone()) {

@@ -16,8 +16,9 @@ pub fn project(
         if fs::read(&path).is_ok_and(|found| Digest::of(&found) == *digest) {
             continue;
         }
-        let bytes = content(digest)?
-            .ok_or_else(|| anyhow!("{name} was damaged in the store and is set aside; run again"))?;
+        let bytes = content(digest)?.ok_or_else(|| {
+            anyhow!("{name} was damaged in the store and is set aside; run again")
+        })?;
         write(&path, &bytes).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
@@ -40,7 +41,10 @@ mod tests {
     #[test]
     fn only_what_differs_is_written_and_strangers_stay() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let files = BTreeMap::from([("a.json".to_owned(), Digest::of(b"a")), ("b.svg".to_owned(), Digest::of(b"b"))]);
+        let files = BTreeMap::from([
+            ("a.json".to_owned(), Digest::of(b"a")),
+            ("b.svg".to_owned(), Digest::of(b"b")),
+        ]);
         fs::write(folder.path().join("a.json"), "a").expect("writes");
         fs::write(folder.path().join("notes.txt"), "mine").expect("writes");
         let asked = std::cell::RefCell::new(Vec::new());

@@ -3,21 +3,22 @@
 use anyhow::{Context as _, Result};
 
 use super::{Root, read_result};
-use crate::{
-    config, results, stages,
-    usage::UsageError,
-};
+use crate::{config, results, stages, usage::UsageError};
 
 /// Saves the profile's baseline, defaults and tuned settings as one result file.
 pub fn save(profile: &str, name: &str) -> Result<()> {
     let root = Root::find()?;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        let message = format!("`{name}` is no name for a baseline: use letters, digits, `-`, `_` and `.`");
+        let message =
+            format!("`{name}` is no name for a baseline: use letters, digits, `-`, `_` and `.`");
         return Err(UsageError::new(message).into());
     }
     if name == "week2" {
-        return Err(UsageError::new("week2 holds the seed's own figures and is not written".to_owned()).into());
+        return Err(UsageError::new(
+            "week2 holds the seed's own figures and is not written".to_owned(),
+        )
+        .into());
     }
     let profile = config::load(profile, root.path())?;
     let folder = root.results(&profile);
@@ -39,6 +40,9 @@ pub fn save(profile: &str, name: &str) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(&saved)?;
     text.push(b'\n');
     results::write(&path, &text).with_context(|| format!("writing {}", path.display()))?;
-    println!("saved baselines/{name}.json: compare with `cargo xtask compare {name} {}`", profile.name);
+    println!(
+        "saved baselines/{name}.json: compare with `cargo xtask compare {name} {}`",
+        profile.name
+    );
     Ok(())
 }

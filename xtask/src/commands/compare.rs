@@ -17,7 +17,8 @@ pub fn run(a: &str, b: &str) -> Result<()> {
     let (before, after) = (points(&root, a)?, points(&root, b)?);
     let rows = stages::any_two(&before, &after);
     if rows.is_empty() {
-        let message = format!("{a} and {b} have no load in common: {} and {}", loads(&before), loads(&after));
+        let message =
+            format!("{a} and {b} have no load in common: {} and {}", loads(&before), loads(&after));
         return Err(UsageError::new(message).into());
     }
     print!("{}", ui::comparison_table(&rows, a, b));
@@ -41,9 +42,12 @@ fn points(root: &Root, name: &str) -> Result<Vec<Point>> {
     ];
     let existing: Vec<_> = files.iter().filter(|path| path.is_file()).collect();
     if existing.is_empty() {
-        return Err(UsageError::new(usage::no_such("result or baseline", source, &known(root)?)).into());
+        return Err(
+            UsageError::new(usage::no_such("result or baseline", source, &known(root)?)).into()
+        );
     }
-    let results = existing.into_iter().map(|path| read_result(path)).collect::<Result<Vec<ResultFile>>>()?;
+    let results =
+        existing.into_iter().map(|path| read_result(path)).collect::<Result<Vec<ResultFile>>>()?;
     let all: Vec<Point> = results.into_iter().flat_map(|result| result.points).collect();
     let labels: Vec<String> = all.iter().map(|point| point.label.clone()).collect();
     // Without a label: the tuned settings, else the first configuration there is.

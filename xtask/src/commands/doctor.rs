@@ -33,7 +33,10 @@ pub fn run(profile: &str) -> Result<bool> {
             Ok(found) => println!(" ✓ {:<18} {found}", finding.what),
             Err(missing) => {
                 well = false;
-                println!(" ✗ {:<18} {}\n   {:<18} mend: {}", finding.what, missing.what, "", missing.mend);
+                println!(
+                    " ✗ {:<18} {}\n   {:<18} mend: {}",
+                    finding.what, missing.what, "", missing.mend
+                );
             }
         }
     }

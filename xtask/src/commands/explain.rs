@@ -67,7 +67,9 @@ fn below(dag: &Dag<'_, Trial>, name: &str) -> Vec<String> {
 
 /// What differs between a stage's key now and when it last finished, a line a change.
 pub fn stage_changes(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Result<Vec<String>> {
-    let Some(key) = session.store.latest(&session.profile.name, name) else { return Ok(Vec::new()) };
+    let Some(key) = session.store.latest(&session.profile.name, name) else {
+        return Ok(Vec::new());
+    };
     let Some(last) = session.store.action(Kind::Stage, &key)? else { return Ok(Vec::new()) };
     let mut lines = Vec::new();
     // Of a stage whose inputs are not all known, what is known is compared.
@@ -88,7 +90,10 @@ pub fn stage_changes(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Res
             }
             continue;
         }
-        lines.push(format!("trial {role}: {}", trial_change(session, before, leaf.what.preimage())?));
+        lines.push(format!(
+            "trial {role}: {}",
+            trial_change(session, before, leaf.what.preimage())?
+        ));
     }
     for role in last.leaves.keys().filter(|role| !now.contains_key(role.as_str())) {
         lines.push(format!("trial {role}: no longer asked for"));
@@ -123,7 +128,8 @@ fn trial(session: &Session, dag: &Dag<'_, Trial>, prefix: &str) -> Result<()> {
 }
 
 fn show(change: &Change) -> String {
-    let text = |value: &Option<String>| value.clone().map_or("nothing".to_owned(), |text| shorten(&text));
+    let text =
+        |value: &Option<String>| value.clone().map_or("nothing".to_owned(), |text| shorten(&text));
     format!("{}: {} → {}", change.path, text(&change.before), text(&change.after))
 }
 

@@ -49,8 +49,14 @@ mod tests {
 
     #[test]
     fn both_languages() {
-        let stages = [("provision".to_owned(), vec![]), ("base-line".to_owned(), vec!["provision".to_owned()])];
-        assert_eq!(draw(&stages, GraphFormat::Mermaid), "graph LR\n  provision\n  provision --> base-line\n");
+        let stages = [
+            ("provision".to_owned(), vec![]),
+            ("base-line".to_owned(), vec!["provision".to_owned()]),
+        ];
+        assert_eq!(
+            draw(&stages, GraphFormat::Mermaid),
+            "graph LR\n  provision\n  provision --> base-line\n"
+        );
         assert_eq!(
             draw(&stages, GraphFormat::Dot),
             "digraph suite {\n  rankdir=LR;\n  \"provision\";\n  \"provision\" -> \"base-line\";\n}\n"

@@ -40,7 +40,9 @@ fn describe(
     let why = explain::stage_changes(session, dag, name)?;
     Ok(match why.first() {
         Some(first) if why.len() == 1 => format!("stale: {first}"),
-        Some(first) => format!("stale: {first} (and {} more: cargo xtask explain {name})", why.len() - 1),
+        Some(first) => {
+            format!("stale: {first} (and {} more: cargo xtask explain {name})", why.len() - 1)
+        }
         None => match state {
             State::Waiting(needs) => format!("stale if {} changes", needs.join(" or ")),
             _ => "stale: its outputs are gone from the store".to_owned(),

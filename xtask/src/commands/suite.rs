@@ -80,7 +80,8 @@ fn wanted(session: &Session, only: &[String]) -> Result<Vec<String>> {
     while let Some(name) = wanted.get(next).cloned() {
         next += 1;
         for task in tasks.iter().filter(|task| task.name() == name) {
-            let more: Vec<String> = task.needs().into_iter().filter(|n| !wanted.contains(n)).collect();
+            let more: Vec<String> =
+                task.needs().into_iter().filter(|n| !wanted.contains(n)).collect();
             wanted.extend(more);
         }
     }
@@ -143,10 +144,12 @@ fn run_stages(session: &Session, dag: &mut Dag<'_, Trial>, ui: &Ui) -> Result<()
 /// What a stage's line says of its result, in a few words.
 fn summary(session: &Session, state: &State<Trial>) -> String {
     let State::Done(action) = state else { return String::new() };
-    let result = action.outputs.iter().filter(|(name, _)| name.ends_with(".json")).find_map(|(_, digest)| {
-        let bytes = session.store.get(digest).ok()??;
-        serde_json::from_slice::<ResultFile>(&bytes).ok()
-    });
+    let result = action.outputs.iter().filter(|(name, _)| name.ends_with(".json")).find_map(
+        |(_, digest)| {
+            let bytes = session.store.get(digest).ok()??;
+            serde_json::from_slice::<ResultFile>(&bytes).ok()
+        },
+    );
     result.map_or_else(String::new, |result| ui::stage_summary(&result))
 }
 
@@ -167,7 +170,8 @@ fn finish(session: &Session, dag: &Dag<'_, Trial>, ui: &Ui) -> Result<()> {
     if let Some(digest) = files.get(stages::COMPARISON_FILE)
         && let Some(bytes) = session.store.get(digest)?
     {
-        let comparison: ResultFile = serde_json::from_slice(&bytes).context("reading the comparison")?;
+        let comparison: ResultFile =
+            serde_json::from_slice(&bytes).context("reading the comparison")?;
         ui.closing_table(&session.profile, &comparison);
     }
     Ok(())

@@ -88,7 +88,10 @@ impl Inputs<'_> {
 
     /// Names of an upstream task's files.
     pub fn file_names(&self, task: &str) -> impl Iterator<Item = &str> {
-        self.upstream.get(task).into_iter().flat_map(|action| action.outputs.keys().map(String::as_str))
+        self.upstream
+            .get(task)
+            .into_iter()
+            .flat_map(|action| action.outputs.keys().map(String::as_str))
     }
 
     /// Whether a task is upstream.
@@ -149,7 +152,11 @@ impl<'a, L: Clone> Dag<'a, L> {
     ///
     /// # Errors
     /// When two tasks have one name, a need does not exist, or there is a cycle.
-    pub fn new(store: &'a Store, tasks: Vec<Box<dyn Task<Leaf = L> + 'a>>, fresh: bool) -> Result<Self> {
+    pub fn new(
+        store: &'a Store,
+        tasks: Vec<Box<dyn Task<Leaf = L> + 'a>>,
+        fresh: bool,
+    ) -> Result<Self> {
         let tasks = sort(tasks)?;
         let mut dag = Self {
             store,

@@ -183,7 +183,10 @@ fn measuring_afresh_forgets_what_is_stored() {
     };
     for n in [1, 2] {
         let record = Outputs::from([(RECORD.to_owned(), n.to_string().into_bytes())]);
-        bench.store.publish(Kind::Trial, json!({ "leaf": n }), &record, BTreeMap::new()).expect("stores");
+        bench
+            .store
+            .publish(Kind::Trial, json!({ "leaf": n }), &record, BTreeMap::new())
+            .expect("stores");
     }
     let stored = Dag::new(&bench.store, tasks(), false).expect("a DAG");
     assert_eq!(stored.missing_leaves().len(), 0);

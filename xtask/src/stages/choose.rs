@@ -55,7 +55,11 @@ impl Task for Choose<'_> {
         for sweep in &profile.sweeps {
             let swept: ResultFile = inputs.json(&sweep.name, &sweep.file)?;
             if let Some(choice) = swept.choice {
-                gains.push((gain_percent(&swept.points, &choice.label, profile), &sweep.name, choice));
+                gains.push((
+                    gain_percent(&swept.points, &choice.label, profile),
+                    &sweep.name,
+                    choice,
+                ));
             }
         }
         // The largest gain first: what it sets, later ones must fit.
@@ -179,7 +183,9 @@ fn broken_limit(points: &[Point], label: &str, limits: &[Limit]) -> Option<Strin
         }
         let value = point.mean(&limit.metric)?;
         let kept = keeps(limit, value);
-        (!kept).then(|| format!("{} on {} is {value:.1}, limit {}", limit.metric, limit.load, limit.limit))
+        (!kept).then(|| {
+            format!("{} on {} is {value:.1}, limit {}", limit.metric, limit.load, limit.limit)
+        })
     })
 }
 

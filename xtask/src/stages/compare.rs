@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use bench_core::{
     metric::{self, METRICS},
-    schema::{
-        Anatomy, Column, Comparison, Estimate, Point, ResultFile, Role, TargetOutcome,
-    },
+    schema::{Anatomy, Column, Comparison, Estimate, Point, ResultFile, Role, TargetOutcome},
     stats,
 };
 use serde_json::{Value, json};
@@ -116,19 +114,18 @@ fn comparisons(points: &[Point], week2: &[Point], profile: &Profile) -> Vec<Comp
 /// else that of a target on the same family of latencies, else the objective's.
 fn seed_load<'a>(metric: &str, profile: &'a Profile) -> &'a str {
     let family = metric.split('_').next().unwrap_or(metric);
-    let target = |wanted: &dyn Fn(&Limit) -> bool| profile.targets.iter().find(|limit| wanted(limit));
+    let target =
+        |wanted: &dyn Fn(&Limit) -> bool| profile.targets.iter().find(|limit| wanted(limit));
     target(&|limit| limit.metric == metric)
         .or_else(|| target(&|limit| metric.ends_with("_ms") && limit.metric.starts_with(family)))
-        .or_else(|| target(&|limit| metric == "length_slowdown" && limit.metric.starts_with("long_")))
+        .or_else(|| {
+            target(&|limit| metric == "length_slowdown" && limit.metric.starts_with("long_"))
+        })
         .map_or(profile.objective.load.as_str(), |limit| limit.load.as_str())
 }
 
 /// One metric: tuned against the defaults, never against a handicapped baseline.
-fn compare(
-    metric: &metric::Metric,
-    load: &str,
-    columns: BTreeMap<Column, Estimate>,
-) -> Comparison {
+fn compare(metric: &metric::Metric, load: &str, columns: BTreeMap<Column, Estimate>) -> Comparison {
     let mut comparison = Comparison {
         metric: metric.id.to_owned(),
         load: load.to_owned(),

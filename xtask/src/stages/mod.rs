@@ -110,7 +110,8 @@ pub fn tasks<'a>(context: &'a Context<'a>) -> Vec<Stage<'a>> {
         }
         if definition.name == baseline::NAME {
             let sweeps = context.profile.sweeps.iter();
-            tasks.extend(sweeps.map(|sweep| Box::new(sweep::Sweep { context, sweep }) as Stage<'a>));
+            tasks
+                .extend(sweeps.map(|sweep| Box::new(sweep::Sweep { context, sweep }) as Stage<'a>));
         }
     }
     tasks

@@ -49,7 +49,8 @@ impl Task for Sweep<'_> {
     }
 
     fn config(&self) -> Value {
-        let loads: Vec<_> = self.sweep.loads.iter().filter_map(|l| self.context.load(l).ok()).collect();
+        let loads: Vec<_> =
+            self.sweep.loads.iter().filter_map(|l| self.context.load(l).ok()).collect();
         json!({ "sweep": self.sweep, "loads": loads, "goals": super::goals(self.context.profile) })
     }
 

@@ -210,5 +210,8 @@ fn classes(measured: &[Measured]) -> Vec<ClassPoint> {
         measured.iter().filter_map(move |m| m.summary.classes.get(i)).map(metric::of_class)
     };
     let names = first.summary.classes.iter().map(|class| class.name.clone());
-    names.enumerate().map(|(i, name)| ClassPoint { name, metrics: estimates(of_start(i)) }).collect()
+    names
+        .enumerate()
+        .map(|(i, name)| ClassPoint { name, metrics: estimates(of_start(i)) })
+        .collect()
 }

@@ -57,7 +57,8 @@ impl Engine for Vllm<'_> {
     }
 
     fn to_launch(&self) -> Result<schema::Engine> {
-        let found = self.known().context("the engine changed since it was provisioned; run again")?;
+        let found =
+            self.known().context("the engine changed since it was provisioned; run again")?;
         Ok(schema::Engine::Vllm(VllmEngine {
             python: found.python.to_string_lossy().into_owned(),
             model: found.model.folder.to_string_lossy().into_owned(),
@@ -75,12 +76,14 @@ impl Engine for Vllm<'_> {
     }
 
     fn estimate_s(&self, launch: &Launch) -> f64 {
-        let loads = launch.trials.iter().map(|leaf| match (&leaf.what.load.size, &leaf.what.load.arrival) {
-            (Size::DurationMs(ms), _) => *ms as f64 / 1e3,
-            (Size::Requests(n), Arrival::Poisson { requests_per_second }) => {
-                f64::from(*n) / requests_per_second.to_f64()
+        let loads = launch.trials.iter().map(|leaf| {
+            match (&leaf.what.load.size, &leaf.what.load.arrival) {
+                (Size::DurationMs(ms), _) => *ms as f64 / 1e3,
+                (Size::Requests(n), Arrival::Poisson { requests_per_second }) => {
+                    f64::from(*n) / requests_per_second.to_f64()
+                }
+                (Size::Requests(_), _) => FIXED_SIZE_S,
             }
-            (Size::Requests(_), _) => FIXED_SIZE_S,
         });
         START_S + loads.sum::<f64>()
     }
@@ -93,6 +96,9 @@ impl Engine for Vllm<'_> {
                 mend: "cargo xtask stage provision --profile with this profile".to_owned(),
             }),
         };
-        vec![Finding { what: format!("{} {}", self.config.package, self.config.version), found: environment }]
+        vec![Finding {
+            what: format!("{} {}", self.config.package, self.config.version),
+            found: environment,
+        }]
     }
 }

@@ -1,0 +1,250 @@
+//! `bench serve`: an OpenAI-compatible server without a model, which keeps an exact schedule and
+//! says how well it kept it.
+
+mod events;
+mod fault;
+mod generation;
+mod http;
+mod ledger;
+mod request;
+mod source;
+mod timer;
+mod wire;
+
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use bench_core::decimal::Decimal;
+use hyper::{server::conn::http1, service::service_fn};
+use serde::Serialize;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    signal::unix::{SignalKind, signal},
+};
+
+use fault::{Fault, FaultPlan, FaultRate};
+use ledger::{Ledger, Truth};
+use timer::Timer;
+use wire::{Connection, Wire};
+
+/// Serve the OpenAI API without a model, on an exact schedule
+///
+/// The first line on stdout is {"listening":"HOST:PORT"}. On SIGTERM or SIGINT the last is
+/// {"truth":…}, the server's own account of what it did, which GET /truth gives at any time.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1")]
+    host: std::net::IpAddr,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+    /// Name in /v1/models; other names are refused. Without it any name will do
+    #[arg(long, value_name = "NAME")]
+    served_model_name: Option<String>,
+    /// Longest prompt and output together, in tokens
+    #[arg(long, value_name = "TOKENS", default_value_t = 32_768)]
+    max_model_len: u32,
+    /// From a request's arrival to its first token
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
+    ttft_ms: Decimal,
+    /// From one token to the next; with 0 here and above tokens come as fast as they can
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
+    itl_ms: Decimal,
+    /// Tokens an event, after the first, which goes alone
+    #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    stream_interval: u32,
+    /// Most events a write; events that are not due are not waited for
+    #[arg(long, value_name = "EVENTS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    events_per_write: u16,
+    /// Stand still once, this long after the first request
+    #[arg(long, value_name = "S", requires = "stall_for_s", value_parser = seconds)]
+    stall_at_s: Option<Duration>,
+    /// How long to stand still
+    #[arg(long, value_name = "S", requires = "stall_at_s", value_parser = seconds)]
+    stall_for_s: Option<Duration>,
+    /// Fail a share of the requests on purpose, such as reset:0.01; may be repeated
+    #[arg(long = "fault", value_name = "KIND:RATE")]
+    faults: Vec<FaultRate>,
+    /// Seed of the draw of faults
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    fault_seed: u64,
+}
+
+fn milliseconds(text: &str) -> Result<Decimal, String> {
+    let ms: Decimal = text.parse()?;
+    if ms < Decimal::default() { Err(format!("{ms} is negative")) } else { Ok(ms) }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let s = milliseconds(text)?;
+    Ok(Duration::from_micros(s.millionths().unsigned_abs()))
+}
+
+/// What is set once.
+struct Options {
+    served_model_name: Option<String>,
+    max_model_len: u32,
+    ttft_ns: u64,
+    itl_ns: u64,
+    stream_interval: u32,
+    events_per_write: usize,
+    stall: Option<(Duration, Duration)>,
+}
+
+/// What all connections share.
+struct Server {
+    options: Options,
+    timer: Timer,
+    ledger: Arc<Mutex<Ledger>>,
+    faults: Mutex<FaultPlan>,
+    requests: AtomicU64,
+}
+
+impl Server {
+    fn new(args: ServeArgs) -> anyhow::Result<Self> {
+        // A millionth of a millisecond is a nanosecond.
+        let ns = |ms: Decimal| ms.millionths().unsigned_abs();
+        let options = Options {
+            served_model_name: args.served_model_name,
+            max_model_len: args.max_model_len,
+            ttft_ns: ns(args.ttft_ms),
+            itl_ns: ns(args.itl_ms),
+            stream_interval: args.stream_interval,
+            events_per_write: usize::from(args.events_per_write),
+            stall: args.stall_at_s.zip(args.stall_for_s),
+        };
+        Ok(Self {
+            options,
+            timer: Timer::new().context("cannot make a timer")?,
+            ledger: Arc::default(),
+            faults: Mutex::new(FaultPlan::new(args.faults, args.fault_seed)),
+            requests: AtomicU64::new(0),
+        })
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a request that was read whole at `at_ns`: its number, from 0, and its fault.
+    fn arrived(self: &Arc<Self>, at_ns: u64) -> (u64, Option<Fault>) {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        if number == 0
+            && let Some(stall) = self.options.stall
+        {
+            tokio::spawn(stand_still(Arc::clone(self), at_ns, stall));
+        }
+        let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let mut ledger = self.ledger();
+        ledger.arrived(at_ns);
+        if let Some(fault) = fault {
+            *ledger.faults.entry(fault.name()).or_default() += 1;
+        }
+        (number, fault)
+    }
+}
+
+/// Blocks the only thread: nothing is accepted, read or written, as when a server hangs.
+async fn stand_still(server: Arc<Server>, from_ns: u64, (after, length): (Duration, Duration)) {
+    server.timer.sleep_until(from_ns + after.as_nanos() as u64).await;
+    std::thread::sleep(length);
+}
+
+/// A line on stdout.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Listening(SocketAddr),
+    Truth(Truth),
+}
+
+fn print(line: &Line) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    serde_json::to_writer(&mut stdout, line)?;
+    stdout.write_all(b"\n")?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Runs `bench serve`.
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(serve(args))
+}
+
+async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    raise_open_files_limit();
+    let address = SocketAddr::new(args.host, args.port);
+    let listener = listen(address)
+        .with_context(|| format!("cannot listen on {address}: free the port, or use --port 0"))?;
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let server = Arc::new(Server::new(args)?);
+    print(&Line::Listening(listener.local_addr()?))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        failed = server.timer.run() => failed.context("the timer failed")?,
+        () = accept(&listener, &server) => {}
+    }
+    print(&Line::Truth(server.ledger().truth()))
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    // A burst of ten thousand connections has to fit; the kernel cuts this to its own limit.
+    socket.listen(16_384)
+}
+
+/// Accepts connections, for ever.
+async fn accept(listener: &TcpListener, server: &Arc<Server>) {
+    loop {
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                eprintln!("warning: a connection was not accepted: {error}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        if let Err(error) = socket.set_nodelay(true) {
+            eprintln!("warning: a connection without TCP_NODELAY: {error}");
+        }
+        let wire = Arc::new(Wire::new(Arc::clone(&server.ledger)));
+        let is_vectored = server.options.events_per_write > 1;
+        let connection = Connection::new(socket, Arc::clone(&wire), is_vectored);
+        let server = Arc::clone(server);
+        let service = service_fn(move |request| {
+            let (server, wire) = (Arc::clone(&server), Arc::clone(&wire));
+            async move { Ok::<_, std::convert::Infallible>(http::answer(server, wire, request).await) }
+        });
+        tokio::spawn(async move {
+            // A client that goes away is in the ledger; there is nobody to tell.
+            let _ = http1::Builder::new().serve_connection(connection, service).await;
+        });
+    }
+}
+
+/// Allows as many connections as the system does.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        eprintln!("warning: the limit on open files stays at {:?}: {error}", limit.current);
+    }
+}
