@@ -6,8 +6,7 @@ use super::{
     Inputs,
     canvas::{Canvas, Rect},
     data::{Figure, Measure},
-    number,
-    panel::{BAR_HEADROOM, Bar, Frame, Group, Key, Panel, SATURATED, WEEK2, grouped_bars},
+    panel::{BAR_HEADROOM, Bar, Frame, Group, Key, Panel, SATURATED, WEEK2, grouped_bars, x_lines},
     scale::Scale,
     style::{CONFIGURATIONS, INK},
 };
@@ -54,13 +53,16 @@ pub(super) fn bars(
     let bars = || groups.iter().flat_map(|group| &group.bars).flatten();
     let tops = bars().map(|bar| bar.figure.top());
     let values: Vec<f64> = tops.chain(groups.iter().filter_map(|group| group.reference)).collect();
-    let frame =
-        Frame { title: measure.title, unit: measure.unit, x_title: "load", x_lines: 2, legend };
+    let frame = Frame {
+        title: measure.title,
+        y_title: &measure.axis(),
+        x_title: "load",
+        x_lines: x_lines(cell, loads),
+        legend,
+    };
     let panel = Panel::new(canvas, cell, &frame, Scale::around(&values, true, BAR_HEADROOM));
-    grouped_bars(&panel, &groups, WEEK2_KEY, |value| {
-        let unit = if measure.unit == "%" { " %" } else { "" };
-        format!("{}{unit}", number::figure(value))
-    });
+    let unit = if measure.unit == "%" { " %" } else { "" };
+    grouped_bars(&panel, &groups, WEEK2_KEY, unit);
 }
 
 fn group<'t>(inputs: &Inputs<'_>, metric: &str, load: &'t str, factor: f64) -> Group<'t> {

@@ -10,9 +10,9 @@ use super::{
     Inputs,
     canvas::{Anchor, Canvas, Rect, Shape, Type},
     configurations,
-    data::{Figure, Measure, distinct},
+    data::{Figure, Measure, distinct, lower_first},
     number,
-    panel::{Frame, Key, Panel, legend, page, stacked_bar},
+    panel::{Frame, Key, Panel, X_LINES, legend, page, stacked_bar, x_lines},
     queue_time::{part_keys, parts},
     scale::Scale,
     style::{CONFIGURATIONS, FAINT_INK, GREEN, GRID, INK, VERMILLION, faint, heading, label},
@@ -40,7 +40,8 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
         "{} · profile {}, objective {} on load {}",
         inputs.engine(),
         inputs.baseline.profile,
-        metric::find(inputs.objective_metric).map_or(inputs.objective_metric, |m| m.title),
+        metric::find(inputs.objective_metric)
+            .map_or(inputs.objective_metric.to_owned(), |m| lower_first(m.title)),
         inputs.objective_load
     );
     page((1600, 1000), "Optimization summary", &subtitle, |canvas, body| {
@@ -68,7 +69,7 @@ fn anatomy(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let title = "Where the time went";
     let frame = Frame {
         title,
-        unit: "% of mean E2E",
+        y_title: "share of mean E2E (%)",
         x_title: "configuration",
         x_lines: 1,
         legend: &part_keys(),
@@ -116,9 +117,9 @@ fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let keys = configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
     let frame = Frame {
         title: "E2E P95 of the benchmark's parts",
-        unit: measure.unit,
+        y_title: &measure.axis(),
         x_title: "load",
-        x_lines: 3,
+        x_lines: x_lines(cell, &loads),
         legend: &keys,
     };
     let panel = Panel::new(canvas, cell, &frame, Scale::fitting(&values, 0.05));
@@ -128,7 +129,11 @@ fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     for (i, load) in loads.iter().enumerate() {
         let slot = panel.plot.column(i, loads.len(), 0);
         let how = label(Anchor::Middle);
-        panel.x_label(slot.center().0, slot.width() - 4, &how.wrap(load, slot.width() - 4, 3));
+        panel.x_label(
+            slot.center().0,
+            slot.width() - 6,
+            &how.wrap(load, slot.width() - 6, X_LINES),
+        );
         for (j, (role, _, color)) in CONFIGURATIONS.iter().enumerate() {
             let Some(point) = inputs.point(*role, load) else { continue };
             let Some(figure) = Figure::at(point, METRIC, measure.factor) else { continue };
@@ -190,11 +195,16 @@ impl<'c, 'a> Table<'c, 'a> {
     }
 }
 
-/// A figure with its unit, as its metric is shown.
-fn shown(id: &str, value: f64) -> String {
+/// A figure with its unit in short, seconds from one second on.
+fn shown(id: &str, value: f64, text: fn(f64) -> String) -> String {
     let measure = Measure::of(id, value);
-    let space = if measure.unit.is_empty() { "" } else { " " };
-    format!("{}{space}{}", number::figure(value * measure.factor), measure.unit)
+    let (factor, unit) = match measure.unit {
+        "ms" if value >= 1_000.0 => (1e-3, "s"),
+        "tokens/s" => (1.0, "tok/s"),
+        "requests/s" => (1.0, "req/s"),
+        unit => (measure.factor, unit),
+    };
+    format!("{} {unit}", text(value * factor)).trim_end().to_owned()
 }
 
 /// The metric's title with its load.
@@ -208,7 +218,7 @@ fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
         cell,
         "Targets, tuned",
         &["metric, load", "target", "found", ""],
-        &[50, 68, 84, 100],
+        &[46, 66, 85, 100],
     );
     let all = &inputs.comparison.targets;
     if all.is_empty() {
@@ -216,15 +226,16 @@ fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     }
     for (i, target) in all.iter().take(table.rows()).enumerate() {
         let bound = if target.bound == "min" { "≥" } else { "≤" };
-        let found =
-            target.found.map_or("not measured".to_owned(), |found| shown(&target.metric, found));
+        let found = target.found.map_or("not measured".to_owned(), |found| {
+            shown(&target.metric, found, number::figure)
+        });
         let (outcome, color) =
             if target.met { ("✓ met", GREEN) } else { ("✗ missed", VERMILLION) };
         table.row(
             i + 1,
             &[
                 (subject(&target.metric, &target.load), INK),
-                (format!("{bound} {}", shown(&target.metric, target.limit)), INK),
+                (format!("{bound} {}", shown(&target.metric, target.limit, number::plain)), INK),
                 (found, INK),
                 (outcome.to_owned(), color),
             ],
@@ -237,7 +248,7 @@ fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
 
 fn verdicts(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let heads = ["metric, load", "change", "95 % interval", "verdict"];
-    let table = Table::new(canvas, cell, "Tuned against vLLM default", &heads, &[42, 58, 80, 100]);
+    let table = Table::new(canvas, cell, "Tuned against vLLM default", &heads, &[42, 61, 81, 100]);
     let mut judged: Vec<&Comparison> =
         inputs.comparison.comparisons.iter().filter(|row| row.verdict.is_some()).collect();
     if judged.is_empty() {

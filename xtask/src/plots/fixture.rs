@@ -189,20 +189,17 @@ fn chunked_prefill() -> ResultFile {
 }
 
 fn memory_utilization() -> ResultFile {
-    let points =
-        [("0.17", 0.0), ("0.7", 0.66), ("0.8", 0.78), ("0.9", 0.9), ("0.95", 0.96), ("0.98", 1.0)]
-            .into_iter()
-            .map(|(utilization, share)| {
-                let argument = ArgValue::Text(utilization.to_owned());
-                let figures = (10_000.0 + 450.0 * share, 7.2 - 0.6 * share);
-                let shares = [0.2, 16.0, 60.0 - 7.0 * share, 4.0];
-                let mut point = value("gpu-memory-utilization", argument, "burst", figures, shares);
-                point
-                    .metrics
-                    .insert("kv_cache_tokens".to_owned(), estimate(1_120_000.0 * share, 0.0));
-                if share == 0.0 { refused(point) } else { point }
-            })
-            .collect();
+    let points = [("0.7", 0.66), ("0.8", 0.78), ("0.9", 0.9), ("0.95", 0.96), ("0.98", 1.0)]
+        .into_iter()
+        .map(|(utilization, share)| {
+            let argument = ArgValue::Text(utilization.to_owned());
+            let figures = (10_000.0 + 450.0 * share, 7.2 - 0.6 * share);
+            let shares = [0.2, 16.0, 60.0 - 7.0 * share, 4.0];
+            let mut point = value("gpu-memory-utilization", argument, "burst", figures, shares);
+            point.metrics.insert("kv_cache_tokens".to_owned(), estimate(1_120_000.0 * share, 0.0));
+            point
+        })
+        .collect();
     sweep("memory-utilization", "gpu-memory-utilization", points, "0.95")
 }
 

@@ -11,7 +11,7 @@ use super::{
     number,
     panel::{Frame, Key, Panel, legend, page},
     scale::Scale,
-    style::{CONFIGURATIONS, VERMILLION, small},
+    style::{CONFIGURATIONS, GRID, VERMILLION, small},
 };
 
 const LATENCIES: [(&str, &str); 3] = [
@@ -84,7 +84,7 @@ fn panel(
     values.extend(references.flatten());
     let frame = Frame {
         title,
-        unit: measure.unit,
+        y_title: &measure.axis(),
         x_title: "percentile of requests",
         x_lines: 1,
         legend: &[],
@@ -95,6 +95,9 @@ fn panel(
     }
     for (i, metric) in metrics.iter().enumerate() {
         let slot = panel.plot.column(i, metrics.len(), 0);
+        if i > 0 {
+            canvas.line(&[(slot.left, slot.top), (slot.left, slot.bottom)], GRID, 1);
+        }
         percentile(inputs, &panel, slot, (metric, load), measure.factor);
         panel.x_label(slot.center().0, slot.width(), &[PERCENTILES[i].1.to_owned()]);
     }
@@ -136,7 +139,7 @@ fn percentile(
         let how = small(Anchor::Middle);
         let top = panel.y(figure.top());
         panel.canvas.text(
-            &how.cut(&number::figure(figure.mean), column.width() + 6),
+            &how.cut(&number::short(figure.mean), column.width() + 6),
             (x, top - 15),
             how,
         );
