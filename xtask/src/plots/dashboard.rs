@@ -218,7 +218,7 @@ fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
         cell,
         "Targets, tuned",
         &["metric, load", "target", "found", ""],
-        &[46, 66, 85, 100],
+        &[49, 67, 86, 100],
     );
     let all = &inputs.comparison.targets;
     if all.is_empty() {
@@ -248,7 +248,7 @@ fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
 
 fn verdicts(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let heads = ["metric, load", "change", "95 % interval", "verdict"];
-    let table = Table::new(canvas, cell, "Tuned against vLLM default", &heads, &[42, 61, 81, 100]);
+    let table = Table::new(canvas, cell, "Tuned against vLLM default", &heads, &[40, 59, 82, 100]);
     let mut judged: Vec<&Comparison> =
         inputs.comparison.comparisons.iter().filter(|row| row.verdict.is_some()).collect();
     if judged.is_empty() {

@@ -301,6 +301,49 @@ fn verdict(metric: &str, change: f64) -> Verdict {
     }
 }
 
+/// What a profile on a CPU yields: one start each, no tuned settings, no server-side times.
+pub(super) fn sparse() -> Results {
+    let mut all = results();
+    all.comprehensive = None;
+    all.comparison.comparisons.clear();
+    all.comparison.targets.clear();
+    all.sweeps.truncate(1);
+    all.sweeps[0].points.truncate(4);
+    let sweeps = all.sweeps.iter_mut().flat_map(|sweep| &mut sweep.points);
+    for point in all.baseline.points.iter_mut().chain(sweeps) {
+        point.anatomy = None;
+        point.metrics.retain(|id, _| !id.ends_with("share"));
+        for figure in point.metrics.values_mut() {
+            (figure.low, figure.high) = (None, None);
+        }
+    }
+    all
+}
+
+/// Twice as many loads, with long names, and twice as many values.
+pub(super) fn crowded() -> Results {
+    let mut all = results();
+    for file in [&mut all.baseline].into_iter().chain(&mut all.comprehensive) {
+        let more: Vec<Point> = file.points.clone();
+        file.points.extend(more.into_iter().map(|mut point| {
+            point.load = format!("{}-with-a-long-name", point.load);
+            point
+        }));
+    }
+    for sweep in &mut all.sweeps {
+        let more: Vec<Point> = sweep.points.clone();
+        sweep.points.extend(more.into_iter().map(|mut point| {
+            point.label = format!("{} and one more flag", point.label);
+            if let Some(ArgValue::Int(n)) = point.args.values_mut().next() {
+                *n += 100;
+                point.label = n.to_string();
+            }
+            point
+        }));
+    }
+    all
+}
+
 /// A whole suite.
 pub(super) fn results() -> Results {
     let mut before = configuration(Role::Baseline, "baseline");

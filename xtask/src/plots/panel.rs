@@ -127,7 +127,14 @@ pub(crate) struct Panel<'c, 'a> {
 impl<'c, 'a> Panel<'c, 'a> {
     pub(crate) fn new(canvas: &'c Canvas<'a>, cell: Rect, frame: &Frame<'_>, scale: Scale) -> Self {
         let how = heading(Anchor::Start);
-        canvas.text(&how.cut(frame.title, cell.width()), (cell.left, cell.top + 8), how);
+        let title = how.cut(frame.title, cell.width());
+        canvas.text(&title, (cell.left, cell.top + 8), how);
+        let aside = cell.left + how.width(&title) + 14;
+        if !scale.contains(0.0) && !scale.is_log() {
+            let how = faint(Anchor::Start);
+            let text = how.cut("axis does not start at 0", cell.right - aside);
+            canvas.text(&text, (aside, cell.top + 8), how);
+        }
         let top = cell.top + 28;
         let legend_height = legend(canvas, Rect { top, ..cell }, frame.legend);
 

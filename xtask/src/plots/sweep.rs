@@ -442,7 +442,9 @@ impl<'a> Layout<'a> {
             let rect = Rect::new(x - half, y - 7, x + half, y + 7);
             if rect.top >= panel.plot.top - 8 && !taken.iter().any(|other| other.overlaps(&rect)) {
                 taken.push(rect);
-                panel.canvas.fill(rect, PAPER.mix(0.75));
+                if self.chosen != Some(value.label) {
+                    panel.canvas.fill(rect, PAPER.mix(0.75));
+                }
                 panel.canvas.text(&text, (x, y), how);
             }
         }
