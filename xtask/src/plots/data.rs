@@ -134,6 +134,16 @@ impl<'a> Inputs<'a> {
     }
 }
 
+/// What the points' figures are, in words.
+pub(crate) fn spread<'p>(points: impl IntoIterator<Item = &'p Point>) -> &'static str {
+    let mut figures = points.into_iter().flat_map(|point| point.metrics.values());
+    if figures.any(|figure| figure.low.is_some() && figure.high.is_some()) {
+        "means over server starts, 95 % intervals"
+    } else {
+        "one server start each, without intervals"
+    }
+}
+
 /// Loads of a sweep, in order.
 pub(crate) fn sweep_loads(sweep: &ResultFile) -> Vec<&str> {
     distinct(sweep.points.iter().map(|point| point.load.as_str()))

@@ -7,7 +7,7 @@ use super::{
     Inputs,
     canvas::{Anchor, Canvas, Rect, Shape},
     configurations,
-    data::{Figure, Measure},
+    data::{Figure, Measure, spread},
     number,
     panel::{Frame, Key, Panel, legend, page},
     scale::Scale,
@@ -26,7 +26,7 @@ pub(super) const TARGET_KEY: Key = Key::Dashes(VERMILLION);
 pub(super) fn draw(inputs: &Inputs<'_>) -> String {
     let load = inputs.production_load();
     let subtitle =
-        format!("{} · load {load}, means over server starts, 95 % intervals", inputs.engine());
+        format!("{} · load {load}, {}", inputs.engine(), spread(inputs.configurations()));
     page(
         (1200, 750),
         "Latency percentiles: baseline, vLLM default, tuned",
@@ -41,7 +41,8 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
             let shown: Vec<(&str, &str)> = metrics.iter().map(|m| (m.as_str(), load)).collect();
             let mut entries =
                 configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
-            entries.extend(configurations::notes(inputs, &shown));
+            entries.extend(configurations::week2_key(inputs, &shown));
+            entries.extend(configurations::saturated_key(inputs, &[load]));
             if shown.iter().any(|(metric, load)| target(inputs, metric, load, 1.0).is_some()) {
                 entries.push((TARGET_KEY, "target".to_owned()));
             }

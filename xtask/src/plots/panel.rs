@@ -207,6 +207,9 @@ impl<'c, 'a> Panel<'c, 'a> {
     pub(crate) fn missing(&self, slot: Rect, text: &str) {
         let how = faint(Anchor::Start);
         let text = how.cut(text, self.plot.height() - 24);
+        if text.is_empty() {
+            return;
+        }
         let (x, _) = slot.center();
         let bottom = self.plot.bottom - 16;
         let behind = Rect::new(x - 7, bottom - how.width(&text) - 3, x + 7, bottom + 3);
@@ -244,7 +247,7 @@ pub(crate) struct Bar {
 }
 
 /// Share of an axis that labels above bars need.
-pub(crate) const BAR_HEADROOM: f64 = 0.16;
+pub(crate) const BAR_HEADROOM: f64 = 0.18;
 
 /// Groups of bars with their values and intervals.
 pub(crate) fn grouped_bars(
@@ -253,9 +256,10 @@ pub(crate) fn grouped_bars(
     reference: Key,
     unit: &str,
 ) {
-    if groups.iter().flat_map(|group| &group.bars).flatten().next().is_none() {
-        panel.empty();
-    }
+    let figures = || groups.iter().flat_map(|group| &group.bars).flatten();
+    let text = |bar: &Bar| format!("{}{unit}", number::short(bar.figure.mean));
+    let widest = figures().map(|bar| small(Anchor::Middle).width(&text(bar))).max();
+    let Some(widest) = widest else { return panel.empty() };
     for (i, group) in groups.iter().enumerate() {
         let slot = panel.plot.column(i, groups.len(), 0);
         let room = (slot.width() / 6).clamp(4, 60);
@@ -278,8 +282,7 @@ pub(crate) fn grouped_bars(
         }
         for (column, bar) in columns() {
             if let Some(bar) = bar {
-                let text = format!("{}{unit}", number::short(bar.figure.mean));
-                bar_label(panel, column, &bar.figure, &text);
+                bar_label(panel, column, &bar.figure, &text(bar), widest);
             }
         }
         let width = slot.width() - 6;
@@ -298,13 +301,13 @@ fn draw_bar(panel: &Panel<'_, '_>, column: Rect, bar: &Bar) {
     panel.interval(rect.center().0, &bar.figure);
 }
 
-/// The bar's figure above its interval, upright where the bar is too narrow.
-fn bar_label(panel: &Panel<'_, '_>, column: Rect, figure: &Figure, text: &str) {
+/// The bar's figure above its interval; all upright where the widest has no room.
+fn bar_label(panel: &Panel<'_, '_>, column: Rect, figure: &Figure, text: &str, widest: i32) {
     let (x, _) = column.center();
     let top = panel.y(figure.top());
     let how = small(Anchor::Middle);
     let width = how.width(text);
-    if width <= column.width() + 4 {
+    if widest <= column.width() + 2 {
         let half = width.min(column.width()) / 2;
         panel.canvas.fill(Rect::new(x - half, top - 16, x + half, top - 3), PAPER);
         panel.canvas.text(text, (x, top - 10), how);

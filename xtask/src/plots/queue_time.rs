@@ -166,7 +166,9 @@ fn bar(panel: &Panel<'_, '_>, slot: Rect, what: &Slot<'_>) {
     let total: f64 = parts.iter().map(|(value, _)| value).sum();
     let top = panel.y(total);
     let how = label(Anchor::Middle);
-    let share = format!("queue {:.0} %", 100.0 * parts[2].0 / total);
+    let share = format!("{:.0} %", 100.0 * parts[2].0 / total);
+    let named = format!("queue {share}");
+    let share = if how.width(&named) <= width { named } else { share };
     panel.canvas.text(
         &how.cut(&share, width),
         (x, top - 10),

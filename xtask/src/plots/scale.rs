@@ -33,6 +33,9 @@ impl Scale {
     /// Over the values, from 0 or, when they lie close together, around them; `headroom` is the
     /// share of the axis kept free above them.
     pub(crate) fn around(values: &[f64], from_zero: bool, headroom: f64) -> Self {
+        if values.is_empty() {
+            return Self { low: 0.0, high: 1.0, log: false, ticks: Vec::new() };
+        }
         let (low, high) = range(values);
         if from_zero || low < 0.6 * high || high <= 0.0 {
             let low = low.min(0.0);

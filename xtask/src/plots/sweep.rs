@@ -6,7 +6,7 @@ use plotters::style::{Color, RGBColor};
 use super::{
     Inputs,
     canvas::{Anchor, Canvas, Rect, Shape},
-    data::{Figure, Measure, distinct, lower_first, sweep_loads},
+    data::{Figure, Measure, distinct, lower_first, spread, sweep_loads},
     latency::TARGET_KEY,
     number,
     panel::{Frame, Key, Panel, SATURATED, X_LINES, legend, page, x_lines},
@@ -77,8 +77,7 @@ pub(super) fn draw(inputs: &Inputs<'_>, sweep: &ResultFile) -> String {
     let measure = Measure::over(metric, sweep.points.iter().filter(|point| point.load == load));
     let title =
         format!("Sweep {}: {} and what explains it", sweep.stage, lower_first(measure.title));
-    let subtitle =
-        format!("{} · load {load}, means over server starts, 95 % intervals", inputs.engine());
+    let subtitle = format!("{} · load {load}, {}", inputs.engine(), spread(&sweep.points));
     page((1200, 750), &title, &subtitle, |canvas, body| {
         let objective =
             layout.series("measured", BLUE, 0, |value| at(value, load, metric, measure.factor));
@@ -319,12 +318,7 @@ impl<'a> Layout<'a> {
             panel.reference((panel.plot.left, panel.plot.right), *value, *key);
         }
         self.x_labels(&panel);
-        for value in &self.values {
-            if let Some(why) = value.failure() {
-                let x = self.x(&panel, value);
-                panel.failed(Rect { left: x, right: x, ..panel.plot }, why);
-            }
-        }
+        self.failures(&panel);
         if figures().next().is_none() {
             panel.empty();
         }
@@ -363,6 +357,18 @@ impl<'a> Layout<'a> {
         }
     }
 
+    /// Values that cannot run, each with its reason unless its neighbour has that place.
+    fn failures(&self, panel: &Panel<'_, '_>) {
+        let mut free = panel.plot.left;
+        for value in &self.values {
+            let Some(why) = value.failure() else { continue };
+            let x = self.x(panel, value);
+            panel
+                .failed(Rect { left: x, right: x, ..panel.plot }, if x >= free { why } else { "" });
+            free = free.max(x + 16);
+        }
+    }
+
     /// Labels of the values, those that matter first, as far as they do not overlap.
     fn x_labels(&self, panel: &Panel<'_, '_>) {
         let how = label(Anchor::Middle);
@@ -380,8 +386,10 @@ impl<'a> Layout<'a> {
                 (false, false) => "",
             };
             let mut lines = how.wrap(value.label, width, if self.numeric { 1 } else { X_LINES });
-            if !note.is_empty() {
-                lines.push(format!("({note})"));
+            let note = format!("({note})");
+            // Where a slot is too narrow for the note, the band says it alone.
+            if note.len() > 2 && (self.numeric || how.width(&note) <= width) {
+                lines.push(note);
             }
             let x = self.x(panel, value);
             let bottom = panel.plot.bottom;

@@ -138,7 +138,10 @@ fn sweeps_of_one_file_name_are_refused() {
     twin.stage = "max_num_seqs".to_owned();
     results.sweeps.push(twin);
     let error = draw_all(&results.inputs()).expect_err("two plots would share a file");
-    insta::assert_snapshot!(error, @"");
+    insta::assert_snapshot!(
+        error,
+        @"sweep max_num_seqs: its plot has the same file name as another's (sweep_max_num_seqs); rename one"
+    );
 }
 
 /// A way in which results can be odd.
