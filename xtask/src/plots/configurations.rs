@@ -6,8 +6,7 @@ use super::{
     Inputs,
     canvas::{Canvas, Rect},
     data::{Figure, Measure},
-    number,
-    panel::{BAR_HEADROOM, Bar, Frame, Group, Key, Panel, SATURATED, WEEK2, grouped_bars},
+    panel::{BAR_HEADROOM, Bar, Frame, Group, Key, Panel, SATURATED, WEEK2, grouped_bars, x_lines},
     scale::Scale,
     style::{CONFIGURATIONS, INK},
 };
@@ -25,17 +24,17 @@ pub(super) fn keys(inputs: &Inputs<'_>, key: impl Fn(usize) -> Key) -> Vec<(Key,
         .collect()
 }
 
-/// Legend entries for what the metrics on these loads show beside the configurations.
-pub(super) fn notes(inputs: &Inputs<'_>, shown: &[(&str, &str)]) -> Vec<(Key, String)> {
-    let mut notes = Vec::new();
-    if shown.iter().any(|(metric, load)| inputs.week2(metric, load, 1.0).is_some()) {
-        notes.push((WEEK2_KEY, WEEK2.to_owned()));
-    }
-    let on_shown = |point: &Point| shown.iter().any(|(_, load)| point.load == *load);
-    if inputs.configurations().any(|point| point.saturated && on_shown(point)) {
-        notes.push((Key::Hollow, SATURATED.to_owned()));
-    }
-    notes
+/// Legend of the seed's figures, where there are any for these metrics and loads.
+pub(super) fn week2_key(inputs: &Inputs<'_>, shown: &[(&str, &str)]) -> Option<(Key, String)> {
+    let mut shown = shown.iter();
+    let any = shown.any(|(metric, load)| inputs.week2(metric, load, 1.0).is_some());
+    any.then(|| (WEEK2_KEY, WEEK2.to_owned()))
+}
+
+/// Legend of hollow marks, where a configuration was above capacity on these loads.
+pub(super) fn saturated_key(inputs: &Inputs<'_>, loads: &[&str]) -> Option<(Key, String)> {
+    let saturated = |point: &Point| point.saturated && loads.contains(&point.load.as_str());
+    inputs.configurations().any(saturated).then(|| (Key::Hollow, SATURATED.to_owned()))
 }
 
 /// The metric of the configurations under each load, as grouped bars.
@@ -54,13 +53,16 @@ pub(super) fn bars(
     let bars = || groups.iter().flat_map(|group| &group.bars).flatten();
     let tops = bars().map(|bar| bar.figure.top());
     let values: Vec<f64> = tops.chain(groups.iter().filter_map(|group| group.reference)).collect();
-    let frame =
-        Frame { title: measure.title, unit: measure.unit, x_title: "load", x_lines: 2, legend };
+    let frame = Frame {
+        title: measure.title,
+        y_title: &measure.axis(),
+        x_title: "load",
+        x_lines: x_lines(cell, loads),
+        legend,
+    };
     let panel = Panel::new(canvas, cell, &frame, Scale::around(&values, true, BAR_HEADROOM));
-    grouped_bars(&panel, &groups, WEEK2_KEY, |value| {
-        let unit = if measure.unit == "%" { " %" } else { "" };
-        format!("{}{unit}", number::figure(value))
-    });
+    let unit = if measure.unit == "%" { " %" } else { "" };
+    grouped_bars(&panel, &groups, WEEK2_KEY, unit);
 }
 
 fn group<'t>(inputs: &Inputs<'_>, metric: &str, load: &'t str, factor: f64) -> Group<'t> {

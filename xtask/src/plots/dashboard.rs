@@ -2,20 +2,21 @@
 
 use bench_core::{
     metric,
-    schema::{Comparison, Point, Verdict},
+    schema::{Comparison, Point, TargetOutcome, Verdict},
 };
 use plotters::style::RGBColor;
 
 use super::{
     Inputs,
-    canvas::{Anchor, Canvas, Rect, Shape, Type},
+    canvas::{Anchor, Canvas, Rect, Shape},
     configurations,
-    data::{Figure, Measure, distinct},
+    data::{Figure, Measure, distinct, lower_first},
     number,
-    panel::{Frame, Key, Panel, legend, page, stacked_bar},
+    panel::{Frame, Key, Panel, X_LINES, legend, page, stacked_bar, x_lines},
     queue_time::{part_keys, parts},
     scale::Scale,
-    style::{CONFIGURATIONS, FAINT_INK, GREEN, GRID, INK, VERMILLION, faint, heading, label},
+    style::{CONFIGURATIONS, FAINT_INK, GREEN, INK, VERMILLION, label},
+    table::{self, Cell},
 };
 
 /// Metrics whose verdicts are shown first.
@@ -30,8 +31,6 @@ const HEADLINES: [&str; 9] = [
     "long_e2e_p95_ms",
     "length_slowdown",
 ];
-/// Height of a row of a table.
-const ROW: i32 = 27;
 /// Most loads whose tail latency is shown.
 const TAIL_LOADS: usize = 8;
 
@@ -40,14 +39,16 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
         "{} · profile {}, objective {} on load {}",
         inputs.engine(),
         inputs.baseline.profile,
-        metric::find(inputs.objective_metric).map_or(inputs.objective_metric, |m| m.title),
+        metric::find(inputs.objective_metric)
+            .map_or(inputs.objective_metric.to_owned(), |m| lower_first(m.title)),
         inputs.objective_load
     );
     page((1600, 1000), "Optimization summary", &subtitle, |canvas, body| {
         let load = [inputs.objective_load];
         let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].2));
         let shown = [("output_tokens_per_s", load[0]), ("queue_share", load[0])];
-        entries.extend(configurations::notes(inputs, &shown));
+        entries.extend(configurations::week2_key(inputs, &shown));
+        entries.extend(configurations::saturated_key(inputs, &load));
         let top = body.top + legend(canvas, body, &entries) + 16;
         let middle = i32::midpoint(top, body.bottom);
         let cell = |row: i32, column| {
@@ -68,7 +69,7 @@ fn anatomy(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let title = "Where the time went";
     let frame = Frame {
         title,
-        unit: "% of mean E2E",
+        y_title: "share of mean E2E (%)",
         x_title: "configuration",
         x_lines: 1,
         legend: &part_keys(),
@@ -113,12 +114,13 @@ fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
         .filter_map(|point| Figure::at(point, METRIC, measure.factor))
         .flat_map(|figure| figure.values())
         .collect();
-    let keys = configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
+    let mut keys = configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
+    keys.extend(configurations::saturated_key(inputs, &loads));
     let frame = Frame {
         title: "E2E P95 of the benchmark's parts",
-        unit: measure.unit,
+        y_title: &measure.axis(),
         x_title: "load",
-        x_lines: 3,
+        x_lines: x_lines(cell, &loads),
         legend: &keys,
     };
     let panel = Panel::new(canvas, cell, &frame, Scale::fitting(&values, 0.05));
@@ -128,7 +130,11 @@ fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     for (i, load) in loads.iter().enumerate() {
         let slot = panel.plot.column(i, loads.len(), 0);
         let how = label(Anchor::Middle);
-        panel.x_label(slot.center().0, slot.width() - 4, &how.wrap(load, slot.width() - 4, 3));
+        panel.x_label(
+            slot.center().0,
+            slot.width() - 6,
+            &how.wrap(load, slot.width() - 6, X_LINES),
+        );
         for (j, (role, _, color)) in CONFIGURATIONS.iter().enumerate() {
             let Some(point) = inputs.point(*role, load) else { continue };
             let Some(figure) = Figure::at(point, METRIC, measure.factor) else { continue };
@@ -139,123 +145,78 @@ fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     }
 }
 
-/// A table drawn as text.
-struct Table<'c, 'a> {
-    canvas: &'c Canvas<'a>,
-    cell: Rect,
-    /// Right edge of each column but the first, as a share of the width in percent.
-    edges: &'static [i32],
-}
-
-impl<'c, 'a> Table<'c, 'a> {
-    fn new(
-        canvas: &'c Canvas<'a>,
-        cell: Rect,
-        title: &str,
-        heads: &[&str],
-        edges: &'static [i32],
-    ) -> Self {
-        canvas.text(title, (cell.left, cell.top + 8), heading(Anchor::Start));
-        let table = Self { canvas, cell, edges };
-        let heads: Vec<(String, RGBColor)> =
-            heads.iter().map(|head| ((*head).to_owned(), FAINT_INK)).collect();
-        table.row(0, &heads);
-        table
-    }
-
-    /// Rows that fit below the heads.
-    fn rows(&self) -> usize {
-        usize::try_from((self.cell.height() - 56) / ROW - 1).unwrap_or_default()
-    }
-
-    fn row(&self, index: usize, cells: &[(String, RGBColor)]) {
-        let y = self.cell.top + 40 + index as i32 * ROW;
-        let mut left = self.cell.left;
-        for (i, (text, color)) in cells.iter().enumerate() {
-            let right = self.cell.left + self.cell.width() * self.edges[i] / 100;
-            let (x, anchor) = if i == 0 { (left, Anchor::Start) } else { (right, Anchor::End) };
-            let mut how = Type { color: *color, ..label(anchor) };
-            how.bold = *color != INK && *color != FAINT_INK;
-            self.canvas.text(&how.cut(text, right - left - 8), (x, y), how);
-            left = right;
-        }
-        let y = y + ROW / 2;
-        self.canvas.line(&[(self.cell.left, y), (self.cell.right, y)], GRID, 1);
-    }
-
-    fn note(&self, index: usize, text: &str) {
-        let how = faint(Anchor::Start);
-        let y = self.cell.top + 40 + index as i32 * ROW;
-        self.canvas.text(&how.cut(text, self.cell.width()), (self.cell.left, y), how);
-    }
-}
-
-/// A figure with its unit, as its metric is shown.
-fn shown(id: &str, value: f64) -> String {
+/// A figure with its unit in short, seconds from one second on.
+fn shown(id: &str, value: f64, text: fn(f64) -> String) -> String {
     let measure = Measure::of(id, value);
-    let space = if measure.unit.is_empty() { "" } else { " " };
-    format!("{}{space}{}", number::figure(value * measure.factor), measure.unit)
+    let (factor, unit) = match measure.unit {
+        "ms" if value >= 1_000.0 => (1e-3, "s"),
+        "tokens/s" => (1.0, "tok/s"),
+        "requests/s" => (1.0, "req/s"),
+        unit => (measure.factor, unit),
+    };
+    format!("{} {unit}", text(value * factor)).trim_end().to_owned()
 }
 
 /// The metric's title with its load.
 fn subject(metric: &str, load: &str) -> String {
-    format!("{}, {load}", metric::find(metric).map_or(metric, |found| found.title))
+    let title = metric::find(metric).map_or(metric, |found| found.title);
+    format!("{}, {load}", title.trim_end_matches(" of E2E"))
 }
 
 fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
-    let table = Table::new(
+    let all = &inputs.comparison.targets;
+    let capacity = table::capacity(cell);
+    let rows: Vec<_> = all.iter().take(capacity).map(target_row).collect();
+    let note = match all.len() {
+        0 => "the profile names no targets".to_owned(),
+        many if many > capacity => format!("and {} more", many - capacity),
+        _ => String::new(),
+    };
+    table::draw(
         canvas,
         cell,
         "Targets, tuned",
-        &["metric, load", "target", "found", ""],
-        &[50, 68, 84, 100],
+        ["metric, load", "target", "found", ""],
+        &rows,
+        &note,
     );
-    let all = &inputs.comparison.targets;
-    if all.is_empty() {
-        return table.note(1, "the profile names no targets");
-    }
-    for (i, target) in all.iter().take(table.rows()).enumerate() {
-        let bound = if target.bound == "min" { "≥" } else { "≤" };
-        let found =
-            target.found.map_or("not measured".to_owned(), |found| shown(&target.metric, found));
-        let (outcome, color) =
-            if target.met { ("✓ met", GREEN) } else { ("✗ missed", VERMILLION) };
-        table.row(
-            i + 1,
-            &[
-                (subject(&target.metric, &target.load), INK),
-                (format!("{bound} {}", shown(&target.metric, target.limit)), INK),
-                (found, INK),
-                (outcome.to_owned(), color),
-            ],
-        );
-    }
-    if all.len() > table.rows() {
-        table.note(table.rows() + 1, &format!("and {} more", all.len() - table.rows()));
-    }
+}
+
+fn target_row(target: &TargetOutcome) -> [Cell; 4] {
+    let bound = if target.bound == "min" { "≥" } else { "≤" };
+    let limit = shown(&target.metric, target.limit, number::plain);
+    let found = target
+        .found
+        .map_or("not measured".to_owned(), |found| shown(&target.metric, found, number::figure));
+    let outcome = match (target.found, target.met) {
+        (None, _) => ("–", FAINT_INK),
+        (Some(_), true) => ("✓ met", GREEN),
+        (Some(_), false) => ("✗ missed", VERMILLION),
+    };
+    [
+        (subject(&target.metric, &target.load), INK),
+        (format!("{bound} {limit}"), INK),
+        (found, INK),
+        (outcome.0.to_owned(), outcome.1),
+    ]
 }
 
 fn verdicts(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
-    let heads = ["metric, load", "change", "95 % interval", "verdict"];
-    let table = Table::new(canvas, cell, "Tuned against vLLM default", &heads, &[42, 58, 80, 100]);
     let mut judged: Vec<&Comparison> =
         inputs.comparison.comparisons.iter().filter(|row| row.verdict.is_some()).collect();
-    if judged.is_empty() {
-        return table.note(1, "nothing was compared");
-    }
     let production = inputs.production_load();
     judged.sort_by_key(|row| {
         let headline = HEADLINES.iter().position(|id| *id == row.metric).unwrap_or(HEADLINES.len());
         let load = [inputs.objective_load, production].iter().position(|load| *load == row.load);
         (load.is_none() || headline == HEADLINES.len(), headline, load)
     });
-    for (i, row) in judged.iter().take(table.rows()).enumerate() {
-        table.row(i + 1, &verdict_row(row));
-    }
-    table.note(table.rows().min(judged.len()) + 1, &tally(&judged));
+    let rows: Vec<_> =
+        judged.iter().take(table::capacity(cell)).map(|row| verdict_row(row)).collect();
+    let heads = ["metric, load", "change", "95 % interval", "verdict"];
+    table::draw(canvas, cell, "Tuned against vLLM default", heads, &rows, &tally(&judged));
 }
 
-fn verdict_row(row: &Comparison) -> [(String, RGBColor); 4] {
+fn verdict_row(row: &Comparison) -> [Cell; 4] {
     let points = metric::find(&row.metric).is_some_and(metric::Metric::is_share);
     let unit = if points { "points" } else { "%" };
     let sign = |value: f64| if value > 0.0 { "+" } else { "" };

@@ -68,6 +68,15 @@ impl Measure {
         Self { title: metric.title, unit, factor }
     }
 
+    /// What the vertical axis says.
+    pub(crate) fn axis(&self) -> String {
+        match self.unit {
+            "s" | "ms" => format!("latency ({})", self.unit),
+            "%" => "share (%)".to_owned(),
+            unit => unit.to_owned(),
+        }
+    }
+
     /// For a metric of these points.
     pub(crate) fn over<'p>(id: &str, points: impl IntoIterator<Item = &'p Point>) -> Self {
         let figures = points.into_iter().filter_map(|point| Figure::at(point, id, 1.0));
@@ -125,6 +134,16 @@ impl<'a> Inputs<'a> {
     }
 }
 
+/// What the points' figures are, in words.
+pub(crate) fn spread<'p>(points: impl IntoIterator<Item = &'p Point>) -> &'static str {
+    let mut figures = points.into_iter().flat_map(|point| point.metrics.values());
+    if figures.any(|figure| figure.low.is_some() && figure.high.is_some()) {
+        "means over server starts, 95 % intervals"
+    } else {
+        "one server start each, without intervals"
+    }
+}
+
 /// Loads of a sweep, in order.
 pub(crate) fn sweep_loads(sweep: &ResultFile) -> Vec<&str> {
     distinct(sweep.points.iter().map(|point| point.load.as_str()))
@@ -139,4 +158,15 @@ pub(crate) fn distinct<'t>(items: impl Iterator<Item = &'t str>) -> Vec<&'t str>
         }
     }
     seen
+}
+
+/// The title within a sentence: `Output throughput` becomes `output throughput`, `TTFT P95` stays.
+pub(crate) fn lower_first(title: &str) -> String {
+    let mut chars = title.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => title.to_owned(),
+    }
 }

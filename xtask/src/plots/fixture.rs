@@ -189,20 +189,17 @@ fn chunked_prefill() -> ResultFile {
 }
 
 fn memory_utilization() -> ResultFile {
-    let points =
-        [("0.17", 0.0), ("0.7", 0.66), ("0.8", 0.78), ("0.9", 0.9), ("0.95", 0.96), ("0.98", 1.0)]
-            .into_iter()
-            .map(|(utilization, share)| {
-                let argument = ArgValue::Text(utilization.to_owned());
-                let figures = (10_000.0 + 450.0 * share, 7.2 - 0.6 * share);
-                let shares = [0.2, 16.0, 60.0 - 7.0 * share, 4.0];
-                let mut point = value("gpu-memory-utilization", argument, "burst", figures, shares);
-                point
-                    .metrics
-                    .insert("kv_cache_tokens".to_owned(), estimate(1_120_000.0 * share, 0.0));
-                if share == 0.0 { refused(point) } else { point }
-            })
-            .collect();
+    let points = [("0.7", 0.66), ("0.8", 0.78), ("0.9", 0.9), ("0.95", 0.96), ("0.98", 1.0)]
+        .into_iter()
+        .map(|(utilization, share)| {
+            let argument = ArgValue::Text(utilization.to_owned());
+            let figures = (10_000.0 + 450.0 * share, 7.2 - 0.6 * share);
+            let shares = [0.2, 16.0, 60.0 - 7.0 * share, 4.0];
+            let mut point = value("gpu-memory-utilization", argument, "burst", figures, shares);
+            point.metrics.insert("kv_cache_tokens".to_owned(), estimate(1_120_000.0 * share, 0.0));
+            point
+        })
+        .collect();
     sweep("memory-utilization", "gpu-memory-utilization", points, "0.95")
 }
 
@@ -302,6 +299,49 @@ fn verdict(metric: &str, change: f64) -> Verdict {
         _ if good > 0.0 => Verdict::Better,
         _ => Verdict::Worse,
     }
+}
+
+/// What a profile on a CPU yields: one start each, no tuned settings, no server-side times.
+pub(super) fn sparse() -> Results {
+    let mut all = results();
+    all.comprehensive = None;
+    all.comparison.comparisons.clear();
+    all.comparison.targets.clear();
+    all.sweeps.truncate(1);
+    all.sweeps[0].points.truncate(4);
+    let sweeps = all.sweeps.iter_mut().flat_map(|sweep| &mut sweep.points);
+    for point in all.baseline.points.iter_mut().chain(sweeps) {
+        point.anatomy = None;
+        point.metrics.retain(|id, _| !id.ends_with("share"));
+        for figure in point.metrics.values_mut() {
+            (figure.low, figure.high) = (None, None);
+        }
+    }
+    all
+}
+
+/// Twice as many loads, with long names, and twice as many values.
+pub(super) fn crowded() -> Results {
+    let mut all = results();
+    for file in [&mut all.baseline].into_iter().chain(&mut all.comprehensive) {
+        let more: Vec<Point> = file.points.clone();
+        file.points.extend(more.into_iter().map(|mut point| {
+            point.load = format!("{}-with-a-long-name", point.load);
+            point
+        }));
+    }
+    for sweep in &mut all.sweeps {
+        let more: Vec<Point> = sweep.points.clone();
+        sweep.points.extend(more.into_iter().map(|mut point| {
+            point.label = format!("{} and one more flag", point.label);
+            if let Some(ArgValue::Int(n)) = point.args.values_mut().next() {
+                *n += 100;
+                point.label = n.to_string();
+            }
+            point
+        }));
+    }
+    all
 }
 
 /// A whole suite.

@@ -7,11 +7,11 @@ use super::{
     Inputs,
     canvas::{Anchor, Canvas, Rect, Shape},
     configurations,
-    data::{Figure, Measure},
+    data::{Figure, Measure, spread},
     number,
     panel::{Frame, Key, Panel, legend, page},
     scale::Scale,
-    style::{CONFIGURATIONS, VERMILLION, small},
+    style::{CONFIGURATIONS, GRID, VERMILLION, small},
 };
 
 const LATENCIES: [(&str, &str); 3] = [
@@ -26,7 +26,7 @@ pub(super) const TARGET_KEY: Key = Key::Dashes(VERMILLION);
 pub(super) fn draw(inputs: &Inputs<'_>) -> String {
     let load = inputs.production_load();
     let subtitle =
-        format!("{} · load {load}, means over server starts, 95 % intervals", inputs.engine());
+        format!("{} · load {load}, {}", inputs.engine(), spread(inputs.configurations()));
     page(
         (1200, 750),
         "Latency percentiles: baseline, vLLM default, tuned",
@@ -41,7 +41,8 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
             let shown: Vec<(&str, &str)> = metrics.iter().map(|m| (m.as_str(), load)).collect();
             let mut entries =
                 configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
-            entries.extend(configurations::notes(inputs, &shown));
+            entries.extend(configurations::week2_key(inputs, &shown));
+            entries.extend(configurations::saturated_key(inputs, &[load]));
             if shown.iter().any(|(metric, load)| target(inputs, metric, load, 1.0).is_some()) {
                 entries.push((TARGET_KEY, "target".to_owned()));
             }
@@ -84,7 +85,7 @@ fn panel(
     values.extend(references.flatten());
     let frame = Frame {
         title,
-        unit: measure.unit,
+        y_title: &measure.axis(),
         x_title: "percentile of requests",
         x_lines: 1,
         legend: &[],
@@ -95,6 +96,9 @@ fn panel(
     }
     for (i, metric) in metrics.iter().enumerate() {
         let slot = panel.plot.column(i, metrics.len(), 0);
+        if i > 0 {
+            canvas.line(&[(slot.left, slot.top), (slot.left, slot.bottom)], GRID, 1);
+        }
         percentile(inputs, &panel, slot, (metric, load), measure.factor);
         panel.x_label(slot.center().0, slot.width(), &[PERCENTILES[i].1.to_owned()]);
     }
@@ -136,7 +140,7 @@ fn percentile(
         let how = small(Anchor::Middle);
         let top = panel.y(figure.top());
         panel.canvas.text(
-            &how.cut(&number::figure(figure.mean), column.width() + 6),
+            &how.cut(&number::short(figure.mean), column.width() + 6),
             (x, top - 15),
             how,
         );

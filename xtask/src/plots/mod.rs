@@ -16,6 +16,7 @@ mod queue_time;
 mod scale;
 mod style;
 mod sweep;
+mod table;
 #[cfg(test)]
 mod tests;
 mod throughput;

@@ -37,6 +37,28 @@ pub(crate) fn figure(value: f64) -> String {
     grouped(value, decimals)
 }
 
+/// The number for a label in a plot: at most two decimals.
+pub(crate) fn short(value: f64) -> String {
+    let size = value.abs();
+    match size {
+        _ if size == 0.0 || size >= 99.95 => grouped(value, 0),
+        _ if size >= 9.995 => grouped(value, 1),
+        _ if size >= 0.095 => grouped(value, 2),
+        _ => figure(value),
+    }
+}
+
+/// The number without zeros that say nothing.
+pub(crate) fn plain(value: f64) -> String {
+    let text = figure(value);
+    match text.split_once('.') {
+        Some((_, fraction)) if !fraction.contains('e') => {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        _ => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +75,14 @@ mod tests {
     fn figures_have_three_digits() {
         let shown = [10_413.2, 99.96, 17.04, 9.996, 0.5, 0.0].map(figure);
         assert_eq!(shown, ["10,413", "100", "17.0", "10.0", "0.500", "0"]);
+    }
+
+    #[test]
+    fn labels_are_short() {
+        assert_eq!(
+            [10_413.2, 17.04, 0.316, 0.0316, 0.0].map(short),
+            ["10,413", "17.0", "0.32", "0.032", "0"]
+        );
+        assert_eq!([3_000.0, 50.0, 0.5, 1e-4].map(plain), ["3,000", "50", "0.5", "1.0e-4"]);
     }
 }

@@ -6,8 +6,9 @@ use plotters::style::{Color, RGBColor};
 use super::{
     canvas::{Anchor, Canvas, Rect, Shape, Type},
     data::Figure,
+    number,
     scale::Scale,
-    style::{BAND, FAINT_INK, GRID, INK, faint, heading, is_light, label, small},
+    style::{BAND, FAINT_INK, GRID, INK, PAPER, faint, heading, is_light, label, small},
 };
 
 /// How the seed's figures are named wherever they are drawn.
@@ -17,6 +18,8 @@ pub(crate) const SATURATED: &str = "hollow: offered load above capacity";
 
 /// Height of a line of labels.
 const LINE: i32 = 15;
+/// Most lines that a label below the axis takes.
+pub(crate) const X_LINES: usize = 3;
 /// Distance between the page's edge and what is drawn.
 const MARGIN: i32 = 28;
 
@@ -50,45 +53,63 @@ pub(crate) enum Key {
     Band,
 }
 
+impl Key {
+    fn width(self) -> i32 {
+        match self {
+            Self::Line(..) | Self::Dashes(_) | Self::Dots(_) => 24,
+            Self::Box(_) | Self::Mark(..) | Self::Hollow | Self::Cross | Self::Band => 16,
+        }
+    }
+}
+
 /// A legend from the rectangle's top left corner on; the height that it takes.
 pub(crate) fn legend(canvas: &Canvas<'_>, within: Rect, entries: &[(Key, String)]) -> i32 {
     let how = label(Anchor::Start);
     let (mut x, mut y) = (within.left, within.top + 8);
     for (key, text) in entries {
         let text = how.cut(text, within.width() - 32);
-        let width = 30 + how.width(&text) + 18;
-        if x > within.left && x + width - 18 > within.right {
+        let text_at = key.width() + 7;
+        let width = text_at + how.width(&text);
+        if x > within.left && x + width > within.right {
             (x, y) = (within.left, y + 20);
         }
         draw_key(canvas, (x, y), *key);
-        canvas.text(&text, (x + 30, y), how);
-        x += width;
+        canvas.text(&text, (x + text_at, y), how);
+        x += width + 22;
     }
-    if entries.is_empty() { 0 } else { y + 12 - within.top }
+    if entries.is_empty() { 0 } else { y + 16 - within.top }
 }
 
 fn draw_key(canvas: &Canvas<'_>, (x, y): (i32, i32), key: Key) {
     let middle = (x + 12, y);
     match key {
-        Key::Box(color) => canvas.fill(Rect::new(x + 8, y - 6, x + 24, y + 6), color),
-        Key::Band => canvas.fill(Rect::new(x + 8, y - 8, x + 24, y + 8), BAND),
+        Key::Box(color) => canvas.fill(Rect::new(x, y - 6, x + 16, y + 6), color),
+        Key::Band => canvas.fill(Rect::new(x, y - 8, x + 16, y + 8), BAND),
         Key::Line(color, shape) => {
             canvas.line(&[(x, y), (x + 24, y)], color, 2);
             canvas.mark(middle, shape, color, false);
         }
-        Key::Mark(color, shape) => canvas.mark((x + 16, y), shape, color, false),
-        Key::Hollow => canvas.mark((x + 16, y), Shape::Circle, FAINT_INK, true),
+        Key::Mark(color, shape) => canvas.mark((x + 8, y), shape, color, false),
+        Key::Hollow => canvas.mark((x + 8, y), Shape::Circle, FAINT_INK, true),
         Key::Dashes(color) => canvas.dashed((x, x + 25), y, color, 5),
         Key::Dots(color) => canvas.dashed((x, x + 24), y, color, 2),
-        Key::Cross => canvas.cross((x + 16, y), INK),
+        Key::Cross => canvas.cross((x + 8, y), INK),
     }
+}
+
+/// Lines that the labels need below an axis as wide as the cell.
+pub(crate) fn x_lines(cell: Rect, labels: &[&str]) -> i32 {
+    // The vertical axis takes at most this much of the cell.
+    let width = (cell.width() - 90) / labels.len().max(1) as i32 - 6;
+    let how = label(Anchor::Middle);
+    labels.iter().map(|text| how.wrap(text, width, X_LINES).len()).max().unwrap_or(1) as i32
 }
 
 /// What stands around a panel's plot.
 pub(crate) struct Frame<'t> {
     pub(crate) title: &'t str,
-    /// Unit of the vertical axis.
-    pub(crate) unit: &'t str,
+    /// What the vertical axis shows, with its unit.
+    pub(crate) y_title: &'t str,
     /// What the horizontal axis shows, with its unit.
     pub(crate) x_title: &'t str,
     /// Lines of labels below the axis.
@@ -106,7 +127,14 @@ pub(crate) struct Panel<'c, 'a> {
 impl<'c, 'a> Panel<'c, 'a> {
     pub(crate) fn new(canvas: &'c Canvas<'a>, cell: Rect, frame: &Frame<'_>, scale: Scale) -> Self {
         let how = heading(Anchor::Start);
-        canvas.text(&how.cut(frame.title, cell.width()), (cell.left, cell.top + 8), how);
+        let title = how.cut(frame.title, cell.width());
+        canvas.text(&title, (cell.left, cell.top + 8), how);
+        let aside = cell.left + how.width(&title) + 14;
+        if !scale.contains(0.0) && !scale.is_log() {
+            let how = faint(Anchor::Start);
+            let text = how.cut("axis does not start at 0", cell.right - aside);
+            canvas.text(&text, (aside, cell.top + 8), how);
+        }
         let top = cell.top + 28;
         let legend_height = legend(canvas, Rect { top, ..cell }, frame.legend);
 
@@ -133,13 +161,13 @@ impl<'c, 'a> Panel<'c, 'a> {
         }
         self.canvas.line(&[(plot.left, plot.bottom), (plot.right, plot.bottom)], INK, 1);
         let how = label(Anchor::Middle);
-        let unit = match (frame.unit, self.scale.is_log()) {
-            (unit, false) => unit.to_owned(),
+        let y_title = match (frame.y_title, self.scale.is_log()) {
+            (title, false) => title.to_owned(),
             ("", true) => "log scale".to_owned(),
-            (unit, true) => format!("{unit}, log scale"),
+            (title, true) => format!("{title}, log scale"),
         };
         let (x, y) = plot.center();
-        self.canvas.text_upwards(&how.cut(&unit, plot.height()), (cell.left + 6, y), how);
+        self.canvas.text_upwards(&how.cut(&y_title, plot.height()), (cell.left + 6, y), how);
         let x_title = how.cut(frame.x_title, plot.width());
         self.canvas.text(&x_title, (x, cell.bottom - 8), how);
     }
@@ -179,8 +207,14 @@ impl<'c, 'a> Panel<'c, 'a> {
     pub(crate) fn missing(&self, slot: Rect, text: &str) {
         let how = faint(Anchor::Start);
         let text = how.cut(text, self.plot.height() - 24);
+        if text.is_empty() {
+            return;
+        }
         let (x, _) = slot.center();
-        self.canvas.text_upwards(&text, (x, self.plot.bottom - 16), how);
+        let bottom = self.plot.bottom - 16;
+        let behind = Rect::new(x - 7, bottom - how.width(&text) - 3, x + 7, bottom + 3);
+        self.canvas.fill(behind, PAPER);
+        self.canvas.text_upwards(&text, (x, bottom), how);
     }
 
     /// Marks a value that cannot run, and says why.
@@ -213,52 +247,72 @@ pub(crate) struct Bar {
 }
 
 /// Share of an axis that labels above bars need.
-pub(crate) const BAR_HEADROOM: f64 = 0.16;
+pub(crate) const BAR_HEADROOM: f64 = 0.18;
 
 /// Groups of bars with their values and intervals.
 pub(crate) fn grouped_bars(
     panel: &Panel<'_, '_>,
     groups: &[Group<'_>],
     reference: Key,
-    show: impl Fn(f64) -> String,
+    unit: &str,
 ) {
-    if groups.iter().flat_map(|group| &group.bars).flatten().next().is_none() {
-        panel.empty();
-    }
+    let figures = || groups.iter().flat_map(|group| &group.bars).flatten();
+    let text = |bar: &Bar| format!("{}{unit}", number::short(bar.figure.mean));
+    let widest = figures().map(|bar| small(Anchor::Middle).width(&text(bar))).max();
+    let Some(widest) = widest else { return panel.empty() };
     for (i, group) in groups.iter().enumerate() {
         let slot = panel.plot.column(i, groups.len(), 0);
         let room = (slot.width() / 6).clamp(4, 60);
         let inner = Rect { left: slot.left + room, right: slot.right - room, ..slot };
-        if let Some(value) = group.reference {
-            panel.reference((slot.left + room / 2, slot.right - room / 2), value, reference);
-        }
-        for (j, bar) in group.bars.iter().enumerate() {
-            let column = inner.column(j, group.bars.len(), 2);
+        let columns = || {
+            group
+                .bars
+                .iter()
+                .enumerate()
+                .map(|(j, bar)| (inner.column(j, group.bars.len(), 2), bar))
+        };
+        for (column, bar) in columns() {
             match bar {
-                Some(bar) => draw_bar(panel, column, bar, &show(bar.figure.mean)),
+                Some(bar) => draw_bar(panel, column, bar),
                 None => panel.missing(column, "not measured"),
             }
         }
+        if let Some(value) = group.reference {
+            panel.reference((slot.left + room / 2, slot.right - room / 2), value, reference);
+        }
+        for (column, bar) in columns() {
+            if let Some(bar) = bar {
+                bar_label(panel, column, &bar.figure, &text(bar), widest);
+            }
+        }
         let width = slot.width() - 6;
-        panel.x_label(slot.center().0, width, &label(Anchor::Middle).wrap(group.label, width, 2));
+        let lines = label(Anchor::Middle).wrap(group.label, width, X_LINES);
+        panel.x_label(slot.center().0, width, &lines);
     }
 }
 
-fn draw_bar(panel: &Panel<'_, '_>, column: Rect, bar: &Bar, text: &str) {
-    let top = panel.y(bar.figure.mean);
-    let rect = Rect { top, bottom: panel.plot.bottom, ..column };
+fn draw_bar(panel: &Panel<'_, '_>, column: Rect, bar: &Bar) {
+    let rect = Rect { top: panel.y(bar.figure.mean), bottom: panel.plot.bottom, ..column };
     panel.canvas.fill(rect, bar.color);
     if bar.hollow && rect.height() > 4 && rect.width() > 6 {
         let inside = Rect::new(rect.left + 2, rect.top + 2, rect.right - 2, rect.bottom);
-        panel.canvas.fill(inside, super::style::PAPER.mix(0.75));
+        panel.canvas.fill(inside, PAPER.mix(0.75));
     }
-    let (x, _) = rect.center();
-    panel.interval(x, &bar.figure);
-    let top = panel.y(bar.figure.top());
+    panel.interval(rect.center().0, &bar.figure);
+}
+
+/// The bar's figure above its interval; all upright where the widest has no room.
+fn bar_label(panel: &Panel<'_, '_>, column: Rect, figure: &Figure, text: &str, widest: i32) {
+    let (x, _) = column.center();
+    let top = panel.y(figure.top());
     let how = small(Anchor::Middle);
-    if how.width(text) <= column.width() + 4 {
+    let width = how.width(text);
+    if widest <= column.width() + 2 {
+        let half = width.min(column.width()) / 2;
+        panel.canvas.fill(Rect::new(x - half, top - 16, x + half, top - 3), PAPER);
         panel.canvas.text(text, (x, top - 10), how);
     } else {
+        panel.canvas.fill(Rect::new(x - 6, top - 5 - width, x + 6, top - 4), PAPER);
         panel.canvas.text_upwards(text, (x, top - 5), small(Anchor::Start));
     }
 }
@@ -274,7 +328,7 @@ pub(crate) fn stacked_bar(panel: &Panel<'_, '_>, column: Rect, parts: &[(f64, RG
             panel.canvas.fill(rect, *color);
         }
         let share = format!("{:.0} %", 100.0 * value / total);
-        let ink = if is_light(*color) { INK } else { super::style::PAPER };
+        let ink = if is_light(*color) { INK } else { PAPER };
         let how = Type { color: ink, ..label(Anchor::Middle) };
         if rect.height() >= 16 && how.width(&share) <= rect.width() {
             panel.canvas.text(&share, rect.center(), how);

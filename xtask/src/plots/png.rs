@@ -19,7 +19,7 @@ static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
 });
 
 /// The drawing as usvg reads it.
-fn tree(svg: &str) -> Result<Tree> {
+pub(super) fn tree(svg: &str) -> Result<Tree> {
     let options = Options { fontdb: Arc::clone(&FONTS), ..Options::default() };
     Tree::from_str(svg, &options).context("the drawing is no SVG")
 }

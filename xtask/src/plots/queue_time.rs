@@ -104,15 +104,20 @@ fn bars(
         .filter_map(|slot| parts(slot.point?, 1e-3))
         .map(|parts| parts.iter().map(|(value, _)| value).sum())
         .collect();
-    let frame =
-        Frame { title: "Mean E2E latency", unit: "s", x_title: "", x_lines: 3, legend: &[] };
+    let frame = Frame {
+        title: "Mean end-to-end latency by part",
+        y_title: "mean E2E latency (s)",
+        x_title: "",
+        x_lines: 3,
+        legend: &[],
+    };
     let panel = Panel::new(canvas, cell, &frame, Scale::around(&totals, true, 0.12));
     if slots.is_empty() {
         panel.empty();
         return;
     }
     // A gap of half a bar stands between the configurations and the values of the sweep.
-    let gap = if configurations.is_empty() || values.is_empty() { 0 } else { 1 };
+    let gap = usize::from(!configurations.is_empty() && !values.is_empty());
     let columns = 2 * slots.len() + gap;
     let edge =
         |column: usize| panel.plot.left + panel.plot.width() * column as i32 / columns as i32;
@@ -123,8 +128,7 @@ fn bars(
     }
     let split = 2 * configurations.len();
     if gap == 1 {
-        let x = edge(2 * split + 1) / 2 + edge(0) / 2;
-        let x = if split > 0 { i32::midpoint(edge(split), edge(split + gap)) } else { x };
+        let x = i32::midpoint(edge(split), edge(split + gap));
         canvas.line(&[(x, panel.plot.top), (x, cell.bottom)], GRID, 1);
     }
     let how = label(Anchor::Middle);
@@ -162,13 +166,15 @@ fn bar(panel: &Panel<'_, '_>, slot: Rect, what: &Slot<'_>) {
     let total: f64 = parts.iter().map(|(value, _)| value).sum();
     let top = panel.y(total);
     let how = label(Anchor::Middle);
-    let share = format!("queue {:.0} %", 100.0 * parts[2].0 / total);
+    let share = format!("{:.0} %", 100.0 * parts[2].0 / total);
+    let named = format!("queue {share}");
+    let share = if how.width(&named) <= width { named } else { share };
     panel.canvas.text(
         &how.cut(&share, width),
         (x, top - 10),
         super::canvas::Type { color: QUEUE, ..how },
     );
-    let total = format!("{} s", number::figure(total));
+    let total = format!("{} s", number::short(total));
     panel.canvas.text(&how.cut(&total, width), (x, top - 26), how.bold());
 }
 

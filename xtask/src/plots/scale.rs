@@ -1,9 +1,11 @@
 //! From values to a position along an axis, with ticks that people like.
 
-use super::number::{figure, grouped};
+use super::number::{grouped, plain};
 
 /// Beyond this ratio of largest to smallest, a logarithmic axis shows more.
-const LOG_RATIO: f64 = 20.0;
+const LOG_RATIO: f64 = 8.0;
+/// Most ticks on a linear axis, more or less.
+const TICKS: u32 = 7;
 
 /// An axis: a range of values, and ticks within it.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +25,7 @@ impl Scale {
         let ticks = (0..=2 * count)
             .map(|i| (first + f64::from(i)) * step)
             .take_while(|tick| *tick <= high + step * 1e-9)
-            .map(|tick| (tick, grouped(tick, decimals)))
+            .map(|tick| (tick, tick_label(tick, step, decimals)))
             .collect();
         Self { low, high, log: false, ticks }
     }
@@ -31,13 +33,16 @@ impl Scale {
     /// Over the values, from 0 or, when they lie close together, around them; `headroom` is the
     /// share of the axis kept free above them.
     pub(crate) fn around(values: &[f64], from_zero: bool, headroom: f64) -> Self {
+        if values.is_empty() {
+            return Self { low: 0.0, high: 1.0, log: false, ticks: Vec::new() };
+        }
         let (low, high) = range(values);
         if from_zero || low < 0.6 * high || high <= 0.0 {
             let low = low.min(0.0);
-            return Self::linear(low, low + (high.max(0.0) - low) / (1.0 - headroom), 5);
+            return Self::linear(low, low + (high.max(0.0) - low) / (1.0 - headroom), TICKS);
         }
         let margin = (high - low).max(high * 0.02) * 0.4;
-        Self::linear(low - margin, high + margin.max((high - low + margin) * headroom), 5)
+        Self::linear(low - margin, high + margin.max((high - low + margin) * headroom), TICKS)
     }
 
     /// Logarithmic over the values where they span a lot and are positive, else from 0.
@@ -66,8 +71,7 @@ impl Scale {
         let ticks = all
             .into_iter()
             .filter(|tick| (low..=high).contains(tick))
-            .map(|tick| (tick, if tick < 1.0 { format!("{tick}") } else { figure(tick) }))
-            .map(|(tick, text)| (tick, text.trim_end_matches(".00").trim_end_matches(".0").into()))
+            .map(|tick| (tick, plain(tick)))
             .collect();
         Self { low, high, log: true, ticks }
     }
@@ -98,6 +102,11 @@ impl Scale {
     }
 }
 
+/// A tick of a linear axis; far below 1 only powers are readable.
+fn tick_label(tick: f64, step: f64, decimals: usize) -> String {
+    if step < 1e-4 { format!("{tick:.1e}") } else { grouped(tick, decimals) }
+}
+
 /// The smallest and largest value; 0 and 1 without any.
 fn range(values: &[f64]) -> (f64, f64) {
     let low = values.iter().copied().reduce(f64::min).unwrap_or(0.0);
@@ -123,8 +132,8 @@ mod tests {
 
     #[test]
     fn linear_ticks_are_round() {
-        let scale = Scale::linear(0.0, 11_000.0, 5);
-        assert_eq!(labels(&scale), ["0", "5,000", "10,000"]);
+        let scale = Scale::linear(0.0, 11_000.0, 7);
+        assert_eq!(labels(&scale), ["0", "2,000", "4,000", "6,000", "8,000", "10,000"]);
         let scale = Scale::linear(0.0, 1.0, 5);
         assert_eq!(labels(&scale), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(scale.at(0.25), 0.25);
@@ -137,7 +146,7 @@ mod tests {
         assert_eq!(labels(&scale), ["20", "50", "100", "200", "500"]);
         assert_eq!(scale.at(20.0), 0.0);
         assert!((scale.at(900.0) - 1.0).abs() < 1e-12);
-        assert!(!Scale::fitting(&[30.0, 90.0], 0.0).is_log());
+        assert!(!Scale::fitting(&[30.0, 200.0], 0.0).is_log());
     }
 
     #[test]

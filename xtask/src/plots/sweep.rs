@@ -1,23 +1,26 @@
 //! One sweep: the objective over its values, and what explains it.
 
 use bench_core::schema::{Point, ResultFile, Role};
-use plotters::style::RGBColor;
+use plotters::style::{Color, RGBColor};
 
 use super::{
     Inputs,
     canvas::{Anchor, Canvas, Rect, Shape},
-    data::{Figure, Measure, distinct, sweep_loads},
+    data::{Figure, Measure, distinct, lower_first, spread, sweep_loads},
     latency::TARGET_KEY,
     number,
-    panel::{Frame, Key, Panel, SATURATED, legend, page},
+    panel::{Frame, Key, Panel, SATURATED, X_LINES, legend, page, x_lines},
     scale::Scale,
-    style::{BAND, BLUE, CONFIGURATIONS, FRONT_END, PAPER, QUEUE, SERIES, label, small},
+    style::{BAND, BLUE, CONFIGURATIONS, FRONT_END, INK, PAPER, QUEUE, SERIES, label, small},
 };
 
 /// From this ratio of largest to smallest on, values are drawn on a logarithmic axis.
 const LOG_RATIO: f64 = 6.0;
 /// The KV cache is shown where it differs this much between values.
 const KV_RATIO: f64 = 1.1;
+
+/// A configuration's figure further from the sweep's than this ratio is not drawn beside them.
+const NEAR: f64 = 2.0;
 
 /// One value of the sweep.
 struct Value<'a> {
@@ -48,6 +51,15 @@ struct Layout<'a> {
     default: Option<&'a str>,
 }
 
+/// Horizontal lines across a panel, each with its name.
+struct References<'t> {
+    lines: &'t [(f64, Key, String)],
+    /// Whether the panel's own legend names them.
+    named: bool,
+}
+
+const NO_REFERENCES: References<'static> = References { lines: &[], named: false };
+
 /// A line of a panel: one figure a value, and whether its load was above capacity.
 struct Series {
     name: String,
@@ -65,18 +77,16 @@ pub(super) fn draw(inputs: &Inputs<'_>, sweep: &ResultFile) -> String {
     let measure = Measure::over(metric, sweep.points.iter().filter(|point| point.load == load));
     let title =
         format!("Sweep {}: {} and what explains it", sweep.stage, lower_first(measure.title));
-    let subtitle =
-        format!("{} · load {load}, means over server starts, 95 % intervals", inputs.engine());
+    let subtitle = format!("{} · load {load}, {}", inputs.engine(), spread(&sweep.points));
     page((1200, 750), &title, &subtitle, |canvas, body| {
-        let references = references(inputs, (metric, load), measure);
-        let top = body.top + legend(canvas, body, &keys(&layout, &references)) + 14;
-        let middle = top + (body.bottom - top) / 2;
         let objective =
-            [layout.series("measured", BLUE, 0, |value| at(value, load, metric, measure.factor))];
+            layout.series("measured", BLUE, 0, |value| at(value, load, metric, measure.factor));
+        let references = references(inputs, &objective, (metric, load), measure);
+        let top = body.top + legend(canvas, body, &keys(&layout, &references)) + 12;
+        let middle = top + (body.bottom - top) / 2;
         let cell = Rect { top, bottom: middle - 8, ..body };
-        let lines: Vec<(f64, Key)> =
-            references.into_iter().map(|(value, key, _)| (value, key)).collect();
-        layout.lines(canvas, cell, (measure.title, measure.unit), &objective, &lines);
+        let lines = References { lines: &references, named: false };
+        layout.lines(canvas, cell, (measure.title, &measure.axis()), &[objective], &lines);
         explain(inputs, canvas, Rect { top: middle + 8, ..body }, &layout, &loads, load);
     })
 }
@@ -96,19 +106,25 @@ fn at(value: &Value<'_>, load: &str, metric: &str, factor: f64) -> Option<(Figur
     Some((Figure::at(point, metric, factor)?, point.saturated))
 }
 
-/// The configurations' own figures, as lines across the panel.
+/// The figures of baseline and default, where they are near enough to share an axis.
 fn references(
     inputs: &Inputs<'_>,
+    objective: &Series,
     (metric, load): (&str, &str),
     measure: Measure,
 ) -> Vec<(f64, Key, String)> {
+    let means = || objective.figures.iter().flatten().map(|(figure, _)| figure.mean);
+    let (low, high) = (means().reduce(f64::min), means().reduce(f64::max));
+    let near = |mean: f64| {
+        low.is_none_or(|low| mean >= low / NEAR) && high.is_none_or(|high| mean <= high * NEAR)
+    };
     CONFIGURATIONS
         .iter()
         .filter(|(role, ..)| *role != Role::Tuned)
         .filter_map(|(role, name, color)| {
-            let figure = Figure::at(inputs.point(*role, load)?, metric, measure.factor)?;
-            let text = format!("{name}: {} {}", number::figure(figure.mean), measure.unit);
-            Some((figure.mean, Key::Dashes(*color), text))
+            let mean = Figure::at(inputs.point(*role, load)?, metric, measure.factor)?.mean;
+            let text = format!("{name}: {} {}", number::figure(mean), measure.unit);
+            near(mean).then_some((mean, Key::Dashes(*color), text))
         })
         .collect()
 }
@@ -147,10 +163,16 @@ fn explain(
         .map(|(i, (name, color, metric))| {
             layout.series(name, color, i, |value| at(value, load, metric, 100.0))
         });
-    layout.lines(canvas, cell(0), ("Share of mean E2E", "%"), &shares.collect::<Vec<_>>(), &[]);
+    layout.lines(
+        canvas,
+        cell(0),
+        ("Share of mean E2E", "share (%)"),
+        &shares.collect::<Vec<_>>(),
+        &NO_REFERENCES,
+    );
     tail(inputs, canvas, cell(1), layout, loads);
     if let Some(series) = kv {
-        layout.lines(canvas, cell(2), ("KV cache", "million tokens"), &[series], &[]);
+        layout.lines(canvas, cell(2), ("KV cache", "million tokens"), &[series], &NO_REFERENCES);
     }
 }
 
@@ -207,9 +229,13 @@ fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect, layout: &Layout<'_
         let mut targets = inputs.comparison.targets.iter();
         targets.find(|target| target.metric == "long_e2e_p95_ms" && target.load == point.load)
     });
-    let lines: Vec<(f64, Key)> =
-        target.iter().map(|t| (t.limit * measure.factor, TARGET_KEY)).collect();
-    layout.lines(canvas, cell, (&title, measure.unit), &series, &lines);
+    let longest = names.last().map_or("", String::as_str);
+    let lines: Vec<(f64, Key, String)> = target
+        .map(|t| (t.limit * measure.factor, TARGET_KEY, format!("target, {longest}")))
+        .into_iter()
+        .collect();
+    let lines = References { lines: &lines, named: true };
+    layout.lines(canvas, cell, (&title, &measure.axis()), &series, &lines);
 }
 
 impl<'a> Layout<'a> {
@@ -265,24 +291,21 @@ impl<'a> Layout<'a> {
         &self,
         canvas: &Canvas<'_>,
         cell: Rect,
-        (title, unit): (&str, &str),
+        (title, y_title): (&str, &str),
         series: &[Series],
-        references: &[(f64, Key)],
+        references: &References<'_>,
     ) {
         let figures = || series.iter().flat_map(|series| &series.figures).flatten();
         let mut values: Vec<f64> = figures().flat_map(|(figure, _)| figure.values()).collect();
-        // The default is what the values are held against; the baseline only where it is near.
-        values.extend(references.iter().rev().take(1).map(|(value, _)| value));
-        let entries: Vec<(Key, String)> = match series {
-            [_] => Vec::new(),
-            many => many.iter().map(|s| (Key::Line(s.color, s.shape), s.name.clone())).collect(),
-        };
+        values.extend(references.lines.iter().map(|(value, ..)| value));
+        let labels: Vec<&str> = self.values.iter().map(|value| value.label).collect();
+        let lines = if self.numeric { 1 } else { x_lines(cell, &labels) };
         let frame = Frame {
             title,
-            unit,
+            y_title,
             x_title: &self.x_title,
-            x_lines: if self.numeric { 2 } else { 3 },
-            legend: &entries,
+            x_lines: lines + i32::from(self.chosen.is_some() || self.default.is_some()),
+            legend: &self.panel_keys(series, references),
         };
         let scale = if series.len() == 1 {
             Scale::around(&values, false, 0.14)
@@ -291,16 +314,11 @@ impl<'a> Layout<'a> {
         };
         let panel = Panel::new(canvas, cell, &frame, scale);
         self.band(&panel);
-        for (value, key) in references {
+        for (value, key, _) in references.lines {
             panel.reference((panel.plot.left, panel.plot.right), *value, *key);
         }
         self.x_labels(&panel);
-        for value in &self.values {
-            if let Some(why) = value.failure() {
-                let x = self.x(&panel, value);
-                panel.failed(Rect { left: x, right: x, ..panel.plot }, why);
-            }
-        }
+        self.failures(&panel);
         if figures().next().is_none() {
             panel.empty();
         }
@@ -312,6 +330,19 @@ impl<'a> Layout<'a> {
         }
     }
 
+    fn panel_keys(&self, series: &[Series], references: &References<'_>) -> Vec<(Key, String)> {
+        let key = |s: &Series| match self.numeric {
+            true => Key::Line(s.color, s.shape),
+            false => Key::Mark(s.color, s.shape),
+        };
+        let several = series.iter().filter(|_| series.len() > 1);
+        let named = references.lines.iter().filter(|_| references.named);
+        several
+            .map(|series| (key(series), series.name.clone()))
+            .chain(named.map(|(_, key, name)| (*key, name.clone())))
+            .collect()
+    }
+
     fn x(&self, panel: &Panel<'_, '_>, value: &Value<'_>) -> i32 {
         let edge = if self.numeric { 40 } else { 0 };
         let width = f64::from(panel.plot.width() - 2 * edge);
@@ -321,8 +352,20 @@ impl<'a> Layout<'a> {
     fn band(&self, panel: &Panel<'_, '_>) {
         for value in self.values.iter().filter(|value| self.chosen == Some(value.label)) {
             let x = self.x(panel, value);
-            let band = Rect { left: x - 14, right: x + 14, ..panel.plot };
+            let band = Rect { left: x - 9, right: x + 9, ..panel.plot };
             panel.canvas.fill(band, BAND);
+        }
+    }
+
+    /// Values that cannot run, each with its reason unless its neighbour has that place.
+    fn failures(&self, panel: &Panel<'_, '_>) {
+        let mut free = panel.plot.left;
+        for value in &self.values {
+            let Some(why) = value.failure() else { continue };
+            let x = self.x(panel, value);
+            panel
+                .failed(Rect { left: x, right: x, ..panel.plot }, if x >= free { why } else { "" });
+            free = free.max(x + 16);
         }
     }
 
@@ -342,11 +385,15 @@ impl<'a> Layout<'a> {
                 (false, true) => "default",
                 (false, false) => "",
             };
-            let mut lines = how.wrap(value.label, width, if self.numeric { 1 } else { 2 });
-            if !note.is_empty() {
-                lines.push(format!("({note})"));
+            let mut lines = how.wrap(value.label, width, if self.numeric { 1 } else { X_LINES });
+            let note = format!("({note})");
+            // Where a slot is too narrow for the note, the band says it alone.
+            if note.len() > 2 && (self.numeric || how.width(&note) <= width) {
+                lines.push(note);
             }
             let x = self.x(panel, value);
+            let bottom = panel.plot.bottom;
+            panel.canvas.line(&[(x, bottom), (x, bottom + 4)], INK, 1);
             let half = lines.iter().map(|line| how.width(line)).max().unwrap_or_default() / 2 + 3;
             let rect = Rect::new(x - half, 0, x + half, 1);
             if !taken.iter().any(|other| other.overlaps(&rect)) {
@@ -388,7 +435,12 @@ impl<'a> Layout<'a> {
     /// The figures of a series beside its marks, as far as they do not overlap.
     fn figures(&self, panel: &Panel<'_, '_>, series: &Series) {
         let how = small(Anchor::Middle);
-        let mut taken: Vec<Rect> = Vec::new();
+        let marks = self.values.iter().zip(&series.figures).filter_map(|(value, figure)| {
+            let (x, (figure, _)) = (self.x(panel, value), figure.as_ref()?);
+            let y = panel.y(figure.mean);
+            Some(Rect::new(x - 7, y.min(panel.y(figure.top())) - 2, x + 7, y + 7))
+        });
+        let mut taken: Vec<Rect> = marks.collect();
         for value in self.by_weight() {
             let index = self.values.iter().position(|other| other.label == value.label);
             let Some((figure, _)) = index.and_then(|i| series.figures[i]) else { continue };
@@ -398,7 +450,9 @@ impl<'a> Layout<'a> {
             let rect = Rect::new(x - half, y - 7, x + half, y + 7);
             if rect.top >= panel.plot.top - 8 && !taken.iter().any(|other| other.overlaps(&rect)) {
                 taken.push(rect);
-                panel.canvas.fill(rect, PAPER);
+                if self.chosen != Some(value.label) {
+                    panel.canvas.fill(rect, PAPER.mix(0.75));
+                }
                 panel.canvas.text(&text, (x, y), how);
             }
         }
@@ -433,16 +487,5 @@ fn with_unit(flag: &str) -> String {
         "max-model-len" | "block-size" => format!("{flag} (tokens)"),
         "api-server-count" => format!("{flag} (processes)"),
         _ => flag.to_owned(),
-    }
-}
-
-/// The title within a sentence: `Output throughput` becomes `output throughput`, `TTFT P95` stays.
-fn lower_first(title: &str) -> String {
-    let mut chars = title.chars();
-    match (chars.next(), chars.clone().next()) {
-        (Some(first), Some(second)) if second.is_lowercase() => {
-            first.to_lowercase().chain(chars).collect()
-        }
-        _ => title.to_owned(),
     }
 }

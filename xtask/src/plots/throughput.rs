@@ -4,6 +4,7 @@ use super::{
     Inputs,
     canvas::Rect,
     configurations,
+    data::spread,
     panel::{Key, legend, page},
     style::CONFIGURATIONS,
 };
@@ -12,14 +13,16 @@ const METRICS: [&str; 2] = ["output_tokens_per_s", "requests_per_s"];
 
 pub(super) fn draw(inputs: &Inputs<'_>) -> String {
     let title = "Throughput: baseline, vLLM default, tuned";
-    let subtitle = format!("{} · means over server starts, 95 % intervals", inputs.engine());
+    let subtitle = format!("{} · {}", inputs.engine(), spread(inputs.configurations()));
     page((1200, 750), title, &subtitle, |canvas, body| {
         let shown: Vec<(&str, &str)> = METRICS
             .into_iter()
             .flat_map(|metric| inputs.loads(metric).into_iter().map(move |load| (metric, load)))
             .collect();
         let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].2));
-        entries.extend(configurations::notes(inputs, &shown));
+        entries.extend(configurations::week2_key(inputs, &shown));
+        let loads: Vec<&str> = shown.iter().map(|(_, load)| *load).collect();
+        entries.extend(configurations::saturated_key(inputs, &loads));
         let top = body.top + legend(canvas, body, &entries) + 14;
         let middle = top + (body.bottom - top) * 54 / 100;
         let cells = [Rect { top, bottom: middle - 8, ..body }, Rect { top: middle + 8, ..body }];
