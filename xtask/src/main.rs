@@ -2,6 +2,7 @@
 
 mod config;
 mod dag;
+mod report;
 mod store;
 
 fn main() {}

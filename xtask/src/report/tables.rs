@@ -1,0 +1,417 @@
+//! Settings side by side.
+
+use std::collections::BTreeMap;
+
+use bench_core::{
+    metric::{self, Metric},
+    schema::{ClassPoint, Column, Comparison, Estimate, Point, Role},
+};
+use serde::Serialize;
+
+use super::{
+    Inputs, findings,
+    format::{self, NOTHING},
+    provenance::distinct,
+    sweeps::note,
+};
+use crate::config::{Bound, Limit, NamedLoad, Part};
+
+/// The Week 2 figures' own metrics, which the main table always shows where they were compared.
+const WEEK2: [&str; 7] = [
+    "queue_share",
+    "output_tokens_per_s",
+    "requests_per_s",
+    "e2e_p50_ms",
+    "e2e_p95_ms",
+    "long_e2e_p95_ms",
+    "length_slowdown",
+];
+
+/// Metrics of the main table on the loads of the objective and the limits.
+const MAIN: [&str; 4] = ["output_tokens_per_s", "queue_share", "front_end_share", "e2e_p95_ms"];
+
+/// Rows that share their columns.
+#[derive(Debug, Serialize)]
+pub(crate) struct Grid {
+    /// `week2`, `baseline`, `default`, `tuned`: those that any row has.
+    columns: Vec<&'static str>,
+    /// Whether change and verdict follow.
+    has_change: bool,
+    rows: Vec<Vec<String>>,
+}
+
+/// The comparison: what matters, then the rest by load.
+#[derive(Debug, Serialize)]
+pub(crate) struct ComparisonView {
+    main: Grid,
+    rest: Vec<(String, Grid)>,
+}
+
+impl ComparisonView {
+    pub(crate) fn new(inputs: &Inputs<'_>) -> Self {
+        let (main, rest): (Vec<&Comparison>, Vec<&Comparison>) =
+            inputs.comparison.comparisons.iter().partition(|row| is_main(inputs, row));
+        let loads = distinct(rest.iter().map(|row| row.load.clone()));
+        Self {
+            main: grid(&main, true),
+            rest: loads
+                .into_iter()
+                .map(|load| {
+                    let rows: Vec<_> = rest.iter().copied().filter(|r| r.load == load).collect();
+                    let grid = grid(&rows, false);
+                    (load, grid)
+                })
+                .collect(),
+        }
+    }
+}
+
+fn is_main(inputs: &Inputs<'_>, row: &Comparison) -> bool {
+    let profile = inputs.profile;
+    let limits = || profile.slo.iter().chain(&profile.targets);
+    let is_named = |metric: &str, load: &str| row.metric == metric && row.load == load;
+    is_named(&profile.objective.metric, &profile.objective.load)
+        || limits().any(|limit| is_named(&limit.metric, &limit.load))
+        || (row.columns.contains_key(&Column::Week2) && WEEK2.contains(&row.metric.as_str()))
+        || (MAIN.contains(&row.metric.as_str())
+            && (row.load == profile.objective.load || limits().any(|l| l.load == row.load)))
+}
+
+fn grid(rows: &[&Comparison], with_load: bool) -> Grid {
+    let columns: Vec<Column> = [Column::Week2, Column::Baseline, Column::Default, Column::Tuned]
+        .into_iter()
+        .filter(|column| rows.iter().any(|row| row.columns.contains_key(column)))
+        .collect();
+    let has_change = rows.iter().any(|row| row.change.is_some() || row.verdict.is_some());
+    let line = |row: &&Comparison| {
+        let metric = metric::find(&row.metric);
+        let mut cells = vec![format::title(metric, &row.metric)];
+        cells.extend(with_load.then(|| format!("`{}`", row.load)));
+        cells.extend(columns.iter().map(|column| column_cell(metric, *column, row)));
+        if has_change {
+            let change = row.change.as_ref().map(|change| format::change(metric, change));
+            cells.push(change.unwrap_or_else(|| NOTHING.to_owned()));
+            cells.push(row.verdict.map_or(NOTHING, verdict_word).to_owned());
+        }
+        cells
+    };
+    Grid {
+        columns: columns.iter().map(|column| column_name(*column)).collect(),
+        has_change,
+        rows: rows.iter().map(line).collect(),
+    }
+}
+
+fn column_cell(metric: Option<&Metric>, column: Column, row: &Comparison) -> String {
+    match row.columns.get(&column) {
+        None => NOTHING.to_owned(),
+        Some(estimate) if column == Column::Week2 => format::given(metric, estimate.mean),
+        Some(estimate) => format::estimate(metric, estimate),
+    }
+}
+
+fn column_name(column: Column) -> &'static str {
+    match column {
+        Column::Week2 => "week2",
+        Column::Baseline => "baseline",
+        Column::Default => "default",
+        Column::Tuned => "tuned",
+    }
+}
+
+/// A verdict's word.
+pub(crate) fn verdict_word(verdict: bench_core::schema::Verdict) -> &'static str {
+    use bench_core::schema::Verdict;
+    match verdict {
+        Verdict::Better => "better",
+        Verdict::Worse => "worse",
+        Verdict::Equivalent => "equivalent",
+        Verdict::Inconclusive => "inconclusive",
+    }
+}
+
+/// Targets: metric, load, limit, found, and `met`, `missed` or `not measured`.
+pub(crate) fn targets(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
+    inputs
+        .comparison
+        .targets
+        .iter()
+        .map(|target| {
+            let metric = metric::find(&target.metric);
+            let is_max = target.bound == "max";
+            limit_row(metric, &target.metric, &target.load, is_max, target.limit, target.found)
+        })
+        .collect()
+}
+
+/// Limits of the objective in the same form.
+pub(crate) fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
+    inputs
+        .profile
+        .slo
+        .iter()
+        .map(|limit| {
+            let metric = metric::find(&limit.metric);
+            let is_max = limit.bound == Bound::Max;
+            let found = tuned(inputs, limit);
+            limit_row(metric, &limit.metric, &limit.load, is_max, limit.limit.to_f64(), found)
+        })
+        .collect()
+}
+
+fn limit_row(
+    metric: Option<&Metric>,
+    id: &str,
+    load: &str,
+    is_max: bool,
+    limit: f64,
+    found: Option<f64>,
+) -> Vec<String> {
+    let kept = |found: f64| if is_max { found <= limit } else { found >= limit };
+    let outcome = found.map_or("not measured", |found| if kept(found) { "met" } else { "missed" });
+    vec![
+        format::title(metric, id),
+        format!("`{load}`"),
+        format!("{} {}", if is_max { "≤" } else { "≥" }, format::given(metric, limit)),
+        found.map_or_else(|| NOTHING.to_owned(), |found| format::value(metric, found)),
+        outcome.to_owned(),
+    ]
+}
+
+fn tuned(inputs: &Inputs<'_>, limit: &Limit) -> Option<f64> {
+    let compared = inputs.comparison.comparisons.iter();
+    let row = compared.clone().find(|row| row.metric == limit.metric && row.load == limit.load);
+    match row.and_then(|row| row.columns.get(&Column::Tuned)) {
+        Some(estimate) => Some(estimate.mean),
+        None => point(inputs, Column::Tuned, &limit.load)?.mean(&limit.metric),
+    }
+}
+
+/// The point of a column under a load.
+pub(crate) fn point<'a>(inputs: &Inputs<'a>, column: Column, load: &str) -> Option<&'a Point> {
+    let (file, role) = match column {
+        Column::Week2 => (inputs.week2, Role::Reference),
+        Column::Baseline => (inputs.baseline, Role::Baseline),
+        Column::Default => (inputs.baseline, Role::Default),
+        Column::Tuned => (inputs.comprehensive?, Role::Tuned),
+    };
+    file.points.iter().find(|point| point.role == role && point.load == load)
+}
+
+/// Baseline, defaults and tuned under a load: those that there are.
+fn settings<'a>(inputs: &Inputs<'a>, load: &str) -> Vec<(Column, &'a Point)> {
+    [Column::Baseline, Column::Default, Column::Tuned]
+        .into_iter()
+        .filter_map(|column| Some((column, point(inputs, column, load)?)))
+        .collect()
+}
+
+/// Where a request's time goes under one load, by settings.
+#[derive(Debug, Serialize)]
+pub(crate) struct AnatomyView {
+    load: String,
+    columns: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+    /// From, to, shares, mean E2E before and after.
+    moves: Vec<[String; 5]>,
+}
+
+impl AnatomyView {
+    /// `None` when no server told.
+    pub(crate) fn new(inputs: &Inputs<'_>, load: &str) -> Option<Self> {
+        let told: Vec<_> = settings(inputs, load)
+            .into_iter()
+            .filter_map(|(column, point)| Some((column_name(column), point.anatomy?)))
+            .collect();
+        let (_, first) = told.first()?;
+        let part = |name: &str, index: usize| {
+            let cells = told.iter().map(|(_, anatomy)| {
+                let (ms, e2e) = (anatomy.parts()[index].1, anatomy.e2e_ms());
+                let percent = if e2e > 0.0 { ms / e2e * 100.0 } else { 0.0 };
+                format!("{} ({} %)", format::ms(ms), format::number(percent, 0))
+            });
+            std::iter::once(name.to_owned()).chain(cells).collect::<Vec<_>>()
+        };
+        let parts = first.parts();
+        let mut rows: Vec<_> = (0..parts.len()).map(|i| part(parts[i].0, i)).collect();
+        let total = told.iter().map(|(_, anatomy)| format!("**{}**", format::ms(anatomy.e2e_ms())));
+        rows.push(std::iter::once("**mean E2E**".to_owned()).chain(total).collect());
+        let moves = told.windows(2).map(|pair| {
+            let [(from, before), (to, after)] = pair else { unreachable!("windows of two") };
+            [
+                (*from).to_owned(),
+                (*to).to_owned(),
+                findings::where_time_went(before, after),
+                format::ms(before.e2e_ms()),
+                format::ms(after.e2e_ms()),
+            ]
+        });
+        Some(Self {
+            load: load.to_owned(),
+            columns: told.iter().map(|(name, _)| *name).collect(),
+            moves: moves.collect(),
+            rows,
+        })
+    }
+}
+
+/// A part of the comprehensive benchmark.
+#[derive(Debug, Serialize)]
+pub(crate) struct PartView {
+    /// Its name in profiles.
+    name: &'static str,
+    loads: Vec<PartLoad>,
+}
+
+#[derive(Debug, Serialize)]
+struct PartLoad {
+    name: String,
+    columns: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+    /// Class, settings, mean, P50, P95, P95/P50, slowdown against the first class.
+    classes: Vec<Vec<String>>,
+    /// Settings and what a reader must know of them.
+    notes: Vec<[String; 2]>,
+}
+
+impl PartView {
+    pub(crate) fn new(inputs: &Inputs<'_>, part: Part) -> Self {
+        let loads = inputs.profile.loads.iter().filter(|load| load.part == Some(part));
+        let loads = loads.filter_map(|load| PartLoad::new(inputs, part, load));
+        Self { name: part.name(), loads: loads.collect() }
+    }
+}
+
+impl PartLoad {
+    fn new(inputs: &Inputs<'_>, part: Part, load: &NamedLoad) -> Option<Self> {
+        let settings = settings(inputs, &load.name);
+        if settings.is_empty() {
+            return None;
+        }
+        let row = |id: &&str| {
+            let metric = metric::find(id);
+            let figure = |estimate: &Estimate| format::estimate(metric, estimate);
+            let figures: Vec<_> =
+                settings.iter().map(|(_, point)| point.metrics.get(*id).map(figure)).collect();
+            figures.iter().any(Option::is_some).then(|| {
+                let cells = figures.into_iter().map(|f| f.unwrap_or_else(|| NOTHING.to_owned()));
+                std::iter::once(format::title(metric, id)).chain(cells).collect()
+            })
+        };
+        let notes =
+            settings.iter().map(|(column, point)| [column_name(*column).into(), note(point)]);
+        Some(Self {
+            name: load.name.clone(),
+            columns: settings.iter().map(|(column, _)| column_name(*column)).collect(),
+            rows: part_metrics(part).iter().filter_map(row).collect(),
+            classes: classes(&settings, load),
+            notes: notes.filter(|[_, note]| !note.is_empty()).collect(),
+        })
+    }
+}
+
+fn part_metrics(part: Part) -> &'static [&'static str] {
+    match part {
+        Part::Latency => &[
+            "ttft_p50_ms",
+            "ttft_p95_ms",
+            "ttft_p99_ms",
+            "tpot_p50_ms",
+            "tpot_p95_ms",
+            "e2e_p50_ms",
+            "e2e_p95_ms",
+            "e2e_p99_ms",
+        ],
+        Part::Throughput => &[
+            "output_tokens_per_s",
+            "requests_per_s",
+            "queue_share",
+            "front_end_share",
+            "kv_cache_percent_max",
+            "preemptions",
+        ],
+        Part::Production => &[
+            "requests_per_s",
+            "output_tokens_per_s",
+            "ttft_p95_ms",
+            "tpot_p95_ms",
+            "e2e_p50_ms",
+            "e2e_p95_ms",
+            "e2e_p95_over_p50",
+            "queue_share",
+            "failed_share",
+        ],
+        Part::SequenceLength => &["long_e2e_p95_ms", "length_slowdown"],
+    }
+}
+
+/// A row for each class and settings, on loads with two classes or more.
+fn classes(settings: &[(Column, &Point)], load: &NamedLoad) -> Vec<Vec<String>> {
+    let names = &load.spec.classes;
+    if names.len() < 2 {
+        return Vec::new();
+    }
+    let find =
+        |point: &Point, name: &str| point.classes.iter().find(|class| class.name == name).cloned();
+    let mut rows = Vec::new();
+    for class in names {
+        for (column, point) in settings {
+            if let Some(found) = find(point, &class.name) {
+                let shortest = find(point, &names[0].name);
+                rows.push(class_row(&found, shortest.as_ref(), column_name(*column)));
+            }
+        }
+    }
+    rows
+}
+
+fn class_row(class: &ClassPoint, shortest: Option<&ClassPoint>, column: &str) -> Vec<String> {
+    let mean = |class: &ClassPoint, id: &str| class.metrics.get(id).map(|e| e.mean);
+    let figure = |id: &str| {
+        let estimate = class.metrics.get(id);
+        estimate.map_or_else(|| NOTHING.into(), |e| format::estimate(metric::find(id), e))
+    };
+    let ratio = |above: Option<f64>, below: Option<f64>| match (above, below) {
+        (Some(above), Some(below)) if below > 0.0 => {
+            format!("{} ×", format::number(above / below, 1))
+        }
+        _ => NOTHING.to_owned(),
+    };
+    vec![
+        class.name.clone(),
+        column.to_owned(),
+        figure("e2e_mean_ms"),
+        figure("e2e_p50_ms"),
+        figure("e2e_p95_ms"),
+        ratio(mean(class, "e2e_p95_ms"), mean(class, "e2e_p50_ms")),
+        ratio(mean(class, "e2e_mean_ms"), shortest.and_then(|s| mean(s, "e2e_mean_ms"))),
+    ]
+}
+
+/// A metric in each column, for sentences: every metric of the Week 2 figures, [`NOTHING`] where
+/// it is not known.
+pub(crate) fn figures(
+    inputs: &Inputs<'_>,
+) -> BTreeMap<&'static str, BTreeMap<&'static str, String>> {
+    let week2 = inputs.week2.points.first();
+    WEEK2
+        .into_iter()
+        .map(|id| {
+            let metric = metric::find(id);
+            let rows = inputs.comparison.comparisons.iter().filter(|row| row.metric == id);
+            // The row that stands beside the Week 2 figure is the one that answers to it.
+            let row = rows.clone().find(|r| r.columns.contains_key(&Column::Week2));
+            let row = row.or_else(|| rows.clone().next());
+            let cell = |column| {
+                let cell = row.map(|row| column_cell(metric, column, row));
+                (column_name(column), cell.unwrap_or_else(|| NOTHING.to_owned()))
+            };
+            let mut cells: BTreeMap<_, _> =
+                [Column::Baseline, Column::Default, Column::Tuned].map(cell).into();
+            let own = week2.and_then(|point| point.mean(id));
+            let own = own.map_or_else(|| NOTHING.to_owned(), |mean| format::given(metric, mean));
+            cells.insert("week2", own);
+            (id, cells)
+        })
+        .collect()
+}
