@@ -19,8 +19,14 @@ pub(crate) struct Deploy {
     source: String,
     /// The chosen arguments in a sentence.
     args: String,
+    /// No argument is chosen: vLLM's defaults.
+    is_default: bool,
     /// Why these, as the stage that chose them says.
     reason: String,
+    /// What it says of each sweep.
+    reasons: Vec<String>,
+    /// Environment of the server, as `NAME=VALUE`.
+    env: Vec<String>,
     /// The chosen arguments were found worse than the defaults, which are recommended instead.
     turned_down: bool,
     /// Body of the YAML.
@@ -44,13 +50,21 @@ impl Deploy {
         let mut args = inputs.profile.engine_args.clone();
         args.extend(chosen.clone());
         let model = model(&inputs.profile.engine);
+        let env = &inputs.profile.engine_env;
+        let env: Vec<_> = env
+            .iter()
+            .map(|(name, value)| format!("{name}={}", format::shell_word(value)))
+            .collect();
         Self {
             source: source.to_owned(),
             args: format::args(&chosen),
-            reason: reason.replace('\n', " "),
+            is_default: chosen.is_empty(),
+            reason: format::sentence(&reason),
+            reasons: inputs.choose.map(|file| file.findings.clone()).unwrap_or_default(),
             turned_down,
             yaml: to_yaml(&args),
-            command: command(&model, &inputs.profile.engine_env, &args),
+            command: command(&model, &env, &args),
+            env,
             model,
         }
     }
@@ -84,10 +98,10 @@ fn model(engine: &EngineConfig) -> String {
     }
 }
 
-fn command(model: &str, env: &std::collections::BTreeMap<String, String>, args: &Args) -> String {
-    let env = env.iter().map(|(name, value)| format!("{name}={}", format::shell_word(value)));
+fn command(model: &str, env: &[String], args: &Args) -> String {
     let serve = std::iter::once(format!("vllm serve {model}"));
-    env.chain(serve).chain(format::shell_flags(args)).collect::<Vec<_>>().join(" \\\n  ")
+    let words = env.iter().cloned().chain(serve).chain(format::shell_flags(args));
+    words.collect::<Vec<_>>().join(" \\\n  ")
 }
 
 /// YAML that `vllm serve --config` reads. An empty file stops vLLM 0.32, so no arguments are `{}`.

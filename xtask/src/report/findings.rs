@@ -3,7 +3,7 @@
 
 use bench_core::{
     metric::{self, Metric},
-    schema::{Anatomy, Estimate, Point},
+    schema::{Anatomy, Estimate, Point, Role},
     stats,
 };
 
@@ -63,20 +63,21 @@ pub fn trap<'a>(points: &'a [Point], objective: &Objective) -> Option<Trap<'a>> 
 }
 
 impl Trap<'_> {
-    /// The finding, as a sentence or two.
-    pub fn sentence(&self, flag: &str, objective: &Objective) -> String {
+    /// The finding, in sentences.
+    pub fn sentence(&self, objective: &Objective) -> String {
         let metric = metric::find(&objective.metric);
         let queue = metric::find("queue_share");
         let mut out = format!(
-            "Queue share alone misleads: `{flag}` from {} to {} cuts it from {} to {}, and {} \
-             goes from {} to {} ({}).",
+            "The lowest queue share is not the best: from {} to {} it falls from {} to {}, and {} \
+             on `{}` goes from {} to {} ({}).",
             self.from.label,
             self.to.label,
             format::value(queue, self.queue_share.0),
             format::value(queue, self.queue_share.1),
-            title_in_sentence(&objective.metric),
+            format::name(&objective.metric),
+            objective.load,
             format::value(metric, self.objective.0),
-            format::value(metric, self.objective.1),
+            format::value_with_unit(metric, self.objective.1),
             signed_change(metric, self.change),
         );
         if !self.grew.is_empty() {
@@ -99,6 +100,11 @@ pub fn where_time_went(before: &Anatomy, after: &Anatomy) -> String {
         .map(|(name, before, after)| format!("{name} {}", percents(before, after)))
         .collect();
     parts.join(", ")
+}
+
+/// Whether any part's share changed by a percent of the latency or more.
+pub(crate) fn has_moved(before: &Anatomy, after: &Anatomy) -> bool {
+    shares(before, after).iter().any(|(_, before, after)| (after - before).abs() >= GREW_SHARE_MIN)
 }
 
 /// How much a knob moves the objective over the values that were tried.
@@ -132,32 +138,26 @@ pub fn knob_effect<'a>(points: &'a [Point], objective: &Objective) -> Option<Eff
 
 impl Effect<'_> {
     /// The finding, as a sentence.
-    pub fn sentence(&self, flag: &str, objective: &Objective) -> String {
-        let metric = metric::find(&objective.metric);
-        let title = title_in_sentence(&objective.metric);
-        if !self.is_real {
+    pub fn sentence(&self, objective: &Objective) -> String {
+        let change = format::change(metric::find(&objective.metric), &self.change);
+        let (name, load) = (format::name(&objective.metric), &objective.load);
+        let (worst, best) = (&self.worst.label, &self.best.label);
+        if self.is_real {
             return format!(
-                "`{flag}` did nothing for {title} on `{}`: {} from {} to {}, within chance or the \
-                 margin of {} %.",
-                objective.load,
-                format::change(metric, &self.change),
-                self.worst.label,
-                self.best.label,
-                stats::MARGIN_PERCENT,
+                "From the worst value tried ({worst}) to the best ({best}), {name} on `{load}` \
+                 changes by {change}."
             );
         }
         format!(
-            "`{flag}` moves {title} on `{}` by {} from the worst value tried ({}) to the best ({}).",
-            objective.load,
-            format::change(metric, &self.change),
-            self.worst.label,
-            self.best.label,
+            "No effect on {name} on `{load}`: {change} from {worst} to {best}, within chance or \
+             the margin of {} %.",
+            stats::MARGIN_PERCENT,
         )
     }
 }
 
-/// Which values of a sweep cannot run, and why: one sentence, or `None` when all run.
-pub fn failures(flag: &str, points: &[Point]) -> Option<String> {
+/// Which values cannot run, and why: one sentence, or `None` when all run.
+pub fn failures(points: &[Point]) -> Option<String> {
     let mut failed: Vec<String> = Vec::new();
     for point in points {
         if let Some(failure) = &point.failure {
@@ -167,7 +167,7 @@ pub fn failures(flag: &str, points: &[Point]) -> Option<String> {
             }
         }
     }
-    (!failed.is_empty()).then(|| format!("`{flag}` does not run at {}.", format::list(&failed)))
+    (!failed.is_empty()).then(|| format!("Does not run at {}.", format::list(&failed)))
 }
 
 /// Labels of the points that no other point beats in both metrics, in the points' order; each
@@ -192,18 +192,52 @@ pub fn pareto<'a>(points: &[&'a Point], metrics: [&Metric; 2]) -> Vec<&'a str> {
     costs.iter().filter(|point| !beaten(point)).map(|(label, ..)| *label).collect()
 }
 
-/// Everything a sweep's points say about its flag, most important first.
-pub fn sweep(flag: &str, points: &[Point], objective: &Objective) -> Vec<String> {
-    let effect = knob_effect(points, objective).map(|e| e.sentence(flag, objective));
-    let trap = trap(points, objective).map(|t| t.sentence(flag, objective));
-    effect.into_iter().chain(trap).chain(failures(flag, points)).collect()
+/// Everything a sweep's points say of its flag, most important first.
+pub fn of_sweep(points: &[Point], objective: &Objective) -> Vec<String> {
+    let effect = knob_effect(points, objective).map(|effect| effect.sentence(objective));
+    let trap = trap(points, objective).map(|trap| trap.sentence(objective));
+    effect.into_iter().chain(trap).chain(failures(points)).collect()
 }
 
-/// Points on the objective's load that have a figure for it.
+/// The time in the queue under a load, directly against the baseline's and the defaults'.
+///
+/// Empty when the load has no anatomy there.
+pub fn against_baseline(swept: &[Point], reference: &[Point], load: &str) -> Vec<String> {
+    let told = |points: &'_ [Point], role| {
+        let mut points = points.iter().filter(|point| point.role == role && point.load == load);
+        points.find_map(|point| point.anatomy)
+    };
+    let queue = |anatomy: &Anatomy| {
+        let share = if anatomy.e2e_ms() > 0.0 { anatomy.queue_ms / anatomy.e2e_ms() } else { 0.0 };
+        (
+            share,
+            format!("{} ({} %)", format::ms(anatomy.queue_ms), format::number(share * 100.0, 0)),
+        )
+    };
+    let lowest = swept
+        .iter()
+        .filter(|point| point.role == Role::Sweep && point.load == load)
+        .filter_map(|point| Some((&point.label, queue(point.anatomy.as_ref()?))))
+        .min_by(|(_, (a, _)), (_, (b, _))| f64::total_cmp(a, b));
+    let (Some(baseline), Some((label, (_, lowest)))) = (told(reference, Role::Baseline), lowest)
+    else {
+        return Vec::new();
+    };
+    let default = told(reference, Role::Default)
+        .map(|anatomy| format!(", {} at vLLM's defaults", queue(&anatomy).1))
+        .unwrap_or_default();
+    vec![format!(
+        "Mean time in the queue on `{load}`: {} at the baseline{default}, {lowest} at {label}, the \
+         lowest share.",
+        queue(&baseline).1
+    )]
+}
+
+/// Values of the sweep that have a figure for the objective on its load.
 fn measured<'a>(points: &'a [Point], objective: &Objective) -> Vec<&'a Point> {
     points
         .iter()
-        .filter(|point| point.load == objective.load && point.failure.is_none())
+        .filter(|point| point.role == Role::Sweep && point.load == objective.load)
         .filter(|point| point.mean(&objective.metric).is_some())
         .collect()
 }
@@ -256,16 +290,11 @@ fn signed_change(metric: Option<&Metric>, change: f64) -> String {
     format::change(metric, &change)
 }
 
-/// A metric's title within a sentence.
-fn title_in_sentence(id: &str) -> String {
-    format::in_sentence(&format::title(metric::find(id), id))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::fixture::{anatomy, point};
-    use bench_core::schema::{FailureClass, Role, SettingFailure};
+    use bench_core::schema::{FailureClass, SettingFailure};
     use proptest::prelude::*;
 
     fn objective() -> Objective {
@@ -291,7 +320,7 @@ mod tests {
         let points = h100();
         let trap = trap(&points, &objective()).expect("a trap");
         assert_eq!((trap.from.label.as_str(), trap.to.label.as_str()), ("256", "1024"));
-        insta::assert_snapshot!(trap.sentence("max-num-seqs", &objective()), @"");
+        insta::assert_snapshot!(trap.sentence(&objective()), @"");
     }
 
     #[test]
@@ -333,16 +362,25 @@ mod tests {
     }
 
     #[test]
+    fn the_queue_is_held_against_the_baseline() {
+        let parts = anatomy(71_300.0, [0.0, 0.02, 0.89, 0.01, 0.08]);
+        let baseline = point("baseline", Role::Baseline, "burst", &[], Some(parts));
+        assert_eq!(
+            against_baseline(&h100(), &[baseline], "burst"),
+            ["Mean time in the queue on `burst`: 63.5 s (89 %) at the baseline, 1.20 s (15 %) at \
+              1024, the lowest share."]
+        );
+        assert!(against_baseline(&h100(), &[], "burst").is_empty());
+    }
+
+    #[test]
     fn failures_are_named_once() {
         let mut points = h100();
         points[1].failure =
             Some(SettingFailure { class: FailureClass::SamplerWarmUp, evidence: vec![] });
         points.push(Point { load: "production".to_owned(), ..points[1].clone() });
-        assert_eq!(
-            failures("max-num-seqs", &points).as_deref(),
-            Some("`max-num-seqs` does not run at 1024 (sampler warm-up).")
-        );
-        assert_eq!(failures("max-num-seqs", &h100()), None);
+        assert_eq!(failures(&points).as_deref(), Some("Does not run at 1024 (sampler warm-up)."));
+        assert_eq!(failures(&h100()), None);
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Figures as people read them. No locale: thousands are parted by commas everywhere.
 
 use bench_core::{
-    metric::Metric,
+    metric::{self, Direction, Metric},
     schema::{ArgValue, Args, Estimate},
 };
 
@@ -58,6 +58,10 @@ pub(crate) fn estimate(metric: Option<&Metric>, estimate: &Estimate) -> String {
         (Some(low), Some(high)) => (high - low) / 2.0 * factor,
         _ => return format!("{}{unit}", number(estimate.mean * factor, digits)),
     };
+    // A setting that the server resolved alike in every start varies by nothing.
+    if half == 0.0 && metric.is_some_and(|m| m.direction == Direction::Neither) {
+        return format!("{}{unit}", number(estimate.mean * factor, digits));
+    }
     if half > 0.0 && half < 0.5 * last_digit(digits) {
         digits += 1;
     }
@@ -73,6 +77,19 @@ fn last_digit(digits: usize) -> f64 {
 pub(crate) fn value(metric: Option<&Metric>, value: f64) -> String {
     let (factor, unit, digits) = scale(metric, value);
     format!("{}{unit}", number(value * factor, digits))
+}
+
+/// A figure without an interval, with the unit that figures in tables leave to the title.
+pub(crate) fn value_with_unit(metric: Option<&Metric>, found: f64) -> String {
+    format!("{}{}", value(metric, found), unit_of_title(metric))
+}
+
+/// The unit that a metric's figures leave to the title, with a space before it.
+pub(crate) fn unit_of_title(metric: Option<&Metric>) -> String {
+    match metric.map_or("", |m| m.unit) {
+        "" | "ms" | "share" | "%" | "×" => String::new(),
+        unit => format!(" {unit}"),
+    }
 }
 
 /// A figure given by somebody else, or a limit: no more digits than it came with.
@@ -114,23 +131,33 @@ pub(crate) fn ms(value: f64) -> String {
 
 /// A metric's title, with the unit that its figures do not carry themselves.
 pub(crate) fn title(metric: Option<&Metric>, id: &str) -> String {
-    match metric {
-        Some(m) if matches!(m.unit, "" | "ms" | "share" | "%" | "×") => m.title.to_owned(),
-        Some(m) if m.unit == m.title.to_lowercase() => m.title.to_owned(),
-        Some(m) => format!("{}, {}", m.title, m.unit),
-        None => id.to_owned(),
-    }
+    let unit = unit_of_title(metric);
+    let title = metric.map_or(id, |m| m.title);
+    if unit.is_empty() { title.to_owned() } else { format!("{title},{unit}") }
 }
 
 /// A metric's title within a sentence: lower case unless it starts with an abbreviation.
-pub(crate) fn in_sentence(title: &str) -> String {
-    let mut chars = title.chars();
-    match (chars.next(), chars.next()) {
-        (Some(first), Some(second)) if second.is_lowercase() => {
-            first.to_lowercase().chain(title.chars().skip(1)).collect()
-        }
-        _ => title.to_owned(),
-    }
+pub(crate) fn name(id: &str) -> String {
+    let title = metric::find(id).map_or(id, |m| m.title);
+    if starts_with_word(title) { recase(title, char::to_lowercase) } else { title.to_owned() }
+}
+
+/// Somebody's words as a sentence of their own: a capital first, a full stop last.
+pub(crate) fn sentence(text: &str) -> String {
+    let text = text.replace('\n', " ");
+    let text = if starts_with_word(&text) { recase(&text, char::to_uppercase) } else { text };
+    if text.is_empty() || text.ends_with(['.', '!', '?']) { text } else { format!("{text}.") }
+}
+
+fn starts_with_word(text: &str) -> bool {
+    let mut chars = text.chars();
+    let (first, second) = (chars.next(), chars.next());
+    first.is_some_and(char::is_alphabetic) && second.is_some_and(|c| c.is_lowercase() || c == ' ')
+}
+
+fn recase<I: Iterator<Item = char>>(text: &str, case: fn(char) -> I) -> String {
+    let mut chars = text.chars();
+    chars.next().into_iter().flat_map(case).chain(chars).collect()
 }
 
 /// Arguments in a sentence: `` `max-num-seqs 512`, `enforce-eager` ``.
@@ -195,7 +222,6 @@ pub(crate) fn table(header: &[String], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bench_core::metric;
     use proptest::prelude::*;
 
     fn of(mean: f64, half: f64) -> Estimate {
@@ -228,6 +254,17 @@ mod tests {
         ] {
             assert_eq!(given(metric::find(id), found), expected);
         }
+    }
+
+    #[test]
+    fn titles_fit_into_sentences() {
+        assert_eq!(name("output_tokens_per_s"), "output throughput");
+        assert_eq!(name("ttft_p95_ms"), "TTFT P95");
+        assert_eq!(name("unheard_of"), "unheard_of");
+        assert_eq!(sentence("no value keeps the limits"), "No value keeps the limits.");
+        assert_eq!(sentence("256 gives more."), "256 gives more.");
+        assert_eq!(sentence("`a` is best"), "`a` is best.");
+        assert_eq!(sentence(""), "");
     }
 
     #[test]

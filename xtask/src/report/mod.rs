@@ -19,9 +19,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use bench_core::{canonical::Digest, schema::ResultFile};
-use minijinja::{
-    AutoEscape, Environment, UndefinedBehavior, Value, syntax::SyntaxConfig, value::Serde,
-};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 
 use crate::config::Profile;
 use view::View;
@@ -92,11 +90,12 @@ fn render((name, source): (&str, &str), view: &View) -> Result<String> {
             .build()?,
     );
     environment.add_filter("list", |items: Vec<String>| format::list(&items));
+    environment.add_filter("sentence", |text: &str| format::sentence(text));
     environment.add_filter("table", |rows: Vec<Vec<String>>, header: &str| {
         let header: Vec<_> = header.split('|').map(|title| title.trim().to_owned()).collect();
         format::table(&header, &rows)
     });
-    environment.add_function("header", header);
+    environment.add_filter("header", header);
     environment
         .template_from_named_str(name, source)
         .and_then(|template| template.render(Serde(view)))
@@ -104,8 +103,8 @@ fn render((name, source): (&str, &str), view: &View) -> Result<String> {
 }
 
 /// Columns of settings, to be put behind a table's first ones.
-fn header(columns: Vec<String>, titles: &Value) -> Result<String, minijinja::Error> {
-    columns.iter().map(|id| Ok(format!(" | >{}", titles.get_attr(id)?))).collect()
+fn header(columns: Vec<String>) -> String {
+    columns.iter().map(|name| format!(" | >{name}")).collect()
 }
 
 /// The text with runs of blank lines made one, so that a template may part its blocks freely.

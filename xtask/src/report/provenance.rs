@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bench_core::schema::{Point, ResultFile};
+use bench_core::schema::{Point, ResultFile, Role};
 use serde::Serialize;
 
 use super::Inputs;
@@ -12,7 +12,7 @@ use super::Inputs;
 pub(crate) struct Provenance {
     /// Stage, settings, load, keys.
     trials: Vec<Vec<String>>,
-    /// Key, settings, load, reason; a trial that several stages share is named once.
+    /// Key, stage, settings, load, reason; a trial that several stages share is named once.
     invalid: Vec<Vec<String>>,
     /// Settings and loads above capacity: stage, settings, load.
     saturated: Vec<Vec<String>>,
@@ -26,6 +26,11 @@ impl Provenance {
     pub(crate) fn new(inputs: &Inputs<'_>) -> Self {
         let points: Vec<(&str, &Point)> = files(inputs)
             .flat_map(|file| file.points.iter().map(|point| (file.stage.as_str(), point)))
+            // A sweep's file repeats the settings it is judged by.
+            .filter(|(stage, point)| {
+                *stage == inputs.baseline.stage
+                    || !matches!(point.role, Role::Baseline | Role::Default)
+            })
             .collect();
         Self {
             trials: points.iter().map(|(stage, point)| trials(stage, point)).collect(),
@@ -77,9 +82,9 @@ fn invalid(points: &[(&str, &Point)]) -> Vec<Vec<String>> {
             if let Some(reason) = &trial.invalid
                 && seen.insert(trial.key)
             {
-                let settings = format!("{stage} {}", point.label);
                 let key = format!("`{}`", trial.key.short());
-                rows.push(vec![key, settings, format!("`{}`", point.load), reason.clone()]);
+                let load = format!("`{}`", point.load);
+                rows.push(vec![key, (*stage).into(), point.label.clone(), load, reason.clone()]);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use bench_core::{
     metric,
-    schema::{Point, ResultFile},
+    schema::{Point, ResultFile, Role},
 };
 use serde::Serialize;
 
@@ -10,6 +10,7 @@ use super::{
     Inputs, findings,
     format::{self, NOTHING},
     provenance::distinct,
+    tables,
 };
 use crate::config::Objective;
 
@@ -32,7 +33,7 @@ pub(crate) struct SweepView {
     /// One table a load.
     loads: Vec<LoadView>,
     /// Label and reason of the choice.
-    choice: Option<[String; 2]>,
+    choice: Option<(String, String)>,
     /// Labels of the values that run.
     runs: Vec<String>,
     /// Values that do not, with the cause.
@@ -63,25 +64,26 @@ impl SweepView {
         let objective = &inputs.profile.objective;
         let flag = sweep.flag.clone().unwrap_or_else(|| sweep.stage.clone());
         let plot = format!("sweep_{}", sweep.stage.replace('-', "_"));
-        let failed = |point: &&Point| point.failure.is_some();
-        let label = |point: &Point| point.label.clone();
-        let (frontier, frontier_of) = frontier(sweep, objective);
+        let values: Vec<_> =
+            sweep.points.iter().filter(|point| point.role == Role::Sweep).collect();
+        let runs = values.iter().filter(|point| point.failure.is_none());
+        let (frontier, frontier_of) = frontier(&values, objective);
         Self {
             plot: inputs.plots.contains(&plot).then_some(plot),
-            loads: distinct(sweep.points.iter().map(|point| point.load.as_str()))
+            loads: distinct(values.iter().map(|point| point.load.as_str()))
                 .into_iter()
                 .map(|load| LoadView::new(sweep, load, objective))
                 .collect(),
-            choice: sweep.choice.as_ref().map(|c| [c.label.clone(), c.reason.clone()]),
-            runs: distinct(sweep.points.iter().filter(|p| !failed(p)).map(label)),
-            fails: distinct(sweep.points.iter().filter_map(|point| {
+            choice: sweep.choice.as_ref().map(|c| (shown(&c.label), c.reason.clone())),
+            runs: distinct(runs.map(|point| point.label.clone())),
+            fails: distinct(values.iter().filter_map(|point| {
                 Some(format!("{} ({})", point.label, point.failure.as_ref()?.class.title()))
             })),
-            evidence: evidence(sweep),
+            evidence: evidence(&values),
             frontier,
             frontier_of,
             findings: if sweep.findings.is_empty() {
-                findings::sweep(&flag, &sweep.points, objective)
+                findings::of_sweep(&sweep.points, objective)
             } else {
                 sweep.findings.clone()
             },
@@ -93,14 +95,21 @@ impl SweepView {
 
 impl LoadView {
     fn new(sweep: &ResultFile, load: &str, objective: &Objective) -> Self {
-        let points: Vec<_> = sweep.points.iter().filter(|point| point.load == load).collect();
+        let mut points: Vec<_> = sweep.points.iter().filter(|point| point.load == load).collect();
+        // The settings to judge by come first.
+        points.sort_by_key(|point| point.role);
         let metrics = columns(&points, objective);
         let notes: Vec<_> = points.iter().map(|point| note(point)).collect();
         let has_notes = notes.iter().any(|note| !note.is_empty());
         let chosen = sweep.choice.as_ref().map(|choice| choice.label.as_str());
-        let name = |point: &Point| match chosen {
-            Some(chosen) if chosen == point.label => format!("**{chosen}**"),
-            _ => point.label.clone(),
+        let name = |point: &Point| {
+            let is_chosen = chosen == Some(point.label.as_str());
+            let label = shown(&point.label);
+            match point.role {
+                _ if is_chosen => format!("**{label}**"),
+                Role::Sweep => label,
+                _ => format!("*{label}*"),
+            }
         };
         let mut header: Vec<_> = metrics.iter().map(|id| format!("| >{}", title(id))).collect();
         header.extend(has_notes.then(|| "| Note".to_owned()));
@@ -128,6 +137,11 @@ impl LoadView {
                 .collect(),
         }
     }
+}
+
+/// A point's label as it is shown.
+fn shown(label: &str) -> String {
+    if label == "default" { tables::DEFAULT.to_owned() } else { label.to_owned() }
 }
 
 /// Metrics worth a column: the objective's, the usual ones, and those in which values differ.
@@ -179,21 +193,22 @@ pub(crate) fn note(point: &Point) -> String {
     notes.join(", ")
 }
 
-fn evidence(sweep: &ResultFile) -> Vec<(String, String)> {
-    distinct(sweep.points.iter().filter_map(|point| {
+fn evidence(values: &[&Point]) -> Vec<(String, String)> {
+    distinct(values.iter().filter_map(|point| {
         let lines = &point.failure.as_ref()?.evidence;
         (!lines.is_empty()).then(|| (point.label.clone(), lines.join("\n")))
     }))
 }
 
 /// Values that none beats in both the objective and the tail latency, and the two metrics.
-fn frontier(sweep: &ResultFile, objective: &Objective) -> (Vec<String>, Vec<String>) {
+fn frontier(values: &[&Point], objective: &Objective) -> (Vec<String>, Vec<String>) {
     let other = if objective.metric == "e2e_p95_ms" { "output_tokens_per_s" } else { "e2e_p95_ms" };
     let (Some(first), Some(second)) = (metric::find(&objective.metric), metric::find(other)) else {
         return (Vec::new(), Vec::new());
     };
-    let points: Vec<_> = sweep.points.iter().filter(|point| point.load == objective.load).collect();
+    let points: Vec<_> =
+        values.iter().copied().filter(|point| point.load == objective.load).collect();
     let labels = findings::pareto(&points, [first, second]);
-    let titles = [first, second].map(|m| format::in_sentence(m.title));
-    (labels.into_iter().map(str::to_owned).collect(), titles.to_vec())
+    let names = [first, second].map(|metric| format::name(metric.id));
+    (labels.into_iter().map(str::to_owned).collect(), names.to_vec())
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bench_core::{
-    metric::{self, Metric},
-    schema::{ClassPoint, Column, Comparison, Estimate, Point, Role},
+    metric::{self, Direction, Metric},
+    schema::{ClassPoint, Column, Comparison, Estimate, Point, Role, Verdict},
 };
 use serde::Serialize;
 
@@ -17,8 +17,10 @@ use super::{
 use crate::config::{Bound, Limit, NamedLoad, Part};
 
 /// The Week 2 figures' own metrics, which the main table always shows where they were compared.
-const WEEK2: [&str; 7] = [
+const WEEK2: [&str; 9] = [
     "queue_share",
+    "queue_mean_ms",
+    "e2e_mean_ms",
     "output_tokens_per_s",
     "requests_per_s",
     "e2e_p50_ms",
@@ -30,11 +32,15 @@ const WEEK2: [&str; 7] = [
 /// Metrics of the main table on the loads of the objective and the limits.
 const MAIN: [&str; 4] = ["output_tokens_per_s", "queue_share", "front_end_share", "e2e_p95_ms"];
 
+/// Name of the engine's own settings.
+pub(crate) const DEFAULT: &str = "vLLM default";
+
 /// Rows that share their columns.
 #[derive(Debug, Serialize)]
 pub(crate) struct Grid {
-    /// `week2`, `baseline`, `default`, `tuned`: those that any row has.
+    /// Those that any row has.
     columns: Vec<&'static str>,
+    has_week2: bool,
     /// Whether change and verdict follow.
     has_change: bool,
     rows: Vec<Vec<String>>,
@@ -77,29 +83,44 @@ fn is_main(inputs: &Inputs<'_>, row: &Comparison) -> bool {
             && (row.load == profile.objective.load || limits().any(|l| l.load == row.load)))
 }
 
-fn grid(rows: &[&Comparison], with_load: bool) -> Grid {
+/// A grid of these rows; `by_load` puts the load's name above its rows.
+fn grid(rows: &[&Comparison], by_load: bool) -> Grid {
     let columns: Vec<Column> = [Column::Week2, Column::Baseline, Column::Default, Column::Tuned]
         .into_iter()
         .filter(|column| rows.iter().any(|row| row.columns.contains_key(column)))
         .collect();
-    let has_change = rows.iter().any(|row| row.change.is_some() || row.verdict.is_some());
-    let line = |row: &&Comparison| {
-        let metric = metric::find(&row.metric);
-        let mut cells = vec![format::title(metric, &row.metric)];
-        cells.extend(with_load.then(|| format!("`{}`", row.load)));
-        cells.extend(columns.iter().map(|column| column_cell(metric, *column, row)));
-        if has_change {
-            let change = row.change.as_ref().map(|change| format::change(metric, change));
-            cells.push(change.unwrap_or_else(|| NOTHING.to_owned()));
-            cells.push(row.verdict.map_or(NOTHING, verdict_word).to_owned());
+    let has_change = rows.iter().any(|row| row.change.is_some());
+    let mut lines = Vec::new();
+    let mut load = "";
+    for row in rows {
+        if by_load && row.load != load {
+            load = &row.load;
+            let width = columns.len() + if has_change { 2 } else { 0 };
+            let blanks = std::iter::repeat_n(String::new(), width);
+            lines.push(std::iter::once(format!("**`{load}`**")).chain(blanks).collect());
         }
-        cells
-    };
+        lines.push(line(row, &columns, has_change));
+    }
     Grid {
         columns: columns.iter().map(|column| column_name(*column)).collect(),
+        has_week2: columns.contains(&Column::Week2),
         has_change,
-        rows: rows.iter().map(line).collect(),
+        rows: lines,
     }
+}
+
+fn line(row: &Comparison, columns: &[Column], has_change: bool) -> Vec<String> {
+    let metric = metric::find(&row.metric);
+    let mut cells = vec![format::title(metric, &row.metric)];
+    cells.extend(columns.iter().map(|column| column_cell(metric, *column, row)));
+    if has_change {
+        let change = row.change.as_ref().map(|change| format::change(metric, change));
+        let is_judged = metric.is_none_or(|m| m.direction != Direction::Neither);
+        let verdict = row.verdict.filter(|_| is_judged).map_or(NOTHING, verdict_word);
+        cells.push(change.unwrap_or_else(|| NOTHING.to_owned()));
+        cells.push(verdict.to_owned());
+    }
+    cells
 }
 
 fn column_cell(metric: Option<&Metric>, column: Column, row: &Comparison) -> String {
@@ -112,16 +133,15 @@ fn column_cell(metric: Option<&Metric>, column: Column, row: &Comparison) -> Str
 
 fn column_name(column: Column) -> &'static str {
     match column {
-        Column::Week2 => "week2",
+        Column::Week2 => "Week 2 ¹",
         Column::Baseline => "baseline",
-        Column::Default => "default",
+        Column::Default => DEFAULT,
         Column::Tuned => "tuned",
     }
 }
 
 /// A verdict's word.
-pub(crate) fn verdict_word(verdict: bench_core::schema::Verdict) -> &'static str {
-    use bench_core::schema::Verdict;
+pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Better => "better",
         Verdict::Worse => "worse",
@@ -212,11 +232,27 @@ pub(crate) struct AnatomyView {
     load: String,
     columns: Vec<&'static str>,
     rows: Vec<Vec<String>>,
-    /// From, to, shares, mean E2E before and after.
-    moves: Vec<[String; 5]>,
+    moves: Vec<Move>,
+}
+
+/// From one column to the next.
+#[derive(Debug, Serialize)]
+struct Move {
+    from: &'static str,
+    to: &'static str,
+    /// Shares before and after; empty where none moved by a percent.
+    shares: String,
+    /// Mean E2E before and after.
+    before: String,
+    after: String,
 }
 
 impl AnatomyView {
+    /// Whether a finding is one of these moves in other words.
+    pub(crate) fn tells(&self, finding: &str) -> bool {
+        self.moves.iter().any(|m| !m.shares.is_empty() && finding.contains(&m.shares))
+    }
+
     /// `None` when no server told.
     pub(crate) fn new(inputs: &Inputs<'_>, load: &str) -> Option<Self> {
         let told: Vec<_> = settings(inputs, load)
@@ -238,13 +274,18 @@ impl AnatomyView {
         rows.push(std::iter::once("**mean E2E**".to_owned()).chain(total).collect());
         let moves = told.windows(2).map(|pair| {
             let [(from, before), (to, after)] = pair else { unreachable!("windows of two") };
-            [
-                (*from).to_owned(),
-                (*to).to_owned(),
-                findings::where_time_went(before, after),
-                format::ms(before.e2e_ms()),
-                format::ms(after.e2e_ms()),
-            ]
+            let has_moved = findings::has_moved(before, after);
+            Move {
+                from,
+                to,
+                shares: if has_moved {
+                    findings::where_time_went(before, after)
+                } else {
+                    String::new()
+                },
+                before: format::ms(before.e2e_ms()),
+                after: format::ms(after.e2e_ms()),
+            }
         });
         Some(Self {
             load: load.to_owned(),
@@ -299,7 +340,7 @@ impl PartLoad {
             })
         };
         let notes =
-            settings.iter().map(|(column, point)| [column_name(*column).into(), note(point)]);
+            settings.iter().map(|(column, point)| [column_name(*column).to_owned(), note(point)]);
         Some(Self {
             name: load.name.clone(),
             columns: settings.iter().map(|(column, _)| column_name(*column)).collect(),
@@ -388,30 +429,35 @@ fn class_row(class: &ClassPoint, shortest: Option<&ClassPoint>, column: &str) ->
     ]
 }
 
-/// A metric in each column, for sentences: every metric of the Week 2 figures, [`NOTHING`] where
-/// it is not known.
-pub(crate) fn figures(
-    inputs: &Inputs<'_>,
-) -> BTreeMap<&'static str, BTreeMap<&'static str, String>> {
-    let week2 = inputs.week2.points.first();
-    WEEK2
-        .into_iter()
-        .map(|id| {
-            let metric = metric::find(id);
-            let rows = inputs.comparison.comparisons.iter().filter(|row| row.metric == id);
-            // The row that stands beside the Week 2 figure is the one that answers to it.
-            let row = rows.clone().find(|r| r.columns.contains_key(&Column::Week2));
-            let row = row.or_else(|| rows.clone().next());
-            let cell = |column| {
-                let cell = row.map(|row| column_cell(metric, column, row));
-                (column_name(column), cell.unwrap_or_else(|| NOTHING.to_owned()))
-            };
-            let mut cells: BTreeMap<_, _> =
-                [Column::Baseline, Column::Default, Column::Tuned].map(cell).into();
-            let own = week2.and_then(|point| point.mean(id));
-            let own = own.map_or_else(|| NOTHING.to_owned(), |mean| format::given(metric, mean));
-            cells.insert("week2", own);
-            (id, cells)
-        })
-        .collect()
+/// A metric of the Week 2 figures, there and here, for sentences; [`NOTHING`] where a figure is
+/// not known.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figures {
+    week2: String,
+    default: String,
+    tuned: String,
+    /// Load of the figures here.
+    load: String,
+}
+
+impl Figures {
+    pub(crate) fn all(inputs: &Inputs<'_>) -> BTreeMap<&'static str, Self> {
+        WEEK2.into_iter().map(|id| (id, Self::new(inputs, id))).collect()
+    }
+
+    fn new(inputs: &Inputs<'_>, id: &str) -> Self {
+        let metric = metric::find(id);
+        let rows = || inputs.comparison.comparisons.iter().filter(|row| row.metric == id);
+        // The row that stands beside the Week 2 figure is the one that answers to it.
+        let beside = rows().find(|row| row.columns.contains_key(&Column::Week2));
+        let row = beside.or_else(|| rows().next());
+        let cell = |column| row.map_or_else(|| NOTHING.into(), |r| column_cell(metric, column, r));
+        let week2 = inputs.week2.points.first().and_then(|point| point.mean(id));
+        Self {
+            week2: week2.map_or_else(|| NOTHING.to_owned(), |mean| format::given(metric, mean)),
+            default: cell(Column::Default),
+            tuned: cell(Column::Tuned),
+            load: row.map_or_else(String::new, |row| row.load.clone()),
+        }
+    }
 }

@@ -16,7 +16,7 @@ use super::{
     findings, format,
     provenance::{Provenance, distinct},
     sweeps::SweepView,
-    tables::{self, AnatomyView, ComparisonView, PartView},
+    tables::{self, AnatomyView, ComparisonView, Figures, PartView},
 };
 use crate::config::{Bound, EngineConfig, Limit, Part};
 
@@ -37,7 +37,7 @@ pub(crate) struct View {
     objective: Objective,
     headline: Option<Headline>,
     deploy: Deploy,
-    figures: BTreeMap<&'static str, BTreeMap<&'static str, String>>,
+    figures: BTreeMap<&'static str, Figures>,
     sweep_names: Vec<String>,
     lessons: Vec<String>,
     comparison: ComparisonView,
@@ -72,6 +72,8 @@ struct Headline {
     tuned: Option<String>,
     change: Option<String>,
     default_over_baseline: Option<String>,
+    /// Most of the way from the baseline to the tuned settings lies before the defaults.
+    is_mostly_handicap: bool,
     /// From the baseline to the tuned settings.
     over_baseline: Option<String>,
     verdict: Option<&'static str>,
@@ -85,6 +87,10 @@ impl View {
         let row = objective_row(inputs);
         let targets = tables::targets(inputs);
         let slo = tables::slo(inputs);
+        let anatomy: Vec<_> = loads_of_interest(inputs)
+            .into_iter()
+            .filter_map(|load| AnatomyView::new(inputs, load))
+            .collect();
         let missed = |row: &&Vec<String>| row.last().is_some_and(|outcome| outcome == "missed");
         Self {
             engine: if label.simulated && !label.title.contains("simulated") {
@@ -103,28 +109,29 @@ impl View {
             identity: inputs.identity.identity.as_ref().map(|json| format!("{json:#}")),
             instrument_epoch: INSTRUMENT_EPOCH,
             margin_percent: stats::MARGIN_PERCENT,
-            baseline_args: format::args(&profile.baseline_args),
+            baseline_args: if profile.baseline_args.is_empty() {
+                String::new()
+            } else {
+                format::args(&profile.baseline_args)
+            },
             objective: Objective {
                 maximize: profile.objective.maximize,
-                title: metric_in_sentence(&profile.objective.metric),
+                title: format::name(&profile.objective.metric),
                 load: profile.objective.load.clone(),
                 limits: profile.slo.iter().map(limit).collect(),
             },
             headline: row.map(Headline::new),
             deploy: Deploy::new(inputs, row.and_then(|row| row.verdict)),
-            figures: tables::figures(inputs),
+            figures: Figures::all(inputs),
             sweep_names: inputs.sweeps.iter().map(|sweep| sweep.stage.clone()).collect(),
-            lessons: lessons(inputs),
+            lessons: lessons(inputs, &anatomy),
             comparison: ComparisonView::new(inputs),
             targets_met: targets
                 .iter()
                 .filter(|row| row.last().is_some_and(|o| o == "met"))
                 .count(),
-            slo_missed: slo.iter().filter(missed).map(|row| format::in_sentence(&row[0])).collect(),
-            anatomy: loads_of_interest(inputs)
-                .into_iter()
-                .filter_map(|load| AnatomyView::new(inputs, load))
-                .collect(),
+            slo_missed: slo.iter().filter(missed).map(|row| row[0].clone()).collect(),
+            anatomy,
             sweeps: inputs.sweeps.iter().map(|sweep| SweepView::new(inputs, sweep)).collect(),
             parts: Part::ALL.map(|part| PartView::new(inputs, part)).into(),
             provenance: Provenance::new(inputs),
@@ -139,10 +146,7 @@ impl View {
 impl Headline {
     fn new(row: &Comparison) -> Self {
         let metric = metric::find(&row.metric);
-        let unit = match metric.map_or("", |m| m.unit) {
-            "ms" | "share" | "%" | "×" | "" => String::new(),
-            unit => format!(" {unit}"),
-        };
+        let unit = format::unit_of_title(metric);
         let figure = |column| {
             let estimate = row.columns.get(&column)?;
             Some(format!("{}{unit}", format::estimate(metric, estimate)))
@@ -152,11 +156,17 @@ impl Headline {
             let change = stats::change(before, after, metric.is_some_and(|m| m.is_share()))?;
             Some(format::change(metric, &change))
         };
+        let way = |from, to| {
+            let (from, to) = (row.columns.get(&from)?, row.columns.get(&to)?);
+            Some((to.mean - from.mean).abs())
+        };
         Self {
             baseline: figure(Column::Baseline),
             default: figure(Column::Default),
             tuned: figure(Column::Tuned),
             change: row.change.as_ref().map(|change| format::change(metric, change)),
+            is_mostly_handicap: way(Column::Baseline, Column::Default)
+                > way(Column::Default, Column::Tuned),
             default_over_baseline: over_baseline(Column::Default),
             over_baseline: over_baseline(Column::Tuned),
             verdict: row.verdict.map(tables::verdict_word),
@@ -171,14 +181,10 @@ fn objective_row<'a>(inputs: &Inputs<'a>) -> Option<&'a Comparison> {
     rows.find(|row| row.metric == objective.metric && row.load == objective.load)
 }
 
-fn metric_in_sentence(id: &str) -> String {
-    metric::find(id).map_or_else(|| id.to_owned(), |metric| format::in_sentence(metric.title))
-}
-
 fn limit(limit: &Limit) -> String {
     format!(
         "{} {} {} on `{}`",
-        metric_in_sentence(&limit.metric),
+        format::name(&limit.metric),
         if limit.bound == Bound::Max { "≤" } else { "≥" },
         format::given(metric::find(&limit.metric), limit.limit.to_f64()),
         limit.load,
@@ -196,41 +202,49 @@ fn loads_of_interest<'a>(inputs: &Inputs<'a>) -> Vec<&'a str> {
 }
 
 /// What the run taught, each drawn from figures: traps first, then which knob mattered, which did
-/// nothing, what does not run, and what the stages say themselves.
-fn lessons(inputs: &Inputs<'_>) -> Vec<String> {
+/// nothing, what does not run, and what the comparison says that no table above says already.
+fn lessons(inputs: &Inputs<'_>, anatomy: &[AnatomyView]) -> Vec<String> {
     let objective = &inputs.profile.objective;
-    let flag = |i: usize| inputs.sweeps[i].flag.as_ref().unwrap_or(&inputs.sweeps[i].stage);
+    let sweeps: Vec<_> = inputs
+        .sweeps
+        .iter()
+        .map(|sweep| (format!("`{}`", sweep.flag.as_ref().unwrap_or(&sweep.stage)), &sweep.points))
+        .collect();
     let keys = |point: &Point| point.trials.iter().map(|trial| trial.key).collect::<Vec<_>>();
 
     // Two sweeps may hold the same trials: one trap.
     let mut seen = Vec::new();
     let mut lessons = Vec::new();
-    for (i, sweep) in inputs.sweeps.iter().enumerate() {
-        if let Some(trap) = findings::trap(&sweep.points, objective) {
+    for (flag, points) in &sweeps {
+        if let Some(trap) = findings::trap(points, objective) {
             let pair = (keys(trap.from), keys(trap.to));
             if !seen.contains(&pair) {
-                lessons.push(trap.sentence(flag(i), objective));
+                lessons.push(format!("{flag}: {}", trap.sentence(objective)));
                 seen.push(pair);
             }
         }
     }
 
-    let mut effects: Vec<_> = inputs
-        .sweeps
+    let mut effects: Vec<_> = sweeps
         .iter()
-        .enumerate()
-        .filter_map(|(i, sweep)| Some((flag(i), findings::knob_effect(&sweep.points, objective)?)))
+        .filter_map(|(flag, points)| Some((flag, findings::knob_effect(points, objective)?)))
         .collect();
+    let size = |effect: &findings::Effect<'_>| effect.change.mean.abs();
     effects.sort_by(|(_, a), (_, b)| {
-        (b.is_real, b.change.mean.abs())
-            .partial_cmp(&(a.is_real, a.change.mean.abs()))
-            .unwrap_or(std::cmp::Ordering::Equal)
+        b.is_real.cmp(&a.is_real).then(f64::total_cmp(&size(b), &size(a)))
     });
-    lessons.extend(effects.iter().map(|(flag, effect)| effect.sentence(flag, objective)));
-    let failures = inputs.sweeps.iter().enumerate();
-    lessons.extend(failures.filter_map(|(i, sweep)| findings::failures(flag(i), &sweep.points)));
-    lessons.extend(inputs.choose.iter().flat_map(|file| file.findings.clone()));
-    lessons.extend(inputs.comparison.findings.clone());
+    for (i, (flag, effect)) in effects.iter().enumerate() {
+        let is_most = i == 0 && effects.len() > 1 && effect.is_real;
+        let most = if is_most { " had most effect" } else { "" };
+        lessons.push(format!("{flag}{most}: {}", effect.sentence(objective)));
+    }
+
+    for (flag, points) in &sweeps {
+        lessons.extend(findings::failures(points).map(|failures| format!("{flag}: {failures}")));
+    }
+    let is_told = |finding: &&String| anatomy.iter().any(|view| view.tells(finding));
+    let new = inputs.comparison.findings.iter().filter(|finding| !is_told(finding));
+    lessons.extend(new.map(|finding| format::sentence(finding)));
     distinct(lessons)
 }
 
