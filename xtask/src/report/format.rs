@@ -95,7 +95,7 @@ pub(crate) fn unit_of_title(metric: Option<&Metric>) -> String {
 /// A figure given by somebody else, or a limit: no more digits than it came with.
 pub(crate) fn given(metric: Option<&Metric>, value: f64) -> String {
     let (factor, unit, digits) = scale(metric, value);
-    let text = number(value * factor, digits);
+    let text = number(value * factor, digits + 1);
     let text = match text.split_once('.') {
         Some(_) => text.trim_end_matches('0').trim_end_matches('.'),
         None => &text,
@@ -203,20 +203,24 @@ pub(crate) fn list(items: &[String]) -> String {
     }
 }
 
-/// A table in Markdown. A header that starts with `>` is set to the right.
+/// A table in Markdown. A header that starts with `>` is set to the right, and its figures are
+/// not broken between number and unit.
 pub(crate) fn table(header: &[String], rows: &[Vec<String>]) -> String {
-    let line = |cells: &mut dyn Iterator<Item = String>| {
-        format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
-    };
-    let cell = |text: &String| text.trim_start_matches('>').trim().replace('|', "\\|");
-    let mut out = line(&mut header.iter().map(cell));
-    out +=
-        &line(&mut header.iter().map(|h| if h.starts_with('>') { "---:" } else { "---" }.into()));
+    let is_figure: Vec<_> = header.iter().map(|title| title.starts_with('>')).collect();
+    let titles = header.iter().map(|title| title.trim_start_matches('>').trim().to_owned());
+    let rule = is_figure.iter().map(|right| if *right { "---:" } else { "---" }.to_owned());
+    let mut out = line(titles) + &line(rule);
     for row in rows {
-        out +=
-            &line(&mut row.iter().map(|text| text.trim().replace('|', "\\|").replace('\n', " ")));
+        out += &line(row.iter().zip(&is_figure).map(|(cell, is_figure)| {
+            let cell = cell.trim().replace('|', "\\|").replace('\n', " ");
+            if *is_figure { cell.replace(' ', "\u{a0}") } else { cell }
+        }));
     }
     out
+}
+
+fn line(cells: impl Iterator<Item = String>) -> String {
+    format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
 }
 
 #[cfg(test)]
@@ -247,6 +251,7 @@ mod tests {
     fn given_figures_gain_no_digits() {
         for (id, found, expected) in [
             ("queue_share", 0.85, "85 %"),
+            ("queue_mean_ms", 10_470.0, "10.47 s"),
             ("requests_per_s", 4.6, "4.6"),
             ("e2e_p95_ms", 2_540.0, "2.54 s"),
             ("e2e_p95_ms", 2_000.0, "2 s"),
@@ -295,8 +300,9 @@ mod tests {
 
     #[test]
     fn cells_do_not_break_tables() {
-        let table = table(&["a".into(), ">b".into()], &[vec!["x|y".into(), "1\n2".into()]]);
-        assert_eq!(table, "| a | b |\n| --- | ---: |\n| x\\|y | 1 2 |\n");
+        let header = ["a".to_owned(), ">b".to_owned()];
+        let table = table(&header, &[vec!["x|y\nz".to_owned(), "1 s".to_owned()]]);
+        assert_eq!(table, "| a | b |\n| --- | ---: |\n| x\\|y z | 1\u{a0}s |\n");
     }
 
     proptest! {

@@ -72,6 +72,19 @@ impl ComparisonView {
     }
 }
 
+/// What tuning made worse, the objective aside: `` TPOT P95 on `production` (+1.1 ± 1.0 %) ``.
+pub(crate) fn worse(inputs: &Inputs<'_>) -> Vec<String> {
+    let objective = &inputs.profile.objective;
+    let rows = inputs.comparison.comparisons.iter().filter(|row| is_main(inputs, row));
+    rows.filter(|row| row.metric != objective.metric || row.load != objective.load)
+        .filter(|row| row.verdict == Some(Verdict::Worse))
+        .filter_map(|row| {
+            let change = format::change(metric::find(&row.metric), row.change.as_ref()?);
+            Some(format!("{} on `{}` ({change})", format::name(&row.metric), row.load))
+        })
+        .collect()
+}
+
 fn is_main(inputs: &Inputs<'_>, row: &Comparison) -> bool {
     let profile = inputs.profile;
     let limits = || profile.slo.iter().chain(&profile.targets);

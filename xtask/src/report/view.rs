@@ -32,7 +32,7 @@ pub(crate) struct View {
     /// The engine's identity as JSON, if it is known whole.
     identity: Option<String>,
     instrument_epoch: u32,
-    margin_percent: f64,
+    margin_percent: String,
     baseline_args: String,
     objective: Objective,
     headline: Option<Headline>,
@@ -45,6 +45,8 @@ pub(crate) struct View {
     targets_met: usize,
     slo: Vec<Vec<String>>,
     slo_missed: Vec<String>,
+    /// What tuning made worse among the metrics of the main table, with the change.
+    worse: Vec<String>,
     anatomy: Vec<AnatomyView>,
     sweeps: Vec<SweepView>,
     parts: Vec<PartView>,
@@ -108,7 +110,7 @@ impl View {
             identity_digest: label.identity.to_string(),
             identity: inputs.identity.identity.as_ref().map(|json| format!("{json:#}")),
             instrument_epoch: INSTRUMENT_EPOCH,
-            margin_percent: stats::MARGIN_PERCENT,
+            margin_percent: stats::MARGIN_PERCENT.to_string(),
             baseline_args: if profile.baseline_args.is_empty() {
                 String::new()
             } else {
@@ -137,6 +139,7 @@ impl View {
             provenance: Provenance::new(inputs),
             glossary: glossary(),
             plots: inputs.plots.to_vec(),
+            worse: tables::worse(inputs),
             targets,
             slo,
         }
