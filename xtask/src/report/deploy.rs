@@ -1,0 +1,125 @@
+//! The configuration to deploy.
+
+use bench_core::{
+    decimal::Decimal,
+    schema::{ArgValue, Args, Choice, Verdict},
+};
+use serde::Serialize;
+
+use super::{Inputs, format};
+use crate::config::EngineConfig;
+
+/// Stands for the model where none can be named.
+const MODEL: &str = "MODEL";
+
+/// What to deploy, ready to paste.
+#[derive(Debug, Serialize)]
+pub(crate) struct Deploy {
+    /// Where the settings come from: `choose`, the name of a sweep, or `defaults`.
+    source: String,
+    /// The chosen arguments in a sentence.
+    args: String,
+    /// No argument is chosen: vLLM's defaults.
+    is_default: bool,
+    /// Why these, as the stage that chose them says.
+    reason: String,
+    /// What it says of each sweep.
+    reasons: Vec<String>,
+    /// Environment of the server, as `NAME=VALUE`.
+    env: Vec<String>,
+    /// The chosen arguments were found worse than the defaults, which are recommended instead.
+    turned_down: bool,
+    /// Body of the YAML.
+    yaml: String,
+    /// `vllm serve` with flags, lines joined by backslashes.
+    command: String,
+    /// Name of the model for `vllm serve`.
+    model: String,
+}
+
+impl Deploy {
+    /// The combined choice; without it the only sweep's; else, and when the comparison found the
+    /// choice worse, the engine's arguments alone.
+    pub(crate) fn new(inputs: &Inputs<'_>, verdict: Option<Verdict>) -> Self {
+        let choice = choice(inputs);
+        let turned_down = choice.is_some() && verdict == Some(Verdict::Worse);
+        let (source, chosen, reason) = match choice.filter(|_| !turned_down) {
+            Some((source, choice)) => (source, choice.args.clone(), choice.reason.clone()),
+            None => ("defaults", Args::new(), String::new()),
+        };
+        let mut args = inputs.profile.engine_args.clone();
+        args.extend(chosen.clone());
+        let model = model(&inputs.profile.engine);
+        let env = &inputs.profile.engine_env;
+        let env: Vec<_> = env
+            .iter()
+            .map(|(name, value)| format!("{name}={}", format::shell_word(value)))
+            .collect();
+        Self {
+            source: source.to_owned(),
+            args: format::args(&chosen),
+            is_default: chosen.is_empty(),
+            reason: format::sentence(&reason),
+            reasons: inputs.choose.map(|file| file.findings.clone()).unwrap_or_default(),
+            turned_down,
+            yaml: to_yaml(&args),
+            command: command(&model, &env, &args),
+            env,
+            model,
+        }
+    }
+}
+
+fn choice<'a>(inputs: &Inputs<'a>) -> Option<(&'a str, &'a Choice)> {
+    if let Some(choice) = inputs.choose.and_then(|file| file.choice.as_ref()) {
+        return Some(("choose", choice));
+    }
+    match inputs.sweeps {
+        [only] => Some((only.stage.as_str(), only.choice.as_ref()?)),
+        _ => None,
+    }
+}
+
+fn model(engine: &EngineConfig) -> String {
+    match engine {
+        EngineConfig::Vllm(vllm) if !vllm.model.starts_with("dummy:") => {
+            match vllm.model.split_once('@') {
+                Some((id, revision)) => {
+                    format!(
+                        "{} --revision {}",
+                        format::shell_word(id),
+                        format::shell_word(revision)
+                    )
+                }
+                None => format::shell_word(&vllm.model),
+            }
+        }
+        _ => MODEL.to_owned(),
+    }
+}
+
+fn command(model: &str, env: &[String], args: &Args) -> String {
+    let serve = std::iter::once(format!("vllm serve {model}"));
+    let words = env.iter().cloned().chain(serve).chain(format::shell_flags(args));
+    words.collect::<Vec<_>>().join(" \\\n  ")
+}
+
+/// YAML that `vllm serve --config` reads. An empty file stops vLLM 0.32, so no arguments are `{}`.
+fn to_yaml(args: &Args) -> String {
+    if args.is_empty() {
+        return "{}\n".to_owned();
+    }
+    args.iter().map(|(flag, value)| format!("{flag}: {}\n", yaml_value(value))).collect()
+}
+
+fn yaml_value(value: &ArgValue) -> String {
+    // JSON's strings are YAML's double-quoted ones.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    match value {
+        ArgValue::Text(text) if text.parse::<Decimal>().is_err() => quoted(text),
+        ArgValue::List(items) => {
+            format!("[{}]", items.iter().map(|i| quoted(i)).collect::<Vec<_>>().join(", "))
+        }
+        plain => plain.to_string(),
+    }
+}

@@ -1,0 +1,103 @@
+//! From figures back to trials, and what does not count.
+
+use std::collections::BTreeSet;
+
+use bench_core::schema::{Point, ResultFile, Role};
+use serde::Serialize;
+
+use super::Inputs;
+
+/// Where the figures come from, and what is not behind them.
+#[derive(Debug, Serialize)]
+pub(crate) struct Provenance {
+    /// Stage, settings, load, keys.
+    trials: Vec<Vec<String>>,
+    /// Key, stage, settings, load, reason; a trial that several stages share is named once.
+    invalid: Vec<Vec<String>>,
+    /// Settings and loads above capacity: stage, settings, load.
+    saturated: Vec<Vec<String>>,
+    /// Some figures come from a single start, of these stages.
+    single_starts: Vec<String>,
+    /// Settings without a figure since they do not run: stage, settings, cause.
+    failed: Vec<Vec<String>>,
+}
+
+impl Provenance {
+    pub(crate) fn new(inputs: &Inputs<'_>) -> Self {
+        let points: Vec<(&str, &Point)> = files(inputs)
+            .flat_map(|file| file.points.iter().map(|point| (file.stage.as_str(), point)))
+            // A sweep's file repeats the settings it is judged by.
+            .filter(|(stage, point)| {
+                *stage == inputs.baseline.stage
+                    || !matches!(point.role, Role::Baseline | Role::Default)
+            })
+            .collect();
+        Self {
+            trials: points.iter().map(|(stage, point)| trials(stage, point)).collect(),
+            invalid: invalid(&points),
+            saturated: distinct(points.iter().filter(|(_, point)| point.saturated).map(
+                |(stage, point)| {
+                    vec![(*stage).to_owned(), point.label.clone(), format!("`{}`", point.load)]
+                },
+            )),
+            single_starts: distinct(
+                points
+                    .iter()
+                    .filter(|(_, point)| is_single(point))
+                    .map(|(stage, _)| (*stage).to_owned()),
+            ),
+            failed: distinct(points.iter().filter_map(|(stage, point)| {
+                let cause = point.failure.as_ref()?.class.title();
+                Some(vec![(*stage).to_owned(), point.label.clone(), cause.to_owned()])
+            })),
+        }
+    }
+}
+
+fn files<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = &'a ResultFile> {
+    std::iter::once(inputs.baseline).chain(inputs.sweeps).chain(inputs.comprehensive)
+}
+
+fn is_single(point: &Point) -> bool {
+    point.trials.iter().filter(|trial| trial.invalid.is_none()).count() == 1
+}
+
+fn trials(stage: &str, point: &Point) -> Vec<String> {
+    let keys: Vec<_> = point
+        .trials
+        .iter()
+        .map(|trial| {
+            let mark = if trial.invalid.is_some() { " (invalid)" } else { "" };
+            format!("`{}`{mark}", trial.key.short())
+        })
+        .collect();
+    vec![stage.to_owned(), point.label.clone(), format!("`{}`", point.load), keys.join(", ")]
+}
+
+fn invalid(points: &[(&str, &Point)]) -> Vec<Vec<String>> {
+    let mut seen = BTreeSet::new();
+    let mut rows = Vec::new();
+    for (stage, point) in points {
+        for trial in &point.trials {
+            if let Some(reason) = &trial.invalid
+                && seen.insert(trial.key)
+            {
+                let key = format!("`{}`", trial.key.short());
+                let load = format!("`{}`", point.load);
+                rows.push(vec![key, (*stage).into(), point.label.clone(), load, reason.clone()]);
+            }
+        }
+    }
+    rows
+}
+
+/// The items without repetitions, in the order in which they first came.
+pub(crate) fn distinct<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut out = Vec::new();
+    for item in items {
+        if !out.contains(&item) {
+            out.push(item);
+        }
+    }
+    out
+}

@@ -1,0 +1,476 @@
+//! Settings side by side.
+
+use std::collections::BTreeMap;
+
+use bench_core::{
+    metric::{self, Direction, Metric},
+    schema::{ClassPoint, Column, Comparison, Estimate, Point, Role, Verdict},
+};
+use serde::Serialize;
+
+use super::{
+    Inputs, findings,
+    format::{self, NOTHING},
+    provenance::distinct,
+    sweeps::note,
+};
+use crate::config::{Bound, Limit, NamedLoad, Part};
+
+/// The Week 2 figures' own metrics, which the main table always shows where they were compared.
+const WEEK2: [&str; 9] = [
+    "queue_share",
+    "queue_mean_ms",
+    "e2e_mean_ms",
+    "output_tokens_per_s",
+    "requests_per_s",
+    "e2e_p50_ms",
+    "e2e_p95_ms",
+    "long_e2e_p95_ms",
+    "length_slowdown",
+];
+
+/// Metrics of the main table on the loads of the objective and the limits.
+const MAIN: [&str; 4] = ["output_tokens_per_s", "queue_share", "front_end_share", "e2e_p95_ms"];
+
+/// Name of the engine's own settings.
+pub(crate) const DEFAULT: &str = "vLLM default";
+
+/// Rows that share their columns.
+#[derive(Debug, Serialize)]
+pub(crate) struct Grid {
+    /// Those that any row has.
+    columns: Vec<&'static str>,
+    has_week2: bool,
+    /// Whether change and verdict follow.
+    has_change: bool,
+    rows: Vec<Vec<String>>,
+}
+
+/// The comparison: what matters, then the rest by load.
+#[derive(Debug, Serialize)]
+pub(crate) struct ComparisonView {
+    main: Grid,
+    rest: Vec<(String, Grid)>,
+}
+
+impl ComparisonView {
+    pub(crate) fn new(inputs: &Inputs<'_>) -> Self {
+        let (main, rest): (Vec<&Comparison>, Vec<&Comparison>) =
+            inputs.comparison.comparisons.iter().partition(|row| is_main(inputs, row));
+        let loads = distinct(rest.iter().map(|row| row.load.clone()));
+        Self {
+            main: grid(&main, true),
+            rest: loads
+                .into_iter()
+                .map(|load| {
+                    let rows: Vec<_> = rest.iter().copied().filter(|r| r.load == load).collect();
+                    let grid = grid(&rows, false);
+                    (load, grid)
+                })
+                .collect(),
+        }
+    }
+}
+
+/// What tuning made worse, the objective aside: `` TPOT P95 on `production` (+1.1 ± 1.0 %) ``.
+pub(crate) fn worse(inputs: &Inputs<'_>) -> Vec<String> {
+    let objective = &inputs.profile.objective;
+    let rows = inputs.comparison.comparisons.iter().filter(|row| is_main(inputs, row));
+    rows.filter(|row| row.metric != objective.metric || row.load != objective.load)
+        .filter(|row| row.verdict == Some(Verdict::Worse))
+        .filter_map(|row| {
+            let change = format::change(metric::find(&row.metric), row.change.as_ref()?);
+            Some(format!("{} on `{}` ({change})", format::name(&row.metric), row.load))
+        })
+        .collect()
+}
+
+fn is_main(inputs: &Inputs<'_>, row: &Comparison) -> bool {
+    let profile = inputs.profile;
+    let limits = || profile.slo.iter().chain(&profile.targets);
+    let is_named = |metric: &str, load: &str| row.metric == metric && row.load == load;
+    is_named(&profile.objective.metric, &profile.objective.load)
+        || limits().any(|limit| is_named(&limit.metric, &limit.load))
+        || (row.columns.contains_key(&Column::Week2) && WEEK2.contains(&row.metric.as_str()))
+        || (MAIN.contains(&row.metric.as_str())
+            && (row.load == profile.objective.load || limits().any(|l| l.load == row.load)))
+}
+
+/// A grid of these rows; `by_load` puts the load's name above its rows.
+fn grid(rows: &[&Comparison], by_load: bool) -> Grid {
+    let columns: Vec<Column> = [Column::Week2, Column::Baseline, Column::Default, Column::Tuned]
+        .into_iter()
+        .filter(|column| rows.iter().any(|row| row.columns.contains_key(column)))
+        .collect();
+    let has_change = rows.iter().any(|row| row.change.is_some());
+    let mut lines = Vec::new();
+    let mut load = "";
+    for row in rows {
+        if by_load && row.load != load {
+            load = &row.load;
+            let width = columns.len() + if has_change { 2 } else { 0 };
+            let blanks = std::iter::repeat_n(String::new(), width);
+            lines.push(std::iter::once(format!("**`{load}`**")).chain(blanks).collect());
+        }
+        lines.push(line(row, &columns, has_change));
+    }
+    Grid {
+        columns: columns.iter().map(|column| column_name(*column)).collect(),
+        has_week2: columns.contains(&Column::Week2),
+        has_change,
+        rows: lines,
+    }
+}
+
+fn line(row: &Comparison, columns: &[Column], has_change: bool) -> Vec<String> {
+    let metric = metric::find(&row.metric);
+    let mut cells = vec![format::title(metric, &row.metric)];
+    cells.extend(columns.iter().map(|column| column_cell(metric, *column, row)));
+    if has_change {
+        let change = row.change.as_ref().map(|change| format::change(metric, change));
+        let is_judged = metric.is_none_or(|m| m.direction != Direction::Neither);
+        let verdict = row.verdict.filter(|_| is_judged).map_or(NOTHING, verdict_word);
+        cells.push(change.unwrap_or_else(|| NOTHING.to_owned()));
+        cells.push(verdict.to_owned());
+    }
+    cells
+}
+
+fn column_cell(metric: Option<&Metric>, column: Column, row: &Comparison) -> String {
+    match row.columns.get(&column) {
+        None => NOTHING.to_owned(),
+        Some(estimate) if column == Column::Week2 => format::given(metric, estimate.mean),
+        Some(estimate) => format::estimate(metric, estimate),
+    }
+}
+
+fn column_name(column: Column) -> &'static str {
+    match column {
+        Column::Week2 => "Week 2 ¹",
+        Column::Baseline => "baseline",
+        Column::Default => DEFAULT,
+        Column::Tuned => "tuned",
+    }
+}
+
+/// A verdict's word.
+pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Better => "better",
+        Verdict::Worse => "worse",
+        Verdict::Equivalent => "equivalent",
+        Verdict::Inconclusive => "inconclusive",
+    }
+}
+
+/// Targets: metric, load, limit, found, and `met`, `missed` or `not measured`.
+pub(crate) fn targets(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
+    inputs
+        .comparison
+        .targets
+        .iter()
+        .map(|target| {
+            let metric = metric::find(&target.metric);
+            let is_max = target.bound == "max";
+            limit_row(metric, &target.metric, &target.load, is_max, target.limit, target.found)
+        })
+        .collect()
+}
+
+/// Limits of the objective in the same form.
+pub(crate) fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
+    inputs
+        .profile
+        .slo
+        .iter()
+        .map(|limit| {
+            let metric = metric::find(&limit.metric);
+            let is_max = limit.bound == Bound::Max;
+            let found = tuned(inputs, limit);
+            limit_row(metric, &limit.metric, &limit.load, is_max, limit.limit.to_f64(), found)
+        })
+        .collect()
+}
+
+fn limit_row(
+    metric: Option<&Metric>,
+    id: &str,
+    load: &str,
+    is_max: bool,
+    limit: f64,
+    found: Option<f64>,
+) -> Vec<String> {
+    let kept = |found: f64| if is_max { found <= limit } else { found >= limit };
+    let outcome = found.map_or("not measured", |found| if kept(found) { "met" } else { "missed" });
+    vec![
+        format::title(metric, id),
+        format!("`{load}`"),
+        format!("{} {}", if is_max { "≤" } else { "≥" }, format::given(metric, limit)),
+        found.map_or_else(|| NOTHING.to_owned(), |found| format::value(metric, found)),
+        outcome.to_owned(),
+    ]
+}
+
+fn tuned(inputs: &Inputs<'_>, limit: &Limit) -> Option<f64> {
+    let compared = inputs.comparison.comparisons.iter();
+    let row = compared.clone().find(|row| row.metric == limit.metric && row.load == limit.load);
+    match row.and_then(|row| row.columns.get(&Column::Tuned)) {
+        Some(estimate) => Some(estimate.mean),
+        None => point(inputs, Column::Tuned, &limit.load)?.mean(&limit.metric),
+    }
+}
+
+/// The point of a column under a load.
+pub(crate) fn point<'a>(inputs: &Inputs<'a>, column: Column, load: &str) -> Option<&'a Point> {
+    let (file, role) = match column {
+        Column::Week2 => (inputs.week2, Role::Reference),
+        Column::Baseline => (inputs.baseline, Role::Baseline),
+        Column::Default => (inputs.baseline, Role::Default),
+        Column::Tuned => (inputs.comprehensive?, Role::Tuned),
+    };
+    file.points.iter().find(|point| point.role == role && point.load == load)
+}
+
+/// Baseline, defaults and tuned under a load: those that there are.
+fn settings<'a>(inputs: &Inputs<'a>, load: &str) -> Vec<(Column, &'a Point)> {
+    [Column::Baseline, Column::Default, Column::Tuned]
+        .into_iter()
+        .filter_map(|column| Some((column, point(inputs, column, load)?)))
+        .collect()
+}
+
+/// Where a request's time goes under one load, by settings.
+#[derive(Debug, Serialize)]
+pub(crate) struct AnatomyView {
+    load: String,
+    columns: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+    moves: Vec<Move>,
+}
+
+/// From one column to the next.
+#[derive(Debug, Serialize)]
+struct Move {
+    from: &'static str,
+    to: &'static str,
+    /// Shares before and after; empty where none moved by a percent.
+    shares: String,
+    /// Mean E2E before and after.
+    before: String,
+    after: String,
+}
+
+impl AnatomyView {
+    /// Whether a finding is one of these moves in other words.
+    pub(crate) fn tells(&self, finding: &str) -> bool {
+        self.moves.iter().any(|m| !m.shares.is_empty() && finding.contains(&m.shares))
+    }
+
+    /// `None` when no server told.
+    pub(crate) fn new(inputs: &Inputs<'_>, load: &str) -> Option<Self> {
+        let told: Vec<_> = settings(inputs, load)
+            .into_iter()
+            .filter_map(|(column, point)| Some((column_name(column), point.anatomy?)))
+            .collect();
+        let (_, first) = told.first()?;
+        let part = |name: &str, index: usize| {
+            let cells = told.iter().map(|(_, anatomy)| {
+                let (ms, e2e) = (anatomy.parts()[index].1, anatomy.e2e_ms());
+                let percent = if e2e > 0.0 { ms / e2e * 100.0 } else { 0.0 };
+                format!("{} ({} %)", format::ms(ms), format::number(percent, 0))
+            });
+            std::iter::once(name.to_owned()).chain(cells).collect::<Vec<_>>()
+        };
+        let parts = first.parts();
+        let mut rows: Vec<_> = (0..parts.len()).map(|i| part(parts[i].0, i)).collect();
+        let total = told.iter().map(|(_, anatomy)| format!("**{}**", format::ms(anatomy.e2e_ms())));
+        rows.push(std::iter::once("**mean E2E**".to_owned()).chain(total).collect());
+        let moves = told.windows(2).map(|pair| {
+            let [(from, before), (to, after)] = pair else { unreachable!("windows of two") };
+            let has_moved = findings::has_moved(before, after);
+            Move {
+                from,
+                to,
+                shares: if has_moved {
+                    findings::where_time_went(before, after)
+                } else {
+                    String::new()
+                },
+                before: format::ms(before.e2e_ms()),
+                after: format::ms(after.e2e_ms()),
+            }
+        });
+        Some(Self {
+            load: load.to_owned(),
+            columns: told.iter().map(|(name, _)| *name).collect(),
+            moves: moves.collect(),
+            rows,
+        })
+    }
+}
+
+/// A part of the comprehensive benchmark.
+#[derive(Debug, Serialize)]
+pub(crate) struct PartView {
+    /// Its name in profiles.
+    name: &'static str,
+    loads: Vec<PartLoad>,
+}
+
+#[derive(Debug, Serialize)]
+struct PartLoad {
+    name: String,
+    columns: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+    /// Class, settings, mean, P50, P95, P95/P50, slowdown against the first class.
+    classes: Vec<Vec<String>>,
+    /// Settings and what a reader must know of them.
+    notes: Vec<[String; 2]>,
+}
+
+impl PartView {
+    pub(crate) fn new(inputs: &Inputs<'_>, part: Part) -> Self {
+        let loads = inputs.profile.loads.iter().filter(|load| load.part == Some(part));
+        let loads = loads.filter_map(|load| PartLoad::new(inputs, part, load));
+        Self { name: part.name(), loads: loads.collect() }
+    }
+}
+
+impl PartLoad {
+    fn new(inputs: &Inputs<'_>, part: Part, load: &NamedLoad) -> Option<Self> {
+        let settings = settings(inputs, &load.name);
+        if settings.is_empty() {
+            return None;
+        }
+        let row = |id: &&str| {
+            let metric = metric::find(id);
+            let figure = |estimate: &Estimate| format::estimate(metric, estimate);
+            let figures: Vec<_> =
+                settings.iter().map(|(_, point)| point.metrics.get(*id).map(figure)).collect();
+            figures.iter().any(Option::is_some).then(|| {
+                let cells = figures.into_iter().map(|f| f.unwrap_or_else(|| NOTHING.to_owned()));
+                std::iter::once(format::title(metric, id)).chain(cells).collect()
+            })
+        };
+        let notes =
+            settings.iter().map(|(column, point)| [column_name(*column).to_owned(), note(point)]);
+        Some(Self {
+            name: load.name.clone(),
+            columns: settings.iter().map(|(column, _)| column_name(*column)).collect(),
+            rows: part_metrics(part).iter().filter_map(row).collect(),
+            classes: classes(&settings, load),
+            notes: notes.filter(|[_, note]| !note.is_empty()).collect(),
+        })
+    }
+}
+
+fn part_metrics(part: Part) -> &'static [&'static str] {
+    match part {
+        Part::Latency => &[
+            "ttft_p50_ms",
+            "ttft_p95_ms",
+            "ttft_p99_ms",
+            "tpot_p50_ms",
+            "tpot_p95_ms",
+            "e2e_p50_ms",
+            "e2e_p95_ms",
+            "e2e_p99_ms",
+        ],
+        Part::Throughput => &[
+            "output_tokens_per_s",
+            "requests_per_s",
+            "queue_share",
+            "front_end_share",
+            "kv_cache_percent_max",
+            "preemptions",
+        ],
+        Part::Production => &[
+            "requests_per_s",
+            "output_tokens_per_s",
+            "ttft_p95_ms",
+            "tpot_p95_ms",
+            "e2e_p50_ms",
+            "e2e_p95_ms",
+            "e2e_p95_over_p50",
+            "queue_share",
+            "failed_share",
+        ],
+        Part::SequenceLength => &["long_e2e_p95_ms", "length_slowdown"],
+    }
+}
+
+/// A row for each class and settings, on loads with two classes or more.
+fn classes(settings: &[(Column, &Point)], load: &NamedLoad) -> Vec<Vec<String>> {
+    let names = &load.spec.classes;
+    if names.len() < 2 {
+        return Vec::new();
+    }
+    let find =
+        |point: &Point, name: &str| point.classes.iter().find(|class| class.name == name).cloned();
+    let mut rows = Vec::new();
+    for class in names {
+        for (column, point) in settings {
+            if let Some(found) = find(point, &class.name) {
+                let shortest = find(point, &names[0].name);
+                rows.push(class_row(&found, shortest.as_ref(), column_name(*column)));
+            }
+        }
+    }
+    rows
+}
+
+fn class_row(class: &ClassPoint, shortest: Option<&ClassPoint>, column: &str) -> Vec<String> {
+    let mean = |class: &ClassPoint, id: &str| class.metrics.get(id).map(|e| e.mean);
+    let figure = |id: &str| {
+        let estimate = class.metrics.get(id);
+        estimate.map_or_else(|| NOTHING.into(), |e| format::estimate(metric::find(id), e))
+    };
+    let ratio = |above: Option<f64>, below: Option<f64>| match (above, below) {
+        (Some(above), Some(below)) if below > 0.0 => {
+            format!("{} ×", format::number(above / below, 1))
+        }
+        _ => NOTHING.to_owned(),
+    };
+    vec![
+        class.name.clone(),
+        column.to_owned(),
+        figure("e2e_mean_ms"),
+        figure("e2e_p50_ms"),
+        figure("e2e_p95_ms"),
+        ratio(mean(class, "e2e_p95_ms"), mean(class, "e2e_p50_ms")),
+        ratio(mean(class, "e2e_mean_ms"), shortest.and_then(|s| mean(s, "e2e_mean_ms"))),
+    ]
+}
+
+/// A metric of the Week 2 figures, there and here, for sentences; [`NOTHING`] where a figure is
+/// not known.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figures {
+    week2: String,
+    default: String,
+    tuned: String,
+    /// Load of the figures here.
+    load: String,
+}
+
+impl Figures {
+    pub(crate) fn all(inputs: &Inputs<'_>) -> BTreeMap<&'static str, Self> {
+        WEEK2.into_iter().map(|id| (id, Self::new(inputs, id))).collect()
+    }
+
+    fn new(inputs: &Inputs<'_>, id: &str) -> Self {
+        let metric = metric::find(id);
+        let rows = || inputs.comparison.comparisons.iter().filter(|row| row.metric == id);
+        // The row that stands beside the Week 2 figure is the one that answers to it.
+        let beside = rows().find(|row| row.columns.contains_key(&Column::Week2));
+        let row = beside.or_else(|| rows().next());
+        let cell = |column| row.map_or_else(|| NOTHING.into(), |r| column_cell(metric, column, r));
+        let week2 = inputs.week2.points.first().and_then(|point| point.mean(id));
+        Self {
+            week2: week2.map_or_else(|| NOTHING.to_owned(), |mean| format::given(metric, mean)),
+            default: cell(Column::Default),
+            tuned: cell(Column::Tuned),
+            load: row.map_or_else(String::new, |row| row.load.clone()),
+        }
+    }
+}

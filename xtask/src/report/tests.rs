@@ -1,0 +1,178 @@
+use bench_core::schema::{Column, Comparison, FailureClass, Role, SettingFailure, Verdict};
+
+use super::{fixture::Fixture, *};
+use crate::config::{EngineConfig, VllmConfig};
+
+/// The report, with what every report must keep checked.
+fn report(fixture: &Fixture) -> String {
+    let text = markdown(&fixture.inputs()).expect("a report");
+    for word in
+        [" none ", "undefined", "NaN", " inf ", "inf\u{a0}", "{{", "{%", "\n\n\n", " \n", "()"]
+    {
+        assert!(!text.contains(word), "{word:?} in\n{text}");
+    }
+    for tag in ["details", "summary"] {
+        let count = |what: String| text.matches(&what).count();
+        assert_eq!(count(format!("<{tag}>")), count(format!("</{tag}>")), "{tag}");
+    }
+    let mut width = None;
+    for line in text.lines() {
+        // A row's cells; none outside of tables.
+        let cells = line.starts_with('|').then(|| line.replace("\\|", "").matches('|').count());
+        assert!(width.is_none() || cells.is_none() || width == cells, "{line}");
+        width = cells;
+    }
+    text
+}
+
+fn section<'a>(report: &'a str, title: &str) -> &'a str {
+    let (_, rest) = report.split_once(&format!("## {title}\n\n")).expect("the section");
+    rest.split("\n## ").next().unwrap_or_default()
+}
+
+/// The comparison of the objective.
+fn objective(fixture: &mut Fixture) -> &mut Comparison {
+    let mut rows = fixture.comparison.comparisons.iter_mut();
+    let row = rows.find(|row| row.metric == "output_tokens_per_s" && row.load == "burst");
+    row.expect("the objective is compared")
+}
+
+/// A profile without `choose` and `comprehensive`, on a real vLLM with made-up weights.
+fn small() -> Fixture {
+    let mut fixture = Fixture::full();
+    fixture.profile.name = "vllm-cpu".to_owned();
+    fixture.profile.engine = EngineConfig::Vllm(VllmConfig {
+        version: "0.32.0".to_owned(),
+        package: "vllm-cpu".to_owned(),
+        python: None,
+        model: "dummy:qwen2.5-2-layers".to_owned(),
+        gpus: Vec::new(),
+        start_timeout_s: 300,
+    });
+    fixture.profile.engine_env.insert("VLLM_CPU_KVCACHE_SPACE".to_owned(), "2".to_owned());
+    fixture.profile.slo.clear();
+    fixture.comparison.targets.clear();
+    fixture.choose = None;
+    fixture.comprehensive = None;
+    fixture.sweeps.truncate(1);
+    fixture.plots.clear();
+    for row in &mut fixture.comparison.comparisons {
+        row.columns.remove(&Column::Tuned);
+        (row.change, row.verdict) = (None, None);
+    }
+    fixture.identity.engine.title = "vLLM 0.32.0 on a CPU, a model of two layers".to_owned();
+    fixture.identity.engine.simulated = false;
+    fixture
+}
+
+/// Nothing ran but the baseline's start, which failed.
+fn empty() -> Fixture {
+    let mut fixture = small();
+    fixture.sweeps.clear();
+    fixture.comparison.comparisons.clear();
+    fixture.identity.identity = None;
+    fixture.week2.points.clear();
+    fixture.profile.engine_args.clear();
+    fixture.profile.engine_env.clear();
+    fixture.profile.baseline_args.clear();
+    fixture.baseline.points.retain(|point| point.role == Role::Baseline);
+    for point in &mut fixture.baseline.points {
+        point.failure =
+            Some(SettingFailure { class: FailureClass::KvCacheMemory, evidence: Vec::new() });
+        point.metrics.clear();
+        point.classes.clear();
+        point.anatomy = None;
+    }
+    fixture
+}
+
+#[test]
+fn the_whole_report() {
+    insta::assert_snapshot!(report(&Fixture::full()));
+}
+
+#[test]
+fn a_report_without_tuned_settings() {
+    insta::assert_snapshot!(report(&small()));
+}
+
+#[test]
+fn a_report_without_figures() {
+    insta::assert_snapshot!(report(&empty()));
+}
+
+#[test]
+fn a_single_column() {
+    let mut fixture = small();
+    for row in &mut fixture.comparison.comparisons {
+        row.columns.retain(|column, _| *column == Column::Baseline);
+    }
+    let report = report(&fixture);
+    assert!(section(&report, "In one paragraph").contains("nothing else was measured"));
+    assert!(section(&report, "Before and after").starts_with("| Metric | baseline |\n"));
+    assert!(section(&report, "What was not measured").contains("vLLM's defaults on the objective"));
+}
+
+#[test]
+fn the_first_paragraph_follows_the_verdict() {
+    let mut out = String::new();
+    for verdict in [Verdict::Better, Verdict::Worse, Verdict::Equivalent, Verdict::Inconclusive] {
+        let mut fixture = Fixture::full();
+        let row = objective(&mut fixture);
+        row.verdict = Some(verdict);
+        row.reason = "a reason".to_owned();
+        out += &format!("{verdict:?}\n{}\n", section(&report(&fixture), "In one paragraph"));
+    }
+    let mut fixture = Fixture::full();
+    let choice = fixture.choose.as_mut().and_then(|file| file.choice.as_mut());
+    choice.expect("a choice").args.clear();
+    out += &format!("Nothing chosen\n{}", section(&report(&fixture), "In one paragraph"));
+    insta::assert_snapshot!(out);
+}
+
+#[test]
+fn a_setting_found_worse_is_not_recommended() {
+    let mut fixture = Fixture::full();
+    objective(&mut fixture).verdict = Some(Verdict::Worse);
+    let yaml = recommended_yaml(&fixture.inputs()).expect("a configuration");
+    assert!(yaml.ends_with("\nmax-model-len: 4096\n"), "{yaml}");
+    assert!(
+        section(&report(&fixture), "The configuration to deploy").starts_with("vLLM's defaults")
+    );
+}
+
+#[test]
+fn a_limit_that_is_broken_or_unknown_is_said() {
+    let mut fixture = Fixture::full();
+    fixture.profile.slo[0].limit = "1".parse().expect("a decimal");
+    fixture.profile.slo[1].metric = "itl_p95_ms".to_owned();
+    let report = report(&fixture);
+    assert!(section(&report, "In one paragraph").contains("**Limits broken: TTFT P95.**"));
+    assert!(
+        section(&report, "What was not measured")
+            .contains("**A limit of the objective:** ITL P95 on `production`.")
+    );
+}
+
+#[test]
+fn the_same_trap_of_two_sweeps_is_one_lesson() {
+    let mut fixture = Fixture::full();
+    let mut again = fixture.sweeps[0].clone();
+    (again.stage, again.flag) = ("queue-time".to_owned(), Some("queue-time".to_owned()));
+    fixture.sweeps.push(again);
+    let report = report(&fixture);
+    let lessons = section(&report, "Lessons learned");
+    assert_eq!(lessons.matches("The lowest queue share is not the best").count(), 1, "{lessons}");
+}
+
+#[test]
+fn the_recommended_configuration() {
+    insta::assert_snapshot!(recommended_yaml(&Fixture::full().inputs()).expect("a configuration"));
+}
+
+#[test]
+fn no_arguments_are_an_empty_mapping() {
+    let yaml = recommended_yaml(&empty().inputs()).expect("a configuration");
+    // vLLM 0.32 fails on a file that holds comments alone.
+    assert!(yaml.ends_with("\n{}\n"), "{yaml}");
+}

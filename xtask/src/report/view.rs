@@ -1,0 +1,270 @@
+//! What the templates see.
+
+use std::collections::BTreeMap;
+
+use bench_core::{
+    INSTRUMENT_EPOCH,
+    metric::{self, METRICS},
+    schema::{Column, Comparison, Point},
+    stats,
+};
+use serde::Serialize;
+
+use super::{
+    Inputs,
+    deploy::Deploy,
+    findings, format,
+    provenance::{Provenance, distinct},
+    sweeps::SweepView,
+    tables::{self, AnatomyView, ComparisonView, Figures, PartView},
+};
+use crate::config::{Bound, EngineConfig, Limit, Part};
+
+/// Everything that a template may name; figures are text already.
+#[derive(Debug, Serialize)]
+pub(crate) struct View {
+    engine: String,
+    simulated: bool,
+    dummy_weights: bool,
+    profile: String,
+    profile_digest: String,
+    identity_digest: String,
+    /// The engine's identity as JSON, if it is known whole.
+    identity: Option<String>,
+    instrument_epoch: u32,
+    margin_percent: String,
+    baseline_args: String,
+    objective: Objective,
+    headline: Option<Headline>,
+    deploy: Deploy,
+    figures: BTreeMap<&'static str, Figures>,
+    sweep_names: Vec<String>,
+    lessons: Vec<String>,
+    comparison: ComparisonView,
+    targets: Vec<Vec<String>>,
+    targets_met: usize,
+    slo: Vec<Vec<String>>,
+    slo_missed: Vec<String>,
+    /// What tuning made worse among the metrics of the main table, with the change.
+    worse: Vec<String>,
+    anatomy: Vec<AnatomyView>,
+    sweeps: Vec<SweepView>,
+    parts: Vec<PartView>,
+    provenance: Provenance,
+    /// Metric, formula, name in vLLM.
+    glossary: Vec<Vec<String>>,
+    plots: Vec<String>,
+}
+
+/// What "best" means.
+#[derive(Debug, Serialize)]
+struct Objective {
+    maximize: bool,
+    title: String,
+    load: String,
+    /// In words, such as ``TTFT P95 ≤ 500 ms on `production` ``.
+    limits: Vec<String>,
+}
+
+/// The objective before and after.
+#[derive(Debug, Serialize)]
+struct Headline {
+    baseline: Option<String>,
+    default: Option<String>,
+    tuned: Option<String>,
+    change: Option<String>,
+    default_over_baseline: Option<String>,
+    /// Most of the way from the baseline to the tuned settings lies before the defaults.
+    is_mostly_handicap: bool,
+    /// From the baseline to the tuned settings.
+    over_baseline: Option<String>,
+    verdict: Option<&'static str>,
+    reason: String,
+}
+
+impl View {
+    pub(crate) fn new(inputs: &Inputs<'_>) -> Self {
+        let profile = inputs.profile;
+        let label = &inputs.identity.engine;
+        let row = objective_row(inputs);
+        let targets = tables::targets(inputs);
+        let slo = tables::slo(inputs);
+        let anatomy: Vec<_> = loads_of_interest(inputs)
+            .into_iter()
+            .filter_map(|load| AnatomyView::new(inputs, load))
+            .collect();
+        let missed = |row: &&Vec<String>| row.last().is_some_and(|outcome| outcome == "missed");
+        Self {
+            engine: if label.simulated && !label.title.contains("simulated") {
+                format!("simulated {}", label.title)
+            } else {
+                label.title.clone()
+            },
+            simulated: label.simulated,
+            dummy_weights: matches!(
+                &profile.engine,
+                EngineConfig::Vllm(vllm) if vllm.model.starts_with("dummy:")
+            ),
+            profile: profile.name.clone(),
+            profile_digest: inputs.profile_digest.to_string(),
+            identity_digest: label.identity.to_string(),
+            identity: inputs.identity.identity.as_ref().map(|json| format!("{json:#}")),
+            instrument_epoch: INSTRUMENT_EPOCH,
+            margin_percent: stats::MARGIN_PERCENT.to_string(),
+            baseline_args: if profile.baseline_args.is_empty() {
+                String::new()
+            } else {
+                format::args(&profile.baseline_args)
+            },
+            objective: Objective {
+                maximize: profile.objective.maximize,
+                title: format::name(&profile.objective.metric),
+                load: profile.objective.load.clone(),
+                limits: profile.slo.iter().map(limit).collect(),
+            },
+            headline: row.map(Headline::new),
+            deploy: Deploy::new(inputs, row.and_then(|row| row.verdict)),
+            figures: Figures::all(inputs),
+            sweep_names: inputs.sweeps.iter().map(|sweep| sweep.stage.clone()).collect(),
+            lessons: lessons(inputs, &anatomy),
+            comparison: ComparisonView::new(inputs),
+            targets_met: targets
+                .iter()
+                .filter(|row| row.last().is_some_and(|o| o == "met"))
+                .count(),
+            slo_missed: slo.iter().filter(missed).map(|row| row[0].clone()).collect(),
+            anatomy,
+            sweeps: inputs.sweeps.iter().map(|sweep| SweepView::new(inputs, sweep)).collect(),
+            parts: Part::ALL.map(|part| PartView::new(inputs, part)).into(),
+            provenance: Provenance::new(inputs),
+            glossary: glossary(),
+            plots: inputs.plots.to_vec(),
+            worse: tables::worse(inputs),
+            targets,
+            slo,
+        }
+    }
+}
+
+impl Headline {
+    fn new(row: &Comparison) -> Self {
+        let metric = metric::find(&row.metric);
+        let unit = format::unit_of_title(metric);
+        let figure = |column| {
+            let estimate = row.columns.get(&column)?;
+            Some(format!("{}{unit}", format::estimate(metric, estimate)))
+        };
+        let over_baseline = |column| {
+            let (before, after) = (row.columns.get(&Column::Baseline)?, row.columns.get(&column)?);
+            let change = stats::change(before, after, metric.is_some_and(|m| m.is_share()))?;
+            Some(format::change(metric, &change))
+        };
+        let way = |from, to| {
+            let (from, to) = (row.columns.get(&from)?, row.columns.get(&to)?);
+            Some((to.mean - from.mean).abs())
+        };
+        Self {
+            baseline: figure(Column::Baseline),
+            default: figure(Column::Default),
+            tuned: figure(Column::Tuned),
+            change: row.change.as_ref().map(|change| format::change(metric, change)),
+            is_mostly_handicap: way(Column::Baseline, Column::Default)
+                > way(Column::Default, Column::Tuned),
+            default_over_baseline: over_baseline(Column::Default),
+            over_baseline: over_baseline(Column::Tuned),
+            verdict: row.verdict.map(tables::verdict_word),
+            reason: row.reason.clone(),
+        }
+    }
+}
+
+fn objective_row<'a>(inputs: &Inputs<'a>) -> Option<&'a Comparison> {
+    let objective = &inputs.profile.objective;
+    let mut rows = inputs.comparison.comparisons.iter();
+    rows.find(|row| row.metric == objective.metric && row.load == objective.load)
+}
+
+fn limit(limit: &Limit) -> String {
+    format!(
+        "{} {} {} on `{}`",
+        format::name(&limit.metric),
+        if limit.bound == Bound::Max { "≤" } else { "≥" },
+        format::given(metric::find(&limit.metric), limit.limit.to_f64()),
+        limit.load,
+    )
+}
+
+/// Loads of the objective and the limits, in the profile's order.
+fn loads_of_interest<'a>(inputs: &Inputs<'a>) -> Vec<&'a str> {
+    let profile = inputs.profile;
+    let named = |name: &str| {
+        name == profile.objective.load
+            || profile.slo.iter().chain(&profile.targets).any(|limit| limit.load == name)
+    };
+    profile.loads.iter().map(|load| load.name.as_str()).filter(|name| named(name)).collect()
+}
+
+/// What the run taught, each drawn from figures: traps first, then which knob mattered, which did
+/// nothing, what does not run, and what the comparison says that no table above says already.
+fn lessons(inputs: &Inputs<'_>, anatomy: &[AnatomyView]) -> Vec<String> {
+    let objective = &inputs.profile.objective;
+    let sweeps: Vec<_> = inputs
+        .sweeps
+        .iter()
+        .map(|sweep| (format!("`{}`", sweep.flag.as_ref().unwrap_or(&sweep.stage)), &sweep.points))
+        .collect();
+    let keys = |point: &Point| point.trials.iter().map(|trial| trial.key).collect::<Vec<_>>();
+
+    // Two sweeps may hold the same trials: one trap.
+    let mut seen = Vec::new();
+    let mut lessons = Vec::new();
+    for (flag, points) in &sweeps {
+        if let Some(trap) = findings::trap(points, objective) {
+            let pair = (keys(trap.from), keys(trap.to));
+            if !seen.contains(&pair) {
+                lessons.push(format!("{flag}: {}", trap.sentence(objective)));
+                seen.push(pair);
+            }
+        }
+    }
+
+    let mut effects: Vec<_> = sweeps
+        .iter()
+        .filter_map(|(flag, points)| Some((flag, findings::knob_effect(points, objective)?)))
+        .collect();
+    let size = |effect: &findings::Effect<'_>| effect.change.mean.abs();
+    effects.sort_by(|(_, a), (_, b)| {
+        b.is_real.cmp(&a.is_real).then(f64::total_cmp(&size(b), &size(a)))
+    });
+    for (i, (flag, effect)) in effects.iter().enumerate() {
+        let is_most = i == 0 && effects.len() > 1 && effect.is_real;
+        let most = if is_most { " had most effect" } else { "" };
+        lessons.push(format!("{flag}{most}: {}", effect.sentence(objective)));
+    }
+
+    for (flag, points) in &sweeps {
+        lessons.extend(findings::failures(points).map(|failures| format!("{flag}: {failures}")));
+    }
+    let is_told = |finding: &&String| anatomy.iter().any(|view| view.tells(finding));
+    let new = inputs.comparison.findings.iter().filter(|finding| !is_told(finding));
+    lessons.extend(new.map(|finding| format::sentence(finding)));
+    distinct(lessons)
+}
+
+/// Metrics with their formulas; those that share one are one row.
+fn glossary() -> Vec<Vec<String>> {
+    let keys = distinct(METRICS.iter().map(|metric| (metric.formula, metric.vllm)));
+    keys.into_iter()
+        .map(|(formula, vllm)| {
+            let mut titles =
+                METRICS.iter().filter(|m| (m.formula, m.vllm) == (formula, vllm)).map(|m| m.title);
+            let first = titles.next().unwrap_or_default();
+            // "TTFT mean", "TTFT P50", …: the name once, then what follows it.
+            let name = first.split(' ').next().unwrap_or_default();
+            let rest = titles.map(|title| title.trim_start_matches(name).trim().to_owned());
+            let titles: Vec<_> = std::iter::once(first.to_owned()).chain(rest).collect();
+            let vllm = if vllm.is_empty() { format::NOTHING } else { vllm };
+            vec![titles.join(", "), formula.to_owned(), vllm.to_owned()]
+        })
+        .collect()
+}
