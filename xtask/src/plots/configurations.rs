@@ -14,7 +14,7 @@ use super::{
 /// Key of the seed's figures.
 pub(super) const WEEK2_KEY: Key = Key::Dots(INK);
 
-/// Legend of the configurations that were measured, and of what else the points show.
+/// Legend of the configurations that were measured; `key` draws the one of that index.
 pub(super) fn keys(inputs: &Inputs<'_>, key: impl Fn(usize) -> Key) -> Vec<(Key, String)> {
     CONFIGURATIONS
         .iter()

@@ -249,6 +249,9 @@ fn word(verdict: Verdict) -> (&'static str, RGBColor) {
 
 /// How many comparisons came out which way.
 fn tally(judged: &[&Comparison]) -> String {
+    if judged.is_empty() {
+        return "nothing was compared".to_owned();
+    }
     let all = [Verdict::Better, Verdict::Worse, Verdict::Equivalent, Verdict::Inconclusive];
     let counts =
         all.map(|verdict| judged.iter().filter(|row| row.verdict == Some(verdict)).count());

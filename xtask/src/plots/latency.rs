@@ -27,32 +27,28 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
     let load = inputs.production_load();
     let subtitle =
         format!("{} · load {load}, {}", inputs.engine(), spread(inputs.configurations()));
-    page(
-        (1200, 750),
-        "Latency percentiles: baseline, vLLM default, tuned",
-        &subtitle,
-        |canvas, body| {
-            let metrics: Vec<String> = LATENCIES
-                .iter()
-                .flat_map(|(name, _)| {
-                    PERCENTILES.iter().map(move |(p, _)| format!("{name}_{p}_ms"))
-                })
-                .collect();
-            let shown: Vec<(&str, &str)> = metrics.iter().map(|m| (m.as_str(), load)).collect();
-            let mut entries =
-                configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
-            entries.extend(configurations::week2_key(inputs, &shown));
-            entries.extend(configurations::saturated_key(inputs, &[load]));
-            if shown.iter().any(|(metric, load)| target(inputs, metric, load, 1.0).is_some()) {
-                entries.push((TARGET_KEY, "target".to_owned()));
-            }
-            let top = body.top + legend(canvas, body, &entries) + 14;
-            for (i, (name, title)) in LATENCIES.iter().enumerate() {
-                let cell = Rect { top, ..body }.column(i, LATENCIES.len(), 28);
-                panel(inputs, canvas, cell, load, (name, title));
-            }
-        },
-    )
+    page((1200, 750), "Latency percentiles", &subtitle, |canvas, body| {
+        let top = body.top + legend(canvas, body, &keys(inputs, load)) + 14;
+        for (i, (name, title)) in LATENCIES.iter().enumerate() {
+            let cell = Rect { top, ..body }.column(i, LATENCIES.len(), 28);
+            panel(inputs, canvas, cell, load, (name, title));
+        }
+    })
+}
+
+fn keys(inputs: &Inputs<'_>, load: &str) -> Vec<(Key, String)> {
+    let metrics: Vec<String> = LATENCIES
+        .iter()
+        .flat_map(|(name, _)| PERCENTILES.iter().map(move |(p, _)| format!("{name}_{p}_ms")))
+        .collect();
+    let shown: Vec<(&str, &str)> = metrics.iter().map(|metric| (metric.as_str(), load)).collect();
+    let mut keys = configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
+    keys.extend(configurations::week2_key(inputs, &shown));
+    keys.extend(configurations::saturated_key(inputs, &[load]));
+    if shown.iter().any(|(metric, load)| target(inputs, metric, load, 1.0).is_some()) {
+        keys.push((TARGET_KEY, "target".to_owned()));
+    }
+    keys
 }
 
 /// The profile's target for a metric on a load.

@@ -317,7 +317,7 @@ fn bar_label(panel: &Panel<'_, '_>, column: Rect, figure: &Figure, text: &str, w
     }
 }
 
-/// A bar of parts from the axis upwards, in the values' unit, each with its share where it has room.
+/// A bar of parts from the axis upwards, each with its share where it has room.
 pub(crate) fn stacked_bar(panel: &Panel<'_, '_>, column: Rect, parts: &[(f64, RGBColor)]) {
     let total: f64 = parts.iter().map(|(value, _)| value).sum();
     let mut below = 0.0;

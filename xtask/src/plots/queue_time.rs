@@ -2,6 +2,7 @@
 //! attack the queue.
 
 use bench_core::schema::{Anatomy, Point, ResultFile, Role};
+use plotters::style::RGBColor;
 
 use super::{
     Inputs,
@@ -53,15 +54,10 @@ pub(super) fn part_keys() -> Vec<(Key, String)> {
 
 /// The parts in the unit of `factor` milliseconds with their colours; `None` where they are no
 /// numbers or nothing.
-pub(super) fn parts(point: &Point, factor: f64) -> Option<[(f64, plotters::style::RGBColor); 5]> {
-    let anatomy = point.anatomy.as_ref()?;
-    let parts = anatomy.parts();
-    let mut i = 0;
-    let parts = parts.map(|(_, ms)| {
-        i += 1;
-        (ms.max(0.0) * factor, PARTS[i - 1])
-    });
-    let total: f64 = parts.iter().map(|(value, _)| value).sum();
+pub(super) fn parts(point: &Point, factor: f64) -> Option<[(f64, RGBColor); 5]> {
+    let lengths = point.anatomy.as_ref()?.parts().map(|(_, ms)| ms.max(0.0) * factor);
+    let parts = std::array::from_fn(|i| (lengths[i], PARTS[i]));
+    let total: f64 = lengths.iter().sum();
     (total.is_finite() && total > 0.0).then_some(parts)
 }
 

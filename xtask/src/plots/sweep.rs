@@ -1,6 +1,6 @@
 //! One sweep: the objective over its values, and what explains it.
 
-use bench_core::schema::{Point, ResultFile, Role};
+use bench_core::schema::{Estimate, Point, ResultFile, Role};
 use plotters::style::{Color, RGBColor};
 
 use super::{
@@ -184,58 +184,71 @@ fn kv_cache(layout: &Layout<'_>, load: &str) -> Option<Series> {
     (high > low * KV_RATIO).then_some(series)
 }
 
+/// Where the figures of a line of tail latencies are.
+struct Source<'t> {
+    load: &'t str,
+    class: Option<&'t str>,
+}
+
+impl Source<'_> {
+    const METRIC: &'static str = "e2e_p95_ms";
+
+    fn estimate<'p>(&self, value: &Value<'p>) -> Option<(&'p Estimate, bool)> {
+        let point = value.point(self.load)?;
+        let metrics = match self.class {
+            Some(name) => &point.classes.iter().find(|class| class.name == name)?.metrics,
+            None => &point.metrics,
+        };
+        Some((metrics.get(Self::METRIC)?, point.saturated))
+    }
+}
+
 /// E2E P95: by class where a load of the sweep mixes several, else by load.
 fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect, layout: &Layout<'_>, loads: &[&str]) {
-    const METRIC: &str = "e2e_p95_ms";
-    let points = || layout.values.iter().flat_map(|value| &value.points);
-    let mixed = points().filter(|p| p.classes.len() > 1).max_by_key(|p| p.classes.len());
-    let classes = |point: &'_ Point| -> Vec<String> {
-        point.classes.iter().map(|class| class.name.clone()).collect()
+    let points = layout.values.iter().flat_map(|value| &value.points);
+    let mixed = points.filter(|p| p.classes.len() > 1).max_by_key(|p| p.classes.len());
+    let (title, sources): (String, Vec<Source<'_>>) = match mixed {
+        Some(point) => {
+            let of = |class| Source { load: &point.load, class: Some(class) };
+            let sources = point.classes.iter().map(|class| of(&class.name)).collect();
+            (format!("E2E P95 by class of load {}", point.load), sources)
+        }
+        None => {
+            let sources = loads.iter().map(|load| Source { load, class: None }).collect();
+            ("E2E P95 by load".to_owned(), sources)
+        }
     };
-    let class_estimate = |point: &Point, class: &str| {
-        Some(point.classes.iter().find(|c| c.name == class)?.metrics.get(METRIC)?.clone())
-    };
-    let names = mixed.map_or_else(
-        || loads.iter().map(|load| (*load).to_owned()).collect(),
-        |point| classes(point),
-    );
-    let estimate = |value: &Value<'_>, name: &str| {
-        let point = value.point(mixed.map_or(name, |mixed| &mixed.load))?;
-        let estimate = match mixed {
-            Some(_) => class_estimate(point, name)?,
-            None => point.metrics.get(METRIC)?.clone(),
-        };
-        Some((estimate, point.saturated))
-    };
-    let all = names
+    let estimates = sources
         .iter()
-        .flat_map(|name| layout.values.iter().filter_map(|value| estimate(value, name)));
-    let measure = Measure::of(METRIC, all.map(|(estimate, _)| estimate.mean).fold(0.0, f64::max));
-    let series: Vec<Series> = names
+        .flat_map(|source| layout.values.iter().filter_map(|value| source.estimate(value)));
+    let largest = estimates.map(|(estimate, _)| estimate.mean).fold(0.0, f64::max);
+    let measure = Measure::of(Source::METRIC, largest);
+    let series: Vec<Series> = sources
         .iter()
-        .take(SERIES.len())
+        .zip(SERIES)
         .enumerate()
-        .map(|(i, name)| {
-            layout.series(name, SERIES[i], i, |value| {
-                let (estimate, saturated) = estimate(value, name)?;
-                Some((Figure::of(&estimate, measure.factor)?, saturated))
+        .map(|(i, (source, color))| {
+            layout.series(source.class.unwrap_or(source.load), color, i, |value| {
+                let (estimate, saturated) = source.estimate(value)?;
+                Some((Figure::of(estimate, measure.factor)?, saturated))
             })
         })
         .collect();
-    let title = mixed.map_or("E2E P95 by load".to_owned(), |point| {
-        format!("E2E P95 by class of load {}", point.load)
-    });
-    let target = mixed.and_then(|point| {
-        let mut targets = inputs.comparison.targets.iter();
-        targets.find(|target| target.metric == "long_e2e_p95_ms" && target.load == point.load)
-    });
-    let longest = names.last().map_or("", String::as_str);
-    let lines: Vec<(f64, Key, String)> = target
-        .map(|t| (t.limit * measure.factor, TARGET_KEY, format!("target, {longest}")))
-        .into_iter()
-        .collect();
-    let lines = References { lines: &lines, named: true };
+    let target = sources.last().and_then(|longest| target(inputs, longest, measure));
+    let lines = References { lines: target.as_slice(), named: true };
     layout.lines(canvas, cell, (&title, &measure.axis()), &series, &lines);
+}
+
+/// The profile's target for the longest class of a load.
+fn target(
+    inputs: &Inputs<'_>,
+    longest: &Source<'_>,
+    measure: Measure,
+) -> Option<(f64, Key, String)> {
+    let class = longest.class?;
+    let mut targets = inputs.comparison.targets.iter();
+    let target = targets.find(|t| t.metric == "long_e2e_p95_ms" && t.load == longest.load)?;
+    Some((target.limit * measure.factor, TARGET_KEY, format!("target, {class}")))
 }
 
 impl<'a> Layout<'a> {

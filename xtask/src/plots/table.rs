@@ -10,7 +10,7 @@ use super::{
 /// Height of a row.
 const ROW: i32 = 27;
 /// Distance between columns.
-const GAP: i32 = 14;
+const GAP: i32 = 9;
 
 /// The text of a cell and its colour.
 pub(crate) type Cell = (String, RGBColor);

@@ -230,7 +230,7 @@ fn apply(results: &mut Results, oddity: Oddity) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn odd_results_are_drawn_too(oddities in prop::collection::vec(oddity(), 0..12)) {

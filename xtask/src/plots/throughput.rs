@@ -12,9 +12,8 @@ use super::{
 const METRICS: [&str; 2] = ["output_tokens_per_s", "requests_per_s"];
 
 pub(super) fn draw(inputs: &Inputs<'_>) -> String {
-    let title = "Throughput: baseline, vLLM default, tuned";
     let subtitle = format!("{} · {}", inputs.engine(), spread(inputs.configurations()));
-    page((1200, 750), title, &subtitle, |canvas, body| {
+    page((1200, 750), "Throughput by load", &subtitle, |canvas, body| {
         let shown: Vec<(&str, &str)> = METRICS
             .into_iter()
             .flat_map(|metric| inputs.loads(metric).into_iter().map(move |load| (metric, load)))
