@@ -95,16 +95,14 @@ fn render((name, source): (&str, &str), view: &View) -> Result<String> {
         let header: Vec<_> = header.split('|').map(|title| title.trim().to_owned()).collect();
         format::table(&header, &rows)
     });
-    environment.add_filter("header", header);
+    // Columns of settings, to be put behind a table's first ones.
+    environment.add_filter("header", |columns: Vec<String>| {
+        columns.iter().map(|name| format!(" | >{name}")).collect::<String>()
+    });
     environment
         .template_from_named_str(name, source)
         .and_then(|template| template.render(Serde(view)))
         .with_context(|| format!("template {name} does not match the report's model"))
-}
-
-/// Columns of settings, to be put behind a table's first ones.
-fn header(columns: Vec<String>) -> String {
-    columns.iter().map(|name| format!(" | >{name}")).collect()
 }
 
 /// The text with runs of blank lines made one, so that a template may part its blocks freely.
