@@ -442,6 +442,40 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_run_leaves_behind_is_found_and_ended() {
+        let scratch = Scratch::new();
+        let mut owner = Command::new(std::env::current_exe().expect("it runs"))
+            .args(["--exact", "engines::group::tests::owner_that_is_killed"])
+            .args(["--ignored", "--nocapture"])
+            .env("XTASK_TEST_RUN_DIR", scratch.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let output = BufReader::new(owner.stdout.take().expect("it is piped"));
+        let group: i32 = output
+            .lines()
+            .find_map(|line| line.ok()?.split_once("group=")?.1.trim().parse().ok())
+            .expect("it starts a group");
+        owner.kill().expect("it lives");
+        owner.wait().expect("it is our child");
+        let id = Pid::from_raw(group).expect("it is a number");
+        assert_eq!(running_members(id).len(), 1, "SIGKILL leaves no time to end it");
+        assert_eq!(end_orphans(scratch.path(), GRACE).expect("readable"), [group]);
+        assert!(running_members(id).is_empty());
+        assert_eq!(notes(scratch.path()), 0);
+    }
+
+    #[test]
+    #[ignore = "a process of its own for the test above"]
+    fn owner_that_is_killed() {
+        let Some(run_dir) = std::env::var_os("XTASK_TEST_RUN_DIR") else { return };
+        let mut group = start("echo up; exec sleep 1000", Path::new(&run_dir), GRACE);
+        first_line(&mut group);
+        println!("group={}", group.id());
+        group.wait(Duration::from_secs(1_000));
+    }
+
+    #[test]
     fn a_command_name_may_hold_anything() {
         let line = "42 (a) b ( c) S 1 40 39 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
         let expected =

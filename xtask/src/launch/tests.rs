@@ -14,6 +14,8 @@ use bench_core::{
 use super::*;
 use crate::engines::scratch::Scratch;
 
+// Server and load start at once: each counts its own starts (`starts`, `calls`).
+
 /// A server that lives until it is ended; `touch $HERE/NAME` and `await NAME` talk to the load.
 const HEALTHY: &str = "exec sleep 1000";
 
@@ -201,7 +203,7 @@ fn a_crash_in_a_load_loses_that_point_and_starts_once_more() {
          echo '{SERVING}'; await loaded; echo 'EngineDeadError: it died'; exit 1"
     );
     let bench = "say ready\n\
-                 if [ $(wc -l < \"$HERE/starts\") = 2 ]; then say b; say done; exit; fi\n\
+                 if [ $(wc -l < \"$HERE/calls\") = 2 ]; then say b; say done; exit; fi\n\
                  touch \"$HERE/loaded\"; exec sleep 1000";
     let bed = Bed::new(&server, bench);
     let (events, result) = bed.run();
@@ -219,7 +221,7 @@ fn out_of_memory_under_load_is_the_result_of_that_point() {
          echo '{SERVING}'; await loaded; echo 'torch.OutOfMemoryError: CUDA out of memory.'; exit 1"
     );
     let bench = "say ready\n\
-                 if [ $(wc -l < \"$HERE/starts\") = 2 ]; then say b; say done; exit; fi\n\
+                 if [ $(wc -l < \"$HERE/calls\") = 2 ]; then say b; say done; exit; fi\n\
                  touch \"$HERE/loaded\"; exec sleep 1000";
     let (events, result) = Bed::new(&server, bench).run();
     result.expect("every point has a result");
@@ -229,7 +231,7 @@ fn out_of_memory_under_load_is_the_result_of_that_point() {
 #[test]
 fn a_server_that_dies_twice_is_not_started_again() {
     let server = format!("echo '{SERVING}'; await \"loaded$(wc -l < $HERE/starts)\"; exit 1");
-    let bench = "say ready; touch \"$HERE/loaded$(wc -l < $HERE/starts)\"; exec sleep 1000";
+    let bench = "say ready; touch \"$HERE/loaded$(wc -l < $HERE/calls)\"; exec sleep 1000";
     let bed = Bed::new(&server, bench);
     let (events, result) = bed.run();
     assert_eq!(told(&events), ["ready", "ready"]);

@@ -158,6 +158,10 @@ const RULES: &[Rule] = &[
             "the model's folder has no weights; download them, or use a dummy",
         ),
     },
+    Rule {
+        needle: "validation error for ModelConfig",
+        means: Means::Environment("this vLLM cannot serve the model as it is: read the log"),
+    },
     Rule { needle: "validation error for", means: Means::Setting(FailureClass::BadCombination) },
     Rule {
         needle: "must be greater than or equal to max_num_seqs",
@@ -225,7 +229,7 @@ fn judge(rule: &Rule, line: &str, log: &str, serving: bool) -> Option<Failure> {
 /// What a starting server ran out of memory for.
 fn memory_class(log: &str) -> FailureClass {
     let has = |text: &str| log.contains(text);
-    if has("in capture_model") || has("in _capture_cudagraphs") || has("Graph capturing") {
+    if has("in capture_model") || has("in _capture_cudagraphs") {
         FailureClass::GraphCapture
     } else if has("in _dummy_sampler_run") {
         FailureClass::SamplerWarmUp
