@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::Context as _;
 use bench_core::schema::{
-    Arrival, Event, FORMAT, LaunchPlan, LoadSpec, Outcome, PlannedTrial, Progress, RequestSample,
-    RequestStatus, ServerEngine, ServerObservation, Size,
+    Arrival, Event, FORMAT, LaunchPlan, LoadSpec, Outcome, PlannedTrial, Progress, RequestStatus,
+    ServerEngine, ServerObservation, Size,
 };
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 
@@ -23,7 +23,7 @@ use crate::{
     clock,
     drive::{Driver, Options},
     observe::{ControlPlane, Watch},
-    samples::{Recorder, RecorderThread},
+    samples::{self, Recorder, RecorderThread, SampleSender},
 };
 
 /// How often the server's gauges are read during a load.
@@ -121,7 +121,7 @@ impl Session {
     async fn start(
         &self,
         load: &LoadSpec,
-        samples: std::sync::mpsc::SyncSender<RequestSample>,
+        samples: SampleSender,
         done: Arc<AtomicU64>,
     ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
         let bodies = Bodies::new(&self.engine, load, true);
@@ -145,11 +145,11 @@ impl Session {
         let (mut best_s, mut steady_rounds) = (f64::INFINITY, 0);
         for round in 0..WARM_UP_ROUNDS_MAX {
             let load = warm_up_load(load, round);
-            let (samples, received) = std::sync::mpsc::sync_channel(WARM_UP_REQUESTS as usize);
+            let (samples, received) = samples::channel();
             let start = Instant::now();
             let ended = self.start(&load, samples, Arc::default()).await?;
             ended.await.context("the driving thread failed")??;
-            for sample in received {
+            for sample in received.iter().flatten() {
                 if let RequestStatus::Failed(kind) = sample.status {
                     anyhow::bail!("a request of the warm-up failed ({kind}); see the server's log");
                 }
