@@ -1,5 +1,7 @@
 //! The requests of a load point, drawn from its seed: the same plan, byte for byte, everywhere.
 
+use std::borrow::Cow;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -36,7 +38,7 @@ pub struct PlannedRequest {
 /// Draws a load's requests one after the other, so that a million need no memory.
 #[derive(Clone, Debug)]
 pub struct Plan<'a> {
-    load: &'a LoadSpec,
+    load: Cow<'a, LoadSpec>,
     arrivals: Arrivals,
     lengths: Random,
     shares_total: u64,
@@ -46,12 +48,21 @@ pub struct Plan<'a> {
 impl<'a> Plan<'a> {
     /// The plan of a load, whose classes must not be empty.
     pub fn new(load: &'a LoadSpec) -> Self {
+        Self::of(Cow::Borrowed(load))
+    }
+
+    /// The same for a load of its own, so that the plan may outlive the caller.
+    pub fn owned(load: LoadSpec) -> Plan<'static> {
+        Plan::of(Cow::Owned(load))
+    }
+
+    fn of(load: Cow<'a, LoadSpec>) -> Self {
         Self {
-            load,
-            arrivals: Arrivals::new(load, Random::new(load.seed, stream::ARRIVALS)),
+            arrivals: Arrivals::new(&load, Random::new(load.seed, stream::ARRIVALS)),
             lengths: Random::new(load.seed, stream::LENGTHS),
             shares_total: load.classes.iter().map(|c| c.share.millionths().unsigned_abs()).sum(),
             next_id: 0,
+            load,
         }
     }
 

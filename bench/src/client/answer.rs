@@ -162,12 +162,15 @@ impl Tally {
 
     fn unusual(&mut self, data: &[u8], at_ns: u64) -> Result<(), Fault> {
         let chunk = Chunk::parse(data)?;
-        let tokens = chunk.choices.iter().flatten().map(Choice::tokens).sum();
-        let output_tokens = chunk.usage.as_ref().and_then(|usage| usage.completion_tokens);
         self.note(&chunk);
-        self.count(output_tokens, tokens, at_ns);
-        let repeats = chunk.choices.iter().flatten().any(|c| c.finish_reason.is_none());
-        if repeats && self.shapes_made < SHAPES_MAX {
+        let choices = chunk.choices.as_deref().unwrap_or_default();
+        // The total alone, after all tokens, is no arrival.
+        if choices.is_empty() {
+            return Ok(());
+        }
+        let tokens = choices.iter().map(Choice::tokens).sum();
+        self.count(chunk.usage.and_then(|usage| usage.completion_tokens), tokens, at_ns);
+        if choices.iter().any(|c| c.finish_reason.is_none()) && self.shapes_made < SHAPES_MAX {
             self.shape = Some(Shape::of(data));
             self.shape_tokens = tokens;
             self.shapes_made += 1;

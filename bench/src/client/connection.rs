@@ -35,6 +35,9 @@ use super::answer::Answer;
 /// is not about to be closed just as a request is sent on it.
 const IDLE_MAX: Duration = Duration::from_secs(3);
 
+/// Most bytes of one read: ten thousand connections stay within a few hundred megabytes.
+const BUFFER_BYTES_MAX: usize = 32 << 10;
+
 /// Where requests go.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -198,8 +201,11 @@ impl Target {
         stream.set_nodelay(true).map_err(|e| connect_failure(&e))?;
         let marks = Arc::new(Marks::default());
         let timed = Timed { stream, marks: Arc::clone(&marks), epoch: self.epoch };
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(timed)).await.map_err(|e| http_failure(&e))?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .handshake(TokioIo::new(timed))
+            .await
+            .map_err(|e| http_failure(&e))?;
         Ok(Link { sender, connection: Some(connection), marks, used: Instant::now() })
     }
 }
@@ -373,6 +379,8 @@ fn http_failure(error: &hyper::Error) -> Failure {
     let name = match source.map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => "connection_reset",
         Some(io::ErrorKind::UnexpectedEof) => "connection_closed",
+        // What hyper makes of a bad length of a chunk.
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => "malformed_http",
         _ if error.is_parse() => "malformed_http",
         _ if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
             "connection_closed"

@@ -29,7 +29,7 @@ impl Parser {
         mut bytes: &[u8],
         mut on_event: impl FnMut(&[u8]),
     ) -> Result<(), TooLong> {
-        if std::mem::take(&mut self.after_carriage_return) {
+        if !bytes.is_empty() && std::mem::take(&mut self.after_carriage_return) {
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
         }
         while let Some(end) = memchr::memchr2(b'\n', b'\r', bytes) {
@@ -130,6 +130,11 @@ mod tests {
     #[test]
     fn an_event_cut_right_after_its_field_name_is_kept() {
         assert_eq!(events(&[b"data:", b" a\n", b"\n"]), ["a"]);
+    }
+
+    #[test]
+    fn a_line_end_may_be_cut_in_two() {
+        assert_eq!(events(&[b"data: a\r", b"", b"\ndata: b\r", b"\n\r", b"\n"]), ["a\nb"]);
     }
 
     #[test]

@@ -4,9 +4,8 @@ mod pace;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::SyncSender,
     },
     time::Duration,
 };
@@ -14,19 +13,19 @@ use std::{
 use anyhow::Context as _;
 use bench_core::{
     schema::{Arrival, LoadSpec, RequestSample, RequestStatus, Size},
-    workload::PlannedRequest,
+    workload::{Plan, PlannedRequest},
 };
 use bytes::Bytes;
-use tokio::{
-    sync::{Mutex, Semaphore},
-    task::JoinSet,
-};
+use tokio::{sync::Semaphore, task::JoinSet};
 
 use self::pace::Pacer;
-use crate::client::{
-    answer::{Answer, Reading},
-    body::Bodies,
-    connection::{Failure, Target},
+use crate::{
+    client::{
+        answer::{Answer, Reading},
+        body::Bodies,
+        connection::{Failure, Target},
+    },
+    samples::SampleSender,
 };
 
 /// How requests are sent, whatever the load.
@@ -46,8 +45,8 @@ pub(crate) struct Driver {
     pub(crate) load: LoadSpec,
     pub(crate) bodies: Bodies,
     pub(crate) options: Options,
-    /// Where samples go; a full channel holds the load up, which shows as send lag.
-    pub(crate) samples: SyncSender<RequestSample>,
+    /// Where samples go.
+    pub(crate) samples: SampleSender,
     /// Requests that have ended.
     pub(crate) done: Arc<AtomicU64>,
 }
@@ -123,30 +122,29 @@ impl Driver {
             Size::DurationMs(ms) => ms.saturating_mul(1_000_000),
         };
         let slots = self.options.connections_max.map_or(concurrency, |max| concurrency.min(max));
+        let plan = Arc::new(Mutex::new(Plan::owned(self.load.clone())));
         let driver = Arc::new(self);
-        let (pacer, due) = Pacer::start(Arc::clone(&driver))?;
-        let start_ns = pacer.start_ns();
-        let due = Arc::new(Mutex::new(due));
+        let start_ns = driver.target.now_ns();
         let mut running = JoinSet::new();
         for _ in 0..slots {
-            let (driver, due) = (Arc::clone(&driver), Arc::clone(&due));
+            let (driver, plan) = (Arc::clone(&driver), Arc::clone(&plan));
             running.spawn(async move {
                 loop {
                     let intended_ns = driver.target.now_ns() - start_ns;
                     if intended_ns >= end_ns {
                         return;
                     }
-                    let Some(prepared) = due.lock().await.recv().await else { return };
-                    driver.serve(prepared, start_ns, intended_ns).await;
+                    let next = plan.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some(request) = next else { return };
+                    let body = driver.bodies.write(&request);
+                    driver.serve(Prepared { request, body }, start_ns, intended_ns).await;
                 }
             });
         }
-        // The workers hold the only other ends: when they are gone, the pacer stops too.
-        drop(due);
         while let Some(ended) = running.join_next().await {
             ended.context("a request's task failed")?;
         }
-        pacer.join()
+        Ok(())
     }
 
     /// One request from start to end; its sample's times count from `start_ns`.
@@ -178,8 +176,7 @@ impl Driver {
             phases,
         };
         self.done.fetch_add(1, Relaxed);
-        // The other end is gone only when writing samples failed, which is reported there.
-        let _ = self.samples.send(sample);
+        self.samples.send(sample);
     }
 }
 

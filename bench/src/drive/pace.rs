@@ -32,8 +32,7 @@ pub(super) struct Pacer {
 }
 
 impl Pacer {
-    /// Makes the first bodies, then starts the load's clock. In a closed loop all requests are
-    /// due as soon as they are taken.
+    /// Makes the first bodies, then starts the load's clock.
     pub(super) fn start(driver: Arc<Driver>) -> anyhow::Result<(Self, mpsc::Receiver<Prepared>)> {
         let (sender, due) = mpsc::channel(DUE_MAX);
         let (started, start) = std::sync::mpsc::channel();
@@ -95,11 +94,9 @@ impl<P: Iterator<Item = Prepared>> Ahead<P> {
         while !self.ready.is_empty() || self.make_one() {
             let Some(next) = self.ready.pop_front() else { return };
             self.bytes -= next.body.len();
-            if let Some(at_ns) = next.request.at_ns {
-                let at = start + Duration::from_nanos(at_ns);
-                while at.saturating_duration_since(Instant::now()) > SLACK && self.make_one() {}
-                thread::sleep(at.saturating_duration_since(Instant::now()));
-            }
+            let at = start + Duration::from_nanos(next.request.at_ns.unwrap_or(0));
+            while at.saturating_duration_since(Instant::now()) > SLACK && self.make_one() {}
+            thread::sleep(at.saturating_duration_since(Instant::now()));
             if due.blocking_send(next).is_err() {
                 return;
             }

@@ -1,4 +1,4 @@
-use std::sync::{atomic::Ordering::SeqCst, mpsc::sync_channel};
+use std::sync::atomic::Ordering::SeqCst;
 
 use bench_core::{
     schema::{Class, Observed, RequestShape, ServerEngine, ServerObservation, TokenRange},
@@ -44,12 +44,12 @@ fn drive(fake: &Fake, load: &LoadSpec, options: Options) -> Vec<RequestSample> {
         .expect("a runtime starts")
         .block_on(Target::resolve(&engine.base_url, bodies.path(), None))
         .expect("an address needs no resolver");
-    let (samples, received) = sync_channel(10_000);
+    let (samples, received) = crate::samples::channel();
     let done = Arc::<AtomicU64>::default();
     Driver { target, load: load.clone(), bodies, options, samples, done: Arc::clone(&done) }
         .run()
         .expect("the load runs");
-    let mut samples: Vec<_> = received.iter().collect();
+    let mut samples: Vec<_> = received.iter().flatten().collect();
     assert_eq!(done.load(Relaxed), samples.len() as u64);
     samples.sort_by_key(|sample| sample.id);
     samples

@@ -64,7 +64,10 @@ fn sample(line: &str, wanted: &impl Fn(&str) -> bool) -> Option<Sample> {
         None => rest,
     };
     // A time stamp may follow the value.
-    let value = rest.split_ascii_whitespace().next()?.parse().ok()?;
+    let value: f64 = rest.split_ascii_whitespace().next()?.parse().ok()?;
+    if !value.is_finite() {
+        return None;
+    }
     Some(Sample { name: name.to_owned(), labels, value })
 }
 
@@ -114,6 +117,7 @@ mod tests {
         assert_eq!(scrape.sum("process_cpu_seconds_total"), Some(150.0));
         assert_eq!(scrape.sum("vllm:num_requests_waiting"), None);
         assert_eq!(scrape.sum("vllm:broken"), None);
+        assert_eq!(scrape.sum("vllm:kv_cache_usage_perc"), None, "no number");
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::Context as _;
 use bench_core::schema::{
-    Arrival, Event, FORMAT, LaunchPlan, LoadSpec, Outcome, PlannedTrial, Progress, RequestSample,
-    RequestStatus, ServerEngine, ServerObservation, Size,
+    Arrival, Event, FORMAT, LaunchPlan, LoadSpec, Outcome, PlannedTrial, Progress, RequestStatus,
+    ServerEngine, ServerObservation, Size,
 };
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 
@@ -23,7 +23,7 @@ use crate::{
     clock,
     drive::{Driver, Options},
     observe::{ControlPlane, Watch},
-    samples::{Recorder, RecorderThread},
+    samples::{self, Recorder, RecorderThread, SampleSender},
 };
 
 /// How often the server's gauges are read during a load.
@@ -49,7 +49,8 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
         control.wait_ready(Duration::from_secs(args.ready_timeout_s)).await?;
         let observed = control.observed().await;
         emit(&Event::Ready { format: FORMAT, observed: observed.clone() })?;
-        let session = Session { engine, api_key, control, options: args.options() };
+        let mut session =
+            Session { engine, api_key, control, options: args.options(), exact_counts: true };
         if let Some(first) = plan.trials.first() {
             session.warm_up(&first.load).await?;
         }
@@ -72,6 +73,8 @@ struct Session {
     api_key: Option<String>,
     control: ControlPlane,
     options: Options,
+    /// Whether to ask for the number of tokens with each event.
+    exact_counts: bool,
 }
 
 impl Session {
@@ -121,10 +124,10 @@ impl Session {
     async fn start(
         &self,
         load: &LoadSpec,
-        samples: std::sync::mpsc::SyncSender<RequestSample>,
+        samples: SampleSender,
         done: Arc<AtomicU64>,
     ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
-        let bodies = Bodies::new(&self.engine, load, true);
+        let bodies = Bodies::new(&self.engine, load, self.exact_counts);
         let target =
             Target::resolve(&self.engine.base_url, bodies.path(), self.api_key.as_deref()).await?;
         let options = self.options.clone();
@@ -141,16 +144,18 @@ impl Session {
     }
 
     /// Sends small rounds of requests, which are not counted, until they get no faster.
-    async fn warm_up(&self, load: &LoadSpec) -> anyhow::Result<()> {
+    async fn warm_up(&mut self, load: &LoadSpec) -> anyhow::Result<()> {
         let (mut best_s, mut steady_rounds) = (f64::INFINITY, 0);
         for round in 0..WARM_UP_ROUNDS_MAX {
-            let load = warm_up_load(load, round);
-            let (samples, received) = std::sync::mpsc::sync_channel(WARM_UP_REQUESTS as usize);
             let start = Instant::now();
-            let ended = self.start(&load, samples, Arc::default()).await?;
-            ended.await.context("the driving thread failed")??;
-            for sample in received {
-                if let RequestStatus::Failed(kind) = sample.status {
+            match self.warm_up_round(&warm_up_load(load, round)).await? {
+                None => {}
+                // `continuous_usage_stats` is vLLM's own.
+                Some(kind) if self.exact_counts && matches!(&*kind, "http_400" | "http_422") => {
+                    self.exact_counts = false;
+                    continue;
+                }
+                Some(kind) => {
                     anyhow::bail!("a request of the warm-up failed ({kind}); see the server's log");
                 }
             }
@@ -163,6 +168,17 @@ impl Session {
             best_s = best_s.min(round_s);
         }
         Ok(())
+    }
+
+    /// Runs one round; gives the kind of its first failure.
+    async fn warm_up_round(&self, load: &LoadSpec) -> anyhow::Result<Option<String>> {
+        let (samples, received) = samples::channel();
+        let ended = self.start(load, samples, Arc::default()).await?;
+        ended.await.context("the driving thread failed")??;
+        Ok(received.iter().flatten().find_map(|sample| match sample.status {
+            RequestStatus::Failed(kind) => Some(kind),
+            RequestStatus::Completed => None,
+        }))
     }
 }
 
