@@ -10,6 +10,8 @@ use super::request::{Api, Ask};
 const TOKEN_TEXT: &str = " x";
 /// The id of every token.
 const TOKEN_ID: u32 = 87;
+/// The end of every event.
+const EVENT_TAIL: &[u8] = b"}\n\n";
 /// The event that ends a stream.
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
@@ -21,10 +23,19 @@ pub(crate) struct Events {
     prompt: Vec<u32>,
     return_token_ids: bool,
     continuous_usage: bool,
-    /// Copies of the event that carries [`Events::usual_tokens`] tokens and nothing else.
-    usual: Bytes,
-    usual_bytes: usize,
+    /// How many tokens most events carry.
     usual_tokens: u32,
+    usual: Usual,
+}
+
+/// What is written ahead of the events that carry the usual number of tokens.
+enum Usual {
+    /// Nothing: each is different.
+    Different,
+    /// Copies of the event.
+    Same { copies: Bytes, event_bytes: usize },
+    /// The event up to its counts.
+    Counted { head: Vec<u8> },
 }
 
 impl Events {
@@ -50,16 +61,26 @@ impl Events {
             prompt: std::mem::take(&mut ask.prompt),
             return_token_ids: ask.return_token_ids,
             continuous_usage: ask.continuous_usage,
-            usual: Bytes::new(),
-            usual_bytes: 0,
             usual_tokens,
+            usual: Usual::Different,
         };
-        if ask.stream && !events.counts_in_events() {
-            let one = events.render(1..1 + usual_tokens, false);
-            events.usual_bytes = one.len();
-            events.usual = if copies == 1 { one.into() } else { one.repeat(copies).into() };
+        if ask.stream && !ask.return_token_ids {
+            events.usual = events.write_ahead(copies);
         }
         events
+    }
+
+    fn write_ahead(&self, copies: usize) -> Usual {
+        let mut event = self.render(1..1 + self.usual_tokens, false);
+        if self.continuous_usage {
+            let counts = self.counts(1 + self.usual_tokens).len() + EVENT_TAIL.len();
+            event.truncate(event.len() - counts);
+            Usual::Counted { head: event }
+        } else {
+            let event_bytes = event.len();
+            let copies = if copies == 1 { event } else { event.repeat(copies) };
+            Usual::Same { copies: copies.into(), event_bytes }
+        }
     }
 
     /// Prompt tokens.
@@ -67,24 +88,37 @@ impl Events {
         self.prompt.len() as u32
     }
 
-    /// Whether events differ by what they count.
-    fn counts_in_events(&self) -> bool {
-        self.return_token_ids || self.continuous_usage
+    /// Whether the event of these output tokens is the same as most, so that there are copies.
+    pub(crate) fn is_usual(&self, tokens: &Range<u32>, last: bool) -> bool {
+        matches!(self.usual, Usual::Same { .. }) && self.has_usual_size(tokens, last)
     }
 
-    /// Whether the event of these output tokens is one of the usual ones.
-    pub(crate) fn is_usual(&self, tokens: &Range<u32>, last: bool) -> bool {
-        !last && !self.counts_in_events() && tokens.len() == self.usual_tokens as usize
+    fn has_usual_size(&self, tokens: &Range<u32>, last: bool) -> bool {
+        !last && tokens.len() == self.usual_tokens as usize
     }
 
     /// `count` usual events.
     pub(crate) fn usual(&self, count: usize) -> Bytes {
-        self.usual.slice(..count * self.usual_bytes)
+        match &self.usual {
+            Usual::Same { copies, event_bytes } => copies.slice(..count * event_bytes),
+            Usual::Different | Usual::Counted { .. } => Bytes::new(),
+        }
     }
 
     /// The event that carries these output tokens, numbered from 0.
     pub(crate) fn tokens(&self, tokens: Range<u32>, last: bool) -> Bytes {
-        if self.is_usual(&tokens, last) { self.usual(1) } else { self.render(tokens, last).into() }
+        match &self.usual {
+            Usual::Same { .. } if self.has_usual_size(&tokens, last) => self.usual(1),
+            Usual::Counted { head } if self.has_usual_size(&tokens, last) => {
+                let counts = self.counts(tokens.end);
+                let mut event = BytesMut::with_capacity(head.len() + counts.len() + 3);
+                event.put_slice(head);
+                event.put_slice(counts.as_bytes());
+                event.put_slice(EVENT_TAIL);
+                event.freeze()
+            }
+            _ => self.render(tokens, last).into(),
+        }
     }
 
     fn render(&self, tokens: Range<u32>, last: bool) -> Vec<u8> {
@@ -114,7 +148,9 @@ impl Events {
     }
 
     fn event(&self, rest: &str) -> Vec<u8> {
-        format!("data: {{{},{rest}}}\n\n", self.identity).into_bytes()
+        let mut event = format!("data: {{{},{rest}", self.identity).into_bytes();
+        event.extend_from_slice(EVENT_TAIL);
+        event
     }
 
     fn usage_if_continuous(&self, output_tokens: u32) -> String {
@@ -126,11 +162,14 @@ impl Events {
     }
 
     fn usage(&self, output_tokens: u32) -> String {
-        let prompt_tokens = self.prompt_tokens();
-        format!(
-            r#"{{"prompt_tokens":{prompt_tokens},"total_tokens":{},"completion_tokens":{output_tokens}}}"#,
-            prompt_tokens + output_tokens
-        )
+        let counts = self.counts(output_tokens);
+        format!(r#"{{"prompt_tokens":{},"total_tokens":{counts}"#, self.prompt_tokens())
+    }
+
+    /// The end of `usage`, from the number of all tokens.
+    fn counts(&self, output_tokens: u32) -> String {
+        let total_tokens = self.prompt_tokens() + output_tokens;
+        format!(r#"{total_tokens},"completion_tokens":{output_tokens}}}"#)
     }
 
     /// The event before a chat's first token.
@@ -247,5 +286,16 @@ mod tests {
         assert!(!events.is_usual(&(1..3), true) && !events.is_usual(&(0..1), false));
         let one = events.render(1..3, false);
         assert_eq!(events.usual(3), one.repeat(3));
+    }
+
+    #[test]
+    fn counts_are_written_behind_what_was_written_ahead() {
+        let body = r#"{"prompt":[3],"stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}"#;
+        let events = events(Api::Completions, body);
+        assert!(matches!(events.usual, Usual::Counted { .. }));
+        for start in [1, 9, 97] {
+            let tokens = start..start + 2;
+            assert_eq!(events.tokens(tokens.clone(), false), events.render(tokens, false));
+        }
     }
 }

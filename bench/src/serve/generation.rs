@@ -72,7 +72,7 @@ impl Piece {
 
 impl Generation {
     /// The next event, once it is due.
-    fn poll_event(&mut self, context: &Context<'_>) -> Poll<io::Result<Piece>> {
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Piece>> {
         match self.stage {
             Stage::Role => {
                 ready!(self.source.poll_token(1, &self.server.timer, context))?;
@@ -93,7 +93,7 @@ impl Generation {
         }
     }
 
-    fn poll_tokens(&mut self, context: &Context<'_>) -> Poll<io::Result<Piece>> {
+    fn poll_tokens(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Piece>> {
         // As with vLLM's --stream-interval, the first token goes alone.
         let interval = if self.tokens_sent == 0 { 1 } else { self.server.options.stream_interval };
         let end = (self.tokens_sent + interval).min(self.tokens_total);
@@ -107,11 +107,6 @@ impl Generation {
             }
             return self.poll_event(context);
         }
-        if self.tokens_sent == 0
-            && let Some(scheduled_ns) = self.source.scheduled_ns()
-        {
-            self.wire.scheduled(scheduled_ns);
-        }
         let last = end == self.tokens_total;
         let tokens = self.tokens_sent..end;
         let piece = Piece {
@@ -122,6 +117,7 @@ impl Generation {
         };
         self.tokens_sent = end;
         if last {
+            self.wire.phases(self.source.phases());
             self.stage = if self.include_usage { Stage::Usage } else { Stage::Done };
         }
         Poll::Ready(Ok(piece))
@@ -157,7 +153,7 @@ impl Generation {
     }
 
     /// The next write: as many events as are due, up to the limit.
-    fn poll_piece(&mut self, context: &Context<'_>) -> Poll<io::Result<Piece>> {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Piece>> {
         let first = ready!(self.poll_event(context))?;
         let limit = self.server.options.events_per_write;
         if limit == 1 {

@@ -135,17 +135,17 @@ fn stream(
     number: u64,
     fault: Option<Fault>,
 ) -> Answer {
+    let source = server.source(&ask, number, arrival_ns);
     let events = server.events(&mut ask, number);
     wire.begin(Span {
         arrival_ns,
-        scheduled_ns: arrival_ns,
         prompt_tokens: events.prompt_tokens(),
         ..Span::default()
     });
     let content_type =
         if fault == Some(Fault::WrongContentType) { "text/html; charset=utf-8" } else { STREAM };
     let generation = Generation {
-        source: server.source(arrival_ns),
+        source,
         wire,
         events,
         tokens_total: ask.max_tokens,
@@ -165,11 +165,10 @@ fn stream(
 
 /// An answer in one piece, once its last token is out.
 async fn complete(server: &Server, mut ask: Ask, arrival_ns: u64, number: u64) -> Answer {
+    let mut source = server.source(&ask, number, arrival_ns);
     let events = server.events(&mut ask, number);
-    let mut source = server.source(arrival_ns);
     let mut span = Span {
         arrival_ns,
-        scheduled_ns: arrival_ns,
         prompt_tokens: events.prompt_tokens(),
         ..Span::default()
     };
@@ -187,6 +186,7 @@ async fn complete(server: &Server, mut ask: Ask, arrival_ns: u64, number: u64) -
         }
     }
     in_flight.is_complete = true;
+    span.phases = source.phases();
     server.ledger().completed(&span, now_ns());
     whole(StatusCode::OK, JSON, events.whole(ask.max_tokens))
 }
@@ -218,11 +218,16 @@ impl Server {
         )
     }
 
-    fn source(&self, arrival_ns: u64) -> Source {
-        Source::Schedule {
-            first_ns: arrival_ns + self.options.ttft_ns,
-            gap_ns: self.options.itl_ns,
-            asked_ns: 0,
+    fn source(&self, ask: &Ask, number: u64, arrival_ns: u64) -> Source {
+        match &self.engine {
+            Some(engine) => {
+                Source::Engine(engine.submit(number, &ask.prompt, ask.max_tokens, arrival_ns))
+            }
+            None => Source::Schedule {
+                first_ns: arrival_ns + self.options.ttft_ns,
+                gap_ns: self.options.itl_ns,
+                asked_ns: 0,
+            },
         }
     }
 }

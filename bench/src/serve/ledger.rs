@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use bench_core::{hist::Latencies, schema::Quantiles};
+use bench_core::{
+    hist::Latencies,
+    schema::{Phases, Quantiles},
+};
 use serde::{Deserialize, Serialize};
 
 /// The server's own account, against which a client's is checked.
@@ -40,18 +43,19 @@ pub(crate) struct Truth {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Span {
     pub arrival_ns: u64,
-    /// When it left the queue.
-    pub scheduled_ns: u64,
     /// 0 until there is a token.
     pub first_token_ns: u64,
     pub last_token_ns: u64,
     pub prompt_tokens: u32,
     pub output_tokens: u32,
+    /// The simulated engine's account.
+    pub phases: Option<Phases>,
 }
 
-/// State of the engine that only a simulator has.
+/// State of a simulated engine.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EngineState {
+    pub running: u64,
     pub waiting: u64,
     /// Between 0 and 1.
     pub kv_cache_usage: f64,
@@ -66,7 +70,7 @@ pub(crate) struct EngineState {
 pub(crate) struct Ledger {
     pub refused: u64,
     pub faults: BTreeMap<&'static str, u64>,
-    pub engine: EngineState,
+    pub engine: Option<EngineState>,
     arrived: u64,
     started: u64,
     completed: u64,
@@ -87,7 +91,7 @@ impl Default for Ledger {
         Self {
             refused: 0,
             faults: BTreeMap::new(),
-            engine: EngineState::default(),
+            engine: None,
             arrived: 0,
             started: 0,
             completed: 0,
@@ -176,11 +180,13 @@ impl Ledger {
 
     /// The answer to `/metrics`, in vLLM's names.
     pub(crate) fn metrics(&self, model: &str) -> String {
-        let engine = &self.engine;
-        // Only a simulator has a queue; everything that a null server holds is running.
-        let running = (self.started - self.completed - self.aborted).saturating_sub(engine.waiting);
+        // A server without an engine has no queue: everything that it holds is running.
+        let engine = self.engine.clone().unwrap_or_else(|| EngineState {
+            running: self.started - self.completed - self.aborted,
+            ..EngineState::default()
+        });
         let mut page = Page { text: String::with_capacity(16_384), labels: labels(model) };
-        page.one("gauge", "vllm:num_requests_running", running);
+        page.one("gauge", "vllm:num_requests_running", engine.running);
         page.one("gauge", "vllm:num_requests_waiting", engine.waiting);
         page.one("gauge", "vllm:kv_cache_usage_perc", engine.kv_cache_usage);
         for (name, value) in [
@@ -335,16 +341,20 @@ impl Default for Histograms {
 
 impl Histograms {
     fn completed(&mut self, span: &Span, at_ns: u64) {
-        let decode_ns = span.last_token_ns - span.first_token_ns;
+        let phases = span.phases.unwrap_or_else(|| Phases {
+            queue_ns: 0,
+            prefill_ns: span.first_token_ns - span.arrival_ns,
+            decode_ns: span.last_token_ns - span.first_token_ns,
+        });
         self.e2e_s.record_ns(at_ns - span.arrival_ns);
-        self.queue_s.record_ns(span.scheduled_ns - span.arrival_ns);
-        self.inference_s.record_ns(span.last_token_ns - span.scheduled_ns);
-        self.prefill_s.record_ns(span.first_token_ns - span.scheduled_ns);
-        self.decode_s.record_ns(decode_ns);
+        self.queue_s.record_ns(phases.queue_ns);
+        self.inference_s.record_ns(phases.prefill_ns + phases.decode_ns);
+        self.prefill_s.record_ns(phases.prefill_ns);
+        self.decode_s.record_ns(phases.decode_ns);
         self.prompt_tokens.record(f64::from(span.prompt_tokens));
         self.generation_tokens.record(f64::from(span.output_tokens));
         if span.output_tokens > 1 {
-            self.tpot_s.record_ns(decode_ns / u64::from(span.output_tokens - 1));
+            self.tpot_s.record_ns(phases.decode_ns / u64::from(span.output_tokens - 1));
         }
     }
 

@@ -7,6 +7,7 @@ mod generation;
 mod http;
 mod ledger;
 mod request;
+mod simulator;
 mod source;
 mod timer;
 mod wire;
@@ -14,6 +15,7 @@ mod wire;
 use std::{
     io::Write as _,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +24,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bench_core::decimal::Decimal;
+use bench_core::{decimal::Decimal, schema::ArgValue, sim};
 use hyper::{server::conn::http1, service::service_fn};
 use serde::Serialize;
 use tokio::{
@@ -32,6 +34,7 @@ use tokio::{
 
 use fault::{Fault, FaultPlan, FaultRate};
 use ledger::{Ledger, Truth};
+use simulator::{Inbox, Simulator};
 use timer::Timer;
 use wire::{Connection, Wire};
 
@@ -53,6 +56,13 @@ pub(crate) struct ServeArgs {
     /// Longest prompt and output together, in tokens
     #[arg(long, value_name = "TOKENS", default_value_t = 32_768)]
     max_model_len: u32,
+    /// Simulate this engine in real time, such as bench/models/h100-qwen2.5-7b.json, in place of
+    /// a schedule
+    #[arg(long, value_name = "MODEL.json", conflicts_with_all = ["ttft_ms", "itl_ms", "max_model_len"])]
+    model: Option<PathBuf>,
+    /// Any flag of `vllm serve` for the simulated engine, such as max-num-seqs=256; may be repeated
+    #[arg(long = "arg", value_name = "NAME=VALUE", requires = "model", value_parser = engine_arg)]
+    engine_args: Vec<(String, ArgValue)>,
     /// From a request's arrival to its first token
     #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
     ttft_ms: Decimal,
@@ -89,6 +99,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_micros(s.millionths().unsigned_abs()))
 }
 
+fn engine_arg(text: &str) -> Result<(String, ArgValue), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    let value = match value {
+        "true" => ArgValue::Bool(true),
+        "false" => ArgValue::Bool(false),
+        _ => value.parse().map_or_else(|_| ArgValue::Text(value.to_owned()), ArgValue::Int),
+    };
+    Ok((name.trim_start_matches("--").to_owned(), value))
+}
+
 /// What is set once.
 struct Options {
     served_model_name: Option<String>,
@@ -107,28 +127,37 @@ struct Server {
     ledger: Arc<Mutex<Ledger>>,
     faults: Mutex<FaultPlan>,
     requests: AtomicU64,
+    /// The simulated engine, where there is one.
+    engine: Option<Inbox>,
 }
 
 impl Server {
-    fn new(args: ServeArgs) -> anyhow::Result<Self> {
+    fn new(args: ServeArgs) -> anyhow::Result<(Self, Option<Simulator>)> {
+        let started = args.model.as_ref().map(|path| start(path, &args.engine_args)).transpose()?;
         // A millionth of a millisecond is a nanosecond.
         let ns = |ms: Decimal| ms.millionths().unsigned_abs();
         let options = Options {
             served_model_name: args.served_model_name,
-            max_model_len: args.max_model_len,
+            max_model_len: match &started {
+                Some(started) => started.settings().max_model_len,
+                None => args.max_model_len,
+            },
             ttft_ns: ns(args.ttft_ms),
             itl_ns: ns(args.itl_ms),
             stream_interval: args.stream_interval,
             events_per_write: usize::from(args.events_per_write),
             stall: args.stall_at_s.zip(args.stall_for_s),
         };
-        Ok(Self {
+        let (simulator, engine) = started.as_ref().map(Simulator::new).unzip();
+        let server = Self {
             options,
             timer: Timer::new().context("cannot make a timer")?,
             ledger: Arc::default(),
             faults: Mutex::new(FaultPlan::new(args.faults, args.fault_seed)),
             requests: AtomicU64::new(0),
-        })
+            engine,
+        };
+        Ok((server, simulator))
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -151,6 +180,16 @@ impl Server {
         }
         (number, fault)
     }
+}
+
+/// Starts a simulated engine.
+fn start(path: &Path, args: &[(String, ArgValue)]) -> anyhow::Result<sim::Server> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let model: sim::Model = serde_json::from_str(&text)
+        .with_context(|| format!("{} is no model of an engine", path.display()))?;
+    sim::launch(&model, &args.iter().cloned().collect(), 0)
+        .map_err(|failure| anyhow::anyhow!("the engine refuses: {}", failure.evidence.join("; ")))
 }
 
 /// Blocks the only thread: nothing is accepted, read or written, as when a server hangs.
@@ -191,7 +230,11 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {address}: free the port, or use --port 0"))?;
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let server = Arc::new(Server::new(args)?);
+    let (server, simulator) = Server::new(args)?;
+    let server = Arc::new(server);
+    if let Some(simulator) = simulator {
+        tokio::spawn(simulator.run(Arc::clone(&server)));
+    }
     print(&Line::Listening(listener.local_addr()?))?;
     tokio::select! {
         _ = terminate.recv() => {}

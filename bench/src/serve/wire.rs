@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bench_core::schema::Phases;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -67,9 +68,9 @@ impl Wire {
         *self.answer() = Answer { span, ..Answer::default() };
     }
 
-    /// When the request left the engine's queue.
-    pub(crate) fn scheduled(&self, at_ns: u64) {
-        self.answer().span.scheduled_ns = at_ns;
+    /// Where the request's time went in the engine.
+    pub(crate) fn phases(&self, phases: Option<Phases>) {
+        self.answer().span.phases = phases;
     }
 
     /// Tokens that were due at `due_ns` are handed to the connection.
