@@ -84,6 +84,9 @@ pub enum Command {
     /// Keep results as a baseline under baselines/, for git and for `compare`.
     #[command(subcommand)]
     Baseline(BaselineCommand),
+    /// Print docs/reference.md: stages, metrics and flags, from their definitions.
+    #[command(hide = true)]
+    Reference,
     /// Say what this machine lacks for a profile, and the command that mends it.
     Doctor {
         #[command(flatten)]

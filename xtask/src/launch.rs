@@ -51,7 +51,7 @@ const STARTS_MAX: usize = 2;
 
 /// Where a launch finds and leaves things.
 #[derive(Clone, Debug)]
-pub(crate) struct Tools {
+pub struct Tools {
     /// The `bench` executable.
     pub bench: PathBuf,
     /// Notes of running process groups, for the next run after a crash.
@@ -65,7 +65,7 @@ pub(crate) struct Tools {
 /// Why a launch gave less than its plan. Nothing of such a failure is stored; what came as an
 /// event before it is good.
 #[derive(Debug)]
-pub(crate) enum LaunchError {
+pub enum LaunchError {
     /// SIGINT, SIGTERM or SIGHUP.
     Interrupted,
     /// Something around the server.
@@ -129,7 +129,7 @@ impl From<anyhow::Error> for LaunchError {
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub(crate) fn interrupt_flag() -> Result<Arc<AtomicBool>> {
+pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -147,7 +147,7 @@ pub(crate) fn interrupt_flag() -> Result<Arc<AtomicBool>> {
 ///
 /// # Errors
 /// See [`LaunchError`].
-pub(crate) fn run(
+pub fn run(
     plan: &LaunchPlan,
     tools: &Tools,
     interrupted: &AtomicBool,

@@ -26,22 +26,20 @@ use cli::{BaselineCommand, Cli, Command};
 use commands::suite::{self, Ending};
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(code) => code,
-        Err(error) if error.is::<config::ConfigError>() => {
-            // Diagnostics have their own form and end with what was not changed.
-            eprint!("{error}");
-            ExitCode::from(2)
-        }
-        Err(error) if error.is::<usage::UsageError>() => {
-            eprintln!("error: {error}\nnothing was changed.");
-            ExitCode::from(2)
-        }
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+    let error = match run(Cli::parse()) {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
+    if let Some(mistakes) = error.downcast_ref::<config::ConfigError>() {
+        mistakes.print();
+        return ExitCode::from(2);
     }
+    if error.is::<usage::UsageError>() {
+        eprintln!("error: {error}\nnothing was changed.");
+        return ExitCode::from(2);
+    }
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
@@ -65,6 +63,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Compare { a, b } => commands::compare::run(&a, &b).map(|()| code(true)),
         Command::Baseline(BaselineCommand::Save { name, profile }) => {
             commands::baseline::save(&profile.profile, &name).map(|()| code(true))
+        }
+        Command::Reference => {
+            print!("{}", commands::reference::text());
+            Ok(code(true))
         }
         Command::Doctor { profile } => commands::doctor::run(&profile.profile).map(code),
     }

@@ -92,7 +92,7 @@ pub fn stage_changes(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Res
         }
         lines.push(format!(
             "trial {role}: {}",
-            trial_change(session, before, leaf.what.preimage())?
+            trial_change(session, before, &leaf.what.preimage())?
         ));
     }
     for role in last.leaves.keys().filter(|role| !now.contains_key(role.as_str())) {
@@ -101,13 +101,13 @@ pub fn stage_changes(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Res
     Ok(lines)
 }
 
-fn trial_change(session: &Session, before: Option<&Digest>, now: Value) -> Result<String> {
+fn trial_change(session: &Session, before: Option<&Digest>, now: &Value) -> Result<String> {
     let last = match before {
         Some(key) => session.store.action(Kind::Trial, key)?,
         None => return Ok("new".to_owned()),
     };
     let Some(last) = last else { return Ok("its former record is gone from the store".to_owned()) };
-    let fields: Vec<String> = changes(&last.preimage, &now).iter().map(show).collect();
+    let fields: Vec<String> = changes(&last.preimage, now).iter().map(show).collect();
     Ok(fields.join(", "))
 }
 

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod explain;
 pub mod graph;
 pub mod launch;
+pub mod reference;
 pub mod status;
 pub mod suite;
 

@@ -51,6 +51,7 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
         ui.dry_run(&dag);
         return Ok(Ending::Done);
     }
+    within_budget(&session, &*engine, &dag)?;
     let started = std::time::Instant::now();
     let interrupted = launch::interrupt_flag()?;
     execute(&session, &*engine, &mut dag, args.fresh, &interrupted, &ui)?;
@@ -61,6 +62,22 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
         ui.interrupted();
     }
     Ok(if failed { Ending::Failed } else { Ending::Done })
+}
+
+/// Refuses a plan that takes more engine minutes than the profile allows.
+fn within_budget(session: &Session, engine: &dyn Engine, dag: &Dag<'_, Trial>) -> Result<()> {
+    let Some(budget) = session.profile.budget_engine_minutes else { return Ok(()) };
+    let launches = measure::launches(dag.missing_leaves());
+    let minutes = launches.iter().map(|launch| engine.estimate_s(launch)).sum::<f64>() / 60.0;
+    if engine.is_simulated() || minutes <= f64::from(budget) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} launches take about {minutes:.0} engine minutes, [budget] allows {budget}: raise \
+         `engine_minutes`, drop values, or run a part with --only",
+        launches.len()
+    );
+    Err(UsageError::new(message).into())
 }
 
 /// The named stages and everything they need, or all stages.

@@ -10,26 +10,22 @@ use codespan_reporting::{
 
 /// One mistake in a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Diagnostic {
+pub struct Diagnostic {
     /// What is wrong.
-    pub(crate) message: String,
+    pub message: String,
     /// Where, in bytes of the source.
-    pub(crate) span: Range<usize>,
+    pub span: Range<usize>,
     /// What to do, beside the place.
-    pub(crate) label: String,
+    pub label: String,
     /// Another place that has to do with it.
-    pub(crate) related: Option<(Range<usize>, String)>,
+    pub related: Option<(Range<usize>, String)>,
     /// What is good to know, below.
-    pub(crate) notes: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 impl Diagnostic {
     /// A mistake at a place, with what to do about it.
-    pub(crate) fn new(
-        message: impl Into<String>,
-        span: Range<usize>,
-        label: impl Into<String>,
-    ) -> Self {
+    pub fn new(message: impl Into<String>, span: Range<usize>, label: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             span,
@@ -40,13 +36,13 @@ impl Diagnostic {
     }
 
     /// With another place.
-    pub(crate) fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+    pub fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.related = Some((span, label.into()));
         self
     }
 
     /// With a line below.
-    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
+    pub fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
         self
     }
@@ -66,7 +62,7 @@ impl Diagnostic {
 
 /// Why there is no profile: the user's to mend, with exit code 2.
 #[derive(Clone, Debug)]
-pub(crate) enum ConfigError {
+pub enum ConfigError {
     /// There is no such file, or it cannot be read.
     Unreadable {
         /// What failed.
@@ -90,7 +86,7 @@ const NOTHING_CHANGED: &str = "nothing was changed.";
 
 impl ConfigError {
     /// Writes the message to standard error, coloured where that is a terminal.
-    pub(crate) fn print(&self) {
+    pub fn print(&self) {
         let choice = if std::io::stderr().is_terminal() {
             // Heeds NO_COLOR and TERM=dumb.
             term::termcolor::ColorChoice::Auto
@@ -141,10 +137,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// The candidate that was most likely meant, if one is near.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let (likeness, candidate) = most_alike(word, candidates)?;
     // Short words are unlike each other after one slip.
     let is_slip = strsim::damerau_levenshtein(word, candidate) <= 1;
@@ -152,10 +145,7 @@ pub(crate) fn nearest<'a>(
 }
 
 /// The label of a wrong name: the nearest right one, or all of them where they are few.
-pub(crate) fn suggest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str> + Clone,
-) -> String {
+pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Clone) -> String {
     if let Some(name) = nearest(word, candidates.clone()) {
         return format!("did you mean `{name}`?");
     }

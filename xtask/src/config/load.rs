@@ -305,7 +305,7 @@ fn classes(problems: &Problems, table: &mut Table<'_>) -> Option<(Vec<Class>, At
     let mut longest: Option<At<u64>> = None;
     let mut complete = true;
     for element in mix.list(CLASSES_MAX)? {
-        let Some(mut table) = element.table("an element of `mix`") else { return None };
+        let mut table = element.table("an element of `mix`")?;
         let share = table.require("share", "share = its part of the requests");
         let share = share.and_then(|item| item.positive_decimal(SHARE_MAX));
         let read = class(&mut table, None, share, element.span());

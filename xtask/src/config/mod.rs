@@ -25,18 +25,18 @@ use std::{
 
 use bench_core::sim;
 
-pub(crate) use diagnostic::{ConfigError, Diagnostic};
-pub(crate) use parse::parse;
+pub use diagnostic::{ConfigError, Diagnostic};
+pub use parse::parse;
 pub use resolved::{
     Bound, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part, Profile, Sweep,
-    SweepValue, VllmConfig,
+    VllmConfig,
 };
 
 /// Largest profile that is read.
 const BYTES_MAX: u64 = 1 << 20;
 
 /// Where the models of the simulator come from.
-pub(crate) trait ReadModel {
+pub trait ReadModel {
     /// The model of that name.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ pub(crate) trait ReadModel {
 }
 
 /// `bench/models/` of a repository.
-pub(crate) struct ModelFolder(pub(crate) PathBuf);
+pub struct ModelFolder(pub PathBuf);
 
 impl ReadModel for ModelFolder {
     fn read(&self, name: &str) -> Result<sim::Model, Option<String>> {
@@ -71,7 +71,7 @@ impl ReadModel for ModelFolder {
 /// # Errors
 ///
 /// Every mistake in it, or why it cannot be read.
-pub(crate) fn load(name_or_path: &str, root: &Path) -> Result<Profile, ConfigError> {
+pub fn load(name_or_path: &str, root: &Path) -> Result<Profile, ConfigError> {
     let folder = root.join("bench/profiles");
     let is_path = name_or_path.ends_with(".toml") || name_or_path.contains(['/', '\\']);
     let path = match is_path {

@@ -28,7 +28,7 @@ const ENGINE_MINUTES_MAX: u32 = 1_000_000;
 /// # Errors
 ///
 /// Every mistake, in the order of the file; of a text that is not TOML, the first.
-pub(crate) fn parse(
+pub fn parse(
     name: &str,
     path: &Path,
     source: &str,

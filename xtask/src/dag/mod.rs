@@ -5,11 +5,10 @@
 //! therefore stops there: what lies below has the same key as before.
 //!
 //! ```text
-//!             ┌────────────── a leaf is missing ──────────────┐
-//!             ▼                                               │
-//! Waiting ─► Wanting (leaves) ─► Runnable (key known) ─► Done │
-//!    ▲            │                    │
-//!    └── upstream └── leaf failed      └── run failed ─► Failed; what needs it: Blocked
+//! Waiting ─► Wanting (leaves) ─► Waiting (the rest of upstream) ─► Runnable (key known) ─► Done
+//!                 │                                                    │
+//!                 └── leaf failed ─────────────────────── run failed ──┴─► Failed
+//!                                                       and what needs it: Blocked
 //! ```
 
 pub mod key;
@@ -52,6 +51,11 @@ pub trait Task {
     fn epoch(&self) -> u32;
     /// Tasks whose outputs this one reads.
     fn needs(&self) -> Vec<String>;
+    /// Those of its needs that [`Task::leaves`] reads. The others may come later, so that as many
+    /// leaves as possible are known before the first is measured.
+    fn needs_for_leaves(&self) -> Vec<String> {
+        self.needs()
+    }
     /// The part of the configuration that `run` reads; no floats.
     fn config(&self) -> Value;
     /// Digests of templates and other embedded files that `run` reads, by name.
@@ -209,14 +213,16 @@ impl<'a, L: Clone> Dag<'a, L> {
     /// Says that these leaves are in the store now.
     pub fn leaves_stored(&mut self, keys: &[Digest]) -> Result<()> {
         self.stored.extend(keys);
+        let mut done = false;
         for index in 0..self.tasks.len() {
             let State::Wanting(missing) = &mut self.states[index] else { continue };
             missing.retain(|leaf| !keys.contains(&leaf.key));
             if missing.is_empty() {
                 self.states[index] = self.look(index)?;
+                done |= matches!(self.states[index], State::Done(_));
             }
         }
-        self.refresh()
+        if done { self.refresh() } else { Ok(()) }
     }
 
     /// Says that these leaves cannot be had in this run: the tasks that want them fail.
@@ -267,7 +273,7 @@ impl<'a, L: Clone> Dag<'a, L> {
                 _ => waiting.push(need),
             }
         }
-        if !waiting.is_empty() {
+        if task.needs_for_leaves().iter().any(|need| waiting.contains(need)) {
             return Ok(State::Waiting(waiting));
         }
         let leaves = match self.asked[index].get() {
@@ -280,17 +286,16 @@ impl<'a, L: Clone> Dag<'a, L> {
         let mut records = BTreeMap::new();
         let mut missing = Vec::new();
         for leaf in leaves {
-            match self
-                .store
-                .action(Kind::Trial, &leaf.key)?
-                .and_then(|a| a.outputs.get(RECORD).copied())
-            {
+            match self.record(&leaf.key)? {
                 Some(digest) => drop(records.insert(leaf.role.clone(), digest)),
                 None => missing.push(leaf.clone()),
             }
         }
         if !missing.is_empty() {
             return Ok(State::Wanting(missing));
+        }
+        if !waiting.is_empty() {
+            return Ok(State::Waiting(waiting));
         }
         let key = self.key(index, &records);
         match self.store.action(Kind::Stage, &key.digest()?)? {
@@ -314,10 +319,9 @@ impl<'a, L: Clone> Dag<'a, L> {
     fn leaf_records(&self, index: usize) -> Result<BTreeMap<String, Digest>> {
         let mut records = BTreeMap::new();
         for leaf in self.asked[index].get().into_iter().flatten() {
-            let action = self.store.action(Kind::Trial, &leaf.key)?;
-            let digest = action.and_then(|action| action.outputs.get(RECORD).copied());
-            let digest =
-                digest.ok_or_else(|| anyhow!("trial {} has vanished; run again", leaf.role))?;
+            let digest = self
+                .record(&leaf.key)?
+                .ok_or_else(|| anyhow!("trial {} has vanished; run again", leaf.role))?;
             records.insert(leaf.role.clone(), digest);
         }
         Ok(records)

@@ -12,6 +12,7 @@ struct Fake {
     /// What the output says; the inputs are appended unless it is constant.
     constant: bool,
     fails: bool,
+    early: bool,
     log: Rc<RefCell<Vec<&'static str>>>,
 }
 
@@ -26,6 +27,9 @@ impl Task for Fake {
     }
     fn needs(&self) -> Vec<String> {
         self.needs.iter().map(|need| (*need).to_owned()).collect()
+    }
+    fn needs_for_leaves(&self) -> Vec<String> {
+        if self.early { Vec::new() } else { self.needs() }
     }
     fn config(&self) -> Value {
         self.config.clone()
@@ -76,6 +80,7 @@ impl Bench {
             leaves: vec![],
             constant: false,
             fails: false,
+            early: false,
             log: Rc::clone(&self.log),
         }
     }
@@ -196,4 +201,17 @@ fn measuring_afresh_forgets_what_is_stored() {
     assert_eq!(fresh.missing_leaves().len(), 1);
     fresh.leaves_failed(&[leaf_key(2)], "no server").expect("refreshes");
     assert!(matches!(fresh.state("a"), Some(State::Failed(why)) if why == "no server"));
+}
+
+#[test]
+fn leaves_that_need_no_upstream_are_known_at_once() {
+    let bench = Bench::new();
+    let a = Fake { leaves: vec![1], ..bench.task("a", &[], json!(1)) };
+    let b = Fake { leaves: vec![2], early: true, ..bench.task("b", &["a"], json!(1)) };
+    let c = Fake { leaves: vec![3], ..bench.task("c", &["a"], json!(1)) };
+    let tasks = [a, b, c].into_iter().map(|task| Box::new(task) as Box<dyn Task<Leaf = u32>>);
+    let dag = Dag::new(&bench.store, tasks.collect(), false).expect("a DAG");
+    let missing: Vec<u32> = dag.missing_leaves().iter().map(|leaf| leaf.what).collect();
+    assert_eq!(missing, [1, 2]);
+    assert!(matches!(dag.state("c"), Some(State::Waiting(needs)) if needs == &["a"]));
 }

@@ -25,7 +25,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is started.
 #[derive(Clone, Debug)]
-pub(crate) struct Program {
+pub struct Program {
     /// The executable.
     pub path: PathBuf,
     /// Its arguments.
@@ -36,7 +36,7 @@ pub(crate) struct Program {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// It exited with this code.
     Code(i32),
     /// A signal ended it.
@@ -60,7 +60,7 @@ impl From<ExitStatus> for Ended {
 
 /// A process group of ours. Dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub struct Group {
     child: Child,
     id: Pid,
     record: PathBuf,
@@ -76,7 +76,7 @@ impl Group {
     ///
     /// # Errors
     /// When the program cannot be started or the note not be written; then nothing runs.
-    pub(crate) fn spawn(
+    pub fn spawn(
         program: &Program,
         stdout: Stdio,
         stderr: Stdio,
@@ -112,18 +112,19 @@ impl Group {
     }
 
     /// The program's output, where it was piped; at most once.
-    pub(crate) fn take_stdout(&mut self) -> Option<std::process::ChildStdout> {
+    pub fn take_stdout(&mut self) -> Option<std::process::ChildStdout> {
         self.child.stdout.take()
     }
 
     /// The process group's number, which is the program's process id.
-    pub(crate) fn id(&self) -> i32 {
+    #[cfg(test)]
+    pub fn id(&self) -> i32 {
         self.id.as_raw_nonzero().get()
     }
 
     /// How the program ended, if it has. It is not reaped yet, so that nobody else can get the
     /// number of its group while the rest of the group lives.
-    pub(crate) fn ended(&self) -> Option<Ended> {
+    pub fn ended(&self) -> Option<Ended> {
         if self.ended.is_some() {
             return self.ended;
         }
@@ -137,12 +138,12 @@ impl Group {
     }
 
     /// Waits until the program ends by itself, at most this long.
-    pub(crate) fn wait(&self, limit: Duration) -> Option<Ended> {
+    pub fn wait(&self, limit: Duration) -> Option<Ended> {
         poll(limit, || self.ended())
     }
 
     /// Ends the whole group and waits for it: SIGTERM, then SIGKILL after the grace.
-    pub(crate) fn stop(&mut self) -> Ended {
+    pub fn stop(&mut self) -> Ended {
         if let Some(ended) = self.ended {
             return ended;
         }
@@ -286,7 +287,7 @@ fn boot_id() -> Option<String> {
 ///
 /// # Errors
 /// When the folder cannot be read, a note is damaged, or a group cannot be ended.
-pub(crate) fn end_orphans(run_dir: &Path, grace: Duration) -> Result<Vec<i32>> {
+pub fn end_orphans(run_dir: &Path, grace: Duration) -> Result<Vec<i32>> {
     let entries = match fs::read_dir(run_dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,8 +1,9 @@
 //! What is measured: the simulator, a vLLM started here, a running endpoint.
 
+mod endpoint;
 mod group;
 #[cfg(test)]
-pub(crate) mod scratch;
+pub mod scratch;
 mod simulator;
 pub mod vllm;
 
@@ -12,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use bench_core::schema;
+use bench_core::schema::{self, Arrival, LoadSpec, Size};
 use serde_json::Value;
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     measure::Launch,
 };
 
-pub(crate) use group::{Ended, Group, Program, end_orphans};
+pub use group::{Ended, Group, Program, end_orphans};
 
 /// An engine of a profile, from identity to launch.
 pub trait Engine: Sync {
@@ -57,8 +58,23 @@ pub fn of<'a>(profile: &'a Profile, root: &Path) -> Result<Box<dyn Engine + 'a>>
             let lock = profile.path.with_extension("lock");
             Ok(Box::new(vllm::Vllm { config, lock, artifacts }))
         }
-        EngineConfig::Endpoint(_) => bail!("not yet"),
+        EngineConfig::Endpoint(config) => Ok(Box::new(endpoint::Endpoint::new(config))),
     }
+}
+
+/// Load points of fixed size: a guess, until some are measured.
+const FIXED_SIZE_S: f64 = 30.0;
+
+/// About how long a start and then the loads take.
+fn launch_s(launch: &Launch, start_s: f64) -> f64 {
+    let load_s = |load: &LoadSpec| match (load.size, &load.arrival) {
+        (Size::DurationMs(ms), _) => ms as f64 / 1e3,
+        (Size::Requests(n), Arrival::Poisson { requests_per_second }) => {
+            f64::from(n) / requests_per_second.to_f64()
+        }
+        (Size::Requests(_), _) => FIXED_SIZE_S,
+    };
+    start_s + launch.trials.iter().map(|leaf| load_s(&leaf.what.load)).sum::<f64>()
 }
 
 /// The release build of `bench`: beside this program, and built first when cargo runs us, so that

@@ -11,7 +11,7 @@ use bench_core::{
 const SWITCHES: [&str; 2] = ["aggregate-engine-logging", "data-parallel-multi-port-external-lb"];
 
 /// The words after `vllm serve MODEL`, in the order of the names.
-pub(crate) fn to_command_line(args: &Args) -> Vec<String> {
+pub fn to_command_line(args: &Args) -> Vec<String> {
     let mut words = Vec::new();
     for (name, value) in args {
         match value {
@@ -41,7 +41,7 @@ pub(crate) fn to_command_line(args: &Args) -> Vec<String> {
 /// into `--no-flag` where there is one, a list into `--flag A B`, and any other value into
 /// `--flag VALUE` by way of Python's `str`; so a text that YAML would read as something else is
 /// quoted.
-pub(crate) fn to_yaml(args: &Args) -> String {
+pub fn to_yaml(args: &Args) -> String {
     let mut yaml = String::new();
     for (name, value) in args {
         let value = match value {

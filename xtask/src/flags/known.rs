@@ -24,7 +24,7 @@ impl Flag {
 ///
 /// Defaults are those of the OpenAI server in 0.22.1 and 0.32.0. What the compile cache ignores
 /// follows `compute_hash` of vLLM's configuration classes.
-pub(crate) static FLAGS: &[Flag] = &[
+pub static FLAGS: &[Flag] = &[
     flag(
         "api-server-count",
         Kind::Int { min: 1, max: 256 },

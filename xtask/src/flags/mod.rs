@@ -10,9 +10,9 @@ mod command_line;
 mod known;
 mod rules;
 
-pub(crate) use command_line::{to_command_line, to_yaml};
-pub(crate) use known::FLAGS;
-pub(crate) use rules::{Refusal, check_combination};
+pub use command_line::{to_command_line, to_yaml};
+pub use known::FLAGS;
+pub use rules::{Refusal, check_combination};
 
 use bench_core::{decimal::Decimal, schema::ArgValue};
 
@@ -21,24 +21,24 @@ static NAMES: &str = include_str!("names-0.32.txt");
 
 /// What is known of one flag.
 #[derive(Debug)]
-pub(crate) struct Flag {
+pub struct Flag {
     /// Name without the dashes.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Values it takes.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// vLLM's default, in words where it depends on the machine or the model.
-    pub(crate) default: &'static str,
+    pub default: &'static str,
     /// What it does, in one line.
-    pub(crate) help: &'static str,
+    pub help: &'static str,
     /// `Some` where the flag moves the memory that a start needs: which values need more.
-    pub(crate) more_needs_memory: Option<Memory>,
+    pub more_needs_memory: Option<Memory>,
     /// Whether another value finds the same torch.compile cache, so that a start stays short.
-    pub(crate) compile_cache_ignores: bool,
+    pub compile_cache_ignores: bool,
 }
 
 /// Which values of a flag need more memory to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Memory {
+pub enum Memory {
     /// Larger values: once one failed for want of memory, larger ones fail too.
     Increasing,
     /// Smaller values.
@@ -47,7 +47,7 @@ pub(crate) enum Memory {
 
 /// The values that a flag takes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// `--flag` or `--no-flag`.
     Bool,
     /// An integer of a range.
@@ -84,31 +84,31 @@ pub(crate) enum Kind {
 }
 
 /// The flag of that name, if anything is known of it.
-pub(crate) fn find(name: &str) -> Option<&'static Flag> {
+pub fn find(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.name == name)
 }
 
 /// Whether vLLM has a flag of that name, as far as is known.
-pub(crate) fn exists(name: &str) -> bool {
+pub fn exists(name: &str) -> bool {
     names().any(|known| known == name)
 }
 
 /// Every name that is known to be a flag's.
-pub(crate) fn names() -> impl Iterator<Item = &'static str> + Clone {
+pub fn names() -> impl Iterator<Item = &'static str> + Clone {
     NAMES.lines()
 }
 
 /// The flag that was meant, where a name looks like a slip of one.
 ///
 /// Versions differ in their flags, so a name that is merely unknown is none.
-pub(crate) fn slip(name: &str) -> Option<&'static str> {
+pub fn slip(name: &str) -> Option<&'static str> {
     let distance = |known: &str| strsim::damerau_levenshtein(name, known);
     let nearest = names().min_by_key(|known| distance(known))?;
     (1..=2).contains(&distance(nearest)).then_some(nearest)
 }
 
 /// Why the bench sets this flag itself, where it does.
-pub(crate) fn reserved(name: &str) -> Option<&'static str> {
+pub fn reserved(name: &str) -> Option<&'static str> {
     Some(match name {
         "model" | "model-tag" => "the model is `model` in [engine]",
         "served-model-name" | "host" | "port" | "uds" | "root-path" => {
@@ -130,7 +130,7 @@ impl Kind {
     /// # Errors
     ///
     /// What the flag expects, as in "expected an integer from 1 to 8".
-    pub(crate) fn normalize(&self, value: ArgValue) -> Result<ArgValue, String> {
+    pub fn normalize(&self, value: ArgValue) -> Result<ArgValue, String> {
         let fits = match (self, &value) {
             (Self::Bool, ArgValue::Bool(_))
             | (Self::Text, ArgValue::Text(_) | ArgValue::Int(_))

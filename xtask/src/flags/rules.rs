@@ -4,11 +4,11 @@ use bench_core::schema::{ArgValue, Args};
 
 /// A combination that vLLM refuses at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub struct Refusal {
     /// The flags at odds.
-    pub(crate) flags: &'static [&'static str],
+    pub flags: &'static [&'static str],
     /// What is wrong, with the values.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 impl std::fmt::Display for Refusal {
@@ -22,7 +22,7 @@ impl std::fmt::Display for Refusal {
 ///
 /// Source: `SchedulerConfig.verify_max_model_len` and
 /// `EngineArgs._set_default_max_num_seqs_and_batched_tokens_args` of vLLM 0.32.0.
-pub(crate) fn check_combination(args: &Args, defaults: &Args) -> Option<Refusal> {
+pub fn check_combination(args: &Args, defaults: &Args) -> Option<Refusal> {
     let effective = Effective::new(args, defaults);
     RULES.iter().find_map(|(flags, rule)| Some(Refusal { flags, message: rule(&effective)? }))
 }

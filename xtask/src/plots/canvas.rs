@@ -17,7 +17,7 @@ use plotters::{
 };
 
 /// DejaVu Sans, and for a browser without it the fonts closest in width.
-pub(crate) const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
+pub const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
 
 /// The SVG backend writes `font-size` as plotters' size divided by this.
 const PLOTTERS_PER_PX: f64 = 1.24;
@@ -34,32 +34,32 @@ static FONTS: LazyLock<()> = LazyLock::new(|| {
 
 /// A rectangle in pixels; y grows downwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rect {
-    pub(crate) left: i32,
-    pub(crate) top: i32,
-    pub(crate) right: i32,
-    pub(crate) bottom: i32,
+pub struct Rect {
+    pub left: i32,
+    pub top: i32,
+    pub right: i32,
+    pub bottom: i32,
 }
 
 impl Rect {
-    pub(crate) fn new(left: i32, top: i32, right: i32, bottom: i32) -> Self {
+    pub fn new(left: i32, top: i32, right: i32, bottom: i32) -> Self {
         Self { left, top, right, bottom }
     }
 
-    pub(crate) fn width(&self) -> i32 {
+    pub fn width(&self) -> i32 {
         self.right - self.left
     }
 
-    pub(crate) fn height(&self) -> i32 {
+    pub fn height(&self) -> i32 {
         self.bottom - self.top
     }
 
-    pub(crate) fn center(&self) -> (i32, i32) {
+    pub fn center(&self) -> (i32, i32) {
         (i32::midpoint(self.left, self.right), i32::midpoint(self.top, self.bottom))
     }
 
     /// The `index`th of `count` columns with a gap between them.
-    pub(crate) fn column(&self, index: usize, count: usize, gap: i32) -> Self {
+    pub fn column(&self, index: usize, count: usize, gap: i32) -> Self {
         let count = count.max(1) as i32;
         let width = (self.width() - gap * (count - 1)) / count;
         let left = self.left + index as i32 * (width + gap);
@@ -67,7 +67,7 @@ impl Rect {
     }
 
     /// Whether the two share a pixel.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         self.left < other.right
             && other.left < self.right
             && self.top < other.bottom
@@ -77,7 +77,7 @@ impl Rect {
 
 /// Which point of a text its position names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Anchor {
+pub enum Anchor {
     Start,
     Middle,
     End,
@@ -85,19 +85,19 @@ pub(crate) enum Anchor {
 
 /// How a text looks. Sizes are pixels; 13 and 15 have no exact text in the SVG backend.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Type {
-    pub(crate) px: u32,
-    pub(crate) bold: bool,
-    pub(crate) color: RGBColor,
-    pub(crate) anchor: Anchor,
+pub struct Type {
+    pub px: u32,
+    pub bold: bool,
+    pub color: RGBColor,
+    pub anchor: Anchor,
 }
 
 impl Type {
-    pub(crate) fn new(px: u32, color: RGBColor, anchor: Anchor) -> Self {
+    pub fn new(px: u32, color: RGBColor, anchor: Anchor) -> Self {
         Self { px, bold: false, color, anchor }
     }
 
-    pub(crate) fn bold(self) -> Self {
+    pub fn bold(self) -> Self {
         Self { bold: true, ..self }
     }
 
@@ -108,14 +108,14 @@ impl Type {
     }
 
     /// Width of the text in pixels.
-    pub(crate) fn width(self, text: &str) -> i32 {
+    pub fn width(self, text: &str) -> i32 {
         let font = self.font(f64::from(self.px) * LINE_PER_PX);
         let (width, _) = font.box_size(text).expect("the embedded font has metrics");
         width as i32 + 1
     }
 
     /// The text, cut with an ellipsis where it is wider than `width`.
-    pub(crate) fn cut(self, text: &str, width: i32) -> String {
+    pub fn cut(self, text: &str, width: i32) -> String {
         if self.width(text) <= width {
             return text.to_owned();
         }
@@ -130,7 +130,7 @@ impl Type {
     }
 
     /// The text on at most `lines` lines of that width, broken after spaces and hyphens.
-    pub(crate) fn wrap(self, text: &str, width: i32, lines: usize) -> Vec<String> {
+    pub fn wrap(self, text: &str, width: i32, lines: usize) -> Vec<String> {
         let mut out: Vec<String> = Vec::new();
         for word in text.split_inclusive([' ', '-', '_', ',', '/']) {
             match out.last_mut() {
@@ -149,7 +149,7 @@ impl Type {
 }
 
 /// What an SVG is drawn on.
-pub(crate) struct Canvas<'a> {
+pub struct Canvas<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
 }
 
@@ -158,7 +158,7 @@ const INFALLIBLE: &str = "drawing into memory cannot fail";
 
 impl Canvas<'_> {
     /// The SVG text of what `body` draws on a white sheet.
-    pub(crate) fn svg(width: u32, height: u32, body: impl FnOnce(&Canvas<'_>)) -> String {
+    pub fn svg(width: u32, height: u32, body: impl FnOnce(&Canvas<'_>)) -> String {
         let mut svg = String::new();
         {
             let area = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
@@ -171,12 +171,12 @@ impl Canvas<'_> {
     }
 
     /// A text at its anchor, its line's middle at `y`.
-    pub(crate) fn text(&self, text: &str, (x, y): (i32, i32), how: Type) {
+    pub fn text(&self, text: &str, (x, y): (i32, i32), how: Type) {
         self.put(text, (x, y + how.px as i32 / 10), how, FontTransform::None);
     }
 
     /// A text that reads upwards, its line's middle at `x`.
-    pub(crate) fn text_upwards(&self, text: &str, (x, y): (i32, i32), how: Type) {
+    pub fn text_upwards(&self, text: &str, (x, y): (i32, i32), how: Type) {
         self.put(text, (x + how.px as i32 / 10, y), how, FontTransform::Rotate270);
     }
 
@@ -203,19 +203,19 @@ impl Canvas<'_> {
     }
 
     /// A filled rectangle.
-    pub(crate) fn fill(&self, rect: Rect, color: impl Color) {
+    pub fn fill(&self, rect: Rect, color: impl Color) {
         let corners = [(rect.left, rect.top), (rect.right, rect.bottom)];
         self.area.draw(&Rectangle::new(corners, color.filled())).expect(INFALLIBLE);
     }
 
     /// A line.
-    pub(crate) fn line(&self, points: &[(i32, i32)], color: impl Color, width: u32) {
+    pub fn line(&self, points: &[(i32, i32)], color: impl Color, width: u32) {
         let style = color.stroke_width(width);
         self.area.draw(&PathElement::new(points.to_vec(), style)).expect(INFALLIBLE);
     }
 
     /// A horizontal line in strokes of `dash` pixels with gaps of the same length.
-    pub(crate) fn dashed(&self, (left, right): (i32, i32), y: i32, color: RGBColor, dash: i32) {
+    pub fn dashed(&self, (left, right): (i32, i32), y: i32, color: RGBColor, dash: i32) {
         let mut x = left;
         while x < right {
             self.line(&[(x, y), ((x + dash).min(right), y)], color, 2);
@@ -224,7 +224,7 @@ impl Canvas<'_> {
     }
 
     /// An interval: a thin upright with feet.
-    pub(crate) fn whisker(&self, x: i32, (low, high): (i32, i32), foot: i32) {
+    pub fn whisker(&self, x: i32, (low, high): (i32, i32), foot: i32) {
         let ink = super::style::INK;
         self.line(&[(x, low), (x, high)], ink, 1);
         self.line(&[(x - foot, low), (x + foot, low)], ink, 1);
@@ -232,7 +232,7 @@ impl Canvas<'_> {
     }
 
     /// A mark of a series; hollow where the figure needs a grain of salt.
-    pub(crate) fn mark(&self, (x, y): (i32, i32), shape: Shape, color: RGBColor, hollow: bool) {
+    pub fn mark(&self, (x, y): (i32, i32), shape: Shape, color: RGBColor, hollow: bool) {
         self.shape((x, y), shape, 5, color.filled());
         if hollow {
             self.shape((x, y), shape, 3, super::style::PAPER.filled());
@@ -259,7 +259,7 @@ impl Canvas<'_> {
     }
 
     /// A cross: a value that cannot run.
-    pub(crate) fn cross(&self, (x, y): (i32, i32), color: RGBColor) {
+    pub fn cross(&self, (x, y): (i32, i32), color: RGBColor) {
         self.line(&[(x - 5, y - 5), (x + 5, y + 5)], color, 2);
         self.line(&[(x - 5, y + 5), (x + 5, y - 5)], color, 2);
     }
@@ -267,7 +267,7 @@ impl Canvas<'_> {
 
 /// Shapes of marks, so that series differ in more than colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
     Circle,
     Square,
     Triangle,
@@ -276,7 +276,7 @@ pub(crate) enum Shape {
 
 impl Shape {
     /// The shape of the `index`th series.
-    pub(crate) fn of(index: usize) -> Self {
+    pub fn of(index: usize) -> Self {
         [Self::Circle, Self::Square, Self::Triangle, Self::Diamond][index % 4]
     }
 }

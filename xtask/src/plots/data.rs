@@ -12,14 +12,14 @@ const PRODUCTION: &str = "production";
 
 /// A mean with its interval, where it has one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Figure {
-    pub(crate) mean: f64,
-    pub(crate) interval: Option<(f64, f64)>,
+pub struct Figure {
+    pub mean: f64,
+    pub interval: Option<(f64, f64)>,
 }
 
 impl Figure {
     /// The estimate in units of `factor`; `None` where it is no number.
-    pub(crate) fn of(estimate: &Estimate, factor: f64) -> Option<Self> {
+    pub fn of(estimate: &Estimate, factor: f64) -> Option<Self> {
         let mean = Some(estimate.mean * factor).filter(|mean| mean.is_finite())?;
         let interval = estimate
             .low
@@ -30,17 +30,17 @@ impl Figure {
     }
 
     /// The metric of a point.
-    pub(crate) fn at(point: &Point, metric: &str, factor: f64) -> Option<Self> {
+    pub fn at(point: &Point, metric: &str, factor: f64) -> Option<Self> {
         Self::of(point.metrics.get(metric)?, factor)
     }
 
     /// The highest value to show.
-    pub(crate) fn top(&self) -> f64 {
+    pub fn top(&self) -> f64 {
         self.interval.map_or(self.mean, |(_, high)| high.max(self.mean))
     }
 
     /// The values that an axis has to hold.
-    pub(crate) fn values(&self) -> [f64; 3] {
+    pub fn values(&self) -> [f64; 3] {
         let (low, high) = self.interval.unwrap_or((self.mean, self.mean));
         [self.mean, low, high]
     }
@@ -48,15 +48,15 @@ impl Figure {
 
 /// How a metric is shown: in seconds where milliseconds are many, in percent where a share.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Measure {
-    pub(crate) title: &'static str,
-    pub(crate) unit: &'static str,
-    pub(crate) factor: f64,
+pub struct Measure {
+    pub title: &'static str,
+    pub unit: &'static str,
+    pub factor: f64,
 }
 
 impl Measure {
     /// For a metric whose largest value, in its own unit, is `largest`.
-    pub(crate) fn of(id: &str, largest: f64) -> Self {
+    pub fn of(id: &str, largest: f64) -> Self {
         let Some(metric) = metric::find(id) else {
             return Self { title: "value", unit: "", factor: 1.0 };
         };
@@ -69,7 +69,7 @@ impl Measure {
     }
 
     /// What the vertical axis says.
-    pub(crate) fn axis(&self) -> String {
+    pub fn axis(&self) -> String {
         match self.unit {
             "s" | "ms" => format!("latency ({})", self.unit),
             "%" => "share (%)".to_owned(),
@@ -78,7 +78,7 @@ impl Measure {
     }
 
     /// For a metric of these points.
-    pub(crate) fn over<'p>(id: &str, points: impl IntoIterator<Item = &'p Point>) -> Self {
+    pub fn over<'p>(id: &str, points: impl IntoIterator<Item = &'p Point>) -> Self {
         let figures = points.into_iter().filter_map(|point| Figure::at(point, id, 1.0));
         Self::of(id, figures.map(|figure| figure.mean).fold(0.0, f64::max))
     }
@@ -86,25 +86,25 @@ impl Measure {
 
 impl<'a> Inputs<'a> {
     /// Points of the configurations that are compared.
-    pub(crate) fn configurations(&self) -> impl Iterator<Item = &'a Point> + use<'a> {
+    pub fn configurations(&self) -> impl Iterator<Item = &'a Point> + use<'a> {
         let tuned = self.comprehensive.map_or(&[][..], |file| &file.points);
         let measured = |point: &&Point| point.role != Role::Sweep;
         self.baseline.points.iter().chain(tuned).filter(measured)
     }
 
     /// The point of a configuration under a load.
-    pub(crate) fn point(&self, role: Role, load: &str) -> Option<&'a Point> {
+    pub fn point(&self, role: Role, load: &str) -> Option<&'a Point> {
         self.configurations().find(|point| point.role == role && point.load == load)
     }
 
     /// Loads of the configurations, in order, on which the metric was measured.
-    pub(crate) fn loads(&self, metric: &str) -> Vec<&'a str> {
+    pub fn loads(&self, metric: &str) -> Vec<&'a str> {
         let measured = |point: &&Point| Figure::at(point, metric, 1.0).is_some();
         distinct(self.configurations().filter(measured).map(|point| point.load.as_str()))
     }
 
     /// The load of the production workload, else the objective's.
-    pub(crate) fn production_load(&self) -> &'a str {
+    pub fn production_load(&self) -> &'a str {
         let points = || self.configurations();
         points()
             .find(|point| point.load == PRODUCTION)
@@ -113,7 +113,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// The seed's own figure for a metric on a load: other hardware, other load.
-    pub(crate) fn week2(&self, metric: &str, load: &str, factor: f64) -> Option<f64> {
+    pub fn week2(&self, metric: &str, load: &str, factor: f64) -> Option<f64> {
         let estimate = self.comparison(metric, load)?.columns.get(&Column::Week2)?;
         Figure::of(estimate, factor).map(|figure| figure.mean)
     }
@@ -124,7 +124,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// The engine in a title, with the word "simulated" where it applies.
-    pub(crate) fn engine(&self) -> String {
+    pub fn engine(&self) -> String {
         let engine = &self.baseline.engine;
         if engine.simulated && !engine.title.contains("simulated") {
             format!("simulated {}", engine.title)
@@ -135,7 +135,7 @@ impl<'a> Inputs<'a> {
 }
 
 /// What the points' figures are, in words.
-pub(crate) fn spread<'p>(points: impl IntoIterator<Item = &'p Point>) -> &'static str {
+pub fn spread<'p>(points: impl IntoIterator<Item = &'p Point>) -> &'static str {
     let mut figures = points.into_iter().flat_map(|point| point.metrics.values());
     if figures.any(|figure| figure.low.is_some() && figure.high.is_some()) {
         "means over server starts, 95 % intervals"
@@ -145,12 +145,12 @@ pub(crate) fn spread<'p>(points: impl IntoIterator<Item = &'p Point>) -> &'stati
 }
 
 /// Loads of a sweep, in order.
-pub(crate) fn sweep_loads(sweep: &ResultFile) -> Vec<&str> {
+pub fn sweep_loads(sweep: &ResultFile) -> Vec<&str> {
     distinct(sweep.points.iter().map(|point| point.load.as_str()))
 }
 
 /// The distinct items, in order of their first appearance.
-pub(crate) fn distinct<'t>(items: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
+pub fn distinct<'t>(items: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
     let mut seen = Vec::new();
     for item in items {
         if !seen.contains(&item) {
@@ -161,7 +161,7 @@ pub(crate) fn distinct<'t>(items: impl Iterator<Item = &'t str>) -> Vec<&'t str>
 }
 
 /// The title within a sentence: `Output throughput` becomes `output throughput`, `TTFT P95` stays.
-pub(crate) fn lower_first(title: &str) -> String {
+pub fn lower_first(title: &str) -> String {
     let mut chars = title.chars();
     match (chars.next(), chars.clone().next()) {
         (Some(first), Some(second)) if second.is_lowercase() => {

@@ -53,6 +53,7 @@ pub(super) fn file(stage: &str, points: Vec<Point>) -> ResultFile {
             simulated: true,
             identity: Digest::of(b"engine"),
         },
+        identity: None,
         flag: None,
         points,
         choice: None,

@@ -22,34 +22,34 @@ mod tests;
 mod throughput;
 
 use anyhow::{Result, ensure};
-use bench_core::schema::ResultFile;
+use bench_core::schema::{ResultFile, Role};
 
-pub(crate) use self::png::png;
+pub use self::png::png;
 
 /// What the plots are drawn from.
 #[derive(Clone, Copy)]
-pub(crate) struct Inputs<'a> {
+pub struct Inputs<'a> {
     /// The profile's settings to beat and vLLM's defaults, under every load.
-    pub(crate) baseline: &'a ResultFile,
+    pub baseline: &'a ResultFile,
     /// The sweeps, in the order of the profile.
-    pub(crate) sweeps: &'a [ResultFile],
+    pub sweeps: &'a [ResultFile],
     /// The chosen settings under every load, where the profile has that stage.
-    pub(crate) comprehensive: Option<&'a ResultFile>,
+    pub comprehensive: Option<&'a ResultFile>,
     /// The configurations side by side.
-    pub(crate) comparison: &'a ResultFile,
+    pub comparison: &'a ResultFile,
     /// Metric id that the profile's objective optimizes.
-    pub(crate) objective_metric: &'a str,
+    pub objective_metric: &'a str,
     /// Load on which the objective is measured.
-    pub(crate) objective_load: &'a str,
+    pub objective_load: &'a str,
 }
 
 /// A finished plot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Drawing {
+pub struct Drawing {
     /// Name of its files, without their ending.
-    pub(crate) name: String,
+    pub name: String,
     /// The drawing.
-    pub(crate) svg: String,
+    pub svg: String,
 }
 
 /// A plot by its name.
@@ -66,11 +66,20 @@ static PLOTS: [Plot; 4] = [
     Plot { name: "optimization_summary_dashboard", draw: dashboard::draw },
 ];
 
+/// A sweep without the points that it carries to be judged by: those are drawn as lines.
+fn only_swept(sweep: &ResultFile) -> ResultFile {
+    let mut sweep = sweep.clone();
+    sweep.points.retain(|point| point.role == Role::Sweep);
+    sweep
+}
+
 /// Draws every plot: those of [`PLOTS`], then `sweep_NAME` for each sweep.
 ///
 /// # Errors
 /// When two sweeps would be drawn into the same file.
-pub(crate) fn draw_all(inputs: &Inputs<'_>) -> Result<Vec<Drawing>> {
+pub fn draw_all(inputs: &Inputs<'_>) -> Result<Vec<Drawing>> {
+    let sweeps: Vec<_> = inputs.sweeps.iter().map(only_swept).collect();
+    let inputs = &Inputs { sweeps: &sweeps, ..*inputs };
     let mut drawings: Vec<Drawing> = PLOTS
         .iter()
         .map(|plot| Drawing { name: plot.name.to_owned(), svg: (plot.draw)(inputs) })

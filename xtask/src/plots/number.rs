@@ -1,7 +1,7 @@
 //! Numbers as people read them; no locale.
 
 /// The number with that many decimals and a comma between thousands.
-pub(crate) fn grouped(value: f64, decimals: usize) -> String {
+pub fn grouped(value: f64, decimals: usize) -> String {
     if value.abs() >= 1e12 {
         return format!("{value:.1e}");
     }
@@ -25,7 +25,7 @@ pub(crate) fn grouped(value: f64, decimals: usize) -> String {
 }
 
 /// The number to three significant digits, whole from 100 on.
-pub(crate) fn figure(value: f64) -> String {
+pub fn figure(value: f64) -> String {
     let size = value.abs();
     let decimals = match size {
         _ if size >= 99.95 || size == 0.0 => 0,
@@ -38,7 +38,7 @@ pub(crate) fn figure(value: f64) -> String {
 }
 
 /// The number for a label in a plot: at most two decimals.
-pub(crate) fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     let size = value.abs();
     match size {
         _ if size == 0.0 || size >= 99.95 => grouped(value, 0),
@@ -49,7 +49,7 @@ pub(crate) fn short(value: f64) -> String {
 }
 
 /// The number without zeros that say nothing.
-pub(crate) fn plain(value: f64) -> String {
+pub fn plain(value: f64) -> String {
     let text = figure(value);
     match text.split_once('.') {
         Some((_, fraction)) if !fraction.contains('e') => {

@@ -12,19 +12,19 @@ use super::{
 };
 
 /// How the seed's figures are named wherever they are drawn.
-pub(crate) const WEEK2: &str = "Week 2 (other hardware and load)";
+pub const WEEK2: &str = "Week 2 (other hardware and load)";
 /// How a configuration above capacity is named wherever it is drawn.
-pub(crate) const SATURATED: &str = "hollow: offered load above capacity";
+pub const SATURATED: &str = "hollow: offered load above capacity";
 
 /// Height of a line of labels.
 const LINE: i32 = 15;
 /// Most lines that a label below the axis takes.
-pub(crate) const X_LINES: usize = 3;
+pub const X_LINES: usize = 3;
 /// Distance between the page's edge and what is drawn.
 const MARGIN: i32 = 28;
 
 /// A page with its title; `body` draws into the rest.
-pub(crate) fn page(
+pub fn page(
     (width, height): (i32, i32),
     title: &str,
     subtitle: &str,
@@ -42,7 +42,7 @@ pub(crate) fn page(
 
 /// How a series looks in a legend.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Key {
+pub enum Key {
     Box(RGBColor),
     Line(RGBColor, Shape),
     Mark(RGBColor, Shape),
@@ -63,7 +63,7 @@ impl Key {
 }
 
 /// A legend from the rectangle's top left corner on; the height that it takes.
-pub(crate) fn legend(canvas: &Canvas<'_>, within: Rect, entries: &[(Key, String)]) -> i32 {
+pub fn legend(canvas: &Canvas<'_>, within: Rect, entries: &[(Key, String)]) -> i32 {
     let how = label(Anchor::Start);
     let (mut x, mut y) = (within.left, within.top + 8);
     for (key, text) in entries {
@@ -98,7 +98,7 @@ fn draw_key(canvas: &Canvas<'_>, (x, y): (i32, i32), key: Key) {
 }
 
 /// Lines that the labels need below an axis as wide as the cell.
-pub(crate) fn x_lines(cell: Rect, labels: &[&str]) -> i32 {
+pub fn x_lines(cell: Rect, labels: &[&str]) -> i32 {
     // The vertical axis takes at most this much of the cell.
     let width = (cell.width() - 90) / labels.len().max(1) as i32 - 6;
     let how = label(Anchor::Middle);
@@ -106,26 +106,26 @@ pub(crate) fn x_lines(cell: Rect, labels: &[&str]) -> i32 {
 }
 
 /// What stands around a panel's plot.
-pub(crate) struct Frame<'t> {
-    pub(crate) title: &'t str,
+pub struct Frame<'t> {
+    pub title: &'t str,
     /// What the vertical axis shows, with its unit.
-    pub(crate) y_title: &'t str,
+    pub y_title: &'t str,
     /// What the horizontal axis shows, with its unit.
-    pub(crate) x_title: &'t str,
+    pub x_title: &'t str,
     /// Lines of labels below the axis.
-    pub(crate) x_lines: i32,
-    pub(crate) legend: &'t [(Key, String)],
+    pub x_lines: i32,
+    pub legend: &'t [(Key, String)],
 }
 
 /// A plot with a vertical axis.
-pub(crate) struct Panel<'c, 'a> {
-    pub(crate) canvas: &'c Canvas<'a>,
-    pub(crate) plot: Rect,
-    pub(crate) scale: Scale,
+pub struct Panel<'c, 'a> {
+    pub canvas: &'c Canvas<'a>,
+    pub plot: Rect,
+    pub scale: Scale,
 }
 
 impl<'c, 'a> Panel<'c, 'a> {
-    pub(crate) fn new(canvas: &'c Canvas<'a>, cell: Rect, frame: &Frame<'_>, scale: Scale) -> Self {
+    pub fn new(canvas: &'c Canvas<'a>, cell: Rect, frame: &Frame<'_>, scale: Scale) -> Self {
         let how = heading(Anchor::Start);
         let title = how.cut(frame.title, cell.width());
         canvas.text(&title, (cell.left, cell.top + 8), how);
@@ -173,13 +173,13 @@ impl<'c, 'a> Panel<'c, 'a> {
     }
 
     /// Where a value lies.
-    pub(crate) fn y(&self, value: f64) -> i32 {
+    pub fn y(&self, value: f64) -> i32 {
         let height = f64::from(self.plot.height());
         self.plot.bottom - libm::round(self.scale.at(value) * height) as i32
     }
 
     /// A label below the axis.
-    pub(crate) fn x_label(&self, x: i32, width: i32, lines: &[String]) {
+    pub fn x_label(&self, x: i32, width: i32, lines: &[String]) {
         let how = label(Anchor::Middle);
         for (i, line) in lines.iter().enumerate() {
             let y = self.plot.bottom + 14 + i as i32 * LINE;
@@ -188,14 +188,14 @@ impl<'c, 'a> Panel<'c, 'a> {
     }
 
     /// An interval at `x`.
-    pub(crate) fn interval(&self, x: i32, figure: &Figure) {
+    pub fn interval(&self, x: i32, figure: &Figure) {
         if let Some((low, high)) = figure.interval {
             self.canvas.whisker(x, (self.y(low), self.y(high)), 4);
         }
     }
 
     /// A horizontal reference line over a part of the axis.
-    pub(crate) fn reference(&self, (left, right): (i32, i32), value: f64, key: Key) {
+    pub fn reference(&self, (left, right): (i32, i32), value: f64, key: Key) {
         let dash = if matches!(key, Key::Dots(_)) { 2 } else { 5 };
         let (Key::Dots(color) | Key::Dashes(color)) = key else { return };
         if self.scale.contains(value) {
@@ -204,7 +204,7 @@ impl<'c, 'a> Panel<'c, 'a> {
     }
 
     /// Says why nothing is drawn between `left` and `right`.
-    pub(crate) fn missing(&self, slot: Rect, text: &str) {
+    pub fn missing(&self, slot: Rect, text: &str) {
         let how = faint(Anchor::Start);
         let text = how.cut(text, self.plot.height() - 24);
         if text.is_empty() {
@@ -218,44 +218,39 @@ impl<'c, 'a> Panel<'c, 'a> {
     }
 
     /// Marks a value that cannot run, and says why.
-    pub(crate) fn failed(&self, slot: Rect, why: &str) {
+    pub fn failed(&self, slot: Rect, why: &str) {
         let (x, _) = slot.center();
         self.canvas.cross((x, self.plot.bottom), INK);
         self.missing(slot, why);
     }
 
     /// Says that the panel has nothing to show.
-    pub(crate) fn empty(&self) {
+    pub fn empty(&self) {
         let how = Type::new(14, FAINT_INK, Anchor::Middle);
         self.canvas.text(&how.cut("not measured", self.plot.width()), self.plot.center(), how);
     }
 }
 
 /// A group of bars, one for each series; `None` where it was not measured.
-pub(crate) struct Group<'t> {
-    pub(crate) label: &'t str,
-    pub(crate) bars: Vec<Option<Bar>>,
+pub struct Group<'t> {
+    pub label: &'t str,
+    pub bars: Vec<Option<Bar>>,
     /// A reference line over the group.
-    pub(crate) reference: Option<f64>,
+    pub reference: Option<f64>,
 }
 
 /// One bar.
-pub(crate) struct Bar {
-    pub(crate) figure: Figure,
-    pub(crate) color: RGBColor,
-    pub(crate) hollow: bool,
+pub struct Bar {
+    pub figure: Figure,
+    pub color: RGBColor,
+    pub hollow: bool,
 }
 
 /// Share of an axis that labels above bars need.
-pub(crate) const BAR_HEADROOM: f64 = 0.18;
+pub const BAR_HEADROOM: f64 = 0.18;
 
 /// Groups of bars with their values and intervals.
-pub(crate) fn grouped_bars(
-    panel: &Panel<'_, '_>,
-    groups: &[Group<'_>],
-    reference: Key,
-    unit: &str,
-) {
+pub fn grouped_bars(panel: &Panel<'_, '_>, groups: &[Group<'_>], reference: Key, unit: &str) {
     let figures = || groups.iter().flat_map(|group| &group.bars).flatten();
     let text = |bar: &Bar| format!("{}{unit}", number::short(bar.figure.mean));
     let widest = figures().map(|bar| small(Anchor::Middle).width(&text(bar))).max();
@@ -318,7 +313,7 @@ fn bar_label(panel: &Panel<'_, '_>, column: Rect, figure: &Figure, text: &str, w
 }
 
 /// A bar of parts from the axis upwards, each with its share where it has room.
-pub(crate) fn stacked_bar(panel: &Panel<'_, '_>, column: Rect, parts: &[(f64, RGBColor)]) {
+pub fn stacked_bar(panel: &Panel<'_, '_>, column: Rect, parts: &[(f64, RGBColor)]) {
     let total: f64 = parts.iter().map(|(value, _)| value).sum();
     let mut below = 0.0;
     for (value, color) in parts {

@@ -28,7 +28,7 @@ pub(super) fn tree(svg: &str) -> Result<Tree> {
 ///
 /// # Errors
 /// When the text is no SVG or too large for memory.
-pub(crate) fn png(svg: &str) -> Result<Vec<u8>> {
+pub fn png(svg: &str) -> Result<Vec<u8>> {
     let tree = tree(svg)?;
     let size = tree.size().to_int_size();
     let (width, height) = (size.width() * u32::from(SCALE), size.height() * u32::from(SCALE));

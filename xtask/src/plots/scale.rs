@@ -9,7 +9,7 @@ const TICKS: u32 = 7;
 
 /// An axis: a range of values, and ticks within it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Scale {
+pub struct Scale {
     low: f64,
     high: f64,
     log: bool,
@@ -18,7 +18,7 @@ pub(crate) struct Scale {
 
 impl Scale {
     /// From `low` to `high`, with about `count` ticks at multiples of 1, 2 or 5.
-    pub(crate) fn linear(low: f64, high: f64, count: u32) -> Self {
+    pub fn linear(low: f64, high: f64, count: u32) -> Self {
         let high = if high > low { high } else { low + low.abs().max(1.0) };
         let (step, decimals) = step((high - low) / f64::from(count.max(1)));
         let first = (low / step - 1e-9).ceil();
@@ -32,7 +32,7 @@ impl Scale {
 
     /// Over the values, from 0 or, when they lie close together, around them; `headroom` is the
     /// share of the axis kept free above them.
-    pub(crate) fn around(values: &[f64], from_zero: bool, headroom: f64) -> Self {
+    pub fn around(values: &[f64], from_zero: bool, headroom: f64) -> Self {
         if values.is_empty() {
             return Self { low: 0.0, high: 1.0, log: false, ticks: Vec::new() };
         }
@@ -46,7 +46,7 @@ impl Scale {
     }
 
     /// Logarithmic over the values where they span a lot and are positive, else from 0.
-    pub(crate) fn fitting(values: &[f64], headroom: f64) -> Self {
+    pub fn fitting(values: &[f64], headroom: f64) -> Self {
         let (low, high) = range(values);
         if low > 0.0 && high / low >= LOG_RATIO {
             Self::log(low, high, headroom)
@@ -77,7 +77,7 @@ impl Scale {
     }
 
     /// Where the value lies: 0 at the low end, 1 at the high end, never beyond.
-    pub(crate) fn at(&self, value: f64) -> f64 {
+    pub fn at(&self, value: f64) -> f64 {
         let share = if self.log {
             libm::log(value.max(self.low) / self.low) / libm::log(self.high / self.low)
         } else {
@@ -87,17 +87,17 @@ impl Scale {
     }
 
     /// The ticks with their labels.
-    pub(crate) fn ticks(&self) -> &[(f64, String)] {
+    pub fn ticks(&self) -> &[(f64, String)] {
         &self.ticks
     }
 
     /// Whether the value lies on the axis.
-    pub(crate) fn contains(&self, value: f64) -> bool {
+    pub fn contains(&self, value: f64) -> bool {
         (self.low..=self.high).contains(&value)
     }
 
     /// Whether the axis is logarithmic.
-    pub(crate) fn is_log(&self) -> bool {
+    pub fn is_log(&self) -> bool {
         self.log
     }
 }

@@ -5,53 +5,53 @@ use plotters::style::RGBColor;
 
 use super::canvas::{Anchor, Type};
 
-pub(crate) const PAPER: RGBColor = RGBColor(255, 255, 255);
-pub(crate) const INK: RGBColor = RGBColor(33, 33, 33);
-pub(crate) const FAINT_INK: RGBColor = RGBColor(95, 95, 95);
-pub(crate) const GRID: RGBColor = RGBColor(225, 225, 225);
-pub(crate) const BAND: RGBColor = RGBColor(222, 235, 246);
+pub const PAPER: RGBColor = RGBColor(255, 255, 255);
+pub const INK: RGBColor = RGBColor(33, 33, 33);
+pub const FAINT_INK: RGBColor = RGBColor(95, 95, 95);
+pub const GRID: RGBColor = RGBColor(225, 225, 225);
+pub const BAND: RGBColor = RGBColor(222, 235, 246);
 
 const ORANGE: RGBColor = RGBColor(230, 159, 0);
-pub(crate) const SKY: RGBColor = RGBColor(86, 180, 233);
-pub(crate) const GREEN: RGBColor = RGBColor(0, 158, 115);
+pub const SKY: RGBColor = RGBColor(86, 180, 233);
+pub const GREEN: RGBColor = RGBColor(0, 158, 115);
 const YELLOW: RGBColor = RGBColor(240, 228, 66);
-pub(crate) const BLUE: RGBColor = RGBColor(0, 114, 178);
-pub(crate) const VERMILLION: RGBColor = RGBColor(213, 94, 0);
+pub const BLUE: RGBColor = RGBColor(0, 114, 178);
+pub const VERMILLION: RGBColor = RGBColor(213, 94, 0);
 const PURPLE: RGBColor = RGBColor(204, 121, 167);
 const GREY: RGBColor = RGBColor(140, 140, 140);
 
 /// Colours of the parts of a request's life, in the order of `Anatomy::parts`.
-pub(crate) const PARTS: [RGBColor; 5] = [YELLOW, PURPLE, VERMILLION, ORANGE, GREEN];
-pub(crate) const FRONT_END: RGBColor = PARTS[1];
-pub(crate) const QUEUE: RGBColor = PARTS[2];
+pub const PARTS: [RGBColor; 5] = [YELLOW, PURPLE, VERMILLION, ORANGE, GREEN];
+pub const FRONT_END: RGBColor = PARTS[1];
+pub const QUEUE: RGBColor = PARTS[2];
 
 /// The configurations that are compared, in order, with name and colour.
-pub(crate) const CONFIGURATIONS: [(Role, &str, RGBColor); 3] = [
+pub const CONFIGURATIONS: [(Role, &str, RGBColor); 3] = [
     (Role::Baseline, "baseline", GREY),
     (Role::Default, "vLLM default", SKY),
     (Role::Tuned, "tuned", BLUE),
 ];
 
 /// Colours of series without a meaning of their own.
-pub(crate) const SERIES: [RGBColor; 6] = [BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY];
+pub const SERIES: [RGBColor; 6] = [BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY];
 
 /// Whether black text reads on the colour.
-pub(crate) fn is_light(RGBColor(r, g, b): RGBColor) -> bool {
+pub fn is_light(RGBColor(r, g, b): RGBColor) -> bool {
     u32::from(r) * 299 + u32::from(g) * 587 + u32::from(b) * 114 > 140_000
 }
 
-pub(crate) fn heading(anchor: Anchor) -> Type {
+pub fn heading(anchor: Anchor) -> Type {
     Type::new(14, INK, anchor).bold()
 }
 
-pub(crate) fn label(anchor: Anchor) -> Type {
+pub fn label(anchor: Anchor) -> Type {
     Type::new(12, INK, anchor)
 }
 
-pub(crate) fn faint(anchor: Anchor) -> Type {
+pub fn faint(anchor: Anchor) -> Type {
     Type::new(12, FAINT_INK, anchor)
 }
 
-pub(crate) fn small(anchor: Anchor) -> Type {
+pub fn small(anchor: Anchor) -> Type {
     Type::new(11, INK, anchor)
 }

@@ -13,16 +13,16 @@ const ROW: i32 = 27;
 const GAP: i32 = 9;
 
 /// The text of a cell and its colour.
-pub(crate) type Cell = (String, RGBColor);
+pub type Cell = (String, RGBColor);
 
 /// Rows that fit into the rectangle, below title and heads and above a note.
-pub(crate) fn capacity(within: Rect) -> usize {
+pub fn capacity(within: Rect) -> usize {
     usize::try_from((within.height() - 56) / ROW - 1).unwrap_or_default()
 }
 
 /// Draws the rows below the heads, and a note below the rows. The columns are as wide as their
 /// texts; the first takes what is left and is cut where that does not suffice.
-pub(crate) fn draw<const N: usize>(
+pub fn draw<const N: usize>(
     canvas: &Canvas<'_>,
     within: Rect,
     title: &str,

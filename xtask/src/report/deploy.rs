@@ -1,20 +1,18 @@
 //! The configuration to deploy.
 
-use bench_core::{
-    decimal::Decimal,
-    schema::{ArgValue, Args, Choice, Verdict},
-};
+use bench_core::schema::{Args, Choice, Verdict};
 use serde::Serialize;
 
-use super::{Inputs, format};
-use crate::config::EngineConfig;
+use super::Inputs;
+
+use crate::{config::EngineConfig, flags, format};
 
 /// Stands for the model where none can be named.
 const MODEL: &str = "MODEL";
 
 /// What to deploy, ready to paste.
 #[derive(Debug, Serialize)]
-pub(crate) struct Deploy {
+pub struct Deploy {
     /// Where the settings come from: `choose`, the name of a sweep, or `defaults`.
     source: String,
     /// The chosen arguments in a sentence.
@@ -40,7 +38,7 @@ pub(crate) struct Deploy {
 impl Deploy {
     /// The combined choice; without it the only sweep's; else, and when the comparison found the
     /// choice worse, the engine's arguments alone.
-    pub(crate) fn new(inputs: &Inputs<'_>, verdict: Option<Verdict>) -> Self {
+    pub fn new(inputs: &Inputs<'_>, verdict: Option<Verdict>) -> Self {
         let choice = choice(inputs);
         let turned_down = choice.is_some() && verdict == Some(Verdict::Worse);
         let (source, chosen, reason) = match choice.filter(|_| !turned_down) {
@@ -106,20 +104,5 @@ fn command(model: &str, env: &[String], args: &Args) -> String {
 
 /// YAML that `vllm serve --config` reads. An empty file stops vLLM 0.32, so no arguments are `{}`.
 fn to_yaml(args: &Args) -> String {
-    if args.is_empty() {
-        return "{}\n".to_owned();
-    }
-    args.iter().map(|(flag, value)| format!("{flag}: {}\n", yaml_value(value))).collect()
-}
-
-fn yaml_value(value: &ArgValue) -> String {
-    // JSON's strings are YAML's double-quoted ones.
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    match value {
-        ArgValue::Text(text) if text.parse::<Decimal>().is_err() => quoted(text),
-        ArgValue::List(items) => {
-            format!("[{}]", items.iter().map(|i| quoted(i)).collect::<Vec<_>>().join(", "))
-        }
-        plain => plain.to_string(),
-    }
+    if args.is_empty() { "{}\n".to_owned() } else { flags::to_yaml(args) }
 }

@@ -7,8 +7,8 @@ use bench_core::{
     stats,
 };
 
-use super::format;
 use crate::config::Objective;
+use crate::format;
 
 /// Parts of a latency in the order in which a sentence names them.
 const PARTS: [&str; 5] = ["queue", "front end", "prefill", "decode", "send lag"];
@@ -103,7 +103,7 @@ pub fn where_time_went(before: &Anatomy, after: &Anatomy) -> String {
 }
 
 /// Whether any part's share changed by a percent of the latency or more.
-pub(crate) fn has_moved(before: &Anatomy, after: &Anatomy) -> bool {
+pub fn has_moved(before: &Anatomy, after: &Anatomy) -> bool {
     shares(before, after).iter().any(|(_, before, after)| (after - before).abs() >= GREW_SHARE_MIN)
 }
 

@@ -23,21 +23,21 @@ use crate::config::{
 const CLASSES: [&str; 4] = ["100", "200", "300", "500+"];
 
 /// Everything that a report needs.
-pub(crate) struct Fixture {
-    pub(crate) profile: Profile,
-    pub(crate) profile_digest: Digest,
-    pub(crate) identity: ResultFile,
-    pub(crate) baseline: ResultFile,
-    pub(crate) sweeps: Vec<ResultFile>,
-    pub(crate) choose: Option<ResultFile>,
-    pub(crate) comprehensive: Option<ResultFile>,
-    pub(crate) comparison: ResultFile,
-    pub(crate) week2: ResultFile,
-    pub(crate) plots: Vec<String>,
+pub struct Fixture {
+    pub profile: Profile,
+    pub profile_digest: Digest,
+    pub identity: ResultFile,
+    pub baseline: ResultFile,
+    pub sweeps: Vec<ResultFile>,
+    pub choose: Option<ResultFile>,
+    pub comprehensive: Option<ResultFile>,
+    pub comparison: ResultFile,
+    pub week2: ResultFile,
+    pub plots: Vec<String>,
 }
 
 impl Fixture {
-    pub(crate) fn inputs(&self) -> Inputs<'_> {
+    pub fn inputs(&self) -> Inputs<'_> {
         Inputs {
             profile: &self.profile,
             profile_digest: &self.profile_digest,
@@ -53,7 +53,7 @@ impl Fixture {
     }
 
     /// A whole suite.
-    pub(crate) fn full() -> Self {
+    pub fn full() -> Self {
         let profile = profile();
         let baseline = file("baseline", all_loads(&BASELINE, &DEFAULT));
         let comprehensive = file("comprehensive", loads_of(&TUNED));
@@ -103,7 +103,7 @@ impl Fixture {
 }
 
 /// A point of one start.
-pub(crate) fn point(
+pub fn point(
     label: &str,
     role: Role,
     load: &str,
@@ -127,12 +127,12 @@ pub(crate) fn point(
 
 /// An anatomy from its end-to-end time and the shares of send lag, front end, queue, prefill and
 /// decode.
-pub(crate) fn anatomy(e2e_ms: f64, shares: [f64; 5]) -> Anatomy {
+pub fn anatomy(e2e_ms: f64, shares: [f64; 5]) -> Anatomy {
     let [send_lag_ms, front_end_ms, queue_ms, prefill_ms, decode_ms] = shares.map(|s| s * e2e_ms);
     Anatomy { send_lag_ms, front_end_ms, queue_ms, prefill_ms, decode_ms }
 }
 
-pub(crate) fn file(stage: &str, points: Vec<Point>) -> ResultFile {
+pub fn file(stage: &str, points: Vec<Point>) -> ResultFile {
     ResultFile {
         format: FORMAT,
         profile: "sim".to_owned(),

@@ -7,7 +7,6 @@ mod deploy;
 pub mod findings;
 #[cfg(test)]
 mod fixture;
-mod format;
 mod provenance;
 mod sweeps;
 mod tables;
@@ -21,7 +20,7 @@ use anyhow::{Context as _, Result};
 use bench_core::{canonical::Digest, schema::ResultFile};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 
-use crate::config::Profile;
+use crate::{config::Profile, format};
 use view::View;
 
 const REPORT: (&str, &str) =

@@ -9,7 +9,7 @@ use super::Inputs;
 
 /// Where the figures come from, and what is not behind them.
 #[derive(Debug, Serialize)]
-pub(crate) struct Provenance {
+pub struct Provenance {
     /// Stage, settings, load, keys.
     trials: Vec<Vec<String>>,
     /// Key, stage, settings, load, reason; a trial that several stages share is named once.
@@ -23,7 +23,7 @@ pub(crate) struct Provenance {
 }
 
 impl Provenance {
-    pub(crate) fn new(inputs: &Inputs<'_>) -> Self {
+    pub fn new(inputs: &Inputs<'_>) -> Self {
         let points: Vec<(&str, &Point)> = files(inputs)
             .flat_map(|file| file.points.iter().map(|point| (file.stage.as_str(), point)))
             // A sweep's file repeats the settings it is judged by.
@@ -92,7 +92,7 @@ fn invalid(points: &[(&str, &Point)]) -> Vec<Vec<String>> {
 }
 
 /// The items without repetitions, in the order in which they first came.
-pub(crate) fn distinct<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+pub fn distinct<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut out = Vec::new();
     for item in items {
         if !out.contains(&item) {

@@ -23,7 +23,7 @@ const WHERE_THEY_DIFFER: [&str; 3] = ["tpot_p95_ms", "kv_cache_tokens", "preempt
 
 /// A sweep's section.
 #[derive(Debug, Serialize)]
-pub(crate) struct SweepView {
+pub struct SweepView {
     /// Name of the stage.
     name: String,
     /// Flag that is swept; the name again where a value sets several.
@@ -60,7 +60,7 @@ struct LoadView {
 }
 
 impl SweepView {
-    pub(crate) fn new(inputs: &Inputs<'_>, sweep: &ResultFile) -> Self {
+    pub fn new(inputs: &Inputs<'_>, sweep: &ResultFile) -> Self {
         let objective = &inputs.profile.objective;
         let flag = sweep.flag.clone().unwrap_or_else(|| sweep.stage.clone());
         let plot = format!("sweep_{}", sweep.stage.replace('-', "_"));
@@ -166,7 +166,7 @@ fn cell(point: &Point, id: &str) -> String {
 }
 
 /// A class's figure under a point.
-pub(crate) fn class_cell(point: &Point, class: &str, id: &str) -> String {
+pub fn class_cell(point: &Point, class: &str, id: &str) -> String {
     let class = point.classes.iter().find(|candidate| candidate.name == class);
     match class.and_then(|class| class.metrics.get(id)) {
         Some(estimate) => format::estimate(metric::find(id), estimate),
@@ -175,7 +175,7 @@ pub(crate) fn class_cell(point: &Point, class: &str, id: &str) -> String {
 }
 
 /// What a reader must know of a point beside its figures; empty when nothing.
-pub(crate) fn note(point: &Point) -> String {
+pub fn note(point: &Point) -> String {
     if let Some(failure) = &point.failure {
         return format!("does not run: {}", failure.class.title());
     }

@@ -33,11 +33,11 @@ const WEEK2: [&str; 9] = [
 const MAIN: [&str; 4] = ["output_tokens_per_s", "queue_share", "front_end_share", "e2e_p95_ms"];
 
 /// Name of the engine's own settings.
-pub(crate) const DEFAULT: &str = "vLLM default";
+pub const DEFAULT: &str = "vLLM default";
 
 /// Rows that share their columns.
 #[derive(Debug, Serialize)]
-pub(crate) struct Grid {
+pub struct Grid {
     /// Those that any row has.
     columns: Vec<&'static str>,
     has_week2: bool,
@@ -48,13 +48,13 @@ pub(crate) struct Grid {
 
 /// The comparison: what matters, then the rest by load.
 #[derive(Debug, Serialize)]
-pub(crate) struct ComparisonView {
+pub struct ComparisonView {
     main: Grid,
     rest: Vec<(String, Grid)>,
 }
 
 impl ComparisonView {
-    pub(crate) fn new(inputs: &Inputs<'_>) -> Self {
+    pub fn new(inputs: &Inputs<'_>) -> Self {
         let (main, rest): (Vec<&Comparison>, Vec<&Comparison>) =
             inputs.comparison.comparisons.iter().partition(|row| is_main(inputs, row));
         let loads = distinct(rest.iter().map(|row| row.load.clone()));
@@ -73,7 +73,7 @@ impl ComparisonView {
 }
 
 /// What tuning made worse, the objective aside: `` TPOT P95 on `production` (+1.1 ± 1.0 %) ``.
-pub(crate) fn worse(inputs: &Inputs<'_>) -> Vec<String> {
+pub fn worse(inputs: &Inputs<'_>) -> Vec<String> {
     let objective = &inputs.profile.objective;
     let rows = inputs.comparison.comparisons.iter().filter(|row| is_main(inputs, row));
     rows.filter(|row| row.metric != objective.metric || row.load != objective.load)
@@ -154,7 +154,7 @@ fn column_name(column: Column) -> &'static str {
 }
 
 /// A verdict's word.
-pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
+pub fn verdict_word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Better => "better",
         Verdict::Worse => "worse",
@@ -164,7 +164,7 @@ pub(crate) fn verdict_word(verdict: Verdict) -> &'static str {
 }
 
 /// Targets: metric, load, limit, found, and `met`, `missed` or `not measured`.
-pub(crate) fn targets(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
+pub fn targets(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
     inputs
         .comparison
         .targets
@@ -178,7 +178,7 @@ pub(crate) fn targets(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
 }
 
 /// Limits of the objective in the same form.
-pub(crate) fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
+pub fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
     inputs
         .profile
         .slo
@@ -221,7 +221,7 @@ fn tuned(inputs: &Inputs<'_>, limit: &Limit) -> Option<f64> {
 }
 
 /// The point of a column under a load.
-pub(crate) fn point<'a>(inputs: &Inputs<'a>, column: Column, load: &str) -> Option<&'a Point> {
+pub fn point<'a>(inputs: &Inputs<'a>, column: Column, load: &str) -> Option<&'a Point> {
     let (file, role) = match column {
         Column::Week2 => (inputs.week2, Role::Reference),
         Column::Baseline => (inputs.baseline, Role::Baseline),
@@ -241,7 +241,7 @@ fn settings<'a>(inputs: &Inputs<'a>, load: &str) -> Vec<(Column, &'a Point)> {
 
 /// Where a request's time goes under one load, by settings.
 #[derive(Debug, Serialize)]
-pub(crate) struct AnatomyView {
+pub struct AnatomyView {
     load: String,
     columns: Vec<&'static str>,
     rows: Vec<Vec<String>>,
@@ -262,12 +262,12 @@ struct Move {
 
 impl AnatomyView {
     /// Whether a finding is one of these moves in other words.
-    pub(crate) fn tells(&self, finding: &str) -> bool {
+    pub fn tells(&self, finding: &str) -> bool {
         self.moves.iter().any(|m| !m.shares.is_empty() && finding.contains(&m.shares))
     }
 
     /// `None` when no server told.
-    pub(crate) fn new(inputs: &Inputs<'_>, load: &str) -> Option<Self> {
+    pub fn new(inputs: &Inputs<'_>, load: &str) -> Option<Self> {
         let told: Vec<_> = settings(inputs, load)
             .into_iter()
             .filter_map(|(column, point)| Some((column_name(column), point.anatomy?)))
@@ -311,7 +311,7 @@ impl AnatomyView {
 
 /// A part of the comprehensive benchmark.
 #[derive(Debug, Serialize)]
-pub(crate) struct PartView {
+pub struct PartView {
     /// Its name in profiles.
     name: &'static str,
     loads: Vec<PartLoad>,
@@ -329,7 +329,7 @@ struct PartLoad {
 }
 
 impl PartView {
-    pub(crate) fn new(inputs: &Inputs<'_>, part: Part) -> Self {
+    pub fn new(inputs: &Inputs<'_>, part: Part) -> Self {
         let loads = inputs.profile.loads.iter().filter(|load| load.part == Some(part));
         let loads = loads.filter_map(|load| PartLoad::new(inputs, part, load));
         Self { name: part.name(), loads: loads.collect() }
@@ -445,7 +445,7 @@ fn class_row(class: &ClassPoint, shortest: Option<&ClassPoint>, column: &str) ->
 /// A metric of the Week 2 figures, there and here, for sentences; [`NOTHING`] where a figure is
 /// not known.
 #[derive(Debug, Serialize)]
-pub(crate) struct Figures {
+pub struct Figures {
     week2: String,
     default: String,
     tuned: String,
@@ -454,7 +454,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    pub(crate) fn all(inputs: &Inputs<'_>) -> BTreeMap<&'static str, Self> {
+    pub fn all(inputs: &Inputs<'_>) -> BTreeMap<&'static str, Self> {
         WEEK2.into_iter().map(|id| (id, Self::new(inputs, id))).collect()
     }
 

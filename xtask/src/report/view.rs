@@ -22,7 +22,7 @@ use crate::config::{Bound, EngineConfig, Limit, Part};
 
 /// Everything that a template may name; figures are text already.
 #[derive(Debug, Serialize)]
-pub(crate) struct View {
+pub struct View {
     engine: String,
     simulated: bool,
     dummy_weights: bool,
@@ -83,7 +83,7 @@ struct Headline {
 }
 
 impl View {
-    pub(crate) fn new(inputs: &Inputs<'_>) -> Self {
+    pub fn new(inputs: &Inputs<'_>) -> Self {
         let profile = inputs.profile;
         let label = &inputs.identity.engine;
         let row = objective_row(inputs);

@@ -14,7 +14,7 @@ use super::{Context, Trial, baseline, goals, one_file, provision};
 use crate::{
     config::{Bound, Limit, Profile},
     dag::{Inputs, Leaf, Outputs, Task},
-    flags,
+    flags, format,
 };
 
 pub const NAME: &str = "choose";
@@ -73,7 +73,11 @@ impl Task for Choose<'_> {
                 _ if choice.args.is_empty() => result.findings.push(found),
                 Ok(combined) => {
                     args = combined;
-                    labels.push(format!("{sweep} = {} ({gain:+.1} % alone)", choice.label));
+                    labels.push(format!(
+                        "{sweep} = {} ({} % alone)",
+                        choice.label,
+                        format::signed(gain, 1)
+                    ));
                     result.findings.push(found);
                 }
                 Err(why) => result.findings.push(format!("{found}; not taken, since {why}")),
@@ -110,7 +114,8 @@ fn combine(chosen: &Args, more: &Args, profile: &Profile) -> Result<Args, String
 /// is worth a change.
 pub fn best(swept: &[Point], reference: &[Point], profile: &Profile) -> Choice {
     let objective = &profile.objective;
-    let title = metric::find(&objective.metric).map_or("objective", |metric| metric.title);
+    let title = format::name(&objective.metric);
+    let shown = |value| format::value_with_unit(metric::find(&objective.metric), value);
     let default = reference
         .iter()
         .find(|point| point.role == Role::Default && point.load == objective.load)
@@ -123,7 +128,7 @@ pub fn best(swept: &[Point], reference: &[Point], profile: &Profile) -> Choice {
         .filter_map(|point| Some((point, point.mean(&objective.metric)?)))
         .collect();
     if candidates.is_empty() {
-        return keep(format!("no value gave a valid {title} on {}", objective.load));
+        return keep(format!("no value gave a valid {title} on `{}`", objective.load));
     }
     let within: Vec<_> = candidates
         .iter()
@@ -139,19 +144,25 @@ pub fn best(swept: &[Point], reference: &[Point], profile: &Profile) -> Choice {
         return keep(format!("no value keeps the limits (at {}: {why})", point.label));
     };
     let Some(default) = default else {
-        let reason = format!("best {title} on {}: {value:.1}", objective.load);
+        let reason = format!("best {title} on `{}`: {}", objective.load, shown(*value));
         return Choice { label: point.label.clone(), args: point.args.clone(), reason };
     };
     let gain = gain(*value, default, objective.maximize);
     if gain < MARGIN_PERCENT {
         return keep(format!(
-            "the best value, {}, changes {title} on {} by {gain:+.1} %, which is not worth a change",
-            point.label, objective.load
+            "the best value, {}, changes {title} on `{}` by {} %, which is not worth a change",
+            point.label,
+            objective.load,
+            format::signed(gain, 1)
         ));
     }
     let reason = format!(
-        "{} gives {title} {value:.1} on {}, {gain:+.1} % against the defaults' {default:.1}, within the limits",
-        point.label, objective.load
+        "{} gives {title} {} on `{}`, {} % against the defaults' {}, within the limits",
+        point.label,
+        shown(*value),
+        objective.load,
+        format::signed(gain, 1),
+        shown(default)
     );
     Choice { label: point.label.clone(), args: point.args.clone(), reason }
 }

@@ -48,6 +48,10 @@ impl Task for Sweep<'_> {
         self.context.present(&[provision::NAME, baseline::NAME])
     }
 
+    fn needs_for_leaves(&self) -> Vec<String> {
+        vec![provision::NAME.to_owned()]
+    }
+
     fn config(&self) -> Value {
         let loads: Vec<_> =
             self.sweep.loads.iter().filter_map(|l| self.context.load(l).ok()).collect();

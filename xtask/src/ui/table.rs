@@ -52,11 +52,11 @@ pub fn closing_table(profile: &Profile, comparison: &ResultFile) -> String {
         let (Some(row), Some(metric)) = (found, metric::find(metric_id)) else { continue };
         let cell = |column| {
             let estimate = row.columns.get(&column);
-            estimate.map_or("–".to_owned(), |estimate| format::estimate(metric, estimate))
+            estimate.map_or(format::NOTHING.to_owned(), |e| format::estimate(Some(metric), e))
         };
         let (target, met) = target(comparison, row);
         rows.push(vec![
-            metric.title.to_owned(),
+            format::title(Some(metric), metric.id),
             load.to_owned(),
             cell(Column::Baseline),
             cell(Column::Default),
@@ -79,7 +79,7 @@ fn change(row: &Comparison) -> String {
     else {
         return String::new();
     };
-    format!("{}  {}", format::change(metric, change.mean), verdict(word))
+    format!("{}  {}", format::change(Some(metric), change), verdict(word))
 }
 
 fn target(comparison: &ResultFile, row: &Comparison) -> (String, String) {
@@ -93,7 +93,7 @@ fn target(comparison: &ResultFile, row: &Comparison) -> (String, String) {
         (_, true) => "met",
         (_, false) => "missed",
     };
-    (format!("{sign} {}", format::with_unit(metric, target.limit)), met.to_owned())
+    (format!("{sign} {}", format::given(Some(metric), target.limit)), met.to_owned())
 }
 
 /// Two results side by side, for `cargo xtask compare A B`.
@@ -104,10 +104,10 @@ pub fn comparison_table(rows: &[Comparison], a: &str, b: &str) -> String {
         let Some(metric) = metric::find(&row.metric) else { continue };
         let cell = |column| {
             let estimate = row.columns.get(&column);
-            estimate.map_or("–".to_owned(), |estimate| format::estimate(metric, estimate))
+            estimate.map_or(format::NOTHING.to_owned(), |e| format::estimate(Some(metric), e))
         };
         lines.push(vec![
-            metric.title.to_owned(),
+            format::title(Some(metric), metric.id),
             row.load.clone(),
             cell(Column::Default),
             cell(Column::Tuned),

@@ -19,7 +19,7 @@ const EVIDENCE_CHARS_MAX: usize = 400;
 
 /// Why a server did not start, or died.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// The setting cannot run: a result.
     Setting(SettingFailure),
     /// Something around the server: never stored.
@@ -186,7 +186,7 @@ const RULES: &[Rule] = &[
 /// The cause comes from the engine's process, long before the last line of the log; so the whole
 /// log is searched, for the most telling text first. Of a server that has served, only running
 /// out of memory is the setting's.
-pub(crate) fn classify(log: &str, ended: Option<Ended>) -> Failure {
+pub fn classify(log: &str, ended: Option<Ended>) -> Failure {
     let (log, serving) = match log.rsplit_once(SERVING) {
         Some((_, load)) => (load, true),
         None => (log, false),
@@ -303,7 +303,7 @@ fn last_error(log: &str) -> Option<String> {
 }
 
 /// What the log says of the resolved settings.
-pub(crate) fn observe(log: &str) -> Observed {
+pub fn observe(log: &str) -> Observed {
     let after =
         |text: &str| log.lines().map(message).find_map(|line| Some(line.split_once(text)?.1));
     let number = |text: &str| {

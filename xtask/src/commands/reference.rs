@@ -1,0 +1,68 @@
+//! `reference`: stages, metrics and flags as Markdown, from their definitions.
+
+use bench_core::metric::{Direction, METRICS};
+
+use crate::{flags, format, stages::BUILT_IN};
+
+/// The text of `docs/reference.md`; a test keeps the file fresh.
+pub fn text() -> String {
+    let mut out = String::from(
+        "# Reference\n\nWritten by `cargo xtask reference` from the definitions in the code.\n",
+    );
+    let header = |titles: &[&str]| titles.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+    let code = |text: &str| format!("`{text}`");
+
+    out += "\n## Stages\n\nEach `[sweep.NAME]` of a profile is one more, after `baseline`; it writes \
+            `NAME_optimization.json`\nunless the profile says otherwise.\n\n";
+    let rows: Vec<_> = BUILT_IN
+        .iter()
+        .map(|stage| vec![code(stage.name), stage.about.to_owned(), stage.files.to_owned()])
+        .collect();
+    out +=
+        &format::table(&header(&["Stage", "What it does", "Files in `results/<profile>/`"]), &rows);
+
+    out += "\n## Metrics\n\nLatencies count from the intended time of sending, of completed requests \
+            alone.\n\n";
+    let rows: Vec<_> = METRICS
+        .iter()
+        .map(|metric| {
+            let better = match metric.direction {
+                Direction::Higher => "more",
+                Direction::Lower => "less",
+                Direction::Neither => format::NOTHING,
+            };
+            let unit = if metric.unit.is_empty() { format::NOTHING } else { metric.unit };
+            [
+                code(metric.id),
+                unit.to_owned(),
+                better.to_owned(),
+                metric.formula.to_owned(),
+                metric.vllm.to_owned(),
+            ]
+            .to_vec()
+        })
+        .collect();
+    out += &format::table(&header(&["Metric", "Unit", "Better", "Formula", "In vLLM"]), &rows);
+
+    out += "\n## Flags\n\nAny flag of `vllm serve` may be swept. Of these more is known: their domain is \
+            checked, and what\nvLLM refuses together is an error before anything starts.\n\n";
+    let rows: Vec<_> = flags::FLAGS
+        .iter()
+        .map(|flag| vec![code(flag.name), flag.default.to_owned(), flag.help.to_owned()])
+        .collect();
+    out += &format::table(&header(&["Flag", "Default", "What it does"]), &rows);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_file_is_fresh() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md");
+        let found = std::fs::read_to_string(file).expect("docs/reference.md is readable");
+        assert!(
+            found == super::text(),
+            "docs/reference.md is stale: cargo xtask reference > docs/reference.md"
+        );
+    }
+}
