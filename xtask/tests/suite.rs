@@ -1,0 +1,323 @@
+//! The program as people run it, in a project folder of its own, on a simulated engine that
+//! preempts early.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::LazyLock,
+};
+
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+const PROFILE: &str = r#"
+[engine]
+kind = "simulator"
+model = "tiny"
+[baseline]
+starts = 2
+[baseline.args]
+max-num-seqs = 2
+
+[[load]]
+name = "burst"
+part = "throughput"
+requests = 24
+arrival = "all-at-once"
+input_tokens = [8, 40]
+output_tokens = [4, 24]
+seed = 1
+[[load]]
+name = "steady"
+part = "production"
+requests = 24
+arrival = { process = "poisson", requests_per_second = 2 }
+mix = [
+    { name = "short", share = 0.7, input_tokens = [8, 16], output_tokens = [4, 8] },
+    { name = "long", share = 0.3, input_tokens = [16, 32], output_tokens = [16, 24] },
+]
+seed = 2
+
+[sweep.max-num-seqs]
+values = [2, 4, 8]
+[sweep.memory-utilization]
+flag = "gpu-memory-utilization"
+values = [0.2, 0.9]
+
+[objective]
+maximize = "output_tokens_per_s"
+on = "burst"
+[slo]
+on = "steady"
+e2e_p95_ms = 60000
+[targets]
+queue_share = { max = 0.5, on = "burst" }
+"#;
+
+/// A project with one profile, `test`.
+struct Project(tempfile::TempDir);
+
+impl Project {
+    fn new() -> Self {
+        let project = Self(tempfile::tempdir().expect("a temporary folder"));
+        let repository = Path::new(REPOSITORY);
+        for (from, to) in
+            [("bench/models/tiny.json", "bench/models/tiny.json"), ("baselines/week2.json", "baselines/week2.json")]
+        {
+            let to = project.path(to);
+            fs::create_dir_all(to.parent().expect("a folder")).expect("creates");
+            fs::copy(repository.join(from), to).expect("copies");
+        }
+        project.write_profile(PROFILE);
+        project
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write_profile(&self, text: &str) {
+        let path = self.path("bench/profiles/test.toml");
+        fs::create_dir_all(path.parent().expect("a folder")).expect("creates");
+        fs::write(path, text).expect("writes");
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&*XTASK);
+        // Without cargo's variable the program takes the `bench` beside it.
+        command.args(args).current_dir(self.0.path()).env_remove("CARGO").env("NO_COLOR", "1");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("the program runs")
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {error}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    fn suite(&self) -> String {
+        self.ok(&["suite", "--profile", "test"])
+    }
+
+    fn results(&self) -> BTreeMap<String, Vec<u8>> {
+        let folder = fs::read_dir(self.path("results/test")).expect("there are results");
+        let read = |entry: std::io::Result<fs::DirEntry>| {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            (name, fs::read(&path).expect("reads"))
+        };
+        folder.map(read).collect()
+    }
+
+    fn stored_trials(&self) -> usize {
+        files_below(&self.path("artifacts/actions/trial"))
+    }
+}
+
+fn files_below(folder: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
+}
+
+/// The programs, side by side; `bench` is not among the binaries that cargo builds for this test.
+static XTASK: LazyLock<PathBuf> = LazyLock::new(|| {
+    let xtask = PathBuf::from(env!("CARGO_BIN_EXE_xtask"));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--package", "bench"]).current_dir(REPOSITORY);
+    if xtask.parent().is_some_and(|folder| folder.ends_with("release")) {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo runs").success(), "bench builds");
+    xtask
+});
+
+/// Stages that a run's output says were run, not cached.
+fn ran(output: &str) -> Vec<&str> {
+    let lines = output.lines().filter(|line| line.starts_with(" ✓") && !line.ends_with("cached"));
+    lines.filter_map(|line| line.split_whitespace().nth(1)).collect()
+}
+
+fn without_time(output: &str) -> String {
+    output.lines().filter(|line| !line.starts_with(" took")).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_suite_leaves_every_file_and_a_second_run_does_nothing() {
+    let project = Project::new();
+    let first = project.suite();
+    insta::assert_snapshot!("closing_table", without_time(&first));
+    let files = project.results();
+    insta::assert_snapshot!("files", files.keys().cloned().collect::<Vec<_>>().join("\n"));
+    assert!(files["optimization_summary_dashboard.png"].starts_with(b"\x89PNG"));
+
+    let second = project.suite();
+    assert_eq!(ran(&second), Vec::<&str>::new(), "{second}");
+    assert!(second.contains("all cached"));
+    assert_eq!(project.results(), files);
+
+    fs::remove_dir_all(project.path("results")).expect("removes");
+    let third = project.suite();
+    assert_eq!(ran(&third), Vec::<&str>::new());
+    assert_eq!(project.results(), files);
+
+    let fourth = project.ok(&["suite", "--profile", "test", "--fresh"]);
+    assert!(ran(&fourth).is_empty(), "the same bytes were measured, so no stage has other inputs");
+    assert_eq!(project.results(), files);
+}
+
+#[test]
+fn only_what_changed_reruns() {
+    let project = Project::new();
+    project.suite();
+    project.write_profile(&format!("# a comment\n{PROFILE}"));
+    assert_eq!(ran(&project.suite()), Vec::<&str>::new());
+
+    let trials = project.stored_trials();
+    project.write_profile(&PROFILE.replace("values = [2, 4, 8]", "values = [2, 4, 6]"));
+    let status = project.ok(&["status", "--profile", "test"]);
+    let explained = project.ok(&["explain", "max-num-seqs", "--profile", "test"]);
+    insta::assert_snapshot!("status_and_explain", format!("{status}\n{explained}"));
+    let changed = project.suite();
+    assert_eq!(project.stored_trials(), trials + 2, "one value under two loads");
+    let ran = ran(&changed);
+    assert!(ran.contains(&"max-num-seqs") && ran.contains(&"document"), "{ran:?}");
+    assert!(!ran.contains(&"memory-utilization") && !ran.contains(&"baseline"), "{ran:?}");
+}
+
+#[test]
+fn a_killed_suite_goes_on_and_ends_with_the_same_bytes() {
+    let undisturbed = Project::new();
+    undisturbed.suite();
+    let project = Project::new();
+    for trials in [1, 5, 9, 14] {
+        let mut child = project
+            .command(&["suite", "--profile", "test"])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("the program runs");
+        while project.stored_trials() < trials && child.try_wait().expect("waits").is_none() {
+            std::thread::yield_now();
+        }
+        child.kill().expect("kills");
+        child.wait().expect("waits");
+    }
+    let kept = project.stored_trials();
+    assert!(kept >= 1);
+    project.suite();
+    assert_eq!(project.stored_trials(), undisturbed.stored_trials());
+    assert_eq!(project.results(), undisturbed.results());
+    let tmp = fs::read_dir(project.path("artifacts/tmp")).expect("reads").count();
+    assert_eq!(tmp, 0, "what dead runs left is cleared");
+}
+
+#[test]
+fn two_suites_at_once_measure_each_trial_once() {
+    let project = Project::new();
+    let spawn = || {
+        let mut command = project.command(&["suite", "--profile", "test"]);
+        command.stdout(std::process::Stdio::null()).spawn().expect("the program runs")
+    };
+    let (mut a, mut b) = (spawn(), spawn());
+    assert!(a.wait().expect("waits").success() && b.wait().expect("waits").success());
+    let alone = Project::new();
+    alone.suite();
+    assert_eq!(project.results(), alone.results());
+}
+
+#[test]
+fn mistakes_change_nothing_and_say_what_was_meant() {
+    let project = Project::new();
+    let mut texts = String::new();
+    let mut mistake = |args: &[&str]| {
+        let output = project.run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let error = String::from_utf8(output.stderr).expect("UTF-8");
+        texts += &format!("$ cargo xtask {}\n{error}\n", args.join(" "));
+        assert!(!project.path("artifacts").exists() && !project.path("results").exists());
+    };
+    mistake(&["stage", "max-num-seq", "--profile", "test"]);
+    mistake(&["suite", "--only", "queue-time,max-num-seqs", "--profile", "test"]);
+    mistake(&["suite", "--profile", "tset"]);
+    mistake(&["explain", "compair", "--profile", "test"]);
+    mistake(&["compare", "sim", "week3"]);
+    mistake(&["baseline", "save", "../x", "--profile", "test"]);
+    mistake(&["baseline", "save", "x", "--profile", "test"]);
+    project.write_profile(&PROFILE.replace("max-num-seqs = 2", "max_num_seq = 2"));
+    mistake(&["suite", "--profile", "test"]);
+    insta::assert_snapshot!("mistakes", texts);
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    let project = Project::new();
+    insta::assert_snapshot!("dry_run", project.ok(&["suite", "--dry-run", "--profile", "test"]));
+    assert!(!project.path("artifacts").exists() && !project.path("results").exists());
+}
+
+#[test]
+fn the_graph() {
+    let project = Project::new();
+    insta::assert_snapshot!("graph", project.ok(&["graph", "--profile", "test"]));
+}
+
+#[test]
+fn baselines_are_saved_and_compared() {
+    let project = Project::new();
+    project.suite();
+    project.ok(&["baseline", "save", "before", "--profile", "test"]);
+    let table = project.ok(&["compare", "before#default", "test"]);
+    let head: String = table.lines().take(4).map(|line| format!("{line}\n")).collect();
+    insta::assert_snapshot!("compare", head);
+    insta::assert_snapshot!("doctor", project.ok(&["doctor", "--profile", "test"]).replace(
+        project.0.path().to_str().expect("UTF-8"),
+        "",
+    ));
+}
+
+#[test]
+fn help_of_each_command() {
+    let project = Project::new();
+    let mut text = project.ok(&["--help"]);
+    for command in
+        ["suite", "stage", "launch", "status", "explain", "graph", "compare", "baseline", "doctor"]
+    {
+        text += &format!("\n$ cargo xtask {command} --help\n{}", project.ok(&[command, "--help"]));
+    }
+    insta::assert_snapshot!("help", text);
+}
+
+/// What each stage writes from fixed inputs, by the number of what it does. A stage that writes
+/// other bytes under the same number would be taken for finished where it is not.
+#[test]
+fn other_output_needs_another_epoch() {
+    let recorded: BTreeMap<String, String> =
+        serde_json::from_str(include_str!("epochs.json")).expect("epochs.json is a map");
+    let project = Project::new();
+    project.suite();
+    let mut found = BTreeMap::new();
+    for folder in fs::read_dir(project.path("artifacts/actions/stage")).expect("reads") {
+        for file in fs::read_dir(folder.expect("an entry").path()).expect("reads") {
+            let text = fs::read(file.expect("an entry").path()).expect("reads");
+            let record: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+            let action = &record["action"];
+            let name = action["preimage"]["stage"].as_str().expect("a stage");
+            let digest = bench_core::canonical::Digest::of_json(&action["outputs"]).expect("no floats");
+            found.insert(format!("{name}@{}", action["preimage"]["epoch"]), digest.short());
+        }
+    }
+    assert!(
+        found == recorded,
+        "what stages write has changed. Raise epoch() of those whose digest differs (for the \
+         templates of `document`, and for trials, the key changes by itself), then record in \
+         xtask/tests/epochs.json:\n{}",
+        serde_json::to_string_pretty(&found).expect("plain JSON")
+    );
+}
