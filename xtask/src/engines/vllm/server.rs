@@ -16,6 +16,7 @@ use bench_core::schema::{ArgValue, Args, Observed, VllmEngine};
 use super::{
     classify::{Failure, classify, observe},
     gpu::{self, Gpu},
+    model,
 };
 use crate::engines::{Ended, Group, Program};
 
@@ -133,6 +134,8 @@ fn command_line(engine: &VllmEngine, args: &Args, port: u16) -> Vec<OsString> {
     line.extend(["--port".to_owned(), port.to_string()]);
     if engine.dummy_weights {
         line.extend(["--load-format", "dummy"].map(Into::into));
+        let tokenizer = Path::new(&engine.model).join(model::TOKENIZER);
+        line.extend(["--tokenizer".to_owned(), tokenizer.to_string_lossy().into_owned()]);
     }
     for (name, value) in args {
         match value {
@@ -209,7 +212,7 @@ mod tests {
             Some(
                 "-m vllm.entrypoints.openai.api_server --model model --served-model-name \
                  dummy:tiny --host 127.0.0.1 --port 8000 --load-format dummy \
-                 --no-enable-prefix-caching --enforce-eager --gpu-memory-utilization 0.9 \
+                 --tokenizer model/tokenizer --no-enable-prefix-caching --enforce-eager --gpu-memory-utilization 0.9 \
                  --max-num-seqs 256 --middleware a b"
             )
         );
