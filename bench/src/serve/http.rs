@@ -137,11 +137,7 @@ fn stream(
 ) -> Answer {
     let source = server.source(&ask, number, arrival_ns);
     let events = server.events(&mut ask, number);
-    wire.begin(Span {
-        arrival_ns,
-        prompt_tokens: events.prompt_tokens(),
-        ..Span::default()
-    });
+    wire.begin(Span { arrival_ns, prompt_tokens: events.prompt_tokens(), ..Span::default() });
     let content_type =
         if fault == Some(Fault::WrongContentType) { "text/html; charset=utf-8" } else { STREAM };
     let generation = Generation {
@@ -167,11 +163,7 @@ fn stream(
 async fn complete(server: &Server, mut ask: Ask, arrival_ns: u64, number: u64) -> Answer {
     let mut source = server.source(&ask, number, arrival_ns);
     let events = server.events(&mut ask, number);
-    let mut span = Span {
-        arrival_ns,
-        prompt_tokens: events.prompt_tokens(),
-        ..Span::default()
-    };
+    let mut span = Span { arrival_ns, prompt_tokens: events.prompt_tokens(), ..Span::default() };
     // hyper drops this future when the client goes away.
     let mut in_flight = InFlight { server, is_complete: false };
     for count in 1..=ask.max_tokens {

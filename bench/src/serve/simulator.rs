@@ -239,7 +239,10 @@ fn cache_config(server: &sim::Server) -> Vec<(&'static str, String)> {
         ("num_gpu_blocks", number(observed.kv_cache_blocks)),
         ("kv_cache_size_tokens", number(observed.kv_cache_tokens)),
         ("gpu_memory_utilization", settings.gpu_memory_utilization.to_string()),
-        ("enable_prefix_caching", if settings.prefix_caching { "True" } else { "False" }.to_owned()),
+        (
+            "enable_prefix_caching",
+            if settings.prefix_caching { "True" } else { "False" }.to_owned(),
+        ),
     ]
 }
 
@@ -249,7 +252,8 @@ mod tests {
 
     #[test]
     fn blocks_are_shared_up_to_the_first_token_that_differs() {
-        let (a, b) = (block_hashes(&[1, 2, 3, 4, 5, 6, 7], 2), block_hashes(&[1, 2, 3, 9, 5, 6], 2));
+        let (a, b) =
+            (block_hashes(&[1, 2, 3, 4, 5, 6, 7], 2), block_hashes(&[1, 2, 3, 9, 5, 6], 2));
         assert_eq!((a.len(), b.len()), (3, 3));
         assert_eq!(a[0], b[0]);
         assert!(a[1] != b[1] && a[2] != b[2]);

@@ -99,8 +99,9 @@ fn the_latest_key_is_remembered() {
 fn a_read_only_store_changes_nothing_on_disk() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = Store::open_read_only(&folder.path().join("artifacts")).expect("opens");
-    let action =
-        store.publish(Kind::Stage, json!({"n": 1}), &outputs("hello"), BTreeMap::new()).expect("publishes");
+    let action = store
+        .publish(Kind::Stage, json!({"n": 1}), &outputs("hello"), BTreeMap::new())
+        .expect("publishes");
     assert_eq!(store.action(Kind::Stage, &action.key).expect("reads"), Some(action));
     assert_eq!(fs::read_dir(folder.path()).expect("reads").count(), 0);
 }

@@ -100,7 +100,9 @@ impl Ui {
     pub fn not_done(&self, name: &str, state: &State<Trial>) {
         match state {
             State::Failed(why) => self.line(&stage_line("✗", name, "failed", why)),
-            State::Blocked(need) => self.line(&stage_line("✗", name, "not run", &format!("needs {need}"))),
+            State::Blocked(need) => {
+                self.line(&stage_line("✗", name, "not run", &format!("needs {need}")))
+            }
             State::Done(_) => {}
             State::Waiting(_) | State::Wanting(_) | State::Runnable(..) => {
                 self.line(&stage_line("✗", name, "not run", ""));
@@ -170,7 +172,8 @@ fn launch_count<'a>(roles: impl Iterator<Item = &'a String>) -> usize {
 }
 
 fn counts(trials: usize, launches: usize) -> String {
-    let plural = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+    let plural =
+        |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
     format!("{}, {}", plural(trials, "trial", "trials"), plural(launches, "launch", "launches"))
 }
 
@@ -214,14 +217,21 @@ pub fn plan_line(dag: &Dag<'_, Trial>, engine: &dyn Engine) -> String {
         counts(missing.len(), to_run.len()).replace(',', " on"),
         duration(seconds),
     );
-    if dag.iter().any(|(task, _)| task.name() == "comprehensive" && later.contains(&"comprehensive")) {
+    if dag
+        .iter()
+        .any(|(task, _)| task.name() == "comprehensive" && later.contains(&"comprehensive"))
+    {
         line += ", then those of the chosen settings";
     }
     line
 }
 
 fn duration(seconds: f64) -> String {
-    if seconds < 90.0 { format!("{:.0} s", seconds.ceil().max(1.0)) } else { format!("{:.0} min", (seconds / 60.0).ceil()) }
+    if seconds < 90.0 {
+        format!("{:.0} s", seconds.ceil().max(1.0))
+    } else {
+        format!("{:.0} min", (seconds / 60.0).ceil())
+    }
 }
 
 /// `best 256; 4096: KV cache memory`
@@ -238,7 +248,8 @@ pub fn stage_summary(result: &ResultFile) -> String {
             parts.push(format!("{}: {}", point.label, failure.class.title()));
         }
     }
-    let invalid = result.points.iter().flat_map(|p| &p.trials).filter(|t| t.invalid.is_some()).count();
+    let invalid =
+        result.points.iter().flat_map(|p| &p.trials).filter(|t| t.invalid.is_some()).count();
     if invalid > 0 {
         parts.push(format!("{invalid} invalid"));
     }
