@@ -1,8 +1,10 @@
 //! The load generator: drives a server, or the simulator, and prints one JSON event a line.
 
+mod calibrate;
 mod client;
 mod clock;
 mod drive;
+mod host;
 mod observe;
 mod run;
 mod samples;
@@ -25,12 +27,14 @@ enum Command {
     /// Run the load points of a launch plan; print one JSON event a line
     Run(run::RunArgs),
     Serve(serve::ServeArgs),
+    Calibrate(calibrate::CalibrateArgs),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Serve(args) => serve::run(args),
+        Command::Calibrate(args) => calibrate::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -62,9 +62,10 @@ impl Project {
     fn new() -> Self {
         let project = Self(tempfile::tempdir().expect("a temporary folder"));
         let repository = Path::new(REPOSITORY);
-        for (from, to) in
-            [("bench/models/tiny.json", "bench/models/tiny.json"), ("baselines/week2.json", "baselines/week2.json")]
-        {
+        for (from, to) in [
+            ("bench/models/tiny.json", "bench/models/tiny.json"),
+            ("baselines/week2.json", "baselines/week2.json"),
+        ] {
             let to = project.path(to);
             fs::create_dir_all(to.parent().expect("a folder")).expect("creates");
             fs::copy(repository.join(from), to).expect("copies");
@@ -146,7 +147,11 @@ fn ran(output: &str) -> Vec<&str> {
 }
 
 fn without_time(output: &str) -> String {
-    output.lines().filter(|line| !line.starts_with(" took")).map(|line| format!("{line}\n")).collect()
+    output
+        .lines()
+        .filter(|line| !line.starts_with(" took"))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 #[test]
@@ -276,10 +281,12 @@ fn baselines_are_saved_and_compared() {
     let table = project.ok(&["compare", "before#default", "test"]);
     let head: String = table.lines().take(4).map(|line| format!("{line}\n")).collect();
     insta::assert_snapshot!("compare", head);
-    insta::assert_snapshot!("doctor", project.ok(&["doctor", "--profile", "test"]).replace(
-        project.0.path().to_str().expect("UTF-8"),
-        "",
-    ));
+    insta::assert_snapshot!(
+        "doctor",
+        project
+            .ok(&["doctor", "--profile", "test"])
+            .replace(project.0.path().to_str().expect("UTF-8"), "",)
+    );
 }
 
 #[test]
@@ -309,7 +316,8 @@ fn other_output_needs_another_epoch() {
             let record: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
             let action = &record["action"];
             let name = action["preimage"]["stage"].as_str().expect("a stage");
-            let digest = bench_core::canonical::Digest::of_json(&action["outputs"]).expect("no floats");
+            let digest =
+                bench_core::canonical::Digest::of_json(&action["outputs"]).expect("no floats");
             found.insert(format!("{name}@{}", action["preimage"]["epoch"]), digest.short());
         }
     }

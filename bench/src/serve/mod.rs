@@ -26,14 +26,15 @@ use std::{
 use anyhow::Context as _;
 use bench_core::{decimal::Decimal, schema::ArgValue, sim};
 use hyper::{server::conn::http1, service::service_fn};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
 };
 
 use fault::{Fault, FaultPlan, FaultRate};
-use ledger::{Ledger, Truth};
+use ledger::Ledger;
+pub(crate) use ledger::Truth;
 use simulator::{Inbox, Simulator};
 use timer::Timer;
 use wire::{Connection, Wire};
@@ -199,9 +200,10 @@ async fn stand_still(server: Arc<Server>, from_ns: u64, (after, length): (Durati
 }
 
 /// A line on stdout.
-#[derive(Serialize)]
+#[expect(clippy::large_enum_variant, reason = "two are made in a run")]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Line {
+pub(crate) enum Line {
     Listening(SocketAddr),
     Truth(Truth),
 }

@@ -4,6 +4,7 @@
 //! part of a key (arguments, load points) holds no floats; summaries may.
 
 mod args;
+mod calibration;
 mod event;
 mod launch;
 mod load;
@@ -12,6 +13,7 @@ mod result;
 mod sample;
 
 pub use args::{ArgValue, Args};
+pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair};
 pub use event::{Event, Progress};
 pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, VllmEngine};
 pub use load::{Api, Arrival, Class, LoadSpec, Prefix, RequestShape, Size, TokenRange};

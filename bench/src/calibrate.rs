@@ -1,0 +1,308 @@
+//! `bench calibrate`: the load generator against a server that says what it really did.
+
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use bench_core::{
+    canonical::Digest,
+    decimal::Decimal,
+    schema::{
+        Accuracy, Arrival, Calibration, Ceiling, Class, FORMAT, LoadSpec, Observed, Pair,
+        RequestShape, ServerEngine, ServerObservation, Size, Summary, TokenRange,
+    },
+};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    client::{body::Bodies, connection::Target},
+    clock,
+    drive::{Driver, Options},
+    host,
+    samples::{Recorder, RecorderThread},
+    serve::{Line, Truth},
+};
+
+const CEILING_STREAMS: [u32; 2] = [64, 512];
+const CEILING_EVENTS_PER_WRITE: [u16; 2] = [1, 64];
+const CEILING_OUTPUT_TOKENS: u32 = 128;
+const RATES: [u32; 5] = [20, 100, 200, 400, 1_000];
+const ACCURACY_OUTPUT_TOKENS: u32 = 64;
+const INPUT_TOKENS: u32 = 8;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Measure the load generator itself: its ceiling, and its error by rate
+///
+/// Starts the null server on a core of its own and the client on another.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CalibrateArgs {
+    /// Also write the result to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Length of each run
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// Runs of each ceiling, whose median is taken
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    repeats: u32,
+    /// Core of the server
+    #[arg(long, value_name = "CORE", default_value_t = 0)]
+    server_core: usize,
+    /// Core of the client
+    #[arg(long, value_name = "CORE", default_value_t = 1)]
+    client_core: usize,
+}
+
+/// Runs `bench calibrate`.
+pub(crate) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
+    let host = host::identity();
+    host::pin(None, args.client_core)
+        .with_context(|| format!("cannot run on core {}: pass --client-core", args.client_core))?;
+    println!("{}, {} cores, {}", host.cpu, host.cpus, host.kernel);
+    let calibration = Calibration {
+        format: FORMAT,
+        measured_at: clock::now_rfc3339(),
+        host,
+        ceilings: ceilings(args)?,
+        accuracy: accuracy(args)?,
+        memory_mib_max: host::memory_mib_max(),
+    };
+    if let Some(mib) = calibration.memory_mib_max {
+        println!("\nmost memory {mib:.0} MiB");
+    }
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&calibration)? + "\n";
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn ceilings(args: &CalibrateArgs) -> anyhow::Result<Vec<Ceiling>> {
+    println!("\nceiling: closed loop, {CEILING_OUTPUT_TOKENS} tokens a stream");
+    println!("events a write  streams  tokens/s  tokens/CPU s  client CPU  server CPU");
+    let mut ceilings = Vec::new();
+    for events_per_write in CEILING_EVENTS_PER_WRITE {
+        for streams in CEILING_STREAMS {
+            let runs: Vec<_> = (0..args.repeats)
+                .map(|_| ceiling(args, streams, events_per_write))
+                .collect::<anyhow::Result<_>>()?;
+            let middle = |value: fn(&Ceiling) -> f64| median(runs.iter().map(value).collect());
+            let ceiling = Ceiling {
+                streams,
+                events_per_write,
+                tokens_per_s: middle(|run| run.tokens_per_s),
+                tokens_per_cpu_s: middle(|run| run.tokens_per_cpu_s),
+                client_cpu_share: middle(|run| run.client_cpu_share),
+                server_cpu_share: runs
+                    .iter()
+                    .all(|run| run.server_cpu_share.is_some())
+                    .then(|| middle(|run| run.server_cpu_share.unwrap_or_default())),
+            };
+            println!(
+                "{events_per_write:>14}  {streams:>7}  {:>8.0}  {:>12.0}  {:>8.0} %  {:>8.0} %",
+                ceiling.tokens_per_s,
+                ceiling.tokens_per_cpu_s,
+                100.0 * ceiling.client_cpu_share,
+                100.0 * ceiling.server_cpu_share.unwrap_or(f64::NAN),
+            );
+            ceilings.push(ceiling);
+        }
+    }
+    Ok(ceilings)
+}
+
+fn ceiling(args: &CalibrateArgs, streams: u32, events_per_write: u16) -> anyhow::Result<Ceiling> {
+    let server = NullServer::start(
+        args.server_core,
+        &["--events-per-write", &events_per_write.to_string()],
+    )?;
+    let arrival = Arrival::ClosedLoop { concurrency: streams };
+    let load = load(arrival, args.seconds, CEILING_OUTPUT_TOKENS);
+    let server_before = host::cpu_time_of(server.pid);
+    let client_before = host::cpu_time();
+    let summary = drive(&server, &load)?;
+    let client_cpu_s = (host::cpu_time() - client_before).as_secs_f64();
+    let server_cpu_s = server_before
+        .zip(host::cpu_time_of(server.pid))
+        .map(|(before, after)| (after - before).as_secs_f64());
+    server.stop()?;
+    anyhow::ensure!(
+        summary.counts.failed.is_empty(),
+        "requests to the null server failed: {:?}; raise the limit on open files",
+        summary.counts.failed
+    );
+    Ok(Ceiling {
+        streams,
+        events_per_write,
+        tokens_per_s: summary.output_tokens_per_s,
+        tokens_per_cpu_s: summary.output_tokens as f64 / client_cpu_s,
+        client_cpu_share: client_cpu_s / summary.duration_s,
+        server_cpu_share: server_cpu_s.map(|cpu_s| cpu_s / summary.duration_s),
+    })
+}
+
+fn accuracy(args: &CalibrateArgs) -> anyhow::Result<Vec<Accuracy>> {
+    println!(
+        "\nerror: open loop, TTFT 100 ms, ITL 10 ms, {ACCURACY_OUTPUT_TOKENS} tokens; client / server"
+    );
+    println!(
+        "requests/s  arrived / planned       TTFT P50 ms       TTFT P99 ms       mean ITL ms  send lag P99 ms"
+    );
+    RATES
+        .into_iter()
+        .map(|rate| {
+            let accuracy = accuracy_at(args, rate)?;
+            let pair = |Pair { client, server }| format!("{client:.2} / {server:.2}");
+            println!(
+                "{rate:>10}  {:>17}  {:>16}  {:>16}  {:>16}  {:>15.3}  {}",
+                format!("{} / {}", accuracy.arrived, accuracy.planned),
+                pair(accuracy.ttft_p50_ms),
+                pair(accuracy.ttft_p99_ms),
+                pair(accuracy.itl_mean_ms),
+                accuracy.send_lag_p99_ms,
+                if accuracy.is_exact() { "exact" } else { "off" },
+            );
+            Ok(accuracy)
+        })
+        .collect()
+}
+
+fn accuracy_at(args: &CalibrateArgs, rate: u32) -> anyhow::Result<Accuracy> {
+    let server = NullServer::start(args.server_core, &["--ttft-ms", "100", "--itl-ms", "10"])?;
+    let requests_per_second = Decimal::from_millionths(i64::from(rate) * 1_000_000);
+    let load = load(Arrival::Poisson { requests_per_second }, args.seconds, ACCURACY_OUTPUT_TOKENS);
+    let summary = drive(&server, &load)?;
+    let truth = server.stop()?;
+    Ok(Accuracy {
+        requests_per_second: rate,
+        planned: summary.counts.planned,
+        arrived: truth.arrived,
+        completed: summary.counts.completed,
+        ttft_p50_ms: Pair { client: summary.ttft.p50_ms, server: truth.ttft.p50_ms },
+        ttft_p99_ms: Pair { client: summary.ttft.p99_ms, server: truth.ttft.p99_ms },
+        itl_mean_ms: Pair { client: summary.itl.mean_ms, server: truth.itl.mean_ms },
+        send_lag_p99_ms: summary.send_lag.p99_ms,
+    })
+}
+
+fn load(arrival: Arrival, seconds: u32, output_tokens: u32) -> LoadSpec {
+    let class = Class {
+        name: "calibration".to_owned(),
+        share: Decimal::from_millionths(1_000_000),
+        input_tokens: TokenRange { min: INPUT_TOKENS, max: INPUT_TOKENS },
+        output_tokens: TokenRange { min: output_tokens, max: output_tokens },
+        prefix: None,
+    };
+    LoadSpec {
+        arrival,
+        size: Size::DurationMs(u64::from(seconds) * 1_000),
+        classes: vec![class],
+        seed: 1,
+        request: RequestShape::default(),
+    }
+}
+
+/// One load as a trial runs it, samples on disk included.
+fn drive(server: &NullServer, load: &LoadSpec) -> anyhow::Result<Summary> {
+    let engine = ServerEngine {
+        base_url: format!("http://{}", server.address),
+        model: "null".to_owned(),
+        vocab_size: 32_000,
+    };
+    let bodies = Bodies::new(&engine, load, false);
+    let target = tokio::runtime::Builder::new_current_thread()
+        .build()?
+        .block_on(Target::resolve(&engine.base_url, bodies.path(), None))?;
+    let folder = Folder::new()?;
+    let recorder = Recorder::create(&folder.0, &Digest::of(b"calibration"), load)?;
+    let (recorder, samples) = RecorderThread::start(recorder)?;
+    let options = Options { connections_max: None, request_timeout: REQUEST_TIMEOUT };
+    Driver { target, load: load.clone(), bodies, options, samples, done: Arc::default() }.run()?;
+    let (summarizer, _) = recorder.finish()?;
+    let measured =
+        summarizer.finish(&ServerObservation::default(), &Observed::default(), "calibration", None);
+    Ok(measured.summary)
+}
+
+/// The middle value; the upper one of two. There is at least one.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A folder that is gone when this is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> anyhow::Result<Self> {
+        let path = env::temp_dir().join(format!("bench-calibrate-{}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left lies in the system's folder for such things.
+        let _ = fs::remove_dir_all(Path::new(&self.0));
+    }
+}
+
+/// `bench serve` as a child process.
+struct NullServer {
+    child: Child,
+    pid: Pid,
+    stdout: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl NullServer {
+    fn start(core: usize, args: &[&str]) -> anyhow::Result<Self> {
+        let program = env::current_exe().context("cannot find this program")?;
+        let mut child = Command::new(program)
+            .args(["serve", "--port", "0"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the null server")?;
+        let pid = Pid::from_child(&child);
+        let stdout = BufReader::new(child.stdout.take().context("the server has no output")?);
+        let mut server = Self { child, pid, stdout, address: String::new() };
+        host::pin(Some(pid), core)
+            .with_context(|| format!("cannot serve on core {core}: pass --server-core"))?;
+        match server.line()? {
+            Line::Listening(address) => server.address = address.to_string(),
+            Line::Truth(_) => anyhow::bail!("the null server ended at once"),
+        }
+        Ok(server)
+    }
+
+    fn line(&mut self) -> anyhow::Result<Line> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).context("cannot read from the null server")?;
+        serde_json::from_str(&line).context("the null server ended early")
+    }
+
+    fn stop(mut self) -> anyhow::Result<Truth> {
+        kill_process(self.pid, Signal::TERM).context("cannot stop the null server")?;
+        match self.line()? {
+            Line::Truth(truth) => Ok(truth),
+            Line::Listening(_) => anyhow::bail!("the null server gave no account"),
+        }
+    }
+}
+
+impl Drop for NullServer {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
