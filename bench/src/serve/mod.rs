@@ -202,6 +202,7 @@ async fn stand_still(server: Arc<Server>, from_ns: u64, (after, length): (Durati
 /// A line on stdout.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "one of each in the life of a process")]
 pub(crate) enum Line {
     Listening(SocketAddr),
     Truth(Truth),
