@@ -4,6 +4,7 @@ mod calibrate;
 mod client;
 mod clock;
 mod drive;
+mod export;
 mod host;
 mod observe;
 mod run;
@@ -28,6 +29,7 @@ enum Command {
     Run(run::RunArgs),
     Serve(serve::ServeArgs),
     Calibrate(calibrate::CalibrateArgs),
+    Export(export::ExportArgs),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Calibrate(args) => calibrate::run(&args),
+        Command::Export(args) => export::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -25,6 +25,7 @@ use crate::{
         body::Bodies,
         connection::{Failure, Target},
     },
+    host,
     samples::SampleSender,
 };
 
@@ -59,14 +60,18 @@ struct Prepared {
 }
 
 impl Driver {
-    /// Runs the load to the end of its last request.
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    /// Runs the load to the end of its last request; gives the share of a core that this thread
+    /// took, on which all requests are sent and answers read.
+    pub(crate) fn run(self) -> anyhow::Result<f64> {
+        let (start, cpu_before) = (Instant::now(), host::thread_cpu_time());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .build()
             .context("cannot start the client's runtime")?;
-        runtime.block_on(self.drive())
+        runtime.block_on(self.drive())?;
+        let cpu_s = (host::thread_cpu_time() - cpu_before).as_secs_f64();
+        Ok(cpu_s / start.elapsed().as_secs_f64())
     }
 
     async fn drive(self) -> anyhow::Result<()> {

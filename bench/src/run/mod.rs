@@ -65,7 +65,8 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     emit(&Event::Done {})
 }
 
-fn read_plan(path: &Path) -> anyhow::Result<LaunchPlan> {
+/// Reads a launch plan and checks what `bench run` relies on.
+pub(crate) fn read_plan(path: &Path) -> anyhow::Result<LaunchPlan> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let plan: LaunchPlan = serde_json::from_str(&text)

@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::Context as _;
 use bench_core::schema::{
-    Arrival, Event, FORMAT, LaunchPlan, LoadSpec, Outcome, PlannedTrial, Progress, RequestStatus,
-    ServerEngine, ServerObservation, Size,
+    Arrival, Check, Event, FORMAT, LaunchPlan, LoadSpec, Outcome, PlannedTrial, Progress,
+    RequestStatus, ServerEngine, ServerObservation, Size,
 };
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 
@@ -34,6 +34,8 @@ const WARM_UP_TOKENS: u32 = 16;
 /// A round that gains less than this on the best so far is steady; two in a row are enough.
 const WARM_UP_GAIN: f64 = 0.1;
 const WARM_UP_ROUNDS_MAX: u32 = 10;
+/// Above this share of a core the client is near its limit.
+const CLIENT_CPU_SHARE_MAX: f64 = 0.9;
 
 /// Waits for the server, warms it up and runs every trial of the plan.
 pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> anyhow::Result<()> {
@@ -58,9 +60,11 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
         for PlannedTrial { key, load } in &plan.trials {
             let measured_at = Some(clock::now_rfc3339());
             let recorder = Recorder::create(&args.out, key, load)?;
-            let (recorder, observation) = session.trial(key, load, recorder).await?;
+            let (recorder, observation, cpu_share) = session.trial(key, load, recorder).await?;
             let (summarizer, samples) = recorder.finish()?;
-            let measured = summarizer.finish(&observation, &observed, &plan.launch, measured_at);
+            let mut measured =
+                summarizer.finish(&observation, &observed, &plan.launch, measured_at);
+            measured.checks.push(client_cpu(cpu_share));
             let outcome = Box::new(Outcome::Measured(measured));
             emit(&Event::Trial { key: *key, outcome, samples: Some(samples) })?;
         }
@@ -85,7 +89,7 @@ impl Session {
         key: &bench_core::canonical::Digest,
         load: &LoadSpec,
         recorder: Recorder,
-    ) -> anyhow::Result<(RecorderThread, ServerObservation)> {
+    ) -> anyhow::Result<(RecorderThread, ServerObservation, f64)> {
         let before = self.control.settled_scrape().await.unwrap_or_default();
         let (recorder, samples) = RecorderThread::start(recorder)?;
         let done = Arc::new(AtomicU64::new(0));
@@ -95,11 +99,10 @@ impl Session {
         watch.push(0.0, &before);
         let mut tick = tokio::time::interval(WATCH_PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        let cpu_share = loop {
             tokio::select! {
                 outcome = &mut ended => {
-                    outcome.context("the driving thread failed")??;
-                    break;
+                    break outcome.context("the driving thread failed")??;
                 }
                 _ = tick.tick() => {}
             }
@@ -114,11 +117,11 @@ impl Session {
                 requests_done: done.load(Relaxed),
                 requests_planned: planned,
             }))?;
-        }
+        };
         let elapsed_s = start.elapsed().as_secs_f64();
         let after = self.control.settled_scrape().await.unwrap_or_default();
         watch.push(elapsed_s, &after);
-        Ok((recorder, watch.observation(&before, &after)))
+        Ok((recorder, watch.observation(&before, &after), cpu_share))
     }
 
     /// Starts a load in a thread of its own and gives what tells its end.
@@ -127,7 +130,7 @@ impl Session {
         load: &LoadSpec,
         samples: SampleSender,
         done: Arc<AtomicU64>,
-    ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+    ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<f64>>> {
         let bodies = Bodies::new(&self.engine, load, self.exact_counts);
         let target =
             Target::resolve(&self.engine.base_url, bodies.path(), self.api_key.as_deref()).await?;
@@ -181,6 +184,16 @@ impl Session {
             RequestStatus::Completed => None,
         }))
     }
+}
+
+/// Whether the thread that sends and reads had time to spare: one without reads answers late, and
+/// what it then measures is itself.
+fn client_cpu(share: f64) -> Check {
+    let found = format!("the client's thread took {:.0} % of a core", 100.0 * share);
+    let passed = share <= CLIENT_CPU_SHARE_MAX;
+    let advice = ": spread the load over several clients, or ask for fewer streams or a lower rate";
+    let detail = if passed { found } else { found + advice };
+    Check { name: "client-cpu".to_owned(), passed, detail }
 }
 
 /// A few short requests of the load's kinds; each round has prompts of its own.

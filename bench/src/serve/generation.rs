@@ -34,7 +34,7 @@ pub(crate) struct Generation {
     pub stage: Stage,
     pub tokens_sent: u32,
     /// What waits for the bytes before it to be written.
-    pub next: Option<Piece>,
+    pub next: Option<io::Result<Piece>>,
     pub is_flush_due: bool,
 }
 
@@ -203,21 +203,24 @@ impl Body for Generation {
         let piece = match this.next.take() {
             Some(piece) => piece,
             None => match this.poll_piece(context) {
-                Poll::Ready(Ok(piece)) => piece,
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(piece) => piece,
                 Poll::Pending => {
                     this.is_flush_due = false;
                     return Poll::Pending;
                 }
             },
         };
-        // hyper gathers frames until a body is pending: so that each is written by itself, the
-        // body pauses after each.
+        // hyper gathers frames until a body is pending, and drops them when it fails: so that each
+        // is written by itself, the body pauses after each.
         if std::mem::take(&mut this.is_flush_due) {
             this.next = Some(piece);
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        };
         this.is_flush_due = true;
         this.hand_over(&piece);
         if this.stage == Stage::End {

@@ -203,6 +203,7 @@ async fn stand_still(server: Arc<Server>, from_ns: u64, (after, length): (Durati
 #[expect(clippy::large_enum_variant, reason = "two are made in a run")]
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "one of each in the life of a process")]
 pub(crate) enum Line {
     Listening(SocketAddr),
     Truth(Truth),

@@ -1,0 +1,121 @@
+//! `bench run` against `bench serve`, over HTTP.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+const API_KEY: &str = "sk-this-must-never-be-seen";
+
+struct Server(Child, String);
+
+impl Server {
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_bench"))
+            .args(["serve", "--port", "0"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("stdout is piped"))
+            .read_line(&mut line)
+            .expect("a line");
+        let line: Value = serde_json::from_str(&line).expect("JSON");
+        let address = line["listening"].as_str().expect("the first line has the address");
+        Self(child, format!("http://{address}"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn plan(base_url: &str) -> Value {
+    json!({
+        "format": 1, "launch": "test", "args": {}, "env": {}, "replicate": 0,
+        "engine": {"kind": "server", "base_url": base_url, "model": "m", "vocab_size": 32_000},
+        "trials": [{"key": "0".repeat(64), "load": {
+            "arrival": {"process": "constant", "requests_per_second": "200"},
+            "size": {"requests": 40},
+            "classes": [{
+                "name": "only", "share": "1",
+                "input_tokens": {"min": 4, "max": 4}, "output_tokens": {"min": 3, "max": 3},
+            }],
+            "seed": 1,
+            "request": {"api": "completions", "stream": true, "ignore_eos": true},
+        }}],
+    })
+}
+
+/// Runs a plan; what it wrote to stdout and stderr.
+fn run(folder: &Path, plan: &Value) -> (String, String) {
+    let path = folder.join("plan.json");
+    fs::write(&path, plan.to_string()).expect("the folder is writable");
+    let output = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args(["run", "--ready-timeout-s", "1", "--plan"])
+        .arg(&path)
+        .arg("--out")
+        .arg(folder.join("out"))
+        .env("OPENAI_API_KEY", API_KEY)
+        .output()
+        .expect("it runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (text(output.stdout), text(output.stderr))
+}
+
+fn events(stdout: &str) -> Vec<Value> {
+    stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn a_plan_is_run_and_proves_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&[]);
+    let (stdout, stderr) = run(folder.path(), &plan(&server.1));
+    let events = events(&stdout);
+    let trial = events.iter().find(|event| event["event"] == "trial");
+    let trial = trial.unwrap_or_else(|| panic!("no trial: {stdout} {stderr}"));
+    let summary = &trial["outcome"]["summary"];
+    assert_eq!(
+        summary["counts"],
+        json!({"planned": 40, "sent": 40, "completed": 40, "failed": {}})
+    );
+    assert_eq!((&summary["output_tokens"], &summary["input_tokens"]), (&json!(120), &json!(160)));
+    let checks = trial["outcome"]["checks"].as_array().expect("checks");
+    for name in ["all-sent", "errors", "tokens-match", "completions-match"] {
+        assert!(checks.iter().any(|c| c["name"] == name && c["passed"] == true), "{name}: {trial}");
+    }
+    assert!(checks.iter().any(|check| check["name"] == "client-cpu"), "{trial}");
+    assert_eq!(events.last(), Some(&json!({"event": "done"})));
+}
+
+#[test]
+fn the_api_key_is_in_no_output() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut seen = String::new();
+    let server = Server::start(&[]);
+    let (stdout, stderr) = run(folder.path(), &plan(&server.1));
+    assert!(stdout.contains("\"completed\":40"), "{stdout} {stderr}");
+    seen += &(stdout + &stderr);
+    for file in fs::read_dir(folder.path().join("out")).expect("samples") {
+        let file = fs::File::open(file.expect("a file").path()).expect("it opens");
+        flate2::read::GzDecoder::new(file).read_to_string(&mut seen).expect("gzip");
+    }
+    // A server that refuses, and none at all: errors do not quote the key either.
+    let refusing = Server::start(&["--fault", "http-500:1"]);
+    for base_url in [refusing.1.as_str(), "http://127.0.0.1:1", "http://not a host"] {
+        let (stdout, stderr) = run(folder.path(), &plan(base_url));
+        assert!(stderr.starts_with("error: "), "{stderr}");
+        seen += &(stdout + &stderr);
+    }
+    assert!(seen.contains("intended_ns"));
+    assert!(!seen.contains(API_KEY));
+}
