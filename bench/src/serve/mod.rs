@@ -200,7 +200,6 @@ async fn stand_still(server: Arc<Server>, from_ns: u64, (after, length): (Durati
 }
 
 /// A line on stdout.
-#[expect(clippy::large_enum_variant, reason = "two are made in a run")]
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "one of each in the life of a process")]

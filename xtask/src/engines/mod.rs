@@ -7,10 +7,7 @@ pub mod scratch;
 mod simulator;
 pub mod vllm;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use bench_core::schema::{self, Arrival, LoadSpec, Size};
@@ -83,13 +80,9 @@ pub fn bench_binary() -> Result<PathBuf> {
     let here = std::env::current_exe().context("finding this program")?;
     let beside = here.with_file_name("bench");
     if let Some(cargo) = std::env::var_os("CARGO") {
-        let built = Command::new(&cargo)
-            .args(["build", "--quiet", "--release", "--package", "bench"])
-            .status()
-            .context("starting cargo to build `bench`")?;
-        if !built.success() {
-            bail!("building `bench` failed; see the messages above");
-        }
+        duct::cmd(&cargo, ["build", "--quiet", "--release", "--package", "bench"])
+            .run()
+            .context("building `bench`")?;
         // `cargo run` puts us into target/<profile>/; bench is always the release build.
         let target = here.parent().and_then(Path::parent).context("finding the target folder")?;
         return Ok(target.join("release/bench"));

@@ -4,7 +4,6 @@ use std::{
     env, fmt,
     fs::{self, File, TryLockError},
     path::PathBuf,
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -160,9 +159,11 @@ pub(super) fn witness() -> Option<String> {
 }
 
 fn nvidia_smi(query: &str) -> Result<String> {
-    let output = Command::new("nvidia-smi")
-        .args([query, "--format=csv,noheader,nounits"])
-        .output()
+    let output = duct::cmd("nvidia-smi", [query, "--format=csv,noheader,nounits"])
+        .stdout_capture()
+        .stderr_capture()
+        .unchecked()
+        .run()
         .context("cannot start nvidia-smi, which a profile with `gpus` needs")?;
     ensure!(
         output.status.success(),
