@@ -176,7 +176,11 @@ fn bar(panel: &Panel<'_, '_>, slot: Rect, what: &Slot<'_>) {
 
 /// The shares of the parts by default and tuned, in words.
 fn where_it_went(inputs: &Inputs<'_>) -> String {
-    let of = |role| Some(inputs.point(role, inputs.objective_load)?.anatomy.as_ref()?.parts());
+    let of = |role| {
+        let point = inputs.point(role, inputs.objective_load)?;
+        // Shares of nothing are no numbers.
+        parts(point, 1.0).and_then(|_| Some(point.anatomy.as_ref()?.parts()))
+    };
     let (Some(before), Some(after)) = (of(Role::Default), of(Role::Tuned)) else {
         return String::new();
     };
