@@ -195,8 +195,11 @@ fn metrics_have_vllms_names_and_right_counts() {
 #[test]
 fn a_client_that_leaves_is_an_abort() {
     let server = Server::start(&["--ttft-ms", "3600000"]);
-    drop(server.send("POST /v1/completions", &streamed(5).to_string()));
-    drop(server.send("POST /v1/completions", r#"{"prompt":"a"}"#));
+    let streamed = server.send("POST /v1/completions", &streamed(5).to_string());
+    let whole = server.send("POST /v1/completions", r#"{"prompt":"a"}"#);
+    // A client that leaves before its request is read never was one.
+    while server.truth()["arrived"] != 2 {}
+    drop((streamed, whole));
     while server.truth()["aborted"] != 2 {}
     let page = server.get("/metrics");
     assert!(page.contains("vllm:num_requests_running{engine=\"0\",model_name=\"null\"} 0\n"));

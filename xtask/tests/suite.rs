@@ -2,7 +2,7 @@
 //! preempts early.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -146,6 +146,29 @@ fn ran(output: &str) -> Vec<&str> {
     lines.filter_map(|line| line.split_whitespace().nth(1)).collect()
 }
 
+/// Every path of the JSON files with the type of what lies there; keys that are data are `*`.
+fn schema(files: &BTreeMap<String, Vec<u8>>) -> String {
+    fn walk(value: &serde_json::Value, path: &str, out: &mut BTreeSet<String>) {
+        use serde_json::Value;
+        let is_data = ["metrics", "args", "identity"].iter().any(|end| path.ends_with(end));
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, value)| {
+                walk(value, &format!("{path}.{}", if is_data { "*" } else { key }), out);
+            }),
+            Value::Array(items) => items.iter().for_each(|v| walk(v, &format!("{path}[]"), out)),
+            Value::Null => drop(out.insert(format!("{path}: null"))),
+            Value::Bool(_) => drop(out.insert(format!("{path}: boolean"))),
+            Value::Number(_) => drop(out.insert(format!("{path}: number"))),
+            Value::String(_) => drop(out.insert(format!("{path}: string"))),
+        }
+    }
+    let mut paths = BTreeSet::new();
+    for (_, text) in files.iter().filter(|(name, _)| name.ends_with(".json")) {
+        walk(&serde_json::from_slice(text).expect("JSON"), "", &mut paths);
+    }
+    paths.into_iter().collect::<Vec<_>>().join("\n")
+}
+
 fn without_time(output: &str) -> String {
     output
         .lines()
@@ -161,6 +184,7 @@ fn the_suite_leaves_every_file_and_a_second_run_does_nothing() {
     insta::assert_snapshot!("closing_table", without_time(&first));
     let files = project.results();
     insta::assert_snapshot!("files", files.keys().cloned().collect::<Vec<_>>().join("\n"));
+    insta::assert_snapshot!("schema", schema(&files));
     assert!(files["optimization_summary_dashboard.png"].starts_with(b"\x89PNG"));
 
     let second = project.suite();
@@ -327,5 +351,33 @@ fn other_output_needs_another_epoch() {
          templates of `document`, and for trials, the key changes by itself), then record in \
          xtask/tests/epochs.json:\n{}",
         serde_json::to_string_pretty(&found).expect("plain JSON")
+    );
+}
+
+/// A benchmark, not a test: planning with 10,000 stored trials, whole process, median of five.
+///
+/// `cargo test --release -p xtask --test suite -- --ignored --nocapture ten_thousand`
+#[test]
+#[ignore = "a benchmark"]
+fn ten_thousand_trials() {
+    let project = Project::new();
+    let values: Vec<String> = (1..=4_995).map(|n| n.to_string()).collect();
+    let values = format!("values = [{}]", values.join(", "));
+    let profile =
+        PROFILE.replace("values = [2, 4, 8]", &values).replace("requests = 24", "requests = 2");
+    project.write_profile(&format!("stages = [\"provision\", \"baseline\"]\n{profile}"));
+    project.suite();
+    let mut times_ms: Vec<u128> = (0..5)
+        .map(|_| {
+            let start = std::time::Instant::now();
+            assert!(project.suite().contains("all cached"));
+            start.elapsed().as_millis()
+        })
+        .collect();
+    times_ms.sort_unstable();
+    println!(
+        "{} stored trials: {times_ms:?} ms, median {} ms",
+        project.stored_trials(),
+        times_ms[2]
     );
 }
