@@ -340,8 +340,10 @@ fn other_output_needs_another_epoch() {
             let record: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
             let action = &record["action"];
             let name = action["preimage"]["stage"].as_str().expect("a stage");
-            let digest =
-                bench_core::canonical::Digest::of_json(&action["outputs"]).expect("no floats");
+            let mut outputs = action["outputs"].as_object().expect("outputs").clone();
+            // Which compressor a build links decides a picture's bytes, not what it shows.
+            outputs.retain(|name, _| !name.ends_with(".png"));
+            let digest = bench_core::canonical::Digest::of_json(&outputs).expect("no floats");
             found.insert(format!("{name}@{}", action["preimage"]["epoch"]), digest.short());
         }
     }
