@@ -363,10 +363,10 @@ fn other_output_needs_another_epoch() {
 #[ignore = "a benchmark"]
 fn ten_thousand_trials() {
     let project = Project::new();
-    let values: Vec<String> = (1..=4_995).map(|n| n.to_string()).collect();
-    let values = format!("values = [{}]", values.join(", "));
+    let values: Vec<String> = (64..=5_058).map(|n| n.to_string()).collect();
+    let swept = format!("flag = \"max-num-batched-tokens\"\nvalues = [{}]", values.join(", "));
     let profile =
-        PROFILE.replace("values = [2, 4, 8]", &values).replace("requests = 24", "requests = 2");
+        PROFILE.replace("values = [2, 4, 8]", &swept).replace("requests = 24", "requests = 2");
     project.write_profile(&format!("stages = [\"provision\", \"baseline\"]\n{profile}"));
     project.suite();
     let mut times_ms: Vec<u128> = (0..5)

@@ -104,9 +104,16 @@ impl std::error::Error for NotCanonical {}
 /// # Errors
 /// When the value holds a float or cannot be serialized.
 pub fn canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<String, NotCanonical> {
-    let value = serde_json::to_value(value).map_err(|e| NotCanonical(e.to_string()))?;
+    canonical_value(&serde_json::to_value(value).map_err(|e| NotCanonical(e.to_string()))?)
+}
+
+/// [`canonical_json`] of what is JSON already.
+///
+/// # Errors
+/// When the value holds a float.
+pub fn canonical_value(value: &Value) -> Result<String, NotCanonical> {
     let mut out = String::new();
-    write(&value, &mut out)?;
+    write(value, &mut out)?;
     Ok(out)
 }
 

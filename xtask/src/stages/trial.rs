@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use bench_core::{
     INSTRUMENT_EPOCH,
-    canonical::Digest,
+    canonical::{Digest, canonical_value},
     metric,
     schema::{
         Anatomy, Args, ClassPoint, Estimate, FORMAT, LoadSpec, Measured, Outcome, Point, Role,
@@ -55,7 +55,7 @@ impl Trial {
     /// # Errors
     /// When the identity holds a float.
     pub fn key(&self) -> Result<Digest> {
-        Ok(Digest::of_json(&self.preimage())?)
+        Ok(Digest::of(canonical_value(&self.preimage())?.as_bytes()))
     }
 }
 
