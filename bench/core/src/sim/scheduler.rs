@@ -6,10 +6,13 @@
 
 use std::collections::VecDeque;
 
+use serde::Deserialize;
+
 use super::blocks::{BlockHash, BlockId, BlockPool, mix};
 
 /// What the scheduler keeps to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Most requests that run at once.
     pub max_num_seqs: u32,
