@@ -1,0 +1,169 @@
+//! What the simulator says of trials that were measured, and how far off it is.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Model, launch};
+use crate::{
+    metric::{self, Metric},
+    schema::{Args, LoadSpec, Measured, Outcome, SettingFailure},
+    summarize::Summarizer,
+};
+
+/// Metrics by which a prediction is judged.
+pub const JUDGED: [&str; 6] = [
+    "output_tokens_per_s",
+    "e2e_mean_ms",
+    "ttft_p50_ms",
+    "itl_mean_ms",
+    "queue_share",
+    "kv_cache_tokens",
+];
+
+/// Share of the measured capacity beyond which latency hangs on small differences in speed.
+const NEAR_CAPACITY: f64 = 0.9;
+
+/// A trial that ran on a real engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeasuredTrial {
+    /// Arguments of the server.
+    pub args: Args,
+    /// The load point.
+    pub load: LoadSpec,
+    /// Its record.
+    pub measured: Measured,
+}
+
+/// A line of `bench/models/measured/*.jsonl`: the preimage of a trial's key, and what came of it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    preimage: Value,
+    outcome: Outcome,
+}
+
+impl MeasuredTrial {
+    /// The trials of a file, one a line; settings that were refused have no figures.
+    ///
+    /// # Errors
+    /// The number of a line that is none, and why.
+    pub fn read_all(text: &str) -> Result<Vec<Self>, (usize, serde_json::Error)> {
+        let read = |line| -> Result<Option<Self>, serde_json::Error> {
+            let Line { mut preimage, outcome } = serde_json::from_str(line)?;
+            let Outcome::Measured(measured) = outcome else { return Ok(None) };
+            let args = serde_json::from_value(preimage["args"].take())?;
+            let load = serde_json::from_value(preimage["load"].take())?;
+            Ok(Some(Self { args, load, measured }))
+        };
+        let lines = (1..).zip(text.lines());
+        lines.filter_map(|(n, line)| read(line).map_err(|error| (n, error)).transpose()).collect()
+    }
+}
+
+/// What a model says of a trial: its record, or why the settings cannot start.
+///
+/// # Errors
+/// The start-up failure of the settings.
+pub fn predict(model: &Model, trial: &MeasuredTrial) -> Result<Measured, SettingFailure> {
+    let server = launch(model, &trial.args, 0)?;
+    let mut summarizer = Summarizer::new(&trial.load);
+    let observation = server.run(&trial.load, &mut |s| summarizer.push(&s), &mut |_| {});
+    Ok(summarizer.finish(&observation, &server.observed(), "predicted", None))
+}
+
+/// Predicted less measured: in percent of the measured value, in percentage points for shares.
+/// `None` where either does not tell, or where there is nothing to divide by.
+pub fn error(metric: &Metric, predicted: &Measured, measured: &Measured) -> Option<f64> {
+    let (predicted, measured) = ((metric.value)(predicted)?, (metric.value)(measured)?);
+    if metric.is_share() {
+        return Some(100.0 * (predicted - measured));
+    }
+    (measured != 0.0).then(|| 100.0 * (predicted / measured - 1.0))
+}
+
+/// Which trials reached more than 90 % of the highest output rate that was measured with their
+/// arguments. There, latency is judged apart: a queue grows without end from a small excess.
+pub fn near_capacity(trials: &[MeasuredTrial]) -> Vec<bool> {
+    let rate = |trial: &MeasuredTrial| trial.measured.summary.output_tokens_per_s;
+    let mut capacity: BTreeMap<&Args, f64> = BTreeMap::new();
+    for trial in trials {
+        let highest = capacity.entry(&trial.args).or_default();
+        *highest = highest.max(rate(trial));
+    }
+    trials.iter().map(|trial| rate(trial) > NEAR_CAPACITY * capacity[&trial.args]).collect()
+}
+
+/// Median size of the errors of each judged metric, over pairs of predicted and measured that tell.
+pub fn median_errors(pairs: &[(&Measured, &Measured)]) -> [Option<f64>; JUDGED.len()] {
+    JUDGED.map(|id| {
+        let metric = metric::find(id).expect("a judged metric is one");
+        let errors = pairs.iter().filter_map(|(p, m)| Some(error(metric, p, m)?.abs()));
+        median(errors.collect())
+    })
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let (below, above) = (values.len().checked_sub(1)? / 2, values.len() / 2);
+    Some(f64::midpoint(values[below], values[above]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trials() -> Vec<MeasuredTrial> {
+        let text = include_str!("../../../models/measured/h100-qwen2.5-7b.jsonl");
+        MeasuredTrial::read_all(text).expect("a trial a line")
+    }
+
+    #[test]
+    fn a_file_is_read_whole_or_names_the_line() {
+        assert_eq!(trials().len(), 44);
+        let text = include_str!("../../../models/measured/h100-qwen2.5-7b.jsonl");
+        let cut = &text[..text.find('\n').expect("two lines") + 20];
+        assert_eq!(MeasuredTrial::read_all(cut).expect_err("is cut").0, 2);
+    }
+
+    #[test]
+    fn errors_are_relative_and_of_shares_in_points() {
+        let measured = trials().swap_remove(3).measured;
+        let mut predicted = measured.clone();
+        predicted.summary.e2e.mean_ms *= 1.07;
+        let anatomy = predicted.summary.anatomy.as_mut().expect("vLLM tells");
+        anatomy.queue_ms += 0.1 * anatomy.e2e_ms();
+        let found = |id| error(metric::find(id).expect("a metric"), &predicted, &measured);
+        assert!((found("e2e_mean_ms").expect("is told") - 7.0).abs() < 1e-9);
+        assert_eq!(found("output_tokens_per_s"), Some(0.0));
+        let share = found("queue_share").expect("is told");
+        assert!(share > 0.0 && share < 10.0, "points of a sum that grew: {share}");
+        predicted.summary.anatomy = None;
+        assert_eq!(
+            error(metric::find("queue_share").expect("a metric"), &predicted, &measured),
+            None
+        );
+    }
+
+    #[test]
+    fn capacity_is_that_of_the_same_arguments() {
+        let mut trials = trials();
+        let near = near_capacity(&trials);
+        assert!(near.contains(&true) && near.contains(&false));
+        // What others reach with other arguments says nothing.
+        let fastest = near.iter().position(|near| *near).expect("one is");
+        let args = trials[fastest].args.clone();
+        trials.retain(|trial| trial.args == args);
+        assert!(near_capacity(&trials).contains(&true));
+        trials.truncate(1);
+        assert_eq!(near_capacity(&trials), [true]);
+    }
+
+    #[test]
+    fn medians_are_in_the_middle() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 9.0]), Some(3.0));
+        assert_eq!(median(vec![3.0, 1.0]), Some(2.0));
+    }
+}
