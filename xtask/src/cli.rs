@@ -84,6 +84,9 @@ pub enum Command {
     /// Keep results as a baseline under baselines/, for git and for `compare`.
     #[command(subcommand)]
     Baseline(BaselineCommand),
+    /// Carry a profile's trials between machines in one file: records and summaries, no raw samples.
+    #[command(subcommand)]
+    Bundle(BundleCommand),
     /// Print docs/reference.md: stages, metrics and flags, from their definitions.
     #[command(hide = true)]
     Reference,
@@ -105,6 +108,25 @@ pub enum BaselineCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub enum BundleCommand {
+    /// Write the profile's stored trials and its engine's identity into FILE.
+    ///
+    /// The same results give the same bytes. As results/PROFILE/bundle.jsonl.gz it is what
+    /// `suite --offline` imports by itself.
+    Export {
+        /// The bundle to write.
+        file: PathBuf,
+        #[command(flatten)]
+        profile: ProfileArg,
+    },
+    /// Check every digest in FILE and store what it holds, or nothing when anything is wrong.
+    Import {
+        /// The bundle to read.
+        file: PathBuf,
+    },
+}
+
 #[derive(Debug, Args)]
 pub struct ProfileArg {
     /// A name under bench/profiles/, or a file.
@@ -120,6 +142,9 @@ pub struct RunArgs {
     /// Measure again what is stored already; the newest figures count.
     #[arg(long)]
     pub fresh: bool,
+    /// Start no engine: take its identity and all trials from the store and the profile's bundle.
+    #[arg(long, conflicts_with = "fresh")]
+    pub offline: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

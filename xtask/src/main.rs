@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser as _;
 
-use cli::{BaselineCommand, Cli, Command};
+use cli::{BaselineCommand, BundleCommand, Cli, Command};
 use commands::suite::{self, Ending};
 
 fn main() -> ExitCode {
@@ -63,6 +63,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Compare { a, b } => commands::compare::run(&a, &b).map(|()| code(true)),
         Command::Baseline(BaselineCommand::Save { name, profile }) => {
             commands::baseline::save(&profile.profile, &name).map(|()| code(true))
+        }
+        Command::Bundle(BundleCommand::Export { file, profile }) => {
+            commands::bundle::export(&profile.profile, &file).map(|()| code(true))
+        }
+        Command::Bundle(BundleCommand::Import { file }) => {
+            commands::bundle::import(&file).map(|()| code(true))
         }
         Command::Reference => {
             print!("{}", commands::reference::text());

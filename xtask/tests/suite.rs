@@ -317,9 +317,10 @@ fn baselines_are_saved_and_compared() {
 fn help_of_each_command() {
     let project = Project::new();
     let mut text = project.ok(&["--help"]);
-    for command in
-        ["suite", "stage", "launch", "status", "explain", "graph", "compare", "baseline", "doctor"]
-    {
+    for command in [
+        "suite", "stage", "launch", "status", "explain", "graph", "compare", "baseline", "bundle",
+        "doctor",
+    ] {
         text += &format!("\n$ cargo xtask {command} --help\n{}", project.ok(&[command, "--help"]));
     }
     insta::assert_snapshot!("help", text);
@@ -382,4 +383,75 @@ fn ten_thousand_trials() {
         project.stored_trials(),
         times_ms[2]
     );
+}
+
+/// What was measured in one project comes to another in a bundle, and becomes the same results.
+#[test]
+fn a_bundle_rebuilds_the_results_elsewhere() {
+    let project = Project::new();
+    project.suite();
+    project.ok(&["bundle", "export", "trials.jsonl.gz", "--profile", "test"]);
+    let bundle = fs::read(project.path("trials.jsonl.gz")).expect("reads");
+
+    let elsewhere = Project::new();
+    let offline = ["suite", "--profile", "test", "--offline"];
+    let unknown = elsewhere.run(&offline);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(!elsewhere.path("artifacts").exists());
+    fs::write(elsewhere.path("trials.jsonl.gz"), &bundle).expect("writes");
+    let mut texts = String::from_utf8(unknown.stderr).expect("UTF-8");
+    texts += &elsewhere.ok(&["bundle", "import", "trials.jsonl.gz"]);
+    // Nothing can be measured there: no `bench`, and the trials are all there.
+    elsewhere.ok(&offline);
+    assert_eq!(elsewhere.results(), project.results());
+    assert_eq!(files_below(&elsewhere.path("artifacts/logs")), 0);
+
+    elsewhere.ok(&["bundle", "export", "again.jsonl.gz", "--profile", "test"]);
+    assert_eq!(fs::read(elsewhere.path("again.jsonl.gz")).expect("reads"), bundle);
+    let trial = fs::read_dir(elsewhere.path("artifacts/actions/trial")).expect("reads").next();
+    let folder = trial.expect("a trial").expect("an entry").path();
+    let file = fs::read_dir(&folder).expect("reads").next().expect("a trial").expect("an entry");
+    let (head, tail) = (folder.file_name().expect("a name"), file.file_name());
+    let key = format!("{}{}", head.display(), tail.display());
+    let explained = elsewhere.ok(&["explain", &key[..12], "--profile", "test"]);
+    assert!(explained.contains("without its raw samples"), "{explained}");
+
+    elsewhere.write_profile(&PROFILE.replace("values = [2, 4, 8]", "values = [2, 4, 16]"));
+    let missing = elsewhere.run(&offline);
+    assert_eq!(missing.status.code(), Some(1));
+    let output = String::from_utf8(missing.stdout).expect("UTF-8");
+    let from = output.find(" missing").expect("the trials are named");
+    texts += &without_time(&output[from..]);
+    insta::assert_snapshot!("offline", texts);
+}
+
+#[test]
+fn a_published_bundle_is_imported_by_itself_and_a_damaged_one_changes_nothing() {
+    let project = Project::new();
+    project.suite();
+    project.ok(&["bundle", "export", "results/test/bundle.jsonl.gz", "--profile", "test"]);
+    let results = project.results();
+
+    let elsewhere = Project::new();
+    let path = elsewhere.path("results/test/bundle.jsonl.gz");
+    fs::create_dir_all(path.parent().expect("a folder")).expect("creates");
+    let mut damaged = results["bundle.jsonl.gz"].clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(&path, damaged).expect("writes");
+    for args in [
+        &["suite", "--profile", "test", "--offline"][..],
+        &["bundle", "import", "results/test/bundle.jsonl.gz"],
+    ] {
+        let refused = elsewhere.run(args);
+        assert_eq!(refused.status.code(), Some(2));
+        let error = String::from_utf8(refused.stderr).expect("UTF-8");
+        assert!(error.contains("do not match their digest"), "{error}");
+        assert_eq!(elsewhere.stored_trials(), 0);
+    }
+    fs::write(&path, &results["bundle.jsonl.gz"]).expect("writes");
+    let plan = elsewhere.ok(&["suite", "--profile", "test", "--offline", "--dry-run"]);
+    assert!(plan.contains("baseline              run"), "{plan}");
+    elsewhere.ok(&["suite", "--profile", "test", "--offline"]);
+    assert_eq!(elsewhere.results(), results);
 }

@@ -115,8 +115,11 @@ fn trial(session: &Session, dag: &Dag<'_, Trial>, prefix: &str) -> Result<()> {
     for (task, _) in dag.iter() {
         for leaf in dag.leaves(task.name()).into_iter().flatten() {
             if leaf.key.to_string().starts_with(prefix) {
-                let stored = session.store.action(Kind::Trial, &leaf.key)?.is_some();
-                let state = if stored { "stored" } else { "not measured yet" };
+                let state = match session.store.action(Kind::Trial, &leaf.key)? {
+                    None => "not measured yet",
+                    Some(action) if action.left_out.is_empty() => "stored",
+                    Some(_) => "stored without its raw samples, which the bundle left out",
+                };
                 println!("trial {} of {} ({}): {state}", leaf.role, task.name(), leaf.key);
                 println!("{}", serde_json::to_string_pretty(&leaf.what.preimage())?);
                 return Ok(());

@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub mod baseline;
+pub mod bundle;
 pub mod compare;
 pub mod doctor;
 pub mod explain;
@@ -18,9 +19,10 @@ use bench_core::schema::{FORMAT, ResultFile};
 use crate::{
     config::Profile,
     dag::{Dag, State},
-    engines::Engine,
+    engines::{Engine, Recorded},
     stages::{self, Trial},
-    store::Store,
+    store::{Kind, Store},
+    usage::UsageError,
 };
 
 /// The project's folders, found from where the command runs.
@@ -105,6 +107,23 @@ impl Session {
             dag.run_next()?;
         }
         Ok(dag)
+    }
+
+    /// The engine as it was recorded last: by a run here, or by the bundle that was imported.
+    pub fn recorded_engine(&self) -> Result<Recorded> {
+        let name = &self.profile.name;
+        let found = self.store.latest(name, stages::PROVISION);
+        let action = found.map(|key| self.store.action(Kind::Stage, &key)).transpose()?.flatten();
+        let Some(action) = action else {
+            let message = format!(
+                "the store knows no engine of profile {name}: cargo xtask bundle import FILE, or \
+                 cargo xtask suite --profile {name} where the engine is"
+            );
+            return Err(UsageError::new(message).into());
+        };
+        let digest = action.outputs.get(stages::IDENTITY_FILE);
+        let result = digest.map(|digest| self.store.get(digest)).transpose()?.flatten();
+        Recorded::new(&action.preimage, &result.context("the engine's identity is gone")?)
     }
 
     /// What the stages read.

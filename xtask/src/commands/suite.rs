@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{canonical::Digest, schema::ResultFile};
 
-use super::Session;
+use super::{Session, bundle};
 use crate::{
     cli::RunArgs,
     dag::{Dag, State},
@@ -34,10 +34,15 @@ pub enum Ending {
 pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     let mut session = Session::open(profile)?;
     let names = wanted(&session, only)?;
+    let engine: Box<dyn Engine> = if args.offline {
+        bundle::import_published(&mut session, args.dry_run)?;
+        Box::new(session.recorded_engine()?)
+    } else {
+        engines::of(&session.profile, session.root.path())?
+    };
     if !args.dry_run {
         session.store.make_writable()?;
     }
-    let engine = engines::of(&session.profile, session.root.path())?;
     let ui = Ui::new();
     // Before the DAG, since an engine that is not there yet has nothing to be known by.
     if engine.witness().is_none() && !args.dry_run {
@@ -51,10 +56,12 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
         ui.dry_run(&dag);
         return Ok(Ending::Done);
     }
-    within_budget(&session, &*engine, &dag)?;
+    if !args.offline {
+        within_budget(&session, &*engine, &dag)?;
+    }
     let started = std::time::Instant::now();
     let interrupted = launch::interrupt_flag()?;
-    execute(&session, &*engine, &mut dag, args.fresh, &interrupted, &ui)?;
+    execute(&session, &*engine, &mut dag, args, &interrupted, &ui)?;
     finish(&session, &dag, &ui)?;
     ui.ending(&session.profile, started.elapsed(), engine.is_simulated());
     let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
@@ -110,7 +117,7 @@ fn execute(
     session: &Session,
     engine: &dyn Engine,
     dag: &mut Dag<'_, Trial>,
-    fresh: bool,
+    args: &RunArgs,
     interrupted: &AtomicBool,
     ui: &Ui,
 ) -> Result<()> {
@@ -121,7 +128,14 @@ fn execute(
         if launches.is_empty() || interrupted.load(Ordering::Relaxed) {
             return Ok(());
         }
-        measure::run(&session.store, engine, &launches, fresh, interrupted, |update| {
+        if args.offline {
+            let missing: Vec<_> = launches.iter().flat_map(|launch| &launch.trials).collect();
+            ui.absent(&missing);
+            let keys: Vec<Digest> = missing.iter().map(|leaf| leaf.key).collect();
+            dag.leaves_failed(&keys, "trials are missing, and --offline measures none")?;
+            continue;
+        }
+        measure::run(&session.store, engine, &launches, args.fresh, interrupted, |update| {
             match &update {
                 Update::Stored(keys) => {
                     ui.stored(dag, keys);

@@ -149,7 +149,8 @@ fn stems(folder: &Path, extension: &str) -> Vec<String> {
     names
 }
 
-fn is_profile_name(name: &str) -> bool {
+/// Whether a name is one that a profile, its results and its part of the store may have.
+pub fn is_profile_name(name: &str) -> bool {
     (1..=60).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))

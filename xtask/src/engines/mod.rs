@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod group;
+mod recorded;
 #[cfg(test)]
 pub mod scratch;
 mod simulator;
@@ -20,6 +21,7 @@ use crate::{
 };
 
 pub use group::{Ended, Group, Program, end_orphans};
+pub use recorded::Recorded;
 
 /// An engine of a profile, from identity to launch.
 pub trait Engine: Sync {

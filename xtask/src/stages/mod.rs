@@ -14,7 +14,7 @@ pub use baseline::FILE as BASELINE_FILE;
 pub use compare::{FILE as COMPARISON_FILE, any_two};
 pub use comprehensive::FILE as COMPREHENSIVE_FILE;
 pub use document::NAME as DOCUMENT;
-pub use provision::NAME as PROVISION;
+pub use provision::{FILE as IDENTITY_FILE, NAME as PROVISION};
 
 use anyhow::{Result, anyhow};
 use bench_core::{
@@ -115,6 +115,12 @@ pub fn tasks<'a>(context: &'a Context<'a>) -> Vec<Stage<'a>> {
         }
     }
     tasks
+}
+
+/// Whether a stage measures, or yields what one that measures asks for: all but those that only
+/// show.
+pub fn bears_on_trials(stage: &str) -> bool {
+    ![compare::NAME, visualize::NAME, document::NAME].contains(&stage)
 }
 
 impl Context<'_> {

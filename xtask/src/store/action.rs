@@ -38,6 +38,10 @@ pub struct Action {
     pub preimage: Value,
     /// Digests of the outputs by name.
     pub outputs: BTreeMap<String, Digest>,
+    /// Digests of outputs that the bundle left out in which the record came: they are elsewhere,
+    /// and the record is whole without them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, Digest>,
     /// Keys of the trials read, by role. Not part of the key, which names their content.
     pub leaves: BTreeMap<String, Digest>,
 }
@@ -60,7 +64,17 @@ impl Action {
         leaves: BTreeMap<String, Digest>,
     ) -> Result<Self> {
         let key = Digest::of_json(&preimage)?;
-        Ok(Self { format: FORMAT, kind, key, preimage, outputs, leaves })
+        let left_out = BTreeMap::new();
+        Ok(Self { format: FORMAT, kind, key, preimage, outputs, left_out, leaves })
+    }
+
+    /// The record as it travels: without the outputs that `keep` does not name.
+    pub fn leaving_out(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        let (kept, left_out): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.outputs.into_iter().partition(|(name, _)| keep(name));
+        self.outputs = kept;
+        self.left_out.extend(left_out);
+        self
     }
 
     /// The record from its text; `None` when it is damaged or of another version. The seal says

@@ -14,6 +14,7 @@
 //! action record comes last, so a key is either finished with all its outputs or not there.
 
 mod action;
+mod bundle;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ use anyhow::{Context as _, Result, bail};
 use bench_core::canonical::Digest;
 
 pub use action::{Action, Kind};
+pub use bundle::{BYTES_MAX as BUNDLE_BYTES_MAX, Bundle, Entry};
 
 /// Version of the store's layout.
 const FORMAT: &str = "1";
@@ -265,8 +267,8 @@ impl Store {
 
     /// Key that a stage of a profile had when it last finished.
     pub fn latest(&self, profile: &str, stage: &str) -> Option<Digest> {
-        let text = fs::read_to_string(self.root.join("latest").join(profile).join(stage)).ok()?;
-        Digest::parse(text.trim())
+        let text = self.read(&self.root.join("latest").join(profile).join(stage)).ok()??;
+        Digest::parse(std::str::from_utf8(&text).ok()?.trim())
     }
 
     /// Remembers the key that a stage had when it finished.

@@ -16,7 +16,7 @@ use bench_core::{
 
 use crate::{
     config::Profile,
-    dag::{Dag, State},
+    dag::{Dag, Leaf, State},
     engines::Engine,
     measure,
     stages::Trial,
@@ -129,6 +129,17 @@ impl Ui {
         }
     }
 
+    /// Lists trials that a run without an engine would need.
+    pub fn absent(&self, trials: &[&Leaf<Trial>]) {
+        self.line(&format!(
+            " missing  {} that the store does not have:",
+            number_of(trials.len(), "trial", "trials")
+        ));
+        for leaf in trials {
+            self.line(&format!("   {}  {}", leaf.key.short(), leaf.role));
+        }
+    }
+
     fn live(&self, text: &str) {
         if self.live {
             let mut shown = self.shown.lock().expect("no thread panics with the lock");
@@ -172,9 +183,15 @@ fn launch_count<'a>(roles: impl Iterator<Item = &'a String>) -> usize {
 }
 
 fn counts(trials: usize, launches: usize) -> String {
-    let plural =
-        |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
-    format!("{}, {}", plural(trials, "trial", "trials"), plural(launches, "launch", "launches"))
+    format!(
+        "{}, {}",
+        number_of(trials, "trial", "trials"),
+        number_of(launches, "launch", "launches")
+    )
+}
+
+fn number_of(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn stage_line(mark: &str, name: &str, what: &str, note: &str) -> String {

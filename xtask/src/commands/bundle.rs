@@ -1,0 +1,151 @@
+//! `bundle export|import`: a profile's trials in one file, without raw samples.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bench_core::{
+    canonical::Digest,
+    schema::{FORMAT, Outcome, ResultFile},
+};
+
+use super::Session;
+use crate::{
+    config,
+    dag::{Dag, RECORD, State},
+    results, stages,
+    store::{BUNDLE_BYTES_MAX, Bundle, Entry, Kind, Store},
+    usage::UsageError,
+};
+
+/// Name of a profile's own bundle in `results/<profile>/`.
+const FILE: &str = "bundle.jsonl.gz";
+
+/// Writes the profile's stored trials and its engine's identity into a file.
+pub fn export(profile: &str, file: &Path) -> Result<()> {
+    let session = Session::open(profile)?;
+    let engine = session.recorded_engine()?;
+    let context = session.context(&engine);
+    let mut dag = session.plan(&context, &stages::bears_on_trials, false)?;
+    // What is asked for later depends on results: they are made again, in memory.
+    while dag.run_next()?.is_some() {}
+    let Some(State::Done(provision)) = dag.state(stages::PROVISION) else {
+        bail!("profile {} has no stage {}: nothing names its engine", profile, stages::PROVISION);
+    };
+    let store = &session.store;
+    let mut entries = vec![store.export((**provision).clone(), |_| true)?];
+    let keys = trial_keys(&dag);
+    for key in keys.keys() {
+        if let Some(action) = store.action(Kind::Trial, key)? {
+            entries.push(store.export(action, |name| name == RECORD)?);
+        }
+    }
+    let stored = entries.len() - 1;
+    let bundle = Bundle { profile: session.profile.name.clone(), entries };
+    let bytes = bundle.to_bytes()?;
+    results::write(file, &bytes).with_context(|| format!("writing {}", file.display()))?;
+    println!(
+        "wrote {}: {stored} of {} trials of profile {}, {} bytes",
+        file.display(),
+        keys.len(),
+        bundle.profile,
+        bytes.len()
+    );
+    Ok(())
+}
+
+/// Every trial that the stages ask for, so far as that is known, with its role.
+fn trial_keys(dag: &Dag<'_, stages::Trial>) -> BTreeMap<Digest, String> {
+    let leaves = dag.iter().filter_map(|(task, _)| dag.leaves(task.name()));
+    leaves.flatten().map(|leaf| (leaf.key, leaf.role.clone())).collect()
+}
+
+/// Stores what a bundle holds: all of it, or nothing when anything in it is wrong.
+pub fn import(file: &Path) -> Result<()> {
+    let root = super::Root::find()?;
+    let bundle = read(file)?;
+    let mut store = Store::open_read_only(&root.artifacts())?;
+    store.make_writable()?;
+    let kept = take(&store, &bundle)?;
+    let trials = bundle.entries.len() - 1;
+    println!("imported {} of {trials} trials of profile {}", trials - kept, bundle.profile);
+    if kept > 0 {
+        println!("{kept} were measured here, raw samples and all, and stay as they are");
+    }
+    println!("rebuild its results with: cargo xtask suite --profile {} --offline", bundle.profile);
+    Ok(())
+}
+
+/// Stores the bundle that lies beside the profile's results, if there is one; of a dry run, in
+/// memory.
+pub fn import_published(session: &mut Session, dry_run: bool) -> Result<()> {
+    let path: PathBuf = session.root.results(&session.profile).join(FILE);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let bundle = read(&path)?;
+    if bundle.profile != session.profile.name {
+        return Err(refused(&path, &format!("it holds profile {}", bundle.profile)));
+    }
+    if !dry_run {
+        session.store.make_writable()?;
+    }
+    take(&session.store, &bundle).map(drop)
+}
+
+fn take(store: &Store, bundle: &Bundle) -> Result<usize> {
+    let kept = store.import(&bundle.entries)?;
+    let provision = bundle.entries.iter().find(|entry| entry.action.kind == Kind::Stage);
+    let provision = provision.expect("a bundle was checked to have its engine's identity");
+    store.set_latest(&bundle.profile, stages::PROVISION, &provision.action.key)?;
+    Ok(kept)
+}
+
+fn read(file: &Path) -> Result<Bundle> {
+    let mut bytes = Vec::new();
+    File::open(file)
+        .and_then(|open| open.take(BUNDLE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| UsageError::new(format!("cannot read {}: {error}", file.display())))?;
+    let checked = Bundle::from_bytes(&bytes).and_then(|bundle| check(&bundle).map(|()| bundle));
+    checked.map_err(|error| refused(file, &format!("{error:#}")))
+}
+
+fn refused(file: &Path, why: &str) -> anyhow::Error {
+    let message = format!("{} is refused: {why}; export it again", file.display());
+    UsageError::new(message).into()
+}
+
+/// Whether a bundle holds what one of trials does: a profile's name, its engine's identity, and
+/// records of trials on that engine. Its digests were checked when it was read.
+fn check(bundle: &Bundle) -> Result<()> {
+    ensure!(config::is_profile_name(&bundle.profile), "its profile has no proper name");
+    let (trials, others): (Vec<&Entry>, Vec<&Entry>) =
+        bundle.entries.iter().partition(|entry| entry.action.kind == Kind::Trial);
+    let [provision] = others.as_slice() else {
+        bail!("it holds {} stages, not the engine's identity alone", others.len());
+    };
+    ensure!(
+        provision.action.preimage["stage"] == stages::PROVISION && provision.outputs.len() == 1,
+        "its stage is not {}",
+        stages::PROVISION
+    );
+    let identity = provision.outputs.get(stages::IDENTITY_FILE).context("no engine's identity")?;
+    let result: ResultFile = serde_json::from_str(identity).context("no engine's identity")?;
+    let identity = result.identity.context("its engine's identity is missing")?;
+    ensure!(
+        result.format == FORMAT && Digest::of_json(&identity)? == result.engine.identity,
+        "its engine's identity does not match its digest"
+    );
+    for Entry { action, outputs } in trials {
+        let key = action.key.short();
+        ensure!(action.preimage["engine"] == identity, "trial {key} ran on another engine");
+        ensure!(outputs.keys().eq([RECORD]), "trial {key} holds more than its record");
+        serde_json::from_str::<Outcome>(&outputs[RECORD])
+            .with_context(|| format!("trial {key} has no record"))?;
+    }
+    Ok(())
+}

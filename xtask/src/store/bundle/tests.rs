@@ -1,0 +1,183 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::store::Kind;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut store = Store::open_read_only(folder.path()).expect("opens");
+    store.make_writable().expect("is writable");
+    (folder, store)
+}
+
+fn is_record(name: &str) -> bool {
+    name == "record"
+}
+
+/// Publishes trials, each with a record and samples, and exports them in that order.
+fn export(store: &Store, trials: &[(u32, String)]) -> Bundle {
+    let entries = trials.iter().map(|(n, record)| {
+        let outputs = [("record", record.as_bytes()), ("samples", b"\x1f\x8b raw")];
+        let outputs = outputs.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).into();
+        let preimage = json!({ "trial": n });
+        let action = store.publish(Kind::Trial, preimage, &outputs, BTreeMap::new());
+        store.export(action.expect("publishes"), is_record).expect("exports")
+    });
+    Bundle { profile: "test".to_owned(), entries: entries.collect() }
+}
+
+fn small() -> Vec<u8> {
+    let (_folder, store) = store();
+    let trials = [(1, "{\"tokens\": 5}\n".to_owned()), (2, "x".repeat(300))];
+    export(&store, &trials).to_bytes().expect("is small")
+}
+
+/// The bytes of a file whose lines are these, sealed as `to_bytes` seals.
+fn sealed(lines: &[Value]) -> Vec<u8> {
+    let comment = [b'0'; COMMENT_BYTES];
+    let mut gzip =
+        GzBuilder::new().comment(comment.as_slice()).write(Vec::new(), Compression::best());
+    for line in lines {
+        writeln!(gzip, "{line}").expect("writes");
+    }
+    seal(gzip.finish().expect("writes"))
+}
+
+fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
+    let (start, end) = (GZIP_HEADER.len(), GZIP_HEADER.len() + COMMENT_BYTES);
+    let digest = Digest::of(&bytes[end..]).to_string();
+    bytes[start..end].copy_from_slice(digest.as_bytes());
+    bytes
+}
+
+/// The lines of a bundle, their records sealed as a [`Value`] writes them.
+fn lines(bytes: &[u8]) -> Vec<Value> {
+    let text = decompress(bytes).expect("a bundle");
+    let mut lines: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    lines[1..].iter_mut().for_each(seal_record);
+    lines
+}
+
+fn seal_record(line: &mut Value) {
+    let action = line["record"]["action"].to_string();
+    line["record"]["seal"] = Digest::of(action.as_bytes()).to_string().into();
+}
+
+#[test]
+fn any_flipped_bit_is_refused() {
+    let bytes = small();
+    assert_eq!(Bundle::from_bytes(&bytes).expect("is whole").entries.len(), 2);
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << bit;
+            assert!(Bundle::from_bytes(&damaged).is_err(), "byte {at}, bit {bit}");
+        }
+    }
+    for end in 0..bytes.len() {
+        assert!(Bundle::from_bytes(&bytes[..end]).is_err(), "cut after {end} bytes");
+    }
+}
+
+#[test]
+fn a_lie_under_a_right_seal_is_refused() {
+    let honest = lines(&small());
+    assert_eq!(sealed(&honest), seal(sealed(&honest)));
+    assert!(Bundle::from_bytes(&sealed(&honest)).is_ok());
+    let refusal = |lie: &dyn Fn(&mut Vec<Value>)| {
+        let mut lines = honest.clone();
+        lie(&mut lines);
+        format!("{:#}", Bundle::from_bytes(&sealed(&lines)).expect_err("is refused"))
+    };
+    let texts = [
+        refusal(&|lines| lines[0]["format"] = 2.into()),
+        refusal(&|lines| lines[0]["more"] = 1.into()),
+        refusal(&|lines| lines[0]["entries"] = 3.into()),
+        refusal(&|lines| drop(lines.pop())),
+        refusal(&|lines| lines.swap(1, 2)),
+        refusal(&|lines| lines[2] = lines[1].clone()),
+        refusal(&|lines| lines[1]["outputs"]["record"] = "faster".into()),
+        refusal(&|lines| lines[1]["outputs"]["samples"] = "raw".into()),
+        refusal(&|lines| lines[1]["outputs"] = json!({})),
+        refusal(&|lines| lines[1]["record"]["action"]["preimage"]["trial"] = 9.into()),
+        refusal(&|lines| {
+            lines[1]["record"]["action"]["preimage"]["trial"] = 9.into();
+            seal_record(&mut lines[1]);
+        }),
+        refusal(&|lines| {
+            lines[1]["record"]["action"]["key"] = "../../../etc/passwd".into();
+            seal_record(&mut lines[1]);
+        }),
+    ];
+    insta::assert_snapshot!("lies", texts.join("\n"));
+}
+
+#[test]
+fn a_file_is_bounded_however_small_its_gzip_is() {
+    let mut gzip = GzBuilder::new()
+        .comment([b'0'; COMMENT_BYTES].as_slice())
+        .write(Vec::new(), Compression::best());
+    let megabyte = vec![b' '; 1 << 20];
+    for _ in 0..65 {
+        gzip.write_all(&megabyte).expect("writes");
+    }
+    let bomb = seal(gzip.finish().expect("writes"));
+    assert!(bomb.len() < 100_000);
+    let error = Bundle::from_bytes(&bomb).expect_err("is refused").to_string();
+    assert!(error.contains("text is longer than"), "{error}");
+    let mut trailed = small();
+    trailed.extend_from_slice(b"more");
+    let error = Bundle::from_bytes(&seal(trailed)).expect_err("is refused").to_string();
+    assert!(error.contains("follows its end"), "{error}");
+}
+
+#[test]
+fn what_has_its_samples_stays_and_what_has_not_is_replaced() {
+    let (_folder, here) = store();
+    let (_elsewhere, other) = store();
+    let mine = [(1, "mine".to_owned())];
+    export(&here, &mine);
+    let theirs = export(&other, &[(1, "theirs".to_owned()), (2, "theirs".to_owned())]);
+    assert_eq!(here.import(&theirs.entries).expect("imports"), 1);
+    let record = |n: u32| {
+        let key = Digest::of_json(&json!({ "trial": n })).expect("no floats");
+        let action = here.action(Kind::Trial, &key).expect("reads").expect("is no miss");
+        (here.get(&action.outputs["record"]).expect("reads").expect("is there"), action.left_out)
+    };
+    assert_eq!((record(1).0, record(1).1.len()), (b"mine".to_vec(), 0));
+    assert_eq!((record(2).0, record(2).1.len()), (b"theirs".to_vec(), 1));
+    let newer = export(&other, &[(2, "newer".to_owned())]);
+    assert_eq!(here.import(&newer.entries).expect("imports"), 0);
+    assert_eq!(record(2).0, b"newer");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// A bundle says the same after a journey through another store, whatever was in it and in
+    /// whatever order it was exported.
+    #[test]
+    fn exports_of_an_import_are_the_same_bytes(
+        trials in prop::collection::btree_map(0_u32..1_000, "\\PC{0,40}", 0..12),
+        turn in 0_usize..12,
+    ) {
+        let mut trials: Vec<(u32, String)> = trials.into_iter().collect();
+        let (_folder, here) = store();
+        let bytes = export(&here, &trials).to_bytes().expect("is small");
+        let turns = turn % trials.len().max(1);
+        trials.rotate_left(turns);
+
+        let (_elsewhere, other) = store();
+        let bundle = Bundle::from_bytes(&bytes).expect("is whole");
+        prop_assert_eq!(other.import(&bundle.entries).expect("imports"), 0);
+        let again = trials.iter().map(|(n, _)| {
+            let key = Digest::of_json(&json!({ "trial": n })).expect("no floats");
+            let action = other.action(Kind::Trial, &key).expect("reads").expect("is no miss");
+            other.export(action, is_record).expect("exports")
+        });
+        let again = Bundle { profile: "test".to_owned(), entries: again.collect() };
+        prop_assert_eq!(again.to_bytes().expect("is small"), bytes);
+    }
+}
