@@ -45,7 +45,8 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     }
     let ui = Ui::new();
     // Before the DAG, since an engine that is not there yet has nothing to be known by.
-    if engine.witness().is_none() && !args.dry_run {
+    let is_needed = names.iter().any(|name| name == stages::PROVISION);
+    if is_needed && engine.witness().is_none() && !args.dry_run {
         engine.provision(&mut |step| ui.step(step))?;
     }
     let context = session.context(&*engine);

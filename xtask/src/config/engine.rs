@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use bench_core::schema::{ArgValue, Args};
+use bench_core::{
+    schema::{ArgValue, Args},
+    sim,
+};
 
 use super::{
     ReadModel,
@@ -106,25 +109,8 @@ fn simulator(problems: &Problems, table: &mut Table<'_>, models: &dyn ReadModel)
     let model = table.require("model", "model = NAME of a file in bench/models");
     let args = args(problems, table, &accepted);
     let config = model.and_then(|item| {
-        let name = item.text()?.value;
-        match models.read(name) {
-            Ok(model) => Some(EngineConfig::Simulator {
-                model_name: name.to_owned(),
-                model: Box::new(model),
-            }),
-            Err(Some(why)) => {
-                item.report(format!("cannot read bench/models/{name}.json"), why);
-                None
-            }
-            Err(None) => {
-                let names = models.names();
-                item.report(
-                    format!("no model `{name}` in bench/models"),
-                    suggest(name, names.iter().map(String::as_str)),
-                );
-                None
-            }
-        }
+        let (model_name, model) = read_model(&item, models)?;
+        Some(EngineConfig::Simulator { model_name, model })
     });
     let defaults = match &config {
         Some(EngineConfig::Simulator { model, .. }) => integers(&[
@@ -135,6 +121,26 @@ fn simulator(problems: &Problems, table: &mut Table<'_>, models: &dyn ReadModel)
         _ => Args::new(),
     };
     Engine { config, args, env: BTreeMap::new(), accepted, defaults, devices: None }
+}
+
+/// The model that a name stands for.
+pub(super) fn read_model(
+    item: &Item<'_>,
+    models: &dyn ReadModel,
+) -> Option<(String, Box<sim::Model>)> {
+    let name = item.text()?.value;
+    match models.read(name) {
+        Ok(model) => return Some((name.to_owned(), Box::new(model))),
+        Err(Some(why)) => item.report(format!("cannot read bench/models/{name}.json"), why),
+        Err(None) => {
+            let names = models.names();
+            item.report(
+                format!("no model `{name}` in bench/models"),
+                suggest(name, names.iter().map(String::as_str)),
+            );
+        }
+    }
+    None
 }
 
 fn vllm(problems: &Problems, table: &mut Table<'_>) -> Engine {

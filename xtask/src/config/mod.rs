@@ -6,6 +6,7 @@
 //! is started or written.
 
 mod args;
+mod calibrate;
 mod diagnostic;
 mod engine;
 mod goals;
@@ -28,14 +29,14 @@ use bench_core::sim;
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use parse::parse;
 pub use resolved::{
-    Bound, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part, Profile, Sweep,
-    VllmConfig,
+    Bound, Calibrate, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part, Profile,
+    Sweep, VllmConfig,
 };
 
 /// Largest profile that is read.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// Where the models of the simulator come from.
+/// Where the models of the simulator, and what they are fitted to, come from.
 pub trait ReadModel {
     /// The model of that name.
     ///
@@ -46,6 +47,16 @@ pub trait ReadModel {
 
     /// The names there are.
     fn names(&self) -> Vec<String>;
+
+    /// The text of a file of measured trials.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read; `None` where there is no such file.
+    fn measured(&self, name: &str) -> Result<String, Option<String>>;
+
+    /// The files of measured trials that there are.
+    fn measured_names(&self) -> Vec<String>;
 }
 
 /// `bench/models/` of a repository.
@@ -63,6 +74,18 @@ impl ReadModel for ModelFolder {
 
     fn names(&self) -> Vec<String> {
         stems(&self.0, "json")
+    }
+
+    fn measured(&self, name: &str) -> Result<String, Option<String>> {
+        if !self.measured_names().iter().any(|other| other == name) {
+            return Err(None);
+        }
+        std::fs::read_to_string(self.0.join(format!("measured/{name}.jsonl")))
+            .map_err(|error| Some(error.to_string()))
+    }
+
+    fn measured_names(&self) -> Vec<String> {
+        stems(&self.0.join("measured"), "jsonl")
     }
 }
 

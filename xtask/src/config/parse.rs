@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     ReadModel,
     args::{PlacedArgs, overlay},
+    calibrate,
     diagnostic::Diagnostic,
     engine::{self, Engine},
     goals::Goals,
@@ -75,6 +76,9 @@ fn resolve(
     let baseline = document.get("baseline");
     let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
     let stages = document.get("stages");
+    let calibrate = document
+        .get("calibrate")
+        .map(|item| item.table("[calibrate]").and_then(|t| calibrate::read(t, &loads, models)));
     let budget =
         document.get("budget").and_then(|item| item.table("[budget]")).and_then(|mut table| {
             let minutes = table
@@ -103,7 +107,14 @@ fn resolve(
         None => Vec::new(),
     };
     let sweep_names: Vec<_> = sweeps.iter().map(|sweep| sweep.name.as_str()).collect();
-    let stages = stages::read(stages.as_ref(), &sweep_names);
+    let mut stages = stages::read(stages.as_ref(), &sweep_names)?;
+    let calibrate = match calibrate {
+        Some(calibrate) => Some(calibrate?),
+        None => None,
+    };
+    if calibrate.is_some() {
+        stages.push(stages::CALIBRATE.to_owned());
+    }
     Some(Profile {
         name: String::new(),
         path: std::path::PathBuf::new(),
@@ -117,7 +128,8 @@ fn resolve(
         objective: objective?,
         slo,
         targets,
-        stages: stages?,
+        stages,
+        calibrate,
         budget_engine_minutes: budget,
     })
 }

@@ -8,7 +8,7 @@ use bench_core::{
     canonical::Digest,
     decimal::Decimal,
     schema::{Args, LoadSpec},
-    sim,
+    sim::{self, predict::MeasuredTrial},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -42,6 +42,8 @@ pub struct Profile {
     pub targets: Vec<Limit>,
     /// Built-in stages to run; sweeps are added by themselves.
     pub stages: Vec<String>,
+    /// What the simulator's model is fitted to, if the profile does that.
+    pub calibrate: Option<Calibrate>,
     /// Most engine minutes that a run may plan, if capped.
     pub budget_engine_minutes: Option<u32>,
 }
@@ -57,7 +59,7 @@ impl Profile {
             EngineConfig::Vllm(vllm) => json!({ "kind": "vllm", "vllm": vllm }),
             EngineConfig::Endpoint(endpoint) => json!({ "kind": "endpoint", "endpoint": endpoint }),
         };
-        json!({
+        let mut hashed = json!({
             "name": self.name,
             "engine": engine,
             "engine_args": self.engine_args,
@@ -70,12 +72,43 @@ impl Profile {
             "slo": self.slo,
             "targets": self.targets,
             "stages": self.stages,
-        })
+        });
+        if let Some(calibrate) = &self.calibrate {
+            hashed["calibrate"] = calibrate.hashed();
+        }
+        hashed
     }
 
     /// Digest of [`Profile::hashed`], by which a report names its profile.
     pub fn digest(&self) -> Digest {
         Digest::of_json(&self.hashed()).expect("a profile holds no floats")
+    }
+}
+
+/// What the simulator's model is fitted to.
+#[derive(Clone, Debug)]
+pub struct Calibrate {
+    /// Name of the model file to start from, under `bench/models/`.
+    pub model_name: String,
+    /// The model to start from.
+    pub model: Box<sim::Model>,
+    /// Files of trials under `bench/models/measured/`: names and digests.
+    pub files: Vec<(String, Digest)>,
+    /// Loads of the profile whose trials are left out.
+    pub leave_out: Vec<String>,
+    /// The trials.
+    pub trials: Vec<MeasuredTrial>,
+}
+
+impl Calibrate {
+    /// Everything that bears on the fit.
+    pub fn hashed(&self) -> Value {
+        json!({
+            "model": self.model_name,
+            "model_digest": Digest::of_json(&*self.model).expect("a model holds no floats"),
+            "trials": self.files,
+            "leave_out": self.leave_out,
+        })
     }
 }
 

@@ -6,6 +6,9 @@ use super::{diagnostic::suggest, read::Item};
 pub(super) const STAGES: [&str; 7] =
     ["provision", "baseline", "choose", "comprehensive", "compare", "visualize", "document"];
 
+/// The stage that every profile with a [calibrate] table runs.
+pub(super) const CALIBRATE: &str = "calibrate-simulator";
+
 /// The stages to run: all where the profile names none.
 pub(super) fn read(item: Option<&Item<'_>>, sweeps: &[&str]) -> Option<Vec<String>> {
     let Some(item) = item else {
@@ -16,6 +19,11 @@ pub(super) fn read(item: Option<&Item<'_>>, sweeps: &[&str]) -> Option<Vec<Strin
         let name = element.text()?.value;
         if sweeps.contains(&name) {
             element.report(format!("`{name}` is a sweep"), "take it out: sweeps run by themselves");
+        } else if name == CALIBRATE {
+            element.report(
+                format!("`{name}` runs by itself"),
+                "take it out: a [calibrate] table is enough",
+            );
         } else if !STAGES.contains(&name) {
             element.report(format!("no stage `{name}`"), suggest(name, STAGES));
         } else if stages.iter().any(|other| other == name) {

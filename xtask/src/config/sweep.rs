@@ -9,7 +9,7 @@ use super::{
     load::{Loads, is_name},
     read::{At, Item, Problems, Span, Table},
     resolved::{Sweep, SweepValue},
-    stages::STAGES,
+    stages::{CALIBRATE, STAGES},
 };
 use crate::flags::Refusal;
 
@@ -109,7 +109,7 @@ impl Context<'_> {
     }
 
     fn check_name(&self, name: &str, span: &Span) -> Option<()> {
-        let (message, label) = if STAGES.contains(&name) {
+        let (message, label) = if name == CALIBRATE || STAGES.contains(&name) {
             (
                 format!("`{name}` is a built-in stage and cannot be a sweep's name"),
                 "name the sweep otherwise, and its flag in `flag`",

@@ -2,6 +2,7 @@
 //!
 //! A new plot is one file and one line of [`PLOTS`].
 
+mod calibration;
 mod canvas;
 mod configurations;
 mod dashboard;
@@ -24,7 +25,7 @@ mod throughput;
 use anyhow::{Result, ensure};
 use bench_core::schema::{ResultFile, Role};
 
-pub use self::png::png;
+pub use self::{calibration::draw as calibration, png::png};
 
 /// What the plots are drawn from.
 #[derive(Clone, Copy)]

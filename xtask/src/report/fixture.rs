@@ -563,6 +563,7 @@ fn profile() -> Profile {
             limit("e2e_p95_ms", "production", Bound::Max, "2000"),
         ],
         stages: Vec::new(),
+        calibrate: None,
         budget_engine_minutes: None,
     }
 }

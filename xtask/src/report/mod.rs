@@ -3,6 +3,7 @@
 //! Rust counts and formats, the templates beside this file hold the words: changing a sentence
 //! needs no Rust. Pure: the same results yield the same bytes.
 
+mod calibration;
 mod deploy;
 pub mod findings;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use bench_core::{canonical::Digest, schema::ResultFile};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 
 use crate::{config::Profile, format};
+pub use calibration::Calibration;
 use view::View;
 
 const REPORT: (&str, &str) =

@@ -1,6 +1,7 @@
 //! The stages, one a file; [`tasks`] is the registry.
 
 mod baseline;
+mod calibrate;
 mod choose;
 mod compare;
 mod comprehensive;
@@ -56,7 +57,7 @@ pub struct Definition {
 
 /// Every built-in stage, in the order of the report. Each `[sweep.NAME]` of a profile is one more,
 /// after `baseline`.
-pub const BUILT_IN: [Definition; 7] = [
+pub const BUILT_IN: [Definition; 8] = [
     Definition {
         name: provision::NAME,
         about: "find or install the engine and say what it is",
@@ -99,6 +100,12 @@ pub const BUILT_IN: [Definition; 7] = [
         files: "OPTIMIZATION_RESULTS.md, recommended.yaml",
         make: |context| Box::new(document::Document { context }),
     },
+    Definition {
+        name: calibrate::NAME,
+        about: "with [calibrate]: the simulator's model fitted to measured trials, and its errors",
+        files: calibrate::FILES,
+        make: |context| Box::new(calibrate::CalibrateSimulator { context }),
+    },
 ];
 
 /// The stages of a profile.
@@ -120,7 +127,7 @@ pub fn tasks<'a>(context: &'a Context<'a>) -> Vec<Stage<'a>> {
 /// Whether a stage measures, or yields what one that measures asks for: all but those that only
 /// show.
 pub fn bears_on_trials(stage: &str) -> bool {
-    ![compare::NAME, visualize::NAME, document::NAME].contains(&stage)
+    ![compare::NAME, visualize::NAME, document::NAME, calibrate::NAME].contains(&stage)
 }
 
 impl Context<'_> {

@@ -1,0 +1,84 @@
+//! `[calibrate]`: what the simulator's model is fitted to.
+
+use bench_core::{canonical::Digest, sim::predict::MeasuredTrial};
+
+use super::{
+    ReadModel,
+    diagnostic::suggest,
+    engine::read_model,
+    load::Loads,
+    read::{Item, Table},
+    resolved::Calibrate,
+};
+
+const FILES_MAX: usize = 100;
+const LOADS_MAX: usize = 1_000;
+
+/// Reads the section.
+pub(super) fn read(
+    mut table: Table<'_>,
+    loads: &Loads,
+    models: &dyn ReadModel,
+) -> Option<Calibrate> {
+    let model = table
+        .require("model", "model = NAME of a file in bench/models, to start from")
+        .and_then(|item| read_model(&item, models));
+    let sets = table
+        .require("trials", "trials = [NAMES of files in bench/models/measured]")
+        .and_then(|item| item.list(FILES_MAX))
+        .and_then(|items| {
+            items.iter().map(|item| measured(item, models)).collect::<Option<Vec<_>>>()
+        });
+    let leave_out = match table.get("leave_out") {
+        Some(item) => item
+            .list(LOADS_MAX)
+            .and_then(|items| items.iter().map(|item| load(item, loads)).collect()),
+        None => Some(Vec::new()),
+    };
+    table.finish(|_| None);
+
+    let ((model_name, model), leave_out) = (model?, leave_out?);
+    let (files, trials): (Vec<_>, Vec<_>) = sets?.into_iter().unzip();
+    let is_left_out = |trial: &MeasuredTrial| {
+        let mut named = loads.placed.iter().map(|placed| &placed.load);
+        named.any(|load| load.spec == trial.load && leave_out.contains(&load.name))
+    };
+    let mut trials = trials.concat();
+    trials.retain(|trial| !is_left_out(trial));
+    Some(Calibrate { model_name, model, files, leave_out, trials })
+}
+
+/// A file of trials: its name and digest, and what is in it.
+fn measured(
+    item: &Item<'_>,
+    models: &dyn ReadModel,
+) -> Option<((String, Digest), Vec<MeasuredTrial>)> {
+    let name = item.text()?.value;
+    let why = match models.measured(name) {
+        Ok(text) => match MeasuredTrial::read_all(&text) {
+            Ok(trials) => return Some(((name.to_owned(), Digest::of(text.as_bytes())), trials)),
+            Err((line, error)) => format!("line {line}: {error}"),
+        },
+        Err(Some(why)) => why,
+        Err(None) => {
+            let names = models.measured_names();
+            item.report(
+                format!("no trials `{name}` in bench/models/measured"),
+                suggest(name, names.iter().map(String::as_str)),
+            );
+            return None;
+        }
+    };
+    item.report(format!("cannot read bench/models/measured/{name}.jsonl"), why);
+    None
+}
+
+fn load(item: &Item<'_>, loads: &Loads) -> Option<String> {
+    let name = item.text()?.value;
+    let names = || loads.placed.iter().map(|placed| placed.load.name.as_str());
+    if !names().any(|other| other == name) {
+        item.report(format!("no load `{name}`"), suggest(name, names()));
+        return None;
+    }
+    Some(name.to_owned())
+}
