@@ -18,7 +18,7 @@ for python in artifacts/env/*/bin/python target/differential-env/bin/python; do
 done
 if [ -z "$python" ]; then
     uv venv --quiet --python 3.11 target/differential-env
-    uv pip install --quiet --python target/differential-env/bin/python --require-hashes --no-deps -r "$lock"
+    uv pip sync --quiet --require-hashes --python target/differential-env/bin/python "$lock"
     python=target/differential-env/bin/python
 fi
 

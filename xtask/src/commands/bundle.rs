@@ -128,9 +128,10 @@ fn check(bundle: &Bundle) -> Result<()> {
     let [provision] = others.as_slice() else {
         bail!("it holds {} stages, not the engine's identity alone", others.len());
     };
+    let made = &provision.action.preimage;
     ensure!(
-        provision.action.preimage["stage"] == stages::PROVISION && provision.outputs.len() == 1,
-        "its stage is not {}",
+        made["stage"] == stages::PROVISION && made["config"]["profile"] == bundle.profile.as_str(),
+        "its stage is not {} of its profile",
         stages::PROVISION
     );
     let identity = provision.outputs.get(stages::IDENTITY_FILE).context("no engine's identity")?;

@@ -14,21 +14,27 @@ use super::{
 const FILES_MAX: usize = 100;
 const LOADS_MAX: usize = 1_000;
 
-/// Reads the section.
+/// Reads the section. Without files of trials those of the profile's own sweeps are meant, which a
+/// simulator cannot measure.
 pub(super) fn read(
     mut table: Table<'_>,
+    is_simulated: bool,
     loads: &Loads,
     models: &dyn ReadModel,
 ) -> Option<Calibrate> {
     let model = table
         .require("model", "model = NAME of a file in bench/models, to start from")
         .and_then(|item| read_model(&item, models));
-    let sets = table
-        .require("trials", "trials = [NAMES of files in bench/models/measured]")
-        .and_then(|item| item.list(FILES_MAX))
-        .and_then(|items| {
-            items.iter().map(|item| measured(item, models)).collect::<Option<Vec<_>>>()
-        });
+    let sets = match table.get("trials") {
+        Some(item) => item
+            .list(FILES_MAX)
+            .and_then(|items| items.iter().map(|item| measured(item, models)).collect()),
+        None if is_simulated => {
+            table.require("trials", "trials = [NAMES of files in bench/models/measured]");
+            None
+        }
+        None => Some(Vec::new()),
+    };
     let leave_out = match table.get("leave_out") {
         Some(item) => item
             .list(LOADS_MAX)
@@ -38,7 +44,8 @@ pub(super) fn read(
     table.finish(|_| None);
 
     let ((model_name, model), leave_out) = (model?, leave_out?);
-    let (files, trials): (Vec<_>, Vec<_>) = sets?.into_iter().unzip();
+    let sets: Vec<((String, Digest), Vec<MeasuredTrial>)> = sets?;
+    let (files, trials): (Vec<_>, Vec<_>) = sets.into_iter().unzip();
     let is_left_out = |trial: &MeasuredTrial| {
         let mut named = loads.placed.iter().map(|placed| &placed.load);
         named.any(|load| load.spec == trial.load && leave_out.contains(&load.name))

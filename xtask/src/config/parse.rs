@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     ReadModel,
-    args::{PlacedArgs, overlay},
+    args::{Accepted, PlacedArgs, overlay},
     calibrate,
     diagnostic::Diagnostic,
     engine::{self, Engine},
@@ -76,9 +76,11 @@ fn resolve(
     let baseline = document.get("baseline");
     let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
     let stages = document.get("stages");
-    let calibrate = document
-        .get("calibrate")
-        .map(|item| item.table("[calibrate]").and_then(|t| calibrate::read(t, &loads, models)));
+    let is_simulated =
+        engine.as_ref().is_some_and(|engine| matches!(engine.accepted, Accepted::Simulated));
+    let calibrate = document.get("calibrate").map(|item| {
+        item.table("[calibrate]").and_then(|t| calibrate::read(t, is_simulated, &loads, models))
+    });
     let budget =
         document.get("budget").and_then(|item| item.table("[budget]")).and_then(|mut table| {
             let minutes = table

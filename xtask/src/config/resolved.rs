@@ -92,11 +92,12 @@ pub struct Calibrate {
     pub model_name: String,
     /// The model to start from.
     pub model: Box<sim::Model>,
-    /// Files of trials under `bench/models/measured/`: names and digests.
+    /// Files of trials under `bench/models/measured/`: names and digests. Without any, the trials
+    /// are those of the profile's own sweeps.
     pub files: Vec<(String, Digest)>,
     /// Loads of the profile whose trials are left out.
     pub leave_out: Vec<String>,
-    /// The trials.
+    /// The trials of the files.
     pub trials: Vec<MeasuredTrial>,
 }
 

@@ -518,3 +518,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn mistakes_of_the_calibration() {
+    let with = |table: &str| format!("{EXAMPLE}\n[calibrate]\n{table}");
+    let mut text = String::new();
+    for table in [
+        "",
+        "model = \"h100\"\ntrials = [\"h100\"]\nleave_out = [\"brust\"]\nfrom = 1",
+        "model = \"tiny\"\ntrials = []",
+    ] {
+        let source = with(table);
+        text += &read(&source).expect_err("it has a mistake").to_string();
+    }
+    let simulated = with("model = \"tiny\"")
+        .replace("kind = \"vllm\"\nversion = \"0.22.1\"", "kind = \"simulator\"")
+        .replace("\"dummy:qwen2.5-7b\"", "\"h100-qwen2.5-7b\"");
+    text += &read(&simulated).expect_err("it has a mistake").to_string();
+    let listed =
+        with("model = \"tiny\"").replace("stages = [", "stages = [\"calibrate-simulator\", ");
+    text += &read(&listed).expect_err("it has a mistake").to_string();
+    assert_text!(text);
+
+    let own = read(&with("model = \"tiny\"\nleave_out = [\"production\"]")).expect("is right");
+    let calibrate = own.calibrate.as_ref().expect("is there");
+    assert!(calibrate.files.is_empty() && calibrate.trials.is_empty());
+    let plain = read(EXAMPLE).expect("is right");
+    assert_ne!(own.digest(), plain.digest());
+    assert!(plain.hashed().get("calibrate").is_none(), "other profiles keep their digest");
+}

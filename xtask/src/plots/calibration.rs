@@ -22,12 +22,15 @@ const X_TICKS: usize = 5;
 
 /// Draws the plot.
 pub fn draw(trials: &[MeasuredTrial], fit: &Fit) -> Drawing {
-    let subtitle = format!("{} trials · {}", trials.len(), fit.model.title);
+    let subtitle = format!(
+        "{} trials · {} · on the line, predicted = measured",
+        trials.len(),
+        fit.model.title
+    );
     let svg = page((1200, 900), "Predicted against measured", &subtitle, |canvas, body| {
         let entries = [
             (Key::Mark(BLUE, Shape::Circle), "below 90 % of the measured capacity".to_owned()),
             (Key::Mark(VERMILLION, Shape::Triangle), "near capacity".to_owned()),
-            (Key::Dashes(GRID), "predicted = measured".to_owned()),
         ];
         let top = body.top + legend(canvas, body, &entries) + 14;
         let middle = i32::midpoint(top, body.bottom);

@@ -20,6 +20,7 @@ use crate::{
 /// A fit beside what it was fitted to.
 pub struct Calibration<'a> {
     calibrate: &'a Calibrate,
+    trials: &'a [MeasuredTrial],
     loads: &'a [NamedLoad],
     fit: &'a Fit,
     near_capacity: Vec<bool>,
@@ -37,8 +38,13 @@ fn unit_of_error(metric: &Metric) -> &'static str {
 
 impl<'a> Calibration<'a> {
     /// Loads are named as the profile names them.
-    pub fn new(calibrate: &'a Calibrate, loads: &'a [NamedLoad], fit: &'a Fit) -> Self {
-        Self { calibrate, loads, fit, near_capacity: near_capacity(&calibrate.trials) }
+    pub fn new(
+        calibrate: &'a Calibrate,
+        trials: &'a [MeasuredTrial],
+        loads: &'a [NamedLoad],
+        fit: &'a Fit,
+    ) -> Self {
+        Self { calibrate, trials, loads, fit, near_capacity: near_capacity(trials) }
     }
 
     /// One line a trial: arguments, load, then measured, predicted and error of each metric; the
@@ -52,7 +58,7 @@ impl<'a> Calibration<'a> {
             }
         }
         out.push('\n');
-        for (index, trial) in self.calibrate.trials.iter().enumerate() {
+        for (index, trial) in self.trials.iter().enumerate() {
             let predicted = self.fit.predictions[index].as_ref().ok();
             let held_out = self.fit.held_out.as_ref().map(|all| all[index].as_ref().ok());
             let configuration = arguments(trial);
@@ -85,7 +91,7 @@ impl<'a> Calibration<'a> {
 
     /// The page.
     pub fn markdown(&self) -> String {
-        let Calibrate { model_name, files, leave_out, trials, .. } = self.calibrate;
+        let Calibrate { model_name, files, leave_out, .. } = self.calibrate;
         let files: Vec<String> =
             files.iter().map(|(name, digest)| format!("`{name}` ({})", digest.short())).collect();
         let digest = Digest::of_json(&self.fit.model).expect("a model holds no floats");
@@ -99,8 +105,11 @@ impl<'a> Calibration<'a> {
                 Some(_) => "fitted",
                 None => "as it is: nothing was fitted",
             },
-            trials.len(),
-            format::list(&files),
+            self.trials.len(),
+            match files.as_slice() {
+                [] => "the profile's own sweeps".to_owned(),
+                files => format::list(files),
+            },
             match leave_out.as_slice() {
                 [] => String::new(),
                 names => format!(", without loads {}", format::list(names)),
@@ -113,9 +122,9 @@ impl<'a> Calibration<'a> {
         }
         out += "\n## All trials\n\n";
         out += &self.medians(&self.fit.predictions);
-        out += "\nTrials near capacity reached more than 90 % of the highest output rate measured \
-                with their arguments:\nthere a queue grows from a small excess, and latency with \
-                it.\n\n## Every trial\n\n";
+        out += "\nTrials near capacity were offered more than 90 % of the highest output rate of \
+                bursts, closed loops and\nsaturated trials with their arguments and requests: there \
+                a queue grows from a small excess.\n\n## Every trial\n\n";
         out += &self.every_trial();
         out
     }
@@ -126,14 +135,11 @@ impl<'a> Calibration<'a> {
         header.extend(judged().map(|m| format!("> {}, {}", m.title, unit_of_error(m))));
         let mut rows = Vec::new();
         let mut row = |title: String, wanted: &dyn Fn(usize) -> bool| {
-            let indices = (0..self.calibrate.trials.len()).filter(|index| wanted(*index));
+            let indices = (0..self.trials.len()).filter(|index| wanted(*index));
             let pairs: Vec<_> = indices
                 .clone()
                 .filter_map(|index| {
-                    Some((
-                        predictions[index].as_ref().ok()?,
-                        &self.calibrate.trials[index].measured,
-                    ))
+                    Some((predictions[index].as_ref().ok()?, &self.trials[index].measured))
                 })
                 .collect();
             let medians = median_errors(&pairs);
@@ -144,7 +150,7 @@ impl<'a> Calibration<'a> {
         };
         row("below 90 % of capacity".to_owned(), &|index| !self.near_capacity[index]);
         row("near capacity".to_owned(), &|index| self.near_capacity[index]);
-        let trials = &self.calibrate.trials;
+        let trials = self.trials;
         for (index, trial) in trials.iter().enumerate() {
             if trials[..index].iter().all(|other| other.args != trial.args) {
                 row(format::args(&trial.args), &|index| trials[index].args == trial.args);
@@ -157,7 +163,6 @@ impl<'a> Calibration<'a> {
         let mut header = vec!["Configuration".to_owned(), "Load".to_owned()];
         header.extend(judged().map(|m| format!("> {}: measured, error", m.title)));
         let rows: Vec<Vec<String>> = self
-            .calibrate
             .trials
             .iter()
             .zip(&self.fit.predictions)

@@ -2,10 +2,13 @@
 //! says how well it predicts them.
 
 use anyhow::Result;
-use bench_core::sim::fit::fit;
+use bench_core::{
+    schema::Outcome,
+    sim::{fit::fit, predict::MeasuredTrial},
+};
 use serde_json::Value;
 
-use super::{Context, Trial};
+use super::{Context, Trial, provision, sweep::Sweep};
 use crate::{
     config::Calibrate,
     dag::{Inputs, Leaf, Outputs, Task},
@@ -25,6 +28,11 @@ impl CalibrateSimulator<'_> {
         let calibrate = self.context.profile.calibrate.as_ref();
         calibrate.expect("only a profile with [calibrate] has the stage")
     }
+
+    /// Whether the trials are those of the profile's own sweeps.
+    fn is_of_sweeps(&self) -> bool {
+        self.calibrate().files.is_empty()
+    }
 }
 
 impl Task for CalibrateSimulator<'_> {
@@ -39,7 +47,7 @@ impl Task for CalibrateSimulator<'_> {
     }
 
     fn needs(&self) -> Vec<String> {
-        Vec::new()
+        if self.is_of_sweeps() { vec![provision::NAME.to_owned()] } else { Vec::new() }
     }
 
     fn config(&self) -> Value {
@@ -50,15 +58,38 @@ impl Task for CalibrateSimulator<'_> {
         config
     }
 
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
+    fn leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
+        let mut leaves = Vec::new();
+        if self.is_of_sweeps() {
+            let identity = self.context.identity(inputs)?;
+            for sweep in &self.context.profile.sweeps {
+                let sweep = Sweep { context: self.context, sweep };
+                let mut grid = sweep.grid()?;
+                grid.loads.retain(|load| !self.calibrate().leave_out.contains(&load.name));
+                let of_sweep = grid.leaves(&identity)?.into_iter();
+                leaves.extend(
+                    of_sweep.map(|leaf| Leaf {
+                        role: format!("{}/{}", sweep.name(), leaf.role),
+                        ..leaf
+                    }),
+                );
+            }
+        }
+        Ok(leaves)
     }
 
-    fn run(&self, _inputs: &Inputs<'_>) -> Result<Outputs> {
+    fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let calibrate = self.calibrate();
-        let fit = fit(&calibrate.model, &calibrate.trials);
-        let page = report::Calibration::new(calibrate, &self.context.profile.loads, &fit);
-        let drawing = plots::calibration(&calibrate.trials, &fit);
+        let mut trials = calibrate.trials.clone();
+        for Leaf { role, what, .. } in self.leaves(inputs)? {
+            if let Outcome::Measured(measured) = inputs.leaf(&role)? {
+                trials.push(MeasuredTrial { args: what.args, load: what.load, measured });
+            }
+        }
+        let fit = fit(&calibrate.model, &trials);
+        let loads = &self.context.profile.loads;
+        let page = report::Calibration::new(calibrate, &trials, loads, &fit);
+        let drawing = plots::calibration(&trials, &fit);
         let mut model = serde_json::to_vec_pretty(&fit.model)?;
         model.push(b'\n');
         Ok(Outputs::from([
@@ -70,3 +101,6 @@ impl Task for CalibrateSimulator<'_> {
         ]))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ pub struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    fn grid(&self) -> Result<Grid<'_>> {
+    pub(super) fn grid(&self) -> Result<Grid<'_>> {
         let settings = self.sweep.values.iter().map(|value| Setting {
             label: value.label.clone(),
             role: Role::Sweep,

@@ -1,14 +1,12 @@
 //! What the simulator says of trials that were measured, and how far off it is.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Model, launch};
 use crate::{
     metric::{self, Metric},
-    schema::{Args, LoadSpec, Measured, Outcome, SettingFailure},
+    schema::{Args, Arrival, LoadSpec, Measured, Outcome, SettingFailure},
     summarize::Summarizer,
 };
 
@@ -83,16 +81,36 @@ pub fn error(metric: &Metric, predicted: &Measured, measured: &Measured) -> Opti
     (measured != 0.0).then(|| 100.0 * (predicted / measured - 1.0))
 }
 
-/// Which trials reached more than 90 % of the highest output rate that was measured with their
-/// arguments. There, latency is judged apart: a queue grows without end from a small excess.
+/// Which trials were offered more than 90 % of the capacity that was measured with their arguments
+/// and their mix of requests. There, latency is judged apart: a queue grows without end from a
+/// small excess. Capacity is the highest output rate of bursts, closed loops and trials that were
+/// saturated; where there is none of them it is not known.
 pub fn near_capacity(trials: &[MeasuredTrial]) -> Vec<bool> {
-    let rate = |trial: &MeasuredTrial| trial.measured.summary.output_tokens_per_s;
-    let mut capacity: BTreeMap<&Args, f64> = BTreeMap::new();
-    for trial in trials {
-        let highest = capacity.entry(&trial.args).or_default();
-        *highest = highest.max(rate(trial));
-    }
-    trials.iter().map(|trial| rate(trial) > NEAR_CAPACITY * capacity[&trial.args]).collect()
+    let capacity = |trial: &MeasuredTrial| {
+        trials
+            .iter()
+            .filter(|other| other.args == trial.args && other.load.classes == trial.load.classes)
+            .filter(|other| !other.load.arrival.is_open_loop() || other.measured.saturated)
+            .map(|other| other.measured.summary.output_tokens_per_s)
+            .max_by(f64::total_cmp)
+    };
+    let is_near = |trial: &MeasuredTrial| {
+        capacity(trial).is_some_and(|most| offered_tokens_per_s(trial) > NEAR_CAPACITY * most)
+    };
+    trials.iter().map(is_near).collect()
+}
+
+/// Output tokens that open-loop arrivals ask for; bursts and closed loops offer what is served.
+fn offered_tokens_per_s(trial: &MeasuredTrial) -> f64 {
+    let summary = &trial.measured.summary;
+    let requests_per_s = match &trial.load.arrival {
+        Arrival::Poisson { requests_per_second }
+        | Arrival::Gamma { requests_per_second, .. }
+        | Arrival::Constant { requests_per_second } => requests_per_second.to_f64(),
+        Arrival::Ramp { requests_per_second_end, .. } => requests_per_second_end.to_f64(),
+        Arrival::AllAtOnce {} | Arrival::ClosedLoop { .. } => return summary.output_tokens_per_s,
+    };
+    requests_per_s * summary.output_tokens as f64 / summary.counts.completed.max(1) as f64
 }
 
 /// Median size of the errors of each judged metric, over pairs of predicted and measured that tell.
@@ -113,6 +131,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::Size;
 
     fn trials() -> Vec<MeasuredTrial> {
         let text = include_str!("../../../models/measured/h100-qwen2.5-7b.jsonl");
@@ -147,17 +166,22 @@ mod tests {
     }
 
     #[test]
-    fn capacity_is_that_of_the_same_arguments() {
-        let mut trials = trials();
+    fn capacity_is_that_of_the_same_arguments_and_requests() {
+        let trials = trials();
+        let rate = |trial: &MeasuredTrial| match &trial.load.arrival {
+            Arrival::Poisson { requests_per_second } => requests_per_second.to_f64(),
+            _ => 0.0,
+        };
         let near = near_capacity(&trials);
-        assert!(near.contains(&true) && near.contains(&false));
-        // What others reach with other arguments says nothing.
-        let fastest = near.iter().position(|near| *near).expect("one is");
-        let args = trials[fastest].args.clone();
-        trials.retain(|trial| trial.args == args);
-        assert!(near_capacity(&trials).contains(&true));
-        trials.truncate(1);
-        assert_eq!(near_capacity(&trials), [true]);
+        let far = trials.iter().zip(&near).filter(|(_, near)| !**near);
+        // No card served 100 requests a second, and every launch served one.
+        assert!(far.clone().all(|(trial, _)| rate(trial) < 100.0));
+        assert!(far.clone().any(|(trial, _)| rate(trial) == 1.0));
+        let burst = trials.iter().position(|t| t.load.size == Size::Requests(1000));
+        let alone = [trials[burst.expect("one is")].clone()];
+        assert_eq!(near_capacity(&alone), [true]);
+        let idle = trials.iter().find(|trial| rate(trial) == 1.0).expect("one is").clone();
+        assert_eq!(near_capacity(&[idle]), [false], "nothing tells the capacity");
     }
 
     #[test]
