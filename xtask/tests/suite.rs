@@ -334,6 +334,18 @@ fn other_output_needs_another_epoch() {
         serde_json::from_str(include_str!("epochs.json")).expect("epochs.json is a map");
     let project = Project::new();
     project.suite();
+    // In a profile of its own, since the report names all that is in one.
+    let measured = include_str!("../../bench/models/measured/h100-qwen2.5-7b.jsonl");
+    let few: Vec<&str> = measured.lines().take(3).collect();
+    let calibrate = "[calibrate]\nmodel = \"tiny\"\ntrials = [\"few\"]\n";
+    fs::create_dir_all(project.path("bench/models/measured")).expect("creates");
+    for (path, text) in [
+        ("bench/models/measured/few.jsonl", few.join("\n")),
+        ("bench/profiles/fit.toml", format!("{PROFILE}{calibrate}")),
+    ] {
+        fs::write(project.path(path), text).expect("writes");
+    }
+    project.ok(&["stage", "calibrate-simulator", "--profile", "fit"]);
     let mut found = BTreeMap::new();
     for folder in fs::read_dir(project.path("artifacts/actions/stage")).expect("reads") {
         for file in fs::read_dir(folder.expect("an entry").path()).expect("reads") {
