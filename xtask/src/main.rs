@@ -64,6 +64,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Baseline(BaselineCommand::Save { name, profile }) => {
             commands::baseline::save(&profile.profile, &name).map(|()| code(true))
         }
+        Command::Gc { yes, keep_days } => commands::gc::run(yes, keep_days).map(|()| code(true)),
         Command::Reference => {
             print!("{}", commands::reference::text());
             Ok(code(true))

@@ -4,6 +4,7 @@ pub mod baseline;
 pub mod compare;
 pub mod doctor;
 pub mod explain;
+pub mod gc;
 pub mod graph;
 pub mod launch;
 pub mod reference;

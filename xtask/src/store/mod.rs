@@ -14,6 +14,7 @@
 //! action record comes last, so a key is either finished with all its outputs or not there.
 
 mod action;
+mod garbage;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ use anyhow::{Context as _, Result, bail};
 use bench_core::canonical::Digest;
 
 pub use action::{Action, Kind};
+pub use garbage::{Garbage, entries};
 
 /// Version of the store's layout.
 const FORMAT: &str = "1";
