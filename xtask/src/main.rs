@@ -7,6 +7,8 @@ mod dag;
 mod engines;
 mod flags;
 mod format;
+mod frontier;
+mod history;
 mod launch;
 mod measure;
 mod plots;

@@ -33,8 +33,11 @@ impl Bed {
         bed.script("server", &format!("echo start >> \"$HERE/starts\"\n{server}"));
         bed.script("bench", &format!("PLAN=$3\necho \"$@\" >> \"$HERE/calls\"\n{bench}"));
         for (name, key) in [("a", key("a")), ("b", key("b"))] {
-            let failure =
-                SettingFailure { class: FailureClass::BadCombination, evidence: Vec::new() };
+            let failure = SettingFailure {
+                class: FailureClass::BadCombination,
+                evidence: Vec::new(),
+                foreseen: None,
+            };
             let outcome = Box::new(Outcome::Refused(failure));
             bed.event(name, &Event::Trial { key, outcome, samples: None });
         }
@@ -105,6 +108,7 @@ impl Bed {
             }),
             args: BTreeMap::new(),
             env: BTreeMap::new(),
+            config_file: None,
             replicate: 0,
             trials: vec![trial("a"), trial("b")],
         }

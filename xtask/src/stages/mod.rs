@@ -4,15 +4,16 @@ mod baseline;
 mod choose;
 mod compare;
 mod comprehensive;
+mod confirm;
 mod document;
 mod provision;
 mod sweep;
 mod trial;
 mod visualize;
 
-pub use baseline::FILE as BASELINE_FILE;
+pub use baseline::{DEFAULT_ROLE, FILE as BASELINE_FILE, NAME as BASELINE};
 pub use compare::{FILE as COMPARISON_FILE, any_two};
-pub use comprehensive::FILE as COMPREHENSIVE_FILE;
+pub use comprehensive::{FILE as COMPREHENSIVE_FILE, NAME as COMPREHENSIVE};
 pub use document::NAME as DOCUMENT;
 pub use provision::NAME as PROVISION;
 
@@ -56,7 +57,7 @@ pub struct Definition {
 
 /// Every built-in stage, in the order of the report. Each `[sweep.NAME]` of a profile is one more,
 /// after `baseline`.
-pub const BUILT_IN: [Definition; 7] = [
+pub const BUILT_IN: [Definition; 8] = [
     Definition {
         name: provision::NAME,
         about: "find or install the engine and say what it is",
@@ -86,6 +87,12 @@ pub const BUILT_IN: [Definition; 7] = [
         about: "baseline, defaults and chosen settings side by side, with verdicts and targets",
         files: compare::FILE,
         make: |context| Box::new(compare::Compare { context }),
+    },
+    Definition {
+        name: confirm::NAME,
+        about: "one start from recommended.yaml as it is: ready, a first token, the settings measured",
+        files: confirm::FILE,
+        make: |context| Box::new(confirm::Confirm { context }),
     },
     Definition {
         name: visualize::NAME,

@@ -11,10 +11,11 @@ use crate::{
     commands::doctor::{Finding, Missing},
     config::VllmConfig,
     engines::{Engine, launch_s},
+    history::History,
     measure::Launch,
 };
 
-/// A start on an H100 takes 70 to 114 s, one on two cores 75 s.
+/// Before any is measured: a start on an H100 takes 70 to 114 s, one on two cores 75 s.
 const START_S: f64 = 90.0;
 
 /// vLLM, started here.
@@ -73,8 +74,11 @@ impl Engine for Vllm<'_> {
         false
     }
 
-    fn estimate_s(&self, launch: &Launch) -> f64 {
-        launch_s(launch, START_S)
+    fn estimate_s(&self, launch: &Launch, history: &History) -> f64 {
+        if history.frontier.foresee(&launch.trials[0].what).is_some() {
+            return 0.0;
+        }
+        launch_s(launch, history.start_s().unwrap_or(START_S), history)
     }
 
     fn doctor(&self) -> Vec<Finding> {
