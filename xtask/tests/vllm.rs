@@ -1,15 +1,16 @@
 //! The whole suite on a fake vLLM: an interpreter that is a script, whose servers are `bench
 //! serve` in real time.
 
+mod common;
+
 use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::LazyLock,
 };
 
-const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+use common::{copy, files_below, xtask};
 
 const PROFILE: &str = r#"
 [engine]
@@ -77,30 +78,14 @@ fi
 exec BENCH serve --port "$port" --model HERE/bench/models/tiny.json --arg "max-num-seqs=$seqs"
 "#;
 
-/// The programs, side by side; `bench` is not among the binaries that cargo builds for this test.
-static XTASK: LazyLock<PathBuf> = LazyLock::new(|| {
-    let xtask = PathBuf::from(env!("CARGO_BIN_EXE_xtask"));
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "bench"]).current_dir(REPOSITORY);
-    if xtask.parent().is_some_and(|folder| folder.ends_with("release")) {
-        build.arg("--release");
-    }
-    assert!(build.status().expect("cargo runs").success(), "bench builds");
-    xtask
-});
-
 /// A project with one profile, `test`, and a fake vLLM.
 struct Project(tempfile::TempDir);
 
 impl Project {
     fn new() -> Self {
         let project = Self(tempfile::tempdir().expect("a temporary folder"));
-        for name in ["bench/models/tiny.json", "baselines/week2.json"] {
-            let text = fs::read_to_string(Path::new(REPOSITORY).join(name)).expect("reads");
-            project.write(name, &text);
-        }
-        let bench = XTASK.with_file_name("bench");
+        copy(&["bench/models/tiny.json", "baselines/week2.json"], project.0.path());
+        let bench = PathBuf::from(env!("CARGO_BIN_EXE_xtask")).with_file_name("bench");
         let here = project.0.path().display().to_string();
         let python = PYTHON.replace("HERE", &here).replace("BENCH", &bench.to_string_lossy());
         project.write("python", &python);
@@ -133,10 +118,7 @@ impl Project {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&*XTASK);
-        // Without cargo's variable the program takes the `bench` beside it.
-        command.args(args).current_dir(self.0.path()).env_remove("CARGO").env("NO_COLOR", "1");
-        command
+        xtask(self.0.path(), args)
     }
 
     fn ok(&self, args: &[&str]) -> String {
@@ -239,10 +221,4 @@ fn a_killed_suite_leaves_a_server_that_the_next_one_ends() {
     assert_eq!(stranger.0.try_wait().expect("it is ours"), None, "another's is left alone");
     // Seven settings and the file, and again the one during whose load the suite was killed.
     assert_eq!(project.starts().len(), 9, "{:?}", project.starts());
-}
-
-fn files_below(folder: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
 }

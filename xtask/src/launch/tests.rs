@@ -246,7 +246,8 @@ fn a_server_that_dies_twice_is_not_started_again() {
 
 #[test]
 fn bench_that_fails_because_the_server_died_is_not_to_blame() {
-    let server = format!("echo '{SERVING}'; await loaded; exit 1");
+    // The second server waits for the second load.
+    let server = format!("echo '{SERVING}'; await loaded; rm \"$HERE/loaded\"; exit 1");
     let bed = Bed::new(&server, "say ready; touch \"$HERE/loaded\"; exit 1");
     let (_, result) = bed.run();
     assert!(matches!(result, Err(LaunchError::TrialsLost { .. })), "{result:?}");

@@ -1,6 +1,6 @@
 //! vLLM as an engine of a profile.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use bench_core::schema::{self, VllmEngine};
@@ -43,7 +43,12 @@ impl Engine for Vllm<'_> {
     }
 
     fn title(&self) -> String {
-        let name = format!("vLLM {}, {}", self.config.version, self.config.model);
+        let model = match Path::new(&self.config.model) {
+            // Where a model's folder lies says nothing of it.
+            path if path.is_absolute() => path.file_name().unwrap_or_default().to_string_lossy(),
+            _ => self.config.model.as_str().into(),
+        };
+        let name = format!("vLLM {}, {model}", self.config.version);
         match self.known().map(|found| found.identity.device) {
             Some(Device::Gpu { name: gpu, count, .. }) => format!("{name}, {count} × {gpu}"),
             Some(Device::Cpu { threads, .. }) => format!("{name}, CPU with {threads} threads"),
