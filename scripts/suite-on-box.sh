@@ -3,7 +3,7 @@
 #
 #   scripts/suite-on-box.sh PROFILE [MINUTES] [ARCHIVE.tar.gz]
 #
-# The programs are target/release/{xtask,bench}, built here if there is a cargo, else brought along.
+# Builds the programs, xtask and bench, unless PROGRAMS names the folder of ones brought along.
 # After MINUTES the run is interrupted and its finished trials are kept; the same command goes on
 # from there. In the end the results and what was measured lie in the archive (default:
 # PROFILE.tar.gz); unpacked in another checkout, `cargo xtask suite` there finds it all measured.
@@ -13,17 +13,18 @@ profile=${1:?usage: scripts/suite-on-box.sh PROFILE [MINUTES] [ARCHIVE.tar.gz]}
 minutes=${2:-600}
 archive=${3:-$profile.tar.gz}
 
-if command -v cargo >/dev/null && [ "${OFFLINE:-}" = "" ]; then
+if [ -z "${PROGRAMS:-}" ]; then
   cargo build --release --quiet --package xtask --package bench
+  PROGRAMS=target/release
 fi
 # Without cargo's variable the program takes the `bench` beside it.
-xtask() { env -u CARGO target/release/xtask "$@"; }
+unset CARGO
 
-xtask doctor --profile "$profile" || true
-xtask suite --profile "$profile" --dry-run
+"$PROGRAMS/xtask" doctor --profile "$profile" || true
+"$PROGRAMS/xtask" suite --profile "$profile" --dry-run
 status=0
 timeout --foreground --signal=INT --kill-after=120 "${minutes}m" \
-  env -u CARGO target/release/xtask suite --profile "$profile" || status=$?
+  "$PROGRAMS/xtask" suite --profile "$profile" || status=$?
 
 mkdir -p "results/$profile"
 tar -czf "$archive" --exclude=artifacts/env --exclude=artifacts/tools --exclude=artifacts/tmp \

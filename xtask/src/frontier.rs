@@ -105,42 +105,10 @@ fn differences<'a>(a: &'a Args, b: &Args) -> Option<Vec<(&'a str, f64, f64)>> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use bench_core::{
-        decimal::Decimal,
-        schema::{Arrival, Class, LoadSpec, RequestShape, Size, TokenRange},
-    };
     use proptest::prelude::*;
 
     use super::*;
-
-    fn trial(args: &[(&str, &str)]) -> Trial {
-        let one = TokenRange { min: 1, max: 1 };
-        let value = |text: &str| {
-            text.parse().map_or_else(|_| ArgValue::Text(text.to_owned()), ArgValue::Int)
-        };
-        Trial {
-            identity: "engine".into(),
-            args: args.iter().map(|(flag, v)| ((*flag).to_owned(), value(v))).collect(),
-            env: BTreeMap::new(),
-            config_file: None,
-            load: LoadSpec {
-                arrival: Arrival::AllAtOnce {},
-                size: Size::Requests(1),
-                classes: vec![Class {
-                    name: "all".to_owned(),
-                    share: Decimal::from_millionths(1_000_000),
-                    input_tokens: one,
-                    output_tokens: one,
-                    prefix: None,
-                }],
-                seed: 1,
-                request: RequestShape::default(),
-            },
-            replicate: 0,
-        }
-    }
+    use crate::stages::example_trial as trial;
 
     fn refused(class: FailureClass) -> Outcome {
         let evidence = vec!["no memory".to_owned()];

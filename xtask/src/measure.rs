@@ -295,3 +295,36 @@ impl Worker<'_> {
         let _ = self.updates.send(update);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::example_trial;
+
+    #[test]
+    fn settings_take_turns_and_those_of_the_same_graphs_follow_each_other() {
+        let leaf = |seqs: &str, cut: &str, replicate| {
+            // How many requests run decides the graphs; how prompts are cut does not.
+            let args = [("max-num-seqs", seqs), ("long-prefill-token-threshold", cut)];
+            let what = Trial { replicate, ..example_trial(&args) };
+            Leaf {
+                role: format!("{seqs}/{cut}/{replicate}"),
+                key: what.key().expect("no floats"),
+                what,
+            }
+        };
+        let leaves = [
+            ("4", "0", 0),
+            ("4", "0", 1),
+            ("8", "0", 0),
+            ("8", "0", 1),
+            ("4", "64", 0),
+            ("4", "0", 0),
+        ]
+        .map(|(seqs, cut, replicate)| leaf(seqs, cut, replicate));
+        let launches = launches(leaves.into());
+        let order: Vec<_> = launches.iter().map(|launch| &*launch.trials[0].role).collect();
+        assert_eq!(order, ["4/0/0", "4/64/0", "8/0/0", "4/0/1", "8/0/1"]);
+        assert_eq!(launches[0].trials.len(), 2, "one start serves all that is wanted of it");
+    }
+}

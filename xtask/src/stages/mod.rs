@@ -29,6 +29,8 @@ use crate::{
     dag::{Inputs, Outputs, Task},
     engines::Engine,
 };
+#[cfg(test)]
+pub use trial::example_trial;
 pub use trial::{Grid, Setting, Trial};
 
 /// A stage as a node of the DAG.

@@ -234,3 +234,33 @@ fn classes(measured: &[Measured]) -> Vec<ClassPoint> {
         .map(|(i, name)| ClassPoint { name, metrics: estimates(of_start(i)) })
         .collect()
 }
+
+/// A trial of a server with these arguments, for tests.
+#[cfg(test)]
+pub fn example_trial(args: &[(&str, &str)]) -> Trial {
+    use bench_core::schema::{ArgValue, Arrival, Class, RequestShape, Size, TokenRange};
+
+    let one = TokenRange { min: 1, max: 1 };
+    let value =
+        |text: &str| text.parse().map_or_else(|_| ArgValue::Text(text.to_owned()), ArgValue::Int);
+    Trial {
+        identity: "engine".into(),
+        args: args.iter().map(|(flag, v)| ((*flag).to_owned(), value(v))).collect(),
+        env: BTreeMap::new(),
+        config_file: None,
+        load: LoadSpec {
+            arrival: Arrival::AllAtOnce {},
+            size: Size::Requests(1),
+            classes: vec![Class {
+                name: "all".to_owned(),
+                share: "1".parse().expect("a decimal"),
+                input_tokens: one,
+                output_tokens: one,
+                prefix: None,
+            }],
+            seed: 1,
+            request: RequestShape::default(),
+        },
+        replicate: 0,
+    }
+}
