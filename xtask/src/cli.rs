@@ -87,6 +87,19 @@ pub enum Command {
     /// Carry a profile's trials between machines in one file: records and summaries, no raw samples.
     #[command(subcommand)]
     Bundle(BundleCommand),
+    /// Remove what nothing needs any more: old measurements, superseded environments, leftovers.
+    ///
+    /// Says what would go and asks. Kept are what results/, baselines/ and each profile's latest
+    /// run lead to, everything younger than --keep-days, and the environments of the locks in
+    /// bench/profiles/.
+    Gc {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        /// Keep what was written in the last so many days, needed or not.
+        #[arg(long, value_name = "DAYS", default_value_t = 30)]
+        keep_days: u32,
+    },
     /// Print docs/reference.md: stages, metrics and flags, from their definitions.
     #[command(hide = true)]
     Reference,

@@ -209,8 +209,7 @@ impl Launch<'_> {
         let mut died_of = None;
         for start in 1..=STARTS_MAX {
             let log = self.log_path(&format!("server-{start}"));
-            let server =
-                Server::start(engine, &plan.args, &plan.env, &self.tools.run_dir, log.clone())?;
+            let server = Server::start(engine, plan, &self.tools.run_dir, log.clone())?;
             rest.engine = Engine::Server(ServerEngine {
                 base_url: server.base_url(),
                 model: engine.served_model_name.clone(),
@@ -441,7 +440,7 @@ fn has_failures(event: &Event) -> bool {
 
 fn describe(failure: &Failure) -> String {
     match failure {
-        Failure::Setting(SettingFailure { class, evidence }) => {
+        Failure::Setting(SettingFailure { class, evidence, .. }) => {
             format!("{}: {}", class.title(), evidence.first().map_or("", String::as_str))
         }
         Failure::Environment { what, .. } => what.clone(),

@@ -7,6 +7,8 @@ mod dag;
 mod engines;
 mod flags;
 mod format;
+mod frontier;
+mod history;
 mod launch;
 mod measure;
 mod plots;
@@ -70,6 +72,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bundle(BundleCommand::Import { file }) => {
             commands::bundle::import(&file).map(|()| code(true))
         }
+        Command::Gc { yes, keep_days } => commands::gc::run(yes, keep_days).map(|()| code(true)),
         Command::Reference => {
             print!("{}", commands::reference::text());
             Ok(code(true))

@@ -15,20 +15,26 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
-    schema::{Engine, Event, FORMAT, LaunchPlan, Outcome, PlannedTrial, Progress},
+    schema::{
+        Args, Engine, Event, FORMAT, LaunchPlan, Outcome, PlannedTrial, Progress, SettingFailure,
+    },
 };
-use serde_json::json;
 
 use crate::{
-    dag::{Leaf, RECORD},
-    engines,
+    dag::{Dag, Leaf, RECORD},
+    engines::{self, vllm::GRACE},
+    flags,
+    frontier::Frontier,
     launch::{self, Tools},
-    stages::Trial,
+    stages::{self, Trial},
     store::{Kind, Store},
 };
 
 /// Name of a trial's raw samples among its outputs.
 pub const SAMPLES: &str = "samples";
+
+/// Folder of the store with notes of running process groups.
+const RUN_DIR: &str = "run";
 
 /// One server start and the trials it serves.
 #[derive(Clone, Debug)]
@@ -50,6 +56,7 @@ impl Launch {
             engine,
             args: first.args.clone(),
             env: first.env.clone(),
+            config_file: first.config_file.clone(),
             replicate: first.replicate,
             trials: trials.iter().map(planned).collect(),
         }
@@ -58,27 +65,49 @@ impl Launch {
 
 /// Groups trials into launches: as many as there are distinct (configuration, start replicate).
 ///
-/// Launches keep the order of their first trial, so that the stages that come first are finished
-/// first.
+/// First each setting once, then each a second time: what drifts during a run, such as a card's
+/// temperature, then falls on all settings alike. Among these, those that find the same compiled
+/// graphs follow each other; otherwise launches keep the order of their first trial.
 pub fn launches(leaves: Vec<Leaf<Trial>>) -> Vec<Launch> {
     let mut launches: Vec<Launch> = Vec::new();
     let mut index: BTreeMap<Digest, usize> = BTreeMap::new();
     for leaf in leaves {
-        let trial = &leaf.what;
-        let digest = Digest::of_json(&json!({
-            "engine": trial.identity,
-            "args": trial.args,
-            "env": trial.env,
-            "replicate": trial.replicate,
-        }))
-        .expect("the trial has a key, so it has no float");
+        let digest =
+            Digest::of_json(&leaf.what.start()).expect("the trial has a key, so it has no float");
         let at = *index.entry(digest).or_insert_with(|| {
             launches.push(Launch { digest, trials: Vec::new() });
             launches.len() - 1
         });
         launches[at].trials.push(leaf);
     }
+    let mut compiled = Vec::new();
+    launches.sort_by_cached_key(|launch| {
+        let trial = &launch.trials[0].what;
+        let graphs = (compiled_args(&trial.args), trial.env.clone());
+        let group = compiled.iter().position(|known| *known == graphs).unwrap_or_else(|| {
+            compiled.push(graphs);
+            compiled.len() - 1
+        });
+        (trial.replicate, group)
+    });
     launches
+}
+
+/// What stands for the launches of the chosen settings until these are known: the defaults under
+/// the same loads, as often.
+pub fn later(dag: &Dag<'_, Trial>) -> Vec<Launch> {
+    let known = |stage| dag.leaves(stage).unwrap_or_default();
+    if dag.state(stages::COMPREHENSIVE).is_none() || !known(stages::COMPREHENSIVE).is_empty() {
+        return Vec::new();
+    }
+    let of_default = |leaf: &&Leaf<Trial>| leaf.role.starts_with(stages::DEFAULT_ROLE);
+    launches(known(stages::BASELINE).iter().filter(of_default).cloned().collect())
+}
+
+/// The arguments by which vLLM looks for compiled graphs: all of which nothing else is known.
+fn compiled_args(args: &Args) -> Args {
+    let counts = |flag: &str| !flags::find(flag).is_some_and(|flag| flag.compile_cache_ignores);
+    args.iter().filter(|(flag, _)| counts(flag)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 /// What happens while launches run.
@@ -88,6 +117,8 @@ pub enum Update {
     Progress(Progress),
     /// These trials are stored.
     Stored(Vec<Digest>),
+    /// This many servers, left behind by a run that was killed, were ended.
+    Orphans(usize),
     /// A launch is over.
     Ended,
     /// A launch failed for reasons that are not the setting's; its trials stay missing.
@@ -101,32 +132,43 @@ pub enum Update {
 
 /// Runs launches, as many at once as the engine allows, and reports to `on_update` on this
 /// thread. After a failure no further launch is started.
+///
+/// `frontier` is what is known of starts already: launches that are bound to fail are not started
+/// where a start costs anything.
 pub fn run(
     store: &Store,
     engine: &dyn engines::Engine,
     launches: &[Launch],
     fresh: bool,
+    frontier: Frontier,
     interrupted: &AtomicBool,
     mut on_update: impl FnMut(Update) -> Result<()>,
 ) -> Result<()> {
+    let orphans = engines::end_orphans(&store.root().join(RUN_DIR), GRACE)?;
+    if !orphans.is_empty() {
+        on_update(Update::Orphans(orphans.len()))?;
+    }
     let bench = engines::bench_binary()?;
     let started = engine.to_launch()?;
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let workers = if engine.runs_side_by_side() { cores.min(launches.len()) } else { 1 };
+    let frontier = Mutex::new(frontier);
     let queue = Mutex::new(launches.iter());
     let stop = AtomicBool::new(false);
     let (sender, updates) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..workers {
-            let (sender, bench, started, queue, stop) =
-                (sender.clone(), &bench, &started, &queue, &stop);
+            let (sender, bench, started, queue, stop, frontier) =
+                (sender.clone(), &bench, &started, &queue, &stop, &frontier);
             scope.spawn(move || {
                 loop {
                     let next = queue.lock().expect("no worker panics with the lock").next();
                     let halted =
                         || stop.load(Ordering::Relaxed) || interrupted.load(Ordering::Relaxed);
                     let Some(launch) = next.filter(|_| !halted()) else { return };
-                    let worker = Worker { store, bench, fresh, interrupted, updates: &sender };
+                    let frontier = (!engine.runs_side_by_side()).then_some(frontier);
+                    let updates = &sender;
+                    let worker = Worker { store, bench, fresh, frontier, interrupted, updates };
                     let update = match worker.run(launch, started.clone()) {
                         Ok(()) => Update::Ended,
                         Err(error) => {
@@ -153,6 +195,8 @@ struct Worker<'a> {
     store: &'a Store,
     bench: &'a PathBuf,
     fresh: bool,
+    /// `None` where a start costs nothing, so that trying is the better proof.
+    frontier: Option<&'a Mutex<Frontier>>,
     interrupted: &'a AtomicBool,
     updates: &'a mpsc::Sender<Update>,
 }
@@ -171,10 +215,13 @@ impl Worker<'_> {
         if missing.is_empty() {
             return Ok(());
         }
+        if let Some(failure) = self.foresee(&missing[0].what) {
+            return self.refuse(&missing, failure);
+        }
         let folder = self.store.tmp_folder()?;
         let tools = Tools {
             bench: self.bench.clone(),
-            run_dir: self.store.root().join("run"),
+            run_dir: self.store.root().join(RUN_DIR),
             log_dir: self.store.root().join("logs"),
             out_dir: folder.clone(),
         };
@@ -201,16 +248,23 @@ impl Worker<'_> {
                 self.publish(trial, outcome, samples)?;
                 self.report(Update::Stored(vec![*key]));
             }
-            // A setting that cannot start is the result of every trial on it.
-            Event::Refused { failure } => {
-                let outcome = Outcome::Refused(failure.clone());
-                for trial in trials {
-                    self.publish(trial, &outcome, None)?;
-                }
-                self.report(Update::Stored(trials.iter().map(|leaf| leaf.key).collect()));
-            }
+            Event::Refused { failure } => self.refuse(trials, failure.clone())?,
             Event::Ready { .. } | Event::Done {} => {}
         }
+        Ok(())
+    }
+
+    fn foresee(&self, trial: &Trial) -> Option<SettingFailure> {
+        self.frontier?.lock().expect("no worker panics with the lock").foresee(trial)
+    }
+
+    /// A setting that cannot start is the result of every trial on it.
+    fn refuse(&self, trials: &[Leaf<Trial>], failure: SettingFailure) -> Result<()> {
+        let outcome = Outcome::Refused(failure);
+        for trial in trials {
+            self.publish(trial, &outcome, None)?;
+        }
+        self.report(Update::Stored(trials.iter().map(|leaf| leaf.key).collect()));
         Ok(())
     }
 
@@ -229,11 +283,48 @@ impl Worker<'_> {
             outputs.insert(SAMPLES.to_owned(), bytes);
         }
         self.store.publish(Kind::Trial, trial.what.preimage(), &outputs, BTreeMap::new())?;
+        if let Some(frontier) = self.frontier {
+            let mut frontier = frontier.lock().expect("no worker panics with the lock");
+            frontier.note(&trial.what, outcome);
+        }
         Ok(())
     }
 
     fn report(&self, update: Update) {
         // Nobody listens any more when the main thread has failed; the trial is stored anyway.
         let _ = self.updates.send(update);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::example_trial;
+
+    #[test]
+    fn settings_take_turns_and_those_of_the_same_graphs_follow_each_other() {
+        let leaf = |seqs: &str, cut: &str, replicate| {
+            // How many requests run decides the graphs; how prompts are cut does not.
+            let args = [("max-num-seqs", seqs), ("long-prefill-token-threshold", cut)];
+            let what = Trial { replicate, ..example_trial(&args) };
+            Leaf {
+                role: format!("{seqs}/{cut}/{replicate}"),
+                key: what.key().expect("no floats"),
+                what,
+            }
+        };
+        let leaves = [
+            ("4", "0", 0),
+            ("4", "0", 1),
+            ("8", "0", 0),
+            ("8", "0", 1),
+            ("4", "64", 0),
+            ("4", "0", 0),
+        ]
+        .map(|(seqs, cut, replicate)| leaf(seqs, cut, replicate));
+        let launches = launches(leaves.into());
+        let order: Vec<_> = launches.iter().map(|launch| &*launch.trials[0].role).collect();
+        assert_eq!(order, ["4/0/0", "4/64/0", "8/0/0", "4/0/1", "8/0/1"]);
+        assert_eq!(launches[0].trials.len(), 2, "one start serves all that is wanted of it");
     }
 }

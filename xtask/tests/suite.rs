@@ -1,15 +1,16 @@
 //! The program as people run it, in a project folder of its own, on a simulated engine that
 //! preempts early.
 
+mod common;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
-    sync::LazyLock,
 };
 
-const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+use common::{copy, files_below, xtask};
 
 const PROFILE: &str = r#"
 [engine]
@@ -61,15 +62,7 @@ struct Project(tempfile::TempDir);
 impl Project {
     fn new() -> Self {
         let project = Self(tempfile::tempdir().expect("a temporary folder"));
-        let repository = Path::new(REPOSITORY);
-        for (from, to) in [
-            ("bench/models/tiny.json", "bench/models/tiny.json"),
-            ("baselines/week2.json", "baselines/week2.json"),
-        ] {
-            let to = project.path(to);
-            fs::create_dir_all(to.parent().expect("a folder")).expect("creates");
-            fs::copy(repository.join(from), to).expect("copies");
-        }
+        copy(&["bench/models/tiny.json", "baselines/week2.json"], project.0.path());
         project.write_profile(PROFILE);
         project
     }
@@ -85,10 +78,7 @@ impl Project {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&*XTASK);
-        // Without cargo's variable the program takes the `bench` beside it.
-        command.args(args).current_dir(self.0.path()).env_remove("CARGO").env("NO_COLOR", "1");
-        command
+        xtask(self.0.path(), args)
     }
 
     fn run(&self, args: &[&str]) -> Output {
@@ -120,25 +110,6 @@ impl Project {
         files_below(&self.path("artifacts/actions/trial"))
     }
 }
-
-fn files_below(folder: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
-}
-
-/// The programs, side by side; `bench` is not among the binaries that cargo builds for this test.
-static XTASK: LazyLock<PathBuf> = LazyLock::new(|| {
-    let xtask = PathBuf::from(env!("CARGO_BIN_EXE_xtask"));
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "bench"]).current_dir(REPOSITORY);
-    if xtask.parent().is_some_and(|folder| folder.ends_with("release")) {
-        build.arg("--release");
-    }
-    assert!(build.status().expect("cargo runs").success(), "bench builds");
-    xtask
-});
 
 /// Stages that a run's output says were run, not cached.
 fn ran(output: &str) -> Vec<&str> {

@@ -2,7 +2,11 @@
 
 use bench_core::metric::{Direction, METRICS};
 
-use crate::{flags, format, stages::BUILT_IN};
+use crate::{
+    flags::{self, Memory},
+    format,
+    stages::BUILT_IN,
+};
 
 /// The text of `docs/reference.md`; a test keeps the file fresh.
 pub fn text() -> String {
@@ -45,12 +49,23 @@ pub fn text() -> String {
     out += &format::table(&header(&["Metric", "Unit", "Better", "Formula", "In vLLM"]), &rows);
 
     out += "\n## Flags\n\nAny flag of `vllm serve` may be swept. Of these more is known: their domain is \
-            checked, and what\nvLLM refuses together is an error before anything starts.\n\n";
+            checked, and what\nvLLM refuses together is an error before anything starts. Beyond a value that did not start \
+            for want of memory,\na sweep does not try those further out.\n\n";
     let rows: Vec<_> = flags::FLAGS
         .iter()
-        .map(|flag| vec![code(flag.name), flag.default.to_owned(), flag.help.to_owned()])
+        .map(|flag| {
+            let memory = match flag.more_needs_memory {
+                Some(Memory::Increasing) => "larger values",
+                Some(Memory::Decreasing) => "smaller values",
+                Some(Memory::Between) => "beyond two edges",
+                None => format::NOTHING,
+            };
+            [code(flag.name), flag.default.to_owned(), memory.to_owned(), flag.help.to_owned()]
+                .to_vec()
+        })
         .collect();
-    out += &format::table(&header(&["Flag", "Default", "What it does"]), &rows);
+    let columns = ["Flag", "Default", "Needs more memory", "What it does"];
+    out += &format::table(&header(&columns), &rows);
     out
 }
 

@@ -13,6 +13,7 @@ use crate::{
     cli::RunArgs,
     dag::{Dag, State},
     engines::{self, Engine},
+    history::History,
     launch,
     measure::{self, Update},
     results,
@@ -52,13 +53,14 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     let context = session.context(&*engine);
     let mut dag =
         session.plan(&context, &|name| names.iter().any(|wanted| wanted == name), args.fresh)?;
-    ui.header(&engine.title(), &ui::plan_line(&dag, &*engine));
+    let history = history(&session, &*engine, &dag)?;
+    ui.header(&engine.title(), &ui::plan_line(&dag, &*engine, &history));
     if args.dry_run {
         ui.dry_run(&dag);
         return Ok(Ending::Done);
     }
     if !args.offline {
-        within_budget(&session, &*engine, &dag)?;
+        within_budget(&session, &*engine, &dag, &history)?;
     }
     let started = std::time::Instant::now();
     let interrupted = launch::interrupt_flag()?;
@@ -72,11 +74,26 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     Ok(if failed { Ending::Failed } else { Ending::Done })
 }
 
+/// What stored trials say of those to come; nothing where launches cost next to nothing.
+fn history(session: &Session, engine: &dyn Engine, dag: &Dag<'_, Trial>) -> Result<History> {
+    if engine.runs_side_by_side() {
+        return Ok(History::default());
+    }
+    History::read(&session.store, dag)
+}
+
 /// Refuses a plan that takes more engine minutes than the profile allows.
-fn within_budget(session: &Session, engine: &dyn Engine, dag: &Dag<'_, Trial>) -> Result<()> {
+fn within_budget(
+    session: &Session,
+    engine: &dyn Engine,
+    dag: &Dag<'_, Trial>,
+    history: &History,
+) -> Result<()> {
     let Some(budget) = session.profile.budget_engine_minutes else { return Ok(()) };
-    let launches = measure::launches(dag.missing_leaves());
-    let minutes = launches.iter().map(|launch| engine.estimate_s(launch)).sum::<f64>() / 60.0;
+    let mut launches = measure::launches(dag.missing_leaves());
+    launches.extend(measure::later(dag));
+    let seconds = |launch| engine.estimate_s(launch, history);
+    let minutes = launches.iter().map(seconds).sum::<f64>() / 60.0;
     if engine.is_simulated() || minutes <= f64::from(budget) {
         return Ok(());
     }
@@ -136,19 +153,29 @@ fn execute(
             dag.leaves_failed(&keys, "trials are missing, and --offline measures none")?;
             continue;
         }
-        measure::run(&session.store, engine, &launches, args.fresh, interrupted, |update| {
-            match &update {
-                Update::Stored(keys) => {
-                    ui.stored(dag, keys);
-                    dag.leaves_stored(keys)?;
-                    run_stages(session, dag, ui)?;
+        let frontier = history(session, engine, dag)?.frontier;
+        measure::run(
+            &session.store,
+            engine,
+            &launches,
+            args.fresh,
+            frontier,
+            interrupted,
+            |update| {
+                match &update {
+                    Update::Stored(keys) => {
+                        ui.stored(dag, keys);
+                        dag.leaves_stored(keys)?;
+                        run_stages(session, dag, ui)?;
+                    }
+                    Update::Failed { trials, reason } => dag.leaves_failed(trials, reason)?,
+                    Update::Orphans(count) => ui.orphans(*count),
+                    Update::Progress(progress) => ui.progress(dag, progress),
+                    Update::Ended => {}
                 }
-                Update::Failed { trials, reason } => dag.leaves_failed(trials, reason)?,
-                Update::Progress(progress) => ui.progress(dag, progress),
-                Update::Ended => {}
-            }
-            Ok(())
-        })?;
+                Ok(())
+            },
+        )?;
         // What a failed launch kept others from measuring fails with it.
         let left: Vec<Digest> = dag.missing_leaves().iter().map(|leaf| leaf.key).collect();
         if launches.iter().flat_map(|l| &l.trials).any(|leaf| left.contains(&leaf.key)) {

@@ -3,8 +3,16 @@
 use super::{diagnostic::suggest, read::Item};
 
 /// The built-in stages, in their order.
-pub(super) const STAGES: [&str; 7] =
-    ["provision", "baseline", "choose", "comprehensive", "compare", "visualize", "document"];
+pub(super) const STAGES: [&str; 8] = [
+    "provision",
+    "baseline",
+    "choose",
+    "comprehensive",
+    "compare",
+    "confirm",
+    "visualize",
+    "document",
+];
 
 /// The stage that every profile with a [calibrate] table runs.
 pub(super) const CALIBRATE: &str = "calibrate-simulator";

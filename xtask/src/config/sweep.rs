@@ -18,8 +18,14 @@ const SWEEPS_MAX: usize = 200;
 const STARTS_MAX: u32 = 100;
 
 /// Files that built-in stages write.
-const OTHER_FILES: [&str; 4] =
-    ["baseline.json", "identity.json", "comparison.json", "comprehensive_optimized_benchmark.json"];
+const OTHER_FILES: [&str; 6] = [
+    "baseline.json",
+    "identity.json",
+    "recommendation.json",
+    "comparison.json",
+    "confirmation.json",
+    "comprehensive_optimized_benchmark.json",
+];
 
 /// What sweeps are read against.
 pub(super) struct Context<'a> {

@@ -200,6 +200,16 @@ impl<'a, L: Clone> Dag<'a, L> {
         wanting.flatten().filter(|leaf| seen.insert(leaf.key)).cloned().collect()
     }
 
+    /// Leaves that are stored and count, each once, with the digests of their records.
+    pub fn stored_leaves(&self) -> Result<Vec<(&Leaf<L>, Digest)>> {
+        let mut seen = BTreeSet::new();
+        let asked = self.asked.iter().filter_map(OnceCell::get).flatten();
+        asked
+            .filter(|leaf| seen.insert(leaf.key))
+            .filter_map(|leaf| self.record(&leaf.key).transpose().map(|found| Ok((leaf, found?))))
+            .collect()
+    }
+
     /// Looks up every task whose upstream may have changed.
     fn refresh(&mut self) -> Result<()> {
         for index in 0..self.tasks.len() {

@@ -10,6 +10,7 @@ use super::{Engine, launch_s};
 use crate::{
     commands::doctor::{Finding, Missing},
     config::EndpointConfig,
+    history::History,
     measure::Launch,
 };
 
@@ -70,8 +71,8 @@ impl Engine for Endpoint<'_> {
         false
     }
 
-    fn estimate_s(&self, launch: &Launch) -> f64 {
-        launch_s(launch, 0.0)
+    fn estimate_s(&self, launch: &Launch, history: &History) -> f64 {
+        launch_s(launch, 0.0, history)
     }
 
     fn doctor(&self) -> Vec<Finding> {

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::{
     commands::doctor::Finding,
     config::{EngineConfig, Profile},
+    history::History,
     measure::Launch,
 };
 
@@ -39,8 +40,8 @@ pub trait Engine: Sync {
     fn to_launch(&self) -> Result<schema::Engine>;
     /// Whether several launches may run at once without disturbing each other.
     fn runs_side_by_side(&self) -> bool;
-    /// About how long a launch takes.
-    fn estimate_s(&self, launch: &Launch) -> f64;
+    /// About how long a launch takes, by what was seen of others.
+    fn estimate_s(&self, launch: &Launch, history: &History) -> f64;
     /// What this machine has and lacks for it.
     fn doctor(&self) -> Vec<Finding>;
 }
@@ -65,14 +66,15 @@ pub fn of<'a>(profile: &'a Profile, root: &Path) -> Result<Box<dyn Engine + 'a>>
 const FIXED_SIZE_S: f64 = 30.0;
 
 /// About how long a start and then the loads take.
-fn launch_s(launch: &Launch, start_s: f64) -> f64 {
-    let load_s = |load: &LoadSpec| match (load.size, &load.arrival) {
+fn launch_s(launch: &Launch, start_s: f64, history: &History) -> f64 {
+    let planned_s = |load: &LoadSpec| match (load.size, &load.arrival) {
         (Size::DurationMs(ms), _) => ms as f64 / 1e3,
         (Size::Requests(n), Arrival::Poisson { requests_per_second }) => {
             f64::from(n) / requests_per_second.to_f64()
         }
         (Size::Requests(_), _) => FIXED_SIZE_S,
     };
+    let load_s = |load: &LoadSpec| history.load_s(load).unwrap_or_else(|| planned_s(load));
     start_s + launch.trials.iter().map(|leaf| load_s(&leaf.what.load)).sum::<f64>()
 }
 

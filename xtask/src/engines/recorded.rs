@@ -5,7 +5,7 @@ use bench_core::schema::{self, ResultFile};
 use serde_json::Value;
 
 use super::Engine;
-use crate::{commands::doctor::Finding, measure::Launch};
+use crate::{commands::doctor::Finding, history::History, measure::Launch};
 
 /// Known by its record alone; nothing can be started.
 pub struct Recorded {
@@ -57,7 +57,7 @@ impl Engine for Recorded {
         false
     }
 
-    fn estimate_s(&self, _launch: &Launch) -> f64 {
+    fn estimate_s(&self, _launch: &Launch, _history: &History) -> f64 {
         0.0
     }
 

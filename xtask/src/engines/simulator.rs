@@ -5,7 +5,7 @@ use bench_core::{INSTRUMENT_EPOCH, canonical::Digest, schema, sim};
 use serde_json::{Value, json};
 
 use super::Engine;
-use crate::{commands::doctor::Finding, measure::Launch};
+use crate::{commands::doctor::Finding, history::History, measure::Launch};
 
 /// Measured on two cores with the default profile, samples written and compressed.
 const SECONDS_A_TRIAL: f64 = 0.1;
@@ -40,7 +40,7 @@ impl Engine for Simulator<'_> {
         true
     }
 
-    fn estimate_s(&self, launch: &Launch) -> f64 {
+    fn estimate_s(&self, launch: &Launch, _history: &History) -> f64 {
         SECONDS_A_TRIAL * launch.trials.len() as f64
     }
 

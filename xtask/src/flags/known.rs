@@ -97,7 +97,8 @@ pub static FLAGS: &[Flag] = &[
         "0.92",
         "share of the device's memory for weights, activations and KV cache",
     )
-    // No direction: too little leaves no KV cache, too much leaves nothing for the sampler.
+    // Too little leaves no KV cache, too much leaves nothing for the sampler.
+    .needs(Memory::Between)
     .cached(),
     flag(
         "kv-cache-dtype",
@@ -111,6 +112,8 @@ pub static FLAGS: &[Flag] = &[
         "none: from gpu-memory-utilization",
         "size of the KV cache, whatever gpu-memory-utilization says",
     )
+    // Too little does not hold one request, too much is not there.
+    .needs(Memory::Between)
     .cached(),
     flag(
         "long-prefill-token-threshold",
@@ -153,6 +156,7 @@ pub static FLAGS: &[Flag] = &[
         "none: what memory holds",
         "blocks of the KV cache",
     )
+    .needs(Memory::Between)
     .cached(),
     flag(
         "optimization-level",

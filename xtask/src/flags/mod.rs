@@ -43,6 +43,9 @@ pub enum Memory {
     Increasing,
     /// Smaller values.
     Decreasing,
+    /// Neither: too little leaves no room for one thing, too much none for another. Beyond one
+    /// that failed, seen from one that runs, all fail.
+    Between,
 }
 
 /// The values that a flag takes.

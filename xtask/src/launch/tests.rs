@@ -33,8 +33,11 @@ impl Bed {
         bed.script("server", &format!("echo start >> \"$HERE/starts\"\n{server}"));
         bed.script("bench", &format!("PLAN=$3\necho \"$@\" >> \"$HERE/calls\"\n{bench}"));
         for (name, key) in [("a", key("a")), ("b", key("b"))] {
-            let failure =
-                SettingFailure { class: FailureClass::BadCombination, evidence: Vec::new() };
+            let failure = SettingFailure {
+                class: FailureClass::BadCombination,
+                evidence: Vec::new(),
+                foreseen: None,
+            };
             let outcome = Box::new(Outcome::Refused(failure));
             bed.event(name, &Event::Trial { key, outcome, samples: None });
         }
@@ -105,6 +108,7 @@ impl Bed {
             }),
             args: BTreeMap::new(),
             env: BTreeMap::new(),
+            config_file: None,
             replicate: 0,
             trials: vec![trial("a"), trial("b")],
         }
@@ -242,7 +246,8 @@ fn a_server_that_dies_twice_is_not_started_again() {
 
 #[test]
 fn bench_that_fails_because_the_server_died_is_not_to_blame() {
-    let server = format!("echo '{SERVING}'; await loaded; exit 1");
+    // The second server waits for the second load.
+    let server = format!("echo '{SERVING}'; await loaded; rm \"$HERE/loaded\"; exit 1");
     let bed = Bed::new(&server, "say ready; touch \"$HERE/loaded\"; exit 1");
     let (_, result) = bed.run();
     assert!(matches!(result, Err(LaunchError::TrialsLost { .. })), "{result:?}");

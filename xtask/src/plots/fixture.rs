@@ -114,8 +114,11 @@ fn value(flag: &str, value: ArgValue, load: &str, figures: (f64, f64), shares: [
 
 /// The same point as one that cannot run.
 fn refused(mut point: Point) -> Point {
-    point.failure =
-        Some(SettingFailure { class: FailureClass::KvCacheMemory, evidence: Vec::new() });
+    point.failure = Some(SettingFailure {
+        class: FailureClass::KvCacheMemory,
+        evidence: Vec::new(),
+        foreseen: None,
+    });
     point.metrics.clear();
     point.anatomy = None;
     point

@@ -153,7 +153,7 @@ fn bar(panel: &Panel<'_, '_>, slot: Rect, what: &Slot<'_>) {
     panel.x_label(x, width, &lines);
     let Some(point) = what.point else { return panel.missing(slot, "not measured") };
     if let Some(failure) = &point.failure {
-        return panel.failed(slot, failure.class.title());
+        return panel.failed(slot, &failure.title());
     }
     let Some(parts) = parts(point, 1e-3) else {
         return panel.missing(slot, "parts not measured");

@@ -1,6 +1,6 @@
 //! One sweep: the objective over its values, and what explains it.
 
-use bench_core::schema::{Estimate, Point, ResultFile, Role};
+use bench_core::schema::{Estimate, Point, ResultFile, Role, SettingFailure};
 use plotters::style::{Color, RGBColor};
 
 use super::{
@@ -35,8 +35,8 @@ impl<'a> Value<'a> {
         self.points.iter().copied().find(|point| point.load == load)
     }
 
-    fn failure(&self) -> Option<&'static str> {
-        self.points.iter().find_map(|p| p.failure.as_ref()).map(|failure| failure.class.title())
+    fn failure(&self) -> Option<String> {
+        self.points.iter().find_map(|p| p.failure.as_ref()).map(SettingFailure::title)
     }
 }
 
@@ -376,8 +376,10 @@ impl<'a> Layout<'a> {
         for value in &self.values {
             let Some(why) = value.failure() else { continue };
             let x = self.x(panel, value);
-            panel
-                .failed(Rect { left: x, right: x, ..panel.plot }, if x >= free { why } else { "" });
+            panel.failed(
+                Rect { left: x, right: x, ..panel.plot },
+                if x >= free { &why } else { "" },
+            );
             free = free.max(x + 16);
         }
     }

@@ -203,8 +203,11 @@ fn apply(results: &mut Results, oddity: Oddity) {
             });
         }
         Oddity::Fail(i) => with(i, &|point| {
-            point.failure =
-                Some(SettingFailure { class: FailureClass::OutOfMemory, evidence: Vec::new() });
+            point.failure = Some(SettingFailure {
+                class: FailureClass::OutOfMemory,
+                evidence: Vec::new(),
+                foreseen: None,
+            });
         }),
         Oddity::Saturate(i) => with(i, &|point| point.saturated = true),
         Oddity::NoAnatomy(i) => with(i, &|point| point.anatomy = None),

@@ -161,7 +161,7 @@ pub fn failures(points: &[Point]) -> Option<String> {
     let mut failed: Vec<String> = Vec::new();
     for point in points {
         if let Some(failure) = &point.failure {
-            let text = format!("{} ({})", point.label, failure.class.title());
+            let text = format!("{} ({})", point.label, failure.title());
             if !failed.contains(&text) {
                 failed.push(text);
             }
@@ -382,8 +382,11 @@ mod tests {
     #[test]
     fn failures_are_named_once() {
         let mut points = h100();
-        points[1].failure =
-            Some(SettingFailure { class: FailureClass::SamplerWarmUp, evidence: vec![] });
+        points[1].failure = Some(SettingFailure {
+            class: FailureClass::SamplerWarmUp,
+            evidence: vec![],
+            foreseen: None,
+        });
         points.push(Point { load: "production".to_owned(), ..points[1].clone() });
         assert_eq!(failures(&points).as_deref(), Some("Does not run at 1024 (sampler warm-up)."));
         assert_eq!(failures(&h100()), None);

@@ -32,6 +32,7 @@ pub struct Fixture {
     pub choose: Option<ResultFile>,
     pub comprehensive: Option<ResultFile>,
     pub comparison: ResultFile,
+    pub confirmation: Option<ResultFile>,
     pub week2: ResultFile,
     pub plots: Vec<String>,
 }
@@ -47,6 +48,7 @@ impl Fixture {
             choose: self.choose.as_ref(),
             comprehensive: self.comprehensive.as_ref(),
             comparison: &self.comparison,
+            confirmation: self.confirmation.as_ref(),
             week2: &self.week2,
             plots: &self.plots,
         }
@@ -94,6 +96,16 @@ impl Fixture {
             .map(str::to_owned)
             .into(),
             comprehensive: Some(comprehensive),
+            confirmation: Some(ResultFile {
+                choice: Some(Choice {
+                    label: "recommended".to_owned(),
+                    args: Args::new(),
+                    reason: "ready, and a first request was served; 1,064,224 tokens of KV cache, \
+                             as measured"
+                        .to_owned(),
+                }),
+                ..file("confirm", vec![])
+            }),
             profile,
             baseline,
             comparison,
@@ -324,6 +336,7 @@ fn max_num_seqs(objective: &Objective) -> ResultFile {
                  requests."
                     .to_owned(),
             ],
+            foreseen: None,
         }),
         ..point("4096", Role::Sweep, "burst", &[], None)
     });

@@ -23,6 +23,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig
 
 use crate::{config::Profile, format};
 pub use calibration::Calibration;
+pub use deploy::{Recommended, recommended};
 use view::View;
 
 const REPORT: (&str, &str) =
@@ -48,6 +49,8 @@ pub struct Inputs<'a> {
     pub comprehensive: Option<&'a ResultFile>,
     /// Metrics side by side, and the targets.
     pub comparison: &'a ResultFile,
+    /// The start from `recommended.yaml`, if that stage ran.
+    pub confirmation: Option<&'a ResultFile>,
     /// The seed's own figures: one point, of other hardware and load.
     pub week2: &'a ResultFile,
     /// Names of the plots that were drawn, without ending; they lie beside the report.

@@ -47,8 +47,8 @@ impl Provenance {
                     .map(|(stage, _)| (*stage).to_owned()),
             ),
             failed: distinct(points.iter().filter_map(|(stage, point)| {
-                let cause = point.failure.as_ref()?.class.title();
-                Some(vec![(*stage).to_owned(), point.label.clone(), cause.to_owned()])
+                let cause = point.failure.as_ref()?.title();
+                Some(vec![(*stage).to_owned(), point.label.clone(), cause])
             })),
         }
     }

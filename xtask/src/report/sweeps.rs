@@ -77,7 +77,7 @@ impl SweepView {
             choice: sweep.choice.as_ref().map(|c| (shown(&c.label), c.reason.clone())),
             runs: distinct(runs.map(|point| point.label.clone())),
             fails: distinct(values.iter().filter_map(|point| {
-                Some(format!("{} ({})", point.label, point.failure.as_ref()?.class.title()))
+                Some(format!("{} ({})", point.label, point.failure.as_ref()?.title()))
             })),
             evidence: evidence(&values),
             frontier,
@@ -177,7 +177,10 @@ pub fn class_cell(point: &Point, class: &str, id: &str) -> String {
 /// What a reader must know of a point beside its figures; empty when nothing.
 pub fn note(point: &Point) -> String {
     if let Some(failure) = &point.failure {
-        return format!("does not run: {}", failure.class.title());
+        return match &failure.foreseen {
+            None => format!("does not run: {}", failure.class.title()),
+            Some(why) => format!("not tried: {why} ({})", failure.class.title()),
+        };
     }
     let (all, invalid) =
         (point.trials.len(), point.trials.iter().filter(|trial| trial.invalid.is_some()).count());
@@ -195,7 +198,8 @@ pub fn note(point: &Point) -> String {
 
 fn evidence(values: &[&Point]) -> Vec<(String, String)> {
     distinct(values.iter().filter_map(|point| {
-        let lines = &point.failure.as_ref()?.evidence;
+        let failure = point.failure.as_ref().filter(|failure| failure.foreseen.is_none())?;
+        let lines = &failure.evidence;
         (!lines.is_empty()).then(|| (point.label.clone(), lines.join("\n")))
     }))
 }

@@ -77,8 +77,11 @@ fn empty() -> Fixture {
     fixture.profile.baseline_args.clear();
     fixture.baseline.points.retain(|point| point.role == Role::Baseline);
     for point in &mut fixture.baseline.points {
-        point.failure =
-            Some(SettingFailure { class: FailureClass::KvCacheMemory, evidence: Vec::new() });
+        point.failure = Some(SettingFailure {
+            class: FailureClass::KvCacheMemory,
+            evidence: Vec::new(),
+            foreseen: None,
+        });
         point.metrics.clear();
         point.classes.clear();
         point.anatomy = None;
@@ -139,6 +142,35 @@ fn a_setting_found_worse_is_not_recommended() {
     assert!(
         section(&report(&fixture), "The configuration to deploy").starts_with("vLLM's defaults")
     );
+}
+
+#[test]
+fn a_file_that_did_not_start_is_not_recommended() {
+    let mut fixture = Fixture::full();
+    let confirmation = fixture.confirmation.as_mut().expect("it was started");
+    confirmation.choice = None;
+    confirmation.findings.push("it does not run (bad combination): no".to_owned());
+    let report = report(&fixture);
+    let warning = "**Do not deploy `recommended.yaml`: it does not run (bad combination): no.**";
+    assert!(section(&report, "In one paragraph").starts_with(warning));
+    let yaml = recommended_yaml(&fixture.inputs()).expect("a configuration");
+    assert!(yaml.contains("\n# NOT CONFIRMED: it does not run (bad combination): no.\n"), "{yaml}");
+    fixture.confirmation = None;
+    assert!(self::report(&fixture).contains("Nothing was started from this file"));
+}
+
+#[test]
+fn a_value_that_was_not_tried_says_what_failed_before_it() {
+    let mut fixture = Fixture::full();
+    let last = fixture.sweeps[0].points.iter_mut().rfind(|point| point.failure.is_some());
+    let failure = last.and_then(|point| point.failure.as_mut()).expect("4096 fails");
+    failure.foreseen = Some("max-num-seqs 2048 failed, and 4096 lies further out".to_owned());
+    let report = report(&fixture);
+    assert!(report.contains("does not run at 4096 (sampler warm-up, not tried)"));
+    assert!(report.contains(
+        "not tried: max-num-seqs 2048 failed, and 4096 lies further out (sampler warm-up)"
+    ));
+    assert!(!report.contains("What the server said at 4096"));
 }
 
 #[test]

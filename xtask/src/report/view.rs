@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bench_core::{
     INSTRUMENT_EPOCH,
     metric::{self, METRICS},
-    schema::{Column, Comparison, Point},
+    schema::{Column, Comparison, Point, ResultFile},
     stats,
 };
 use serde::Serialize;
@@ -18,7 +18,7 @@ use super::{
     sweeps::SweepView,
     tables::{self, AnatomyView, ComparisonView, Figures, PartView},
 };
-use crate::config::{Bound, EngineConfig, Limit, Part};
+use crate::config::{Bound, EngineConfig, Limit, Part, Profile};
 
 /// Everything that a template may name; figures are text already.
 #[derive(Debug, Serialize)]
@@ -86,7 +86,7 @@ impl View {
     pub fn new(inputs: &Inputs<'_>) -> Self {
         let profile = inputs.profile;
         let label = &inputs.identity.engine;
-        let row = objective_row(inputs);
+        let row = objective_row(profile, inputs.comparison);
         let targets = tables::targets(inputs);
         let slo = tables::slo(inputs);
         let anatomy: Vec<_> = loads_of_interest(inputs)
@@ -123,7 +123,7 @@ impl View {
                 limits: profile.slo.iter().map(limit).collect(),
             },
             headline: row.map(Headline::new),
-            deploy: Deploy::new(inputs, row.and_then(|row| row.verdict)),
+            deploy: Deploy::new(inputs),
             figures: Figures::all(inputs),
             sweep_names: inputs.sweeps.iter().map(|sweep| sweep.stage.clone()).collect(),
             lessons: lessons(inputs, &anatomy),
@@ -178,9 +178,10 @@ impl Headline {
     }
 }
 
-fn objective_row<'a>(inputs: &Inputs<'a>) -> Option<&'a Comparison> {
-    let objective = &inputs.profile.objective;
-    let mut rows = inputs.comparison.comparisons.iter();
+/// The objective before and after, where it was compared.
+pub fn objective_row<'a>(profile: &Profile, comparison: &'a ResultFile) -> Option<&'a Comparison> {
+    let objective = &profile.objective;
+    let mut rows = comparison.comparisons.iter();
     rows.find(|row| row.metric == objective.metric && row.load == objective.load)
 }
 

@@ -9,6 +9,8 @@ use crate::dag::{Inputs, Leaf, Outputs, Task};
 
 pub const NAME: &str = "baseline";
 pub const FILE: &str = "baseline.json";
+/// With this begin the roles of the trials at the engine's defaults.
+pub const DEFAULT_ROLE: &str = "default/";
 
 pub struct Baseline<'a> {
     pub context: &'a Context<'a>,

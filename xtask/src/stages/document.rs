@@ -6,7 +6,9 @@ use anyhow::Result;
 use bench_core::{canonical::Digest, schema::ResultFile};
 use serde_json::Value;
 
-use super::{Context, Trial, baseline, choose, compare, comprehensive, provision, visualize};
+use super::{
+    Context, Trial, baseline, choose, compare, comprehensive, confirm, provision, visualize,
+};
 use crate::{
     dag::{Inputs, Leaf, Outputs, Task},
     report,
@@ -36,6 +38,7 @@ impl Task for Document<'_> {
             choose::NAME,
             comprehensive::NAME,
             compare::NAME,
+            confirm::NAME,
             visualize::NAME,
         ]);
         needs.extend(self.context.sweep_names());
@@ -57,10 +60,11 @@ impl Task for Document<'_> {
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let read = visualize::read_all(self.context, inputs)?;
         let identity: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
-        let choose = inputs
-            .has(choose::NAME)
-            .then(|| inputs.json::<ResultFile>(choose::NAME, choose::FILE))
-            .transpose()?;
+        let optional = |stage: &str, file: &str| {
+            inputs.has(stage).then(|| inputs.json::<ResultFile>(stage, file)).transpose()
+        };
+        let choose = optional(choose::NAME, choose::FILE)?;
+        let confirmation = optional(confirm::NAME, confirm::FILE)?;
         let names = inputs.file_names(visualize::NAME);
         let plots: Vec<String> =
             names.filter_map(|name| name.strip_suffix(".svg").map(str::to_owned)).collect();
@@ -73,6 +77,7 @@ impl Task for Document<'_> {
             choose: choose.as_ref(),
             comprehensive: read.comprehensive.as_ref(),
             comparison: &read.comparison,
+            confirmation: confirmation.as_ref(),
             week2: self.context.week2,
             plots: &plots,
         };

@@ -5,15 +5,16 @@ mod calibrate;
 mod choose;
 mod compare;
 mod comprehensive;
+mod confirm;
 mod document;
 mod provision;
 mod sweep;
 mod trial;
 mod visualize;
 
-pub use baseline::FILE as BASELINE_FILE;
+pub use baseline::{DEFAULT_ROLE, FILE as BASELINE_FILE, NAME as BASELINE};
 pub use compare::{FILE as COMPARISON_FILE, any_two};
-pub use comprehensive::FILE as COMPREHENSIVE_FILE;
+pub use comprehensive::{FILE as COMPREHENSIVE_FILE, NAME as COMPREHENSIVE};
 pub use document::NAME as DOCUMENT;
 pub use provision::{FILE as IDENTITY_FILE, NAME as PROVISION};
 
@@ -29,6 +30,8 @@ use crate::{
     dag::{Inputs, Outputs, Task},
     engines::Engine,
 };
+#[cfg(test)]
+pub use trial::example_trial;
 pub use trial::{Grid, Setting, Trial};
 
 /// A stage as a node of the DAG.
@@ -57,7 +60,7 @@ pub struct Definition {
 
 /// Every built-in stage, in the order of the report. Each `[sweep.NAME]` of a profile is one more,
 /// after `baseline`.
-pub const BUILT_IN: [Definition; 8] = [
+pub const BUILT_IN: [Definition; 9] = [
     Definition {
         name: provision::NAME,
         about: "find or install the engine and say what it is",
@@ -87,6 +90,12 @@ pub const BUILT_IN: [Definition; 8] = [
         about: "baseline, defaults and chosen settings side by side, with verdicts and targets",
         files: compare::FILE,
         make: |context| Box::new(compare::Compare { context }),
+    },
+    Definition {
+        name: confirm::NAME,
+        about: "one start from recommended.yaml as it is: ready, a first token, the settings measured",
+        files: confirm::FILE,
+        make: |context| Box::new(confirm::Confirm { context }),
     },
     Definition {
         name: visualize::NAME,
@@ -127,7 +136,7 @@ pub fn tasks<'a>(context: &'a Context<'a>) -> Vec<Stage<'a>> {
 /// Whether a stage measures, or yields what one that measures asks for: all but those that only
 /// show.
 pub fn bears_on_trials(stage: &str) -> bool {
-    ![compare::NAME, visualize::NAME, document::NAME, calibrate::NAME].contains(&stage)
+    ![visualize::NAME, document::NAME, calibrate::NAME].contains(&stage)
 }
 
 impl Context<'_> {

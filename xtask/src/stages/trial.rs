@@ -9,7 +9,7 @@ use bench_core::{
     metric,
     schema::{
         Anatomy, Args, ClassPoint, Estimate, FORMAT, LoadSpec, Measured, Outcome, Point, Role,
-        TrialRef,
+        SettingFailure, TrialRef,
     },
     stats,
 };
@@ -30,6 +30,8 @@ pub struct Trial {
     pub args: Args,
     /// Environment of the server.
     pub env: BTreeMap<String, String>,
+    /// The arguments as a file for `--config`; `None` where they are flags.
+    pub config_file: Option<String>,
     /// The load point.
     pub load: LoadSpec,
     /// Which start of the configuration, from 0.
@@ -39,15 +41,25 @@ pub struct Trial {
 impl Trial {
     /// What the trial's key is made of. No stage is in it, so stages share trials.
     pub fn preimage(&self) -> Value {
-        json!({
-            "format": FORMAT,
-            "instrument_epoch": INSTRUMENT_EPOCH,
+        let mut preimage = self.start();
+        preimage["format"] = FORMAT.into();
+        preimage["instrument_epoch"] = INSTRUMENT_EPOCH.into();
+        preimage["load"] = json!(self.load);
+        preimage
+    }
+
+    /// What tells one server start from another.
+    pub fn start(&self) -> Value {
+        let mut start = json!({
             "engine": self.identity,
             "args": self.args,
             "env": self.env,
-            "load": self.load,
             "replicate": self.replicate,
-        })
+        });
+        if let Some(file) = &self.config_file {
+            start["config_file"] = file.as_str().into();
+        }
+        start
     }
 
     /// The trial's key.
@@ -103,6 +115,7 @@ impl Grid<'_> {
                         identity: identity.clone(),
                         args: args.clone(),
                         env: self.profile.engine_env.clone(),
+                        config_file: None,
                         load: load.spec.clone(),
                         replicate,
                     };
@@ -152,7 +165,13 @@ fn point(setting: &Setting, load: &NamedLoad, outcomes: Vec<(TrialRef, Outcome)>
     let mut measured = Vec::new();
     for (mut trial, outcome) in outcomes {
         match outcome {
-            Outcome::Refused(why) => failure = Some(why),
+            // A start that was made proves more than one that was not.
+            Outcome::Refused(why) => {
+                let is_proven = |known: &SettingFailure| known.foreseen.is_none();
+                if !failure.as_ref().is_some_and(is_proven) {
+                    failure = Some(why);
+                }
+            }
             Outcome::Measured(record) => {
                 let failed = record.checks.iter().find(|check| !check.passed);
                 trial.invalid = failed.map(|check| format!("{}: {}", check.name, check.detail));
@@ -214,4 +233,34 @@ fn classes(measured: &[Measured]) -> Vec<ClassPoint> {
         .enumerate()
         .map(|(i, name)| ClassPoint { name, metrics: estimates(of_start(i)) })
         .collect()
+}
+
+/// A trial of a server with these arguments, for tests.
+#[cfg(test)]
+pub fn example_trial(args: &[(&str, &str)]) -> Trial {
+    use bench_core::schema::{ArgValue, Arrival, Class, RequestShape, Size, TokenRange};
+
+    let one = TokenRange { min: 1, max: 1 };
+    let value =
+        |text: &str| text.parse().map_or_else(|_| ArgValue::Text(text.to_owned()), ArgValue::Int);
+    Trial {
+        identity: "engine".into(),
+        args: args.iter().map(|(flag, v)| ((*flag).to_owned(), value(v))).collect(),
+        env: BTreeMap::new(),
+        config_file: None,
+        load: LoadSpec {
+            arrival: Arrival::AllAtOnce {},
+            size: Size::Requests(1),
+            classes: vec![Class {
+                name: "all".to_owned(),
+                share: "1".parse().expect("a decimal"),
+                input_tokens: one,
+                output_tokens: one,
+                prefix: None,
+            }],
+            seed: 1,
+            request: RequestShape::default(),
+        },
+        replicate: 0,
+    }
 }

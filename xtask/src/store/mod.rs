@@ -15,6 +15,7 @@
 
 mod action;
 mod bundle;
+mod garbage;
 
 use std::{
     collections::BTreeMap,
@@ -32,6 +33,7 @@ use bench_core::canonical::Digest;
 
 pub use action::{Action, Kind};
 pub use bundle::{BYTES_MAX as BUNDLE_BYTES_MAX, Bundle, Entry};
+pub use garbage::{Garbage, entries};
 
 /// Version of the store's layout.
 const FORMAT: &str = "1";

@@ -1,3 +1,8 @@
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
+
 use super::*;
 use serde_json::json;
 
@@ -104,4 +109,41 @@ fn a_read_only_store_changes_nothing_on_disk() {
         .expect("publishes");
     assert_eq!(store.action(Kind::Stage, &action.key).expect("reads"), Some(action));
     assert_eq!(fs::read_dir(folder.path()).expect("reads").count(), 0);
+}
+
+#[test]
+fn garbage_is_what_nothing_leads_to() {
+    let (_folder, store) = store();
+    let publish = |kind, name: &str, leaves: &[(&str, Digest)]| {
+        let leaves = leaves.iter().map(|(role, key)| ((*role).to_owned(), *key)).collect();
+        store.publish(kind, json!({ "name": name }), &outputs(name), leaves).expect("publishes").key
+    };
+    let [read, named, alone] = ["read", "named", "alone"].map(|n| publish(Kind::Trial, n, &[]));
+    let latest = publish(Kind::Stage, "latest", &[("a/b/0", read)]);
+    let former = publish(Kind::Stage, "former", &[("a/b/0", alone)]);
+    store.set_latest("sim", "a", &latest).expect("is written");
+    let roots = BTreeSet::from([named]);
+    let day = Duration::from_secs(86_400);
+    let garbage = |before| store.garbage(&roots, before).expect("reads");
+
+    let young = garbage(SystemTime::now() - day);
+    assert!(young.iter().all(|garbage| garbage.paths.is_empty()), "{young:?}");
+    let old = garbage(SystemTime::now() + day);
+    assert_eq!(old.iter().map(|garbage| garbage.paths.len()).collect::<Vec<_>>(), [2, 2, 0, 0]);
+    assert!(old.iter().all(|garbage| garbage.paths.is_empty() || garbage.bytes() > 0));
+    old.iter().try_for_each(Garbage::remove).expect("removes");
+    let is_there = |kind, key| store.action(kind, key).expect("reads").is_some();
+    assert!(is_there(Kind::Trial, &read) && is_there(Kind::Trial, &named));
+    assert!(is_there(Kind::Stage, &latest));
+    assert!(!is_there(Kind::Trial, &alone) && !is_there(Kind::Stage, &former));
+}
+
+#[test]
+fn there_is_no_garbage_while_another_run_writes() {
+    let (folder, store) = store();
+    let other = open(folder.path());
+    let error = store.garbage(&BTreeSet::new(), SystemTime::now()).expect_err("it lives");
+    assert!(error.to_string().starts_with("a run uses "), "{error}");
+    drop(other);
+    store.garbage(&BTreeSet::new(), SystemTime::now()).expect("alone again");
 }

@@ -18,6 +18,7 @@ use crate::{
     config::Profile,
     dag::{Dag, Leaf, State},
     engines::Engine,
+    history::History,
     measure,
     stages::Trial,
 };
@@ -166,6 +167,11 @@ impl Ui {
         self.line(&format!(" took     {:.2} s", elapsed.as_secs_f64()));
     }
 
+    pub fn orphans(&self, count: usize) {
+        let them = if count == 1 { "a process group" } else { "process groups" };
+        self.line(&format!(" ended    {them} left behind by a run that was killed ({count})"));
+    }
+
     pub fn interrupted(&self) {
         self.line(" interrupted: finished trials are kept; the same command goes on from there");
     }
@@ -209,16 +215,14 @@ fn find<'d>(dag: &'d Dag<'_, Trial>, key: &Digest) -> Option<(&'d str, String, u
 }
 
 /// `12 stages, 74 trials on 13 launches: 4 stages cached, 52 trials on 9 launches to run, about 14 s`
-pub fn plan_line(dag: &Dag<'_, Trial>, engine: &dyn Engine) -> String {
-    let (mut stages, mut cached, mut later) = (0, 0, Vec::new());
+pub fn plan_line(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History) -> String {
+    let (mut stages, mut cached) = (0, 0);
     let mut known: std::collections::BTreeMap<Digest, _> = std::collections::BTreeMap::new();
     for (task, state) in dag.iter() {
         stages += 1;
         cached += usize::from(matches!(state, State::Done(_)));
-        match dag.leaves(task.name()) {
-            Some(leaves) => known.extend(leaves.iter().map(|leaf| (leaf.key, leaf.clone()))),
-            None => later.push(task.name()),
-        }
+        let leaves = dag.leaves(task.name()).unwrap_or_default();
+        known.extend(leaves.iter().map(|leaf| (leaf.key, leaf.clone())));
     }
     let trials = known.len();
     let launches = measure::launches(known.into_values().collect()).len();
@@ -228,17 +232,16 @@ pub fn plan_line(dag: &Dag<'_, Trial>, engine: &dyn Engine) -> String {
         return line + ": all cached";
     }
     let to_run = measure::launches(missing.clone());
-    let seconds: f64 = to_run.iter().map(|launch| engine.estimate_s(launch)).sum();
+    let seconds: f64 = to_run.iter().map(|launch| engine.estimate_s(launch, history)).sum();
     line += &format!(
         ": {cached} cached, {} to run, about {}",
         counts(missing.len(), to_run.len()).replace(',', " on"),
         duration(seconds),
     );
-    if dag
-        .iter()
-        .any(|(task, _)| task.name() == "comprehensive" && later.contains(&"comprehensive"))
-    {
-        line += ", then those of the chosen settings";
+    let later = measure::later(dag);
+    if !later.is_empty() {
+        let seconds: f64 = later.iter().map(|launch| engine.estimate_s(launch, history)).sum();
+        line += &format!(", then {} at the chosen settings", duration(seconds));
     }
     line
 }
@@ -262,7 +265,7 @@ pub fn stage_summary(result: &ResultFile) -> String {
         if let Some(failure) = &point.failure
             && seen.insert(&point.label)
         {
-            parts.push(format!("{}: {}", point.label, failure.class.title()));
+            parts.push(format!("{}: {}", point.label, failure.title()));
         }
     }
     let invalid =

@@ -19,6 +19,9 @@ pub struct LaunchPlan {
     pub args: Args,
     /// Environment of the server, on top of the caller's.
     pub env: BTreeMap<String, String>,
+    /// A file for `--config` that holds the arguments, in place of flags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_file: Option<String>,
     /// Which of the repeated starts of one configuration this is, from 0.
     pub replicate: u32,
     /// Load points, in the order in which they run.

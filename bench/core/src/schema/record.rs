@@ -73,6 +73,18 @@ pub struct SettingFailure {
     pub class: FailureClass,
     /// The lines of the log that prove it.
     pub evidence: Vec<String>,
+    /// Why it was not started: which setting failed that needs no more than this one does. Class
+    /// and evidence are that setting's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreseen: Option<String>,
+}
+
+impl SettingFailure {
+    /// A few words for tables.
+    pub fn title(&self) -> String {
+        let not_tried = if self.foreseen.is_some() { ", not tried" } else { "" };
+        format!("{}{not_tried}", self.class.title())
+    }
 }
 
 /// Kinds of failure that belong to the setting. Those of the environment are never stored.
@@ -109,9 +121,9 @@ impl FailureClass {
         }
     }
 
-    /// Whether a setting that needs still more memory fails too.
-    pub fn is_memory(self) -> bool {
-        !matches!(self, Self::MaxModelLen | Self::BadCombination)
+    /// Whether a start failed for want of memory; then one that needs still more fails too.
+    pub fn is_memory_of_start(self) -> bool {
+        !matches!(self, Self::MaxModelLen | Self::BadCombination | Self::OutOfMemory)
     }
 }
 

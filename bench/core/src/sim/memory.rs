@@ -124,7 +124,7 @@ fn block_bytes(model: &Model, settings: &Settings) -> u64 {
 }
 
 fn fail<const N: usize>(class: FailureClass, lines: [String; N]) -> SettingFailure {
-    SettingFailure { class, evidence: lines.into() }
+    SettingFailure { class, evidence: lines.into(), foreseen: None }
 }
 
 fn out_of_memory(bytes: u64) -> String {

@@ -109,7 +109,11 @@ impl Settings {
                  max_model_len (max_position_embeddings={len_max} or model_max_length=None in \
                  model's config.json)."
             );
-            return Err(SettingFailure { class: FailureClass::MaxModelLen, evidence: vec![line] });
+            return Err(SettingFailure {
+                class: FailureClass::MaxModelLen,
+                evidence: vec![line],
+                foreseen: None,
+            });
         }
         if budget < len && !self.chunked_prefill {
             return Err(refused(format!(
@@ -165,7 +169,7 @@ impl Settings {
 }
 
 fn refused(line: String) -> SettingFailure {
-    SettingFailure { class: FailureClass::BadCombination, evidence: vec![line] }
+    SettingFailure { class: FailureClass::BadCombination, evidence: vec![line], foreseen: None }
 }
 
 fn count(args: &Args, flag: &str, min: u32) -> Result<Option<u32>, SettingFailure> {

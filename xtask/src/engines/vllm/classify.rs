@@ -209,7 +209,9 @@ pub fn classify(log: &str, ended: Option<Ended>) -> Failure {
 
 /// `None` when the rule does not apply to a server in that state.
 fn judge(rule: &Rule, line: &str, log: &str, serving: bool) -> Option<Failure> {
-    let setting = |class| Failure::Setting(SettingFailure { class, evidence: evidence(log, rule) });
+    let setting = |class| {
+        Failure::Setting(SettingFailure { class, evidence: evidence(log, rule), foreseen: None })
+    };
     match rule.means {
         Means::OutOfMemory if serving => Some(setting(FailureClass::OutOfMemory)),
         Means::OutOfMemory => Some(setting(memory_class(log))),
@@ -341,7 +343,7 @@ mod tests {
 
     fn setting(log: &str) -> (FailureClass, Vec<String>) {
         match classify(log, Some(Ended::Code(1))) {
-            Failure::Setting(SettingFailure { class, evidence }) => (class, evidence),
+            Failure::Setting(SettingFailure { class, evidence, .. }) => (class, evidence),
             other => panic!("not the setting's: {other:?}"),
         }
     }

@@ -1,6 +1,6 @@
 //! vLLM as an engine of a profile.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use bench_core::schema::{self, VllmEngine};
@@ -11,10 +11,11 @@ use crate::{
     commands::doctor::{Finding, Missing},
     config::VllmConfig,
     engines::{Engine, launch_s},
+    history::History,
     measure::Launch,
 };
 
-/// A start on an H100 takes 70 to 114 s, one on two cores 75 s.
+/// Before any is measured: a start on an H100 takes 70 to 114 s, one on two cores 75 s.
 const START_S: f64 = 90.0;
 
 /// vLLM, started here.
@@ -42,7 +43,12 @@ impl Engine for Vllm<'_> {
     }
 
     fn title(&self) -> String {
-        let name = format!("vLLM {}, {}", self.config.version, self.config.model);
+        let model = match Path::new(&self.config.model) {
+            // Where a model's folder lies says nothing of it.
+            path if path.is_absolute() => path.file_name().unwrap_or_default().to_string_lossy(),
+            _ => self.config.model.as_str().into(),
+        };
+        let name = format!("vLLM {}, {model}", self.config.version);
         match self.known().map(|found| found.identity.device) {
             Some(Device::Gpu { name: gpu, count, .. }) => format!("{name}, {count} × {gpu}"),
             Some(Device::Cpu { threads, .. }) => format!("{name}, CPU with {threads} threads"),
@@ -73,8 +79,11 @@ impl Engine for Vllm<'_> {
         false
     }
 
-    fn estimate_s(&self, launch: &Launch) -> f64 {
-        launch_s(launch, START_S)
+    fn estimate_s(&self, launch: &Launch, history: &History) -> f64 {
+        if history.frontier.foresee(&launch.trials[0].what).is_some() {
+            return 0.0;
+        }
+        launch_s(launch, history.start_s().unwrap_or(START_S), history)
     }
 
     fn doctor(&self) -> Vec<Finding> {

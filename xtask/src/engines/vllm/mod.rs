@@ -9,7 +9,7 @@ mod server;
 
 pub use classify::Failure;
 pub use engine::Vllm;
-pub use provision::{Device, Provisioned, known, provision};
+pub use provision::{Device, Provisioned, known, provision, superseded_environments};
 pub use server::{GRACE, Server};
 
 #[cfg(test)]

