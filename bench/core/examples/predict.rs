@@ -10,6 +10,7 @@ use bench_core::{
     schema::{Args, LoadSpec, Measured, Outcome},
     sim::{self, Model},
     summarize::Summarizer,
+    workload::Workload,
 };
 use serde_json::Value;
 
@@ -22,7 +23,7 @@ fn queue_share(trial: &Measured) -> f64 {
     trial.summary.anatomy.map_or(0.0, |anatomy| 100.0 * anatomy.queue_ms / anatomy.e2e_ms())
 }
 
-fn predict(model: &Model, args: &Args, load: &LoadSpec) -> Measured {
+fn predict(model: &Model, args: &Args, load: &Workload) -> Measured {
     let server = sim::launch(model, args, 0).expect("the settings started on the real card");
     let mut summarizer = Summarizer::new(load);
     let observation = server.run(load, &mut |sample| summarizer.push(&sample), &mut |_| {});
@@ -38,14 +39,15 @@ fn main() {
     let model: Model = serde_json::from_str(include_str!("../../models/h100-qwen2.5-7b.json"))
         .expect("the model file is one");
     let lines = include_str!("../../models/measured/h100-qwen2.5-7b.jsonl").lines();
-    let trials: Vec<(Args, LoadSpec, Measured)> = lines
+    let trials: Vec<(Args, Workload, Measured)> = lines
         .filter_map(|line| {
             let mut line: Value = serde_json::from_str(line).expect("a JSON object a line");
             let outcome = serde_json::from_value(line["outcome"].take()).expect("a record");
             let Outcome::Measured(measured) = outcome else { return None };
             let args = serde_json::from_value(line["preimage"]["args"].take()).expect("arguments");
-            let load = serde_json::from_value(line["preimage"]["load"].take()).expect("a load");
-            Some((args, load, measured))
+            let load: LoadSpec =
+                serde_json::from_value(line["preimage"]["load"].take()).expect("a load");
+            Some((args, Workload::from(load), measured))
         })
         .collect();
     let mut capacity: BTreeMap<&Args, f64> = BTreeMap::new();

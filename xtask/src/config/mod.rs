@@ -6,12 +6,14 @@
 //! is started or written.
 
 mod args;
+mod data;
 mod diagnostic;
 mod engine;
 mod goals;
 mod load;
 mod parse;
 mod read;
+mod request;
 mod resolved;
 mod stages;
 mod sweep;

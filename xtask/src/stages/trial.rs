@@ -1,6 +1,6 @@
 //! Trials: the leaves of the DAG, and the points that stages make of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Result;
 use bench_core::{
@@ -32,6 +32,8 @@ pub struct Trial {
     pub env: BTreeMap<String, String>,
     /// The load point.
     pub load: LoadSpec,
+    /// Where the load's file lies, if it has one; no part of the key.
+    pub data_file: Option<PathBuf>,
     /// Which start of the configuration, from 0.
     pub replicate: u32,
 }
@@ -104,6 +106,7 @@ impl Grid<'_> {
                         args: args.clone(),
                         env: self.profile.engine_env.clone(),
                         load: load.spec.clone(),
+                        data_file: load.data_file.clone(),
                         replicate,
                     };
                     leaves.push(Leaf {
