@@ -15,8 +15,9 @@ use bench_core::{
     decimal::Decimal,
     schema::{
         Accuracy, Arrival, Calibration, Ceiling, Class, FORMAT, LoadSpec, Observed, Pair,
-        RequestShape, ServerEngine, ServerObservation, Size, Summary, TokenRange,
+        ServerEngine, ServerObservation, Size, Summary, TokenRange,
     },
+    workload::Workload,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -191,7 +192,7 @@ fn accuracy_at(args: &CalibrateArgs, rate: u32) -> anyhow::Result<Accuracy> {
     })
 }
 
-fn load(arrival: Arrival, seconds: u32, output_tokens: u32) -> LoadSpec {
+fn load(arrival: Arrival, seconds: u32, output_tokens: u32) -> Workload {
     let class = Class {
         name: "calibration".to_owned(),
         share: Decimal::from_millionths(1_000_000),
@@ -199,31 +200,27 @@ fn load(arrival: Arrival, seconds: u32, output_tokens: u32) -> LoadSpec {
         output_tokens: TokenRange { min: output_tokens, max: output_tokens },
         prefix: None,
     };
-    LoadSpec {
-        arrival,
-        size: Size::DurationMs(u64::from(seconds) * 1_000),
-        classes: vec![class],
-        seed: 1,
-        request: RequestShape::default(),
-    }
+    let size = Size::DurationMs(u64::from(seconds) * 1_000);
+    LoadSpec::drawn(arrival, size, vec![class], 1).into()
 }
 
 /// One load as a trial runs it, samples on disk included.
-fn drive(server: &NullServer, load: &LoadSpec) -> anyhow::Result<Summary> {
+fn drive(server: &NullServer, load: &Workload) -> anyhow::Result<Summary> {
     let engine = ServerEngine {
         base_url: format!("http://{}", server.address),
         model: "null".to_owned(),
         vocab_size: 32_000,
+        api_key_env: None,
     };
     let bodies = Bodies::new(&engine, load, false);
     let target = tokio::runtime::Builder::new_current_thread()
         .build()?
-        .block_on(Target::resolve(&engine.base_url, bodies.path(), None))?;
+        .block_on(Target::resolve(&engine.base_url, bodies.path(), &load.request.headers, None))?;
     let folder = Folder::new()?;
     let recorder = Recorder::create(&folder.0, &Digest::of(b"calibration"), load)?;
     let (recorder, samples) = RecorderThread::start(recorder)?;
-    let options = Options { connections_max: None, request_timeout: REQUEST_TIMEOUT };
-    Driver { target, load: load.clone(), bodies, options, samples, done: Arc::default() }.run()?;
+    let options = Options { request_timeout: REQUEST_TIMEOUT };
+    Driver::new(target, load.clone(), bodies, options, samples, Arc::default()).run()?;
     let (summarizer, _) = recorder.finish()?;
     let measured =
         summarizer.finish(&ServerObservation::default(), &Observed::default(), "calibration", None);

@@ -98,7 +98,7 @@ fn result(plan: &LaunchPlan, load: &LoadSpec, samples: &[RequestSample], date: &
         Engine::Server(engine) => &engine.model,
     };
     let backend = match load.request.api {
-        Api::Completions => "openai",
+        Api::Completions | Api::CompletionsText => "openai",
         Api::Chat => "openai-chat",
     };
     let all: Vec<Latencies> = samples.iter().map(latencies).collect();
@@ -109,6 +109,7 @@ fn result(plan: &LaunchPlan, load: &LoadSpec, samples: &[RequestSample], date: &
     let duration = seconds(samples.iter().map(|s| s.end_ns).max().unwrap_or(0));
     let per_s = |count: f64| if duration > 0.0 { count / duration } else { 0.0 };
     let (rate, burstiness, concurrency) = arrival(&load.arrival);
+    let concurrency = load.max_concurrency.map_or(concurrency, |count| json!(count));
     let mut fields = json!({
         "date": date, "endpoint_type": backend, "backend": backend, "label": null,
         "model_id": model, "tokenizer_id": model, "num_prompts": samples.len(),
@@ -159,6 +160,7 @@ fn arrival(arrival: &Arrival) -> (Value, Value, Value) {
             (number(requests_per_second), Value::Null, Value::Null)
         }
         Arrival::Ramp { .. } => (Value::Null, json!(1.0), Value::Null),
+        Arrival::Replay { .. } => (Value::Null, Value::Null, Value::Null),
         Arrival::ClosedLoop { concurrency } => (json!("inf"), json!(1.0), json!(concurrency)),
     }
 }
@@ -229,6 +231,7 @@ mod tests {
             id,
             class: 0,
             intended_ns: at_ns,
+            queued_ns: 0,
             sent_ns: at_ns + 1_000,
             first_byte_ns: Some(at_ns + 90_000_000),
             end_ns: at_ns + 1_140_000_000,

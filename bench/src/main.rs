@@ -3,6 +3,7 @@
 mod calibrate;
 mod client;
 mod clock;
+mod data;
 mod drive;
 mod export;
 mod host;

@@ -13,9 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use bench_core::{
-    canonical::Digest,
-    schema::{LoadSpec, RequestSample},
-    summarize::Summarizer,
+    canonical::Digest, schema::RequestSample, summarize::Summarizer, workload::Workload,
 };
 use flate2::{Compression, GzBuilder, write::GzEncoder};
 
@@ -35,7 +33,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// For a trial's load, into `KEY.jsonl.gz` of a folder.
-    pub(crate) fn create(folder: &Path, key: &Digest, load: &LoadSpec) -> anyhow::Result<Self> {
+    pub(crate) fn create(folder: &Path, key: &Digest, load: &Workload) -> anyhow::Result<Self> {
         let path = folder.join(format!("{key}.jsonl.gz"));
         let partial = folder.join(format!("{key}.jsonl.gz.partial"));
         let file = File::create(&partial)

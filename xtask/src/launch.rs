@@ -214,6 +214,7 @@ impl Launch<'_> {
                 base_url: server.base_url(),
                 model: engine.served_model_name.clone(),
                 vocab_size: engine.vocab_size,
+                api_key_env: None,
             });
             let bench_log = self.log_path(&format!("bench-{start}"));
             let limit = Duration::from_secs(engine.start_timeout_s);

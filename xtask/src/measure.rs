@@ -48,8 +48,11 @@ pub struct Launch {
 impl Launch {
     fn plan(&self, engine: Engine, trials: &[Leaf<Trial>]) -> LaunchPlan {
         let first = &self.trials[0].what;
-        let planned =
-            |leaf: &Leaf<Trial>| PlannedTrial { key: leaf.key, load: leaf.what.load.clone() };
+        let planned = |leaf: &Leaf<Trial>| PlannedTrial {
+            key: leaf.key,
+            load: leaf.what.load.clone(),
+            data_file: leaf.what.data_file.clone(),
+        };
         LaunchPlan {
             format: FORMAT,
             launch: self.digest.short(),

@@ -10,6 +10,7 @@ use std::{
     process::{Command, Output},
 };
 
+use bench_core::schema::ResultFile;
 use common::{copy, files_below, xtask};
 
 const PROFILE: &str = r#"
@@ -171,6 +172,49 @@ fn the_suite_leaves_every_file_and_a_second_run_does_nothing() {
     let fourth = project.ok(&["suite", "--profile", "test", "--fresh"]);
     assert!(ran(&fourth).is_empty(), "the same bytes were measured, so no stage has other inputs");
     assert_eq!(project.results(), files);
+}
+
+/// Every arrival, every source of requests, as the committed example has them.
+#[test]
+fn the_example_of_workloads_runs() {
+    let project = Project::new();
+    let names = [
+        "bench/models/h100-qwen2.5-7b.json",
+        "bench/profiles/workloads.toml",
+        "bench/profiles/data/trace.jsonl",
+        "bench/profiles/data/prompts.jsonl",
+        "bench/profiles/data/sharegpt.json",
+    ];
+    copy(&names, &project.path("."));
+    project.ok(&["suite", "--profile", "workloads"]);
+    let path = project.path("results/workloads/baseline.json");
+    let result: ResultFile =
+        serde_json::from_slice(&fs::read(path).expect("reads")).expect("a result");
+    let mean = |load: &str, metric: &str| {
+        let point = result.points.iter().find(|point| point.load == load);
+        let point = point.unwrap_or_else(|| panic!("no point of {load}"));
+        point.metrics.get(metric).map(|estimate| estimate.mean)
+    };
+    for point in &result.points {
+        assert!(point.trials.iter().all(|trial| trial.invalid.is_none()), "{point:?}");
+        assert_eq!(point.metrics["failed_share"].mean, 0.0, "{}", point.load);
+    }
+    for load in ["shared-prefix", "conversations", "replay"] {
+        let hits = mean(load, "prefix_cache_hit_percent");
+        assert!(hits.is_some_and(|percent| percent > 30.0), "{load}: {hits:?}");
+    }
+    assert!(mean("limited", "client_queue_mean_ms").is_some_and(|ms| ms > 0.0));
+    assert_eq!(mean("bursty", "client_queue_mean_ms"), None);
+    // The same again is cached. A file with other content is another load: one trial, since the
+    // baseline's settings are the defaults.
+    assert!(project.ok(&["suite", "--profile", "workloads"]).contains("all cached"));
+    let trials = project.stored_trials();
+    let trace = project.path("bench/profiles/data/trace.jsonl");
+    let text = fs::read_to_string(&trace).expect("reads");
+    fs::write(&trace, text.replacen("\"output_length\": ", "\"output_length\": 1", 1))
+        .expect("writes");
+    project.ok(&["suite", "--profile", "workloads"]);
+    assert_eq!(project.stored_trials(), trials + 1);
 }
 
 #[test]

@@ -4,13 +4,12 @@
 //! it, so that a busy machine does not matter).
 
 use bench_core::{
-    schema::{
-        ArgValue, Args, Arrival, Class, LoadSpec, RequestSample, RequestShape, Size, TokenRange,
-    },
+    schema::{ArgValue, Args, Arrival, Class, LoadSpec, RequestSample, Size, TokenRange},
     sim::{self, Model},
+    workload::Workload,
 };
 
-fn load(arrival: Arrival, size: Size) -> LoadSpec {
+fn load(arrival: Arrival, size: Size) -> Workload {
     let class = Class {
         name: "all".to_owned(),
         share: "1".parse().expect("decimal"),
@@ -18,7 +17,7 @@ fn load(arrival: Arrival, size: Size) -> LoadSpec {
         output_tokens: TokenRange { min: 64, max: 192 },
         prefix: None,
     };
-    LoadSpec { arrival, size, classes: vec![class], seed: 7, request: RequestShape::default() }
+    LoadSpec::drawn(arrival, size, vec![class], 7).into()
 }
 
 fn cpu_ms() -> f64 {

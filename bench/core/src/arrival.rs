@@ -1,6 +1,7 @@
 //! Arrival times of the open-loop processes.
 
 use crate::{
+    decimal::Decimal,
     rng::Random,
     schema::{Arrival, LoadSpec, Size},
 };
@@ -19,7 +20,7 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// The arrivals of a load. A closed loop has none.
+    /// The arrivals of a load. A closed loop has none, and those of a replay are its file's.
     pub fn new(load: &LoadSpec, random: Random) -> Self {
         let end_ns = match load.size {
             Size::Requests(_) => u64::MAX,
@@ -36,7 +37,8 @@ impl Iterator for Arrivals {
         match &self.arrival {
             // With a duration instead of a count, a burst has no size: nothing arrives.
             Arrival::AllAtOnce {} => return (self.end_ns == u64::MAX).then_some(0),
-            Arrival::ClosedLoop { .. } => return None,
+            // Times of a file are in its rows.
+            Arrival::ClosedLoop { .. } | Arrival::Replay { .. } => return None,
             Arrival::Poisson { requests_per_second } => {
                 self.elapsed_s += self.random.exponential() / requests_per_second.to_f64();
             }
@@ -74,10 +76,16 @@ impl Iterator for Arrivals {
     }
 }
 
+/// When a request is due in a replay that came so long after the first one; rounded down.
+pub fn replayed_ns(after_first_ns: u64, speed_up: Decimal) -> u64 {
+    let speed_up = u128::from(speed_up.millionths().unsigned_abs().max(1));
+    u64::try_from(u128::from(after_first_ns) * 1_000_000 / speed_up).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{Class, RequestShape, TokenRange};
+    use crate::schema::{Class, TokenRange};
     use proptest::prelude::*;
 
     fn load(arrival: Arrival, size: Size) -> LoadSpec {
@@ -88,14 +96,14 @@ mod tests {
             output_tokens: TokenRange { min: 1, max: 1 },
             prefix: None,
         };
-        LoadSpec { arrival, size, classes: vec![class], seed: 1, request: RequestShape::default() }
+        LoadSpec::drawn(arrival, size, vec![class], 1)
     }
 
     fn arrivals(arrival: Arrival, size: Size) -> Vec<u64> {
         Arrivals::new(&load(arrival, size), Random::new(1, 0)).collect()
     }
 
-    fn decimal(text: &str) -> crate::decimal::Decimal {
+    fn decimal(text: &str) -> Decimal {
         text.parse().expect("decimal")
     }
 
@@ -128,6 +136,13 @@ mod tests {
     }
 
     #[test]
+    fn a_replay_twice_as_fast_takes_half_the_time() {
+        assert_eq!(replayed_ns(3_000_000_001, decimal("2")), 1_500_000_000);
+        assert_eq!(replayed_ns(3_000_000_000, decimal("0.5")), 6_000_000_000);
+        assert_eq!(replayed_ns(u64::MAX, decimal("0.000001")), u64::MAX);
+    }
+
+    #[test]
     fn a_ramp_is_denser_at_its_end() {
         let at = arrivals(
             Arrival::Ramp {
@@ -156,8 +171,8 @@ mod tests {
         #[test]
         fn times_are_in_order_and_within_the_duration(rate in 1_i64..500_000_000, shape in 100_000_i64..8_000_000) {
             let arrival = Arrival::Gamma {
-                requests_per_second: crate::decimal::Decimal::from_millionths(rate),
-                burstiness: crate::decimal::Decimal::from_millionths(shape),
+                requests_per_second: Decimal::from_millionths(rate),
+                burstiness: Decimal::from_millionths(shape),
             };
             let at = arrivals(arrival, Size::DurationMs(2_000));
             prop_assert!(at.windows(2).all(|pair| pair[0] <= pair[1]));

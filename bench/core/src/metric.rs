@@ -117,7 +117,7 @@ const LATENCIES: [Metric; 16] = quantile_metrics! {
     }
 };
 
-const OTHERS: [Metric; 17] = [
+const OTHERS: [Metric; 18] = [
     Metric {
         id: "output_tokens_per_s",
         title: "Output throughput",
@@ -180,6 +180,15 @@ const OTHERS: [Metric; 17] = [
         formula: "mean of first scheduled − queued",
         vllm: "vllm:request_queue_time_seconds",
         value: |m| Some(m.summary.anatomy.as_ref()?.queue_ms),
+    },
+    Metric {
+        id: "client_queue_mean_ms",
+        title: "Client queue mean",
+        unit: "ms",
+        direction: Direction::Neither,
+        formula: "mean wait in the client for one of `max_concurrency` places; part of every latency",
+        vllm: "",
+        value: |m| m.summary.client_queue.map(|queue| queue.mean_ms),
     },
     Metric {
         id: "e2e_p95_over_p50",

@@ -1,13 +1,16 @@
 //! Prompts of token ids, drawn so that no two requests share a prefix by chance.
 
-use crate::{canonical::Digest, rng::Random, schema::LoadSpec, workload::PlannedRequest};
+use crate::{
+    canonical::Digest,
+    rng::Random,
+    schema::LoadSpec,
+    workload::{Piece, PlannedRequest},
+};
 
 /// Vocabularies larger than this lose their first [`SPECIAL_TOKENS`] ids, where tokenizers keep
 /// tokens such as begin and end of sequence.
 const VOCABULARY_MIN: u32 = 1_000;
 const SPECIAL_TOKENS: u32 = 100;
-/// Streams of prefixes lie above those of requests.
-const PREFIX_STREAMS: u64 = 1 << 32;
 
 /// Draws the prompts of one load. They depend on the whole load, so that two loads on one server
 /// do not meet in its prefix cache.
@@ -27,25 +30,26 @@ impl Prompts {
         Self { seed, first, last: vocab_size.max(1) - 1 }
     }
 
-    /// The token ids of a request: its group's prefix, then its own.
+    /// The token ids of a request's prompt.
     pub fn draw(&self, request: &PlannedRequest) -> impl Iterator<Item = u32> {
-        let (group, prefix_tokens) = request.prefix.unwrap_or((0, 0));
-        let own_tokens = request.input_tokens.saturating_sub(prefix_tokens);
-        let prefix = self.tokens(PREFIX_STREAMS + u64::from(group), prefix_tokens);
-        prefix.chain(self.tokens(u64::from(request.id), own_tokens))
+        request.prompt.iter().flat_map(|piece| self.piece(*piece))
     }
 
-    fn tokens(&self, stream: u64, count: u32) -> impl Iterator<Item = u32> + use<> {
+    /// The token ids of a part of a prompt.
+    pub fn piece(&self, piece: Piece) -> impl Iterator<Item = u32> + use<> {
         let Self { seed, first, last } = *self;
-        let mut random = Random::new(seed, stream);
-        (0..count).map(move |_| random.between(first, last))
+        let mut random = Random::new(seed, piece.source.stream());
+        (0..piece.tokens).map(move |_| random.between(first, last))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{Arrival, Class, Prefix, RequestShape, Size, TokenRange};
+    use crate::{
+        schema::{Arrival, Class, Prefix, Size, TokenRange},
+        workload::Source,
+    };
 
     fn load(seed: u64) -> LoadSpec {
         let class = Class {
@@ -55,23 +59,21 @@ mod tests {
             output_tokens: TokenRange { min: 1, max: 1 },
             prefix: Some(Prefix { groups: 2, tokens: 8 }),
         };
-        LoadSpec {
-            arrival: Arrival::AllAtOnce {},
-            size: Size::Requests(8),
-            classes: vec![class],
-            seed,
-            request: RequestShape::default(),
-        }
+        LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(8), vec![class], seed)
     }
 
     fn prompt(load: &LoadSpec, id: u32, group: u32) -> Vec<u32> {
         let request = PlannedRequest {
             id,
             at_ns: None,
+            think_ns: 0,
             class: 0,
             input_tokens: 48,
             output_tokens: 1,
-            prefix: Some((group, 8)),
+            prompt: vec![
+                Piece { source: Source::Prefix(group), tokens: 8 },
+                Piece { source: Source::Ask(id), tokens: 40 },
+            ],
         };
         Prompts::new(load, 32_000).draw(&request).collect()
     }

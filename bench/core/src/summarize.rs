@@ -8,22 +8,23 @@ use std::collections::BTreeMap;
 use crate::{
     hist::{Latencies, StoredHistogram, round},
     schema::{
-        Anatomy, ClassSummary, Counts, FORMAT, LoadSpec, Measured, Observed, Phases, Quantiles,
+        Anatomy, ClassSummary, Counts, FORMAT, Measured, Observed, Phases, Quantiles,
         RequestSample, RequestStatus, ServerObservation, ServerTotals, Summary,
     },
-    workload::{Plan, plan_digest},
+    workload::{Plan, Workload, plan_digest},
 };
 use timeline::Timeline;
 
 /// Takes samples one by one, in any order, in memory that does not grow with their number.
 #[derive(Debug)]
 pub struct Summarizer {
-    load: LoadSpec,
+    load: Workload,
     counts: Counts,
     end_ns: u64,
     input_tokens: u64,
     output_tokens: u64,
     all: ClassLatencies,
+    client_queue: Latencies,
     send_lag: Latencies,
     itl: Latencies,
     classes: Vec<ClassLatencies>,
@@ -57,13 +58,14 @@ struct PhaseSums {
 
 impl Summarizer {
     /// For the samples of one trial of this load.
-    pub fn new(load: &LoadSpec) -> Self {
+    pub fn new(load: &Workload) -> Self {
         Self {
             counts: Counts::default(),
             end_ns: 0,
             input_tokens: 0,
             output_tokens: 0,
             all: ClassLatencies::default(),
+            client_queue: Latencies::default(),
             send_lag: Latencies::default(),
             itl: Latencies::default(),
             classes: vec![ClassLatencies::default(); load.classes.len()],
@@ -77,7 +79,9 @@ impl Summarizer {
     pub fn push(&mut self, sample: &RequestSample) {
         self.counts.sent += 1;
         self.end_ns = self.end_ns.max(sample.end_ns);
-        self.send_lag.record_ns(sample.sent_ns.saturating_sub(sample.intended_ns));
+        self.client_queue.record_ns(sample.queued_ns);
+        self.send_lag
+            .record_ns(sample.sent_ns.saturating_sub(sample.intended_ns + sample.queued_ns));
         self.timeline.record(sample.intended_ns, sample.end_ns);
         if let RequestStatus::Failed(kind) = &sample.status {
             *self.counts.failed.entry(kind.clone()).or_default() += 1;
@@ -129,6 +133,7 @@ impl Summarizer {
             ("tpot", &self.all.tpot),
             ("itl", &self.itl),
             ("e2e", &self.all.e2e),
+            ("client_queue", &self.client_queue),
             ("send_lag", &self.send_lag),
         ]
         .into_iter()
@@ -174,6 +179,8 @@ impl Summarizer {
         let duration_s = self.end_ns as f64 / 1e9;
         let per_s = |n: u64| if duration_s > 0.0 { round(n as f64 / duration_s) } else { 0.0 };
         let send_lag = self.send_lag.quantiles();
+        let client_queue = self.load.max_concurrency.map(|_| self.client_queue.quantiles());
+        let client_ms = client_queue.map_or(0.0, |queue| queue.mean_ms) + send_lag.mean_ms;
         let e2e = self.all.e2e.quantiles();
         Summary {
             counts: self.counts.clone(),
@@ -182,7 +189,8 @@ impl Summarizer {
             output_tokens: self.output_tokens,
             requests_per_s: per_s(self.counts.completed),
             output_tokens_per_s: per_s(self.output_tokens),
-            anatomy: self.anatomy(server, &send_lag, &e2e),
+            anatomy: self.anatomy(server, client_ms, &e2e),
+            client_queue,
             send_lag,
             ttft: self.all.ttft.quantiles(),
             tpot: self.all.tpot.quantiles(),
@@ -198,7 +206,7 @@ impl Summarizer {
     fn anatomy(
         &self,
         server: &ServerObservation,
-        send_lag: &Quantiles,
+        client_ms: f64,
         e2e: &Quantiles,
     ) -> Option<Anatomy> {
         if e2e.count == 0 {
@@ -210,9 +218,9 @@ impl Summarizer {
         } else {
             [server.queue_mean_ms?, server.prefill_mean_ms?, server.decode_mean_ms?]
         };
-        let front_end_ms = e2e.mean_ms - send_lag.mean_ms - queue_ms - prefill_ms - decode_ms;
+        let front_end_ms = e2e.mean_ms - client_ms - queue_ms - prefill_ms - decode_ms;
         Some(Anatomy {
-            send_lag_ms: round(send_lag.mean_ms),
+            send_lag_ms: round(client_ms),
             front_end_ms: round(front_end_ms),
             queue_ms: round(queue_ms),
             prefill_ms: round(prefill_ms),

@@ -5,11 +5,13 @@ mod common;
 use bench_core::{
     INSTRUMENT_EPOCH,
     canonical::Digest,
+    dataset,
     schema::{
-        Arrival, FailureClass, LoadSpec, Prefix, RequestSample, RequestStatus, SettingFailure, Size,
+        Arrival, Conversation, DataFormat, DataSpec, FailureClass, LoadSpec, Prefix, RequestSample,
+        RequestStatus, SettingFailure, Size,
     },
     sim::{self, KNOWN_FLAGS, Model, Settings},
-    workload::Plan,
+    workload::{Plan, Workload},
 };
 use common::{args, burst, class, figures, h100, load, poisson, run, start, tiny};
 use proptest::prelude::*;
@@ -18,19 +20,19 @@ fn failure(model: &Model, pairs: &[(&str, &str)]) -> SettingFailure {
     sim::launch(model, &args(pairs), 0).expect_err("these settings do not start")
 }
 
-fn bytes(model: &Model, replicate: u32, load: &LoadSpec) -> Digest {
+fn bytes(model: &Model, replicate: u32, load: &Workload) -> Digest {
     let server = sim::launch(model, &args(&[]), replicate).expect("the defaults start");
     let text = serde_json::to_vec(&(server.observed(), run(&server, load))).expect("JSON");
     Digest::of(&text)
 }
 
-fn mixed(rate: &str, duration_s: u64) -> LoadSpec {
+fn mixed(rate: &str, duration_s: u64) -> Workload {
     let classes = vec![class((4, 30), (1, 20), None), class((40, 60), (20, 60), None)];
     poisson(rate, duration_s, classes)
 }
 
 /// Every planned request is served once and whole, and its times are in order.
-fn check_samples(load: &LoadSpec, samples: &[RequestSample]) -> Result<(), TestCaseError> {
+fn check_samples(load: &Workload, samples: &[RequestSample]) -> Result<(), TestCaseError> {
     let mut samples: Vec<&RequestSample> = samples.iter().collect();
     samples.sort_by_key(|sample| sample.id);
     let endless =
@@ -193,7 +195,7 @@ fn a_small_pool_preempts_and_still_serves_all() {
 #[test]
 fn without_streaming_all_tokens_come_with_the_last() {
     let mut load = mixed("20", 3);
-    load.request.stream = false;
+    load.spec.request.stream = false;
     let (samples, _) = run(&start(&tiny(), &[]), &load);
     for sample in &samples {
         assert_eq!(sample.tokens, [(sample.end_ns, sample.output_tokens)]);
@@ -226,6 +228,64 @@ fn a_request_that_is_too_long_is_refused_alone() {
     let planned = Plan::new(&load).filter(|p| p.input_tokens == 100).count();
     assert_eq!((samples.len(), failed), (40, planned));
     assert_eq!(observation.requests_succeeded, Some(40 - planned as u64));
+}
+
+#[test]
+fn a_conversation_waits_for_its_answers_and_finds_its_history_cached() {
+    let mut load = load(
+        Arrival::ClosedLoop { concurrency: 3 },
+        Size::Requests(40),
+        vec![class((8, 8), (4, 4), None)],
+    );
+    load.spec.conversation =
+        Some(Conversation { turns_min: 4, turns_max: 4, think_ms_min: 50, think_ms_max: 90 });
+    let (mut samples, observation) = run(&start(&tiny(), &[]), &load);
+    samples.sort_by_key(|sample| sample.id);
+    assert_eq!(samples.len(), 40);
+    for (sample, planned) in samples.iter().zip(Plan::new(&load)) {
+        assert_eq!(sample.input_tokens, planned.input_tokens);
+        if planned.think_ns > 0 {
+            let before = &samples[planned.id as usize - 1];
+            assert_eq!(sample.intended_ns, before.end_ns + planned.think_ns);
+        }
+    }
+    // Prompts of 8, 20, 32 and 44 tokens in blocks of 4: each turn finds the prompt before it.
+    assert_eq!(observation.prefix_cache_hits, Some(10 * (8 + 20 + 32)));
+    assert_eq!(observation.prefix_cache_queries, Some(10 * (8 + 20 + 32 + 44)));
+}
+
+#[test]
+fn a_trace_finds_its_blocks_cached() {
+    // Room for 6,000 tokens a request.
+    let server = start(&h100(), &[("max-model-len", "8192")]);
+    let trace = "{\"timestamp\":0,\"input_length\":1100,\"output_length\":2,\"hash_ids\":[1,2,3]}\n\
+                 {\"timestamp\":9000,\"input_length\":1100,\"output_length\":2,\"hash_ids\":[1,2,4]}\n";
+    let mut rows = Vec::new();
+    let format = DataFormat::Mooncake;
+    let digest = dataset::read(format, trace.as_bytes(), &mut |row| rows.push(row)).expect("rows");
+    let speed_up = "2".parse().expect("decimal");
+    let mut spec = LoadSpec::drawn(
+        Arrival::Replay { speed_up },
+        Size::Requests(2),
+        vec![class((1, 1), (1, 1), None)],
+        1,
+    );
+    spec.data = Some(DataSpec { format, digest, output_tokens: None });
+    let (samples, observation) = run(&server, &Workload::new(spec, rows));
+    assert_eq!(samples.iter().map(|s| s.intended_ns).collect::<Vec<_>>(), [0, 4_500_000_000]);
+    assert_eq!(observation.prefix_cache_hits, Some(1_024));
+}
+
+#[test]
+fn what_a_limit_in_flight_holds_back_waits_in_the_client() {
+    let mut load = burst(20, (8, 8), (5, 9));
+    load.spec.max_concurrency = Some(3);
+    let (samples, _) = run(&start(&tiny(), &[]), &load);
+    assert_eq!(samples.len(), 20);
+    for sample in &samples {
+        assert_eq!((sample.intended_ns, sample.queued_ns), (0, sample.sent_ns));
+    }
+    check_closed_loop(&samples, 3).expect("at most three in flight, each sent when another ends");
 }
 
 #[test]

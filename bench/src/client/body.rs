@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use bench_core::{
     prompt::Prompts,
-    schema::{Api, LoadSpec, ServerEngine},
-    workload::PlannedRequest,
+    schema::{Api, ServerEngine},
+    workload::{Piece, PlannedRequest, Source, Workload},
 };
 use bytes::Bytes;
 
@@ -19,8 +19,8 @@ const WORDS: [&str; 32] = [
 /// Writes the bodies of one load.
 #[derive(Debug)]
 pub(crate) struct Bodies {
+    load: Workload,
     prompts: Prompts,
-    api: Api,
     head: String,
     tail: String,
 }
@@ -28,10 +28,13 @@ pub(crate) struct Bodies {
 impl Bodies {
     /// For a load on a server. `exact_counts` asks for the number of tokens so far with each
     /// event, which some servers other than vLLM refuse.
-    pub(crate) fn new(engine: &ServerEngine, load: &LoadSpec, exact_counts: bool) -> Self {
+    pub(crate) fn new(engine: &ServerEngine, load: &Workload, exact_counts: bool) -> Self {
         let shape = &load.request;
         let model = serde_json::Value::from(engine.model.as_str());
-        let mut tail = String::from(",\"temperature\":0");
+        let mut tail = String::new();
+        if !shape.extra_body.contains_key("temperature") {
+            tail.push_str(",\"temperature\":0");
+        }
         if shape.ignore_eos {
             tail.push_str(",\"ignore_eos\":true");
         }
@@ -44,23 +47,27 @@ impl Bodies {
                 r#","stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}"#,
             ),
         }
+        for (name, json) in &shape.extra_body {
+            // Writing to a string does not fail.
+            let _ = write!(tail, ",{}:{json}", serde_json::Value::from(name.as_str()));
+        }
         tail.push('}');
         let vocab_size = match shape.api {
             Api::Completions => engine.vocab_size,
-            Api::Chat => WORDS.len() as u32,
+            Api::CompletionsText | Api::Chat => WORDS.len() as u32,
         };
         Self {
             prompts: Prompts::new(load, vocab_size),
-            api: shape.api,
             head: format!(r#"{{"model":{model},"#),
             tail,
+            load: load.clone(),
         }
     }
 
     /// Path of the route, after the base URL.
     pub(crate) fn path(&self) -> &'static str {
-        match self.api {
-            Api::Completions => "/v1/completions",
+        match self.load.request.api {
+            Api::Completions | Api::CompletionsText => "/v1/completions",
             Api::Chat => "/v1/chat/completions",
         }
     }
@@ -69,31 +76,159 @@ impl Bodies {
     pub(crate) fn write(&self, request: &PlannedRequest) -> Bytes {
         let mut body = String::with_capacity(256 + 7 * request.input_tokens as usize);
         body.push_str(&self.head);
-        let ids = self.prompts.draw(request);
-        match self.api {
+        match self.load.request.api {
             Api::Completions => {
                 body.push_str("\"prompt\":[");
                 let mut digits = itoa::Buffer::new();
-                for id in ids {
+                for id in self.prompts.draw(request) {
                     body.push_str(digits.format(id));
                     body.push(',');
                 }
                 body.pop();
                 body.push(']');
             }
-            Api::Chat => {
-                body.push_str(r#""messages":[{"role":"user","content":""#);
-                for id in ids {
-                    body.push_str(WORDS[id as usize % WORDS.len()]);
-                    body.push(' ');
-                }
-                body.pop();
-                body.push_str("\"}]");
+            Api::CompletionsText => {
+                body.push_str("\"prompt\":\"");
+                self.push_text(&mut body, request, &request.prompt);
+                body.push('"');
             }
+            Api::Chat => self.push_messages(&mut body, request),
         }
         // Writing to a string does not fail.
         let _ = write!(body, ",\"max_tokens\":{}", request.output_tokens);
         body.push_str(&self.tail);
         body.into()
+    }
+
+    /// A message of the user, and in a conversation those of both sides in turn.
+    fn push_messages(&self, body: &mut String, request: &PlannedRequest) {
+        let is_answer = |piece: &Piece| matches!(piece.source, Source::Answer(_));
+        body.push_str("\"messages\":[");
+        for pieces in request.prompt.chunk_by(|a, b| is_answer(a) == is_answer(b)) {
+            let role = if is_answer(&pieces[0]) { "assistant" } else { "user" };
+            let _ = write!(body, r#"{{"role":"{role}","content":""#);
+            self.push_text(body, request, pieces);
+            body.push_str("\"},");
+        }
+        body.pop();
+        body.push(']');
+    }
+
+    /// The inside of a JSON string: the file's text of the request, else a word for each token.
+    fn push_text(&self, body: &mut String, request: &PlannedRequest, pieces: &[Piece]) {
+        if let Some(text) = self.load.text(request) {
+            let json = serde_json::Value::from(text).to_string();
+            body.push_str(&json[1..json.len() - 1]);
+            return;
+        }
+        for id in pieces.iter().flat_map(|piece| self.prompts.piece(*piece)) {
+            body.push_str(WORDS[id as usize % WORDS.len()]);
+            body.push(' ');
+        }
+        body.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bench_core::{
+        dataset,
+        schema::{
+            Arrival, Class, Conversation, DataFormat, DataSpec, LoadSpec, Prefix, Size, TokenRange,
+        },
+        workload::Plan,
+    };
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn load(api: Api) -> LoadSpec {
+        let class = Class {
+            name: "only".into(),
+            share: "1".parse().expect("decimal"),
+            input_tokens: TokenRange { min: 2, max: 2 },
+            output_tokens: TokenRange { min: 3, max: 3 },
+            prefix: Some(Prefix { groups: 1, tokens: 1 }),
+        };
+        let mut load = LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(2), vec![class], 1);
+        load.request.api = api;
+        load
+    }
+
+    fn bodies(load: &Workload) -> Vec<Value> {
+        let engine = ServerEngine {
+            base_url: String::new(),
+            model: "m".into(),
+            vocab_size: 1_000,
+            api_key_env: None,
+        };
+        let bodies = Bodies::new(&engine, load, false);
+        let parse = |body: Bytes| serde_json::from_slice(&body).expect("JSON");
+        Plan::new(load).map(|request| parse(bodies.write(&request))).collect()
+    }
+
+    fn words(value: &Value) -> usize {
+        value.as_str().expect("a text").split(' ').count()
+    }
+
+    #[test]
+    fn prompts_are_token_ids_texts_or_messages() {
+        let [ids, text, chat] = [Api::Completions, Api::CompletionsText, Api::Chat]
+            .map(|api| bodies(&load(api).into()).remove(0));
+        assert_eq!(ids["prompt"].as_array().map(Vec::len), Some(3));
+        assert_eq!(words(&text["prompt"]), 3);
+        assert_eq!(words(&chat["messages"][0]["content"]), 3);
+        for body in [ids, text, chat] {
+            let common =
+                [&body["model"], &body["max_tokens"], &body["ignore_eos"], &body["stream"]];
+            assert_eq!(common, [&json!("m"), &json!(3), &json!(true), &json!(true)], "{body}");
+        }
+    }
+
+    #[test]
+    fn more_fields_join_ours_and_replace_the_temperature() {
+        let mut load = load(Api::Chat);
+        load.request.stream = false;
+        load.request.ignore_eos = false;
+        let plain = bodies(&load.clone().into()).remove(0);
+        assert_eq!((&plain["temperature"], plain.get("stream")), (&json!(0), None));
+        assert_eq!(plain.get("ignore_eos"), None);
+        load.request.extra_body = [("temperature", "0.7"), ("stop", "[\"\\n\"]")]
+            .map(|(k, v)| (k.into(), v.into()))
+            .into();
+        let body = bodies(&load.into()).remove(0);
+        assert_eq!((&body["temperature"], &body["stop"]), (&json!(0.7), &json!(["\n"])));
+    }
+
+    #[test]
+    fn a_conversation_alternates_its_roles() {
+        let mut load = load(Api::Chat);
+        load.conversation =
+            Some(Conversation { turns_min: 2, turns_max: 2, think_ms_min: 0, think_ms_max: 0 });
+        let [first, second]: [Value; 2] = bodies(&load.into()).try_into().expect("two turns");
+        let messages = second["messages"].as_array().expect("a list");
+        let shape: Vec<_> = messages.iter().map(|m| (&m["role"], words(&m["content"]))).collect();
+        assert_eq!(shape, [(&json!("user"), 3), (&json!("assistant"), 3), (&json!("user"), 2)]);
+        assert_eq!(first["messages"][0], messages[0]);
+    }
+
+    #[test]
+    fn a_text_of_a_file_arrives_as_it_is() {
+        let text = "say \"né\"\n\u{1F600}\\";
+        let line = json!({"prompt": text, "output_tokens": 4}).to_string();
+        let mut rows = Vec::new();
+        let format = DataFormat::Custom;
+        let digest =
+            dataset::read(format, line.as_bytes(), &mut |row| rows.push(row)).expect("rows");
+        for api in [Api::CompletionsText, Api::Chat] {
+            let mut load = load(api);
+            load.data = Some(DataSpec { format, digest, output_tokens: None });
+            let body = bodies(&Workload::new(load, rows.clone())).remove(0);
+            let found = match api {
+                Api::Chat => &body["messages"][0]["content"],
+                _ => &body["prompt"],
+            };
+            assert_eq!((found, &body["max_tokens"]), (&json!(text), &json!(4)));
+        }
     }
 }

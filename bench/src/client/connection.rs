@@ -2,6 +2,7 @@
 //! reads and writes are taken at the socket.
 
 use std::{
+    collections::BTreeMap,
     error::Error as _,
     future::Future,
     io,
@@ -21,7 +22,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     HeaderMap, Request, Uri,
     client::conn::http1,
-    header::{self, HeaderValue},
+    header::{self, HeaderName, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -81,10 +82,11 @@ pub(crate) struct Times {
 }
 
 impl Target {
-    /// Resolves the server's name; `path` is that of the route.
+    /// Resolves the server's name; `path` is that of the route, `more` are the load's headers.
     pub(crate) async fn resolve(
         base_url: &str,
         path: &str,
+        more: &BTreeMap<String, String>,
         api_key: Option<&str>,
     ) -> anyhow::Result<Self> {
         let uri: Uri = base_url.parse().with_context(|| format!("`{base_url}` is no URL"))?;
@@ -101,6 +103,13 @@ impl Target {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_str(authority.as_str())?);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (name, value) in more {
+            let header = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value));
+            let (Ok(header), Ok(value)) = header else {
+                anyhow::bail!("`{name}` is no header; see `headers` of the load");
+            };
+            headers.insert(header, value);
+        }
         if let Some(key) = api_key {
             let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
                 .map_err(|_| anyhow::anyhow!("the API key holds a character no header may hold"))?;

@@ -39,10 +39,9 @@ impl Pacer {
         let thread = thread::Builder::new()
             .name("pacer".to_owned())
             .spawn(move || {
-                let plan = Plan::new(&driver.load).map(|request| {
-                    let body = driver.bodies.write(&request);
-                    Prepared { request, body }
-                });
+                let mut plan = Plan::new(&driver.load);
+                let plan =
+                    std::iter::from_fn(|| plan.conversation().and_then(|t| driver.prepare(t)));
                 let mut ahead = Ahead { plan, ready: VecDeque::new(), bytes: 0 };
                 while ahead.is_due_within(AHEAD_NS) && ahead.make_one() {}
                 let start_ns = driver.target.now_ns();

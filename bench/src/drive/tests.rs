@@ -1,7 +1,9 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use bench_core::{
-    schema::{Class, Observed, RequestShape, ServerEngine, ServerObservation, TokenRange},
+    schema::{
+        Class, Conversation, LoadSpec, Observed, ServerEngine, ServerObservation, TokenRange,
+    },
     summarize::Summarizer,
 };
 
@@ -10,7 +12,7 @@ use super::{
     *,
 };
 
-fn load(arrival: Arrival, requests: u32) -> LoadSpec {
+fn load(arrival: Arrival, requests: u32) -> Workload {
     let class = Class {
         name: "only".into(),
         share: "1".parse().expect("decimal"),
@@ -18,35 +20,30 @@ fn load(arrival: Arrival, requests: u32) -> LoadSpec {
         output_tokens: TokenRange { min: 2, max: 2 },
         prefix: None,
     };
-    LoadSpec {
-        arrival,
-        size: Size::Requests(requests),
-        classes: vec![class],
-        seed: 1,
-        request: RequestShape::default(),
-    }
+    LoadSpec::drawn(arrival, Size::Requests(requests), vec![class], 1).into()
 }
 
 fn options() -> Options {
-    Options { connections_max: None, request_timeout: Duration::from_secs(60) }
+    Options { request_timeout: Duration::from_secs(60) }
 }
 
 /// The samples of a load, in the order of the plan.
-fn drive(fake: &Fake, load: &LoadSpec, options: Options) -> Vec<RequestSample> {
+fn drive(fake: &Fake, load: &Workload, options: Options) -> Vec<RequestSample> {
     let engine = ServerEngine {
         base_url: format!("http://{}", fake.address),
         model: "m".into(),
         vocab_size: 1_000,
+        api_key_env: None,
     };
     let bodies = Bodies::new(&engine, load, true);
     let target = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime starts")
-        .block_on(Target::resolve(&engine.base_url, bodies.path(), None))
+        .block_on(Target::resolve(&engine.base_url, bodies.path(), &load.request.headers, None))
         .expect("an address needs no resolver");
     let (samples, received) = crate::samples::channel();
     let done = Arc::<AtomicU64>::default();
-    Driver { target, load: load.clone(), bodies, options, samples, done: Arc::clone(&done) }
+    Driver::new(target, load.clone(), bodies, options, samples, Arc::clone(&done))
         .run()
         .expect("the load runs");
     let mut samples: Vec<_> = received.iter().flatten().collect();
@@ -127,16 +124,17 @@ fn a_stall_is_held_by_every_request_that_was_due_in_it() {
 }
 
 #[test]
-fn what_a_cap_on_connections_delays_is_client_queueing() {
-    // With two connections, the third request goes out when the first is answered; all three
+fn what_a_limit_in_flight_delays_is_client_queueing() {
+    // With two in flight, the third request goes out when the first is answered; all three
     // were due at once.
     let fake = Fake::start(|n| {
         let mut steps = vec![Step::Await((n + 2).min(6))];
         steps.extend(good());
         steps
     });
-    let capped = Options { connections_max: Some(2), ..options() };
-    let samples = drive(&fake, &load(Arrival::AllAtOnce {}, 6), capped);
+    let mut load = load(Arrival::AllAtOnce {}, 6);
+    load.spec.max_concurrency = Some(2);
+    let samples = drive(&fake, &load, options());
     assert_eq!(fake.connections.load(SeqCst), 2);
     assert!(samples.iter().all(|sample| sample.intended_ns == 0 && kind(sample) == "completed"));
     let mut sent: Vec<_> = samples.iter().map(|sample| sample.sent_ns).collect();
@@ -144,6 +142,27 @@ fn what_a_cap_on_connections_delays_is_client_queueing() {
     sent.sort_unstable();
     ended.sort_unstable();
     assert!(sent[2] >= ended[0] && sent[5] >= ended[3], "{sent:?} {ended:?}");
+    assert_eq!(samples.iter().filter(|sample| sample.queued_ns == 0).count(), 2);
+    assert!(samples.iter().all(|sample| sample.queued_ns <= sample.sent_ns));
+}
+
+#[test]
+fn a_turn_is_sent_once_the_answer_before_it_has_ended() {
+    // The second turn of each conversation fails, and the third is sent all the same.
+    let fake = Fake::start(|n| if n == 1 { vec![Step::Close] } else { good() });
+    let mut load = load(constant("1000"), 6);
+    let think = Conversation { turns_min: 3, turns_max: 3, think_ms_min: 2, think_ms_max: 4 };
+    load.spec.conversation = Some(think);
+    let samples = drive(&fake, &load, options());
+    assert_eq!(samples.len(), 6);
+    for (sample, planned) in samples.iter().zip(Plan::new(&load)) {
+        if planned.think_ns > 0 {
+            let before = &samples[planned.id as usize - 1];
+            assert_eq!(sample.intended_ns, before.end_ns + planned.think_ns);
+        }
+        assert!(sample.sent_ns >= sample.intended_ns);
+    }
+    assert_eq!(samples.iter().filter(|sample| kind(sample) == "completed").count(), 5);
 }
 
 #[test]
@@ -192,7 +211,7 @@ fn failures_are_counted_by_kind_and_spoil_nothing_else() {
 #[test]
 fn a_stream_that_never_goes_on_ends_at_the_limit() {
     let fake = Fake::start(|_| vec![stream_head(), chunk(&token(1)), Step::Hang]);
-    let short = Options { request_timeout: Duration::from_millis(20), ..options() };
+    let short = Options { request_timeout: Duration::from_millis(20) };
     let samples = drive(&fake, &load(closed(2), 4), short);
     assert!(samples.iter().all(|sample| kind(sample) == "timeout"));
 }

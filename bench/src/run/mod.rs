@@ -16,10 +16,8 @@ use std::{
 
 use anyhow::Context as _;
 use bench_core::{
-    schema::{
-        Arrival, Engine, Event, FORMAT, LaunchPlan, LoadSpec, ServerEngine, Size, VllmEngine,
-    },
-    workload::Plan,
+    schema::{Arrival, Engine, Event, FORMAT, LaunchPlan, ServerEngine, Size, VllmEngine},
+    workload::{Plan, Workload},
 };
 
 use crate::drive::Options;
@@ -42,9 +40,6 @@ pub(crate) struct RunArgs {
     /// How long a request may take before it counts as failed
     #[arg(long, value_name = "SECONDS", default_value_t = 1_800)]
     request_timeout_s: u64,
-    /// Most connections at once; requests that wait for one count the wait as send lag
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    connections_max: Option<u32>,
 }
 
 /// Runs the plan.
@@ -93,15 +88,13 @@ fn served(engine: &VllmEngine, url: &str) -> ServerEngine {
         base_url: url.trim_end_matches('/').to_owned(),
         model: engine.served_model_name.clone(),
         vocab_size: engine.vocab_size,
+        api_key_env: None,
     }
 }
 
 impl RunArgs {
     fn options(&self) -> Options {
-        Options {
-            connections_max: self.connections_max,
-            request_timeout: Duration::from_secs(self.request_timeout_s),
-        }
+        Options { request_timeout: Duration::from_secs(self.request_timeout_s) }
     }
 }
 
@@ -114,7 +107,7 @@ fn emit(event: &Event) -> anyhow::Result<()> {
 }
 
 /// Requests of the plan; 0 in a closed loop with a duration, which has no number.
-fn planned(load: &LoadSpec) -> u64 {
+fn planned(load: &Workload) -> u64 {
     match (&load.arrival, load.size) {
         (_, Size::Requests(count)) => u64::from(count),
         (Arrival::ClosedLoop { .. }, Size::DurationMs(_)) => 0,

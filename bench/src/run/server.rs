@@ -15,12 +15,13 @@ use bench_core::schema::{
     Arrival, Check, Event, FORMAT, LaunchPlan, LoadSpec, Outcome, PlannedTrial, Progress,
     RequestStatus, ServerEngine, ServerObservation, Size,
 };
+use bench_core::workload::Workload;
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 
 use super::{RunArgs, emit, planned};
 use crate::{
     client::{body::Bodies, connection::Target},
-    clock,
+    clock, data,
     drive::{Driver, Options},
     observe::{ControlPlane, Watch},
     samples::{self, Recorder, RecorderThread, SampleSender},
@@ -46,8 +47,7 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
         .build()
         .context("cannot start the control runtime")?;
     runtime.block_on(async {
-        let api_key =
-            ["VLLM_API_KEY", "OPENAI_API_KEY"].iter().find_map(|name| env::var(name).ok());
+        let api_key = api_key(&engine)?;
         let control = ControlPlane::new(&engine, api_key.as_deref())?;
         control.wait_ready(Duration::from_secs(args.ready_timeout_s)).await?;
         let observed = control.observed().await;
@@ -57,7 +57,9 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
         if let Some(first) = plan.trials.first() {
             session.warm_up(&first.load).await?;
         }
-        for PlannedTrial { key, load } in &plan.trials {
+        for trial in &plan.trials {
+            let PlannedTrial { key, .. } = trial;
+            let load = &data::workload(trial)?;
             let measured_at = Some(clock::now_rfc3339());
             let recorder = Recorder::create(&args.out, key, load)?;
             let (recorder, observation, cpu_share) = session.trial(key, load, recorder).await?;
@@ -87,7 +89,7 @@ impl Session {
     async fn trial(
         &self,
         key: &bench_core::canonical::Digest,
-        load: &LoadSpec,
+        load: &Workload,
         recorder: Recorder,
     ) -> anyhow::Result<(RecorderThread, ServerObservation, f64)> {
         let before = self.control.settled_scrape().await.unwrap_or_default();
@@ -127,15 +129,16 @@ impl Session {
     /// Starts a load in a thread of its own and gives what tells its end.
     async fn start(
         &self,
-        load: &LoadSpec,
+        load: &Workload,
         samples: SampleSender,
         done: Arc<AtomicU64>,
     ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<f64>>> {
         let bodies = Bodies::new(&self.engine, load, self.exact_counts);
+        let headers = &load.request.headers;
+        let api_key = self.api_key.as_deref();
         let target =
-            Target::resolve(&self.engine.base_url, bodies.path(), self.api_key.as_deref()).await?;
-        let options = self.options.clone();
-        let driver = Driver { target, load: load.clone(), bodies, options, samples, done };
+            Target::resolve(&self.engine.base_url, bodies.path(), headers, api_key).await?;
+        let driver = Driver::new(target, load.clone(), bodies, self.options.clone(), samples, done);
         let (end, ended) = oneshot::channel();
         thread::Builder::new()
             .name("driver".to_owned())
@@ -152,7 +155,7 @@ impl Session {
         let (mut best_s, mut steady_rounds) = (f64::INFINITY, 0);
         for round in 0..WARM_UP_ROUNDS_MAX {
             let start = Instant::now();
-            match self.warm_up_round(&warm_up_load(load, round)).await? {
+            match self.warm_up_round(&warm_up_load(load, round).into()).await? {
                 None => {}
                 // `continuous_usage_stats` is vLLM's own.
                 Some(kind) if self.exact_counts && matches!(&*kind, "http_400" | "http_422") => {
@@ -175,7 +178,7 @@ impl Session {
     }
 
     /// Runs one round; gives the kind of its first failure.
-    async fn warm_up_round(&self, load: &LoadSpec) -> anyhow::Result<Option<String>> {
+    async fn warm_up_round(&self, load: &Workload) -> anyhow::Result<Option<String>> {
         let (samples, received) = samples::channel();
         let ended = self.start(load, samples, Arc::default()).await?;
         ended.await.context("the driving thread failed")??;
@@ -184,6 +187,18 @@ impl Session {
             RequestStatus::Completed => None,
         }))
     }
+}
+
+/// The API key, from the environment alone.
+fn api_key(engine: &ServerEngine) -> anyhow::Result<Option<String>> {
+    let Some(name) = &engine.api_key_env else {
+        let names = ["VLLM_API_KEY", "OPENAI_API_KEY"];
+        return Ok(names.iter().find_map(|name| env::var(name).ok()));
+    };
+    let key = env::var(name).map_err(|_| {
+        anyhow::anyhow!("the environment has no `{name}`: export the API key there")
+    })?;
+    Ok(Some(key))
 }
 
 /// Whether the thread that sends and reads had time to spare: one without reads answers late, and
@@ -202,6 +217,9 @@ fn warm_up_load(load: &LoadSpec, round: u32) -> LoadSpec {
     load.arrival = Arrival::AllAtOnce {};
     load.size = Size::Requests(WARM_UP_REQUESTS);
     load.seed = load.seed.wrapping_add(u64::from(round));
+    // Of a file the lengths are enough.
+    load.data = None;
+    load.conversation = None;
     for class in &mut load.classes {
         class.output_tokens.min = class.output_tokens.min.min(WARM_UP_TOKENS);
         class.output_tokens.max = class.output_tokens.max.min(WARM_UP_TOKENS);

@@ -13,7 +13,7 @@ use bench_core::{
 };
 
 use super::{emit, planned};
-use crate::samples::Recorder;
+use crate::{data, samples::Recorder};
 
 /// A simulated hour takes seconds: progress is for the eye and follows the real clock.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
@@ -26,7 +26,9 @@ pub(super) fn run(plan: &LaunchPlan, model: &Model, out: &Path) -> anyhow::Resul
     };
     let observed = server.observed();
     emit(&Event::Ready { format: FORMAT, observed: observed.clone() })?;
-    for PlannedTrial { key, load } in &plan.trials {
+    for trial in &plan.trials {
+        let PlannedTrial { key, .. } = trial;
+        let load = &data::workload(trial)?;
         let mut recorder = Recorder::create(out, key, load)?;
         let mut written = Ok(());
         let mut ticker = Ticker { key: *key, planned: planned(load), last: Instant::now() };

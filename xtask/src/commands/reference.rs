@@ -8,6 +8,9 @@ use crate::{
     stages::BUILT_IN,
 };
 
+/// A profile is its own documentation: a test runs this one.
+const WORKLOADS: &str = include_str!("../../../bench/profiles/workloads.toml");
+
 /// The text of `docs/reference.md`; a test keeps the file fresh.
 pub fn text() -> String {
     let mut out = String::from(
@@ -24,6 +27,9 @@ pub fn text() -> String {
         .collect();
     out +=
         &format::table(&header(&["Stage", "What it does", "Files in `results/<profile>/`"]), &rows);
+
+    out += "\n## Loads\n\nEvery arrival and every kind of request, as `bench/profiles/workloads.toml` has them.\n\n";
+    out += &format!("```toml\n{WORKLOADS}```\n");
 
     out += "\n## Metrics\n\nLatencies count from the intended time of sending, of completed requests \
             alone.\n\n";

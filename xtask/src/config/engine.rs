@@ -10,8 +10,8 @@ use bench_core::{
 use super::{
     ReadModel,
     args::{Accepted, PlacedArgs},
-    diagnostic::suggest,
-    read::{Item, Problems, Table},
+    diagnostic::{Diagnostic, suggest},
+    read::{Item, Problems, Span, Table},
     resolved::{EndpointConfig, EngineConfig, VllmConfig},
 };
 use crate::flags::{self, Refusal};
@@ -66,7 +66,7 @@ const KINDS: [(&str, Kind); 3] =
     [("simulator", Kind::Simulator), ("vllm", Kind::Vllm), ("endpoint", Kind::Endpoint)];
 
 /// Which kinds a key belongs to.
-const KEYS: [(&str, &[Kind]); 12] = [
+const KEYS: [(&str, &[Kind]); 13] = [
     ("model", &[Kind::Simulator, Kind::Vllm, Kind::Endpoint]),
     ("args", &[Kind::Simulator, Kind::Vllm]),
     ("env", &[Kind::Vllm]),
@@ -79,6 +79,7 @@ const KEYS: [(&str, &[Kind]); 12] = [
     ("url", &[Kind::Endpoint]),
     ("vocab_size", &[Kind::Endpoint]),
     ("identity", &[Kind::Endpoint]),
+    ("api_key_env", &[Kind::Endpoint]),
 ];
 
 /// Reads the section.
@@ -94,7 +95,7 @@ pub(super) fn read(
     let engine = match kind {
         Kind::Simulator => simulator(problems, &mut table, models),
         Kind::Vllm => vllm(problems, &mut table),
-        Kind::Endpoint => endpoint(&mut table),
+        Kind::Endpoint => endpoint(problems, &mut table),
     };
     table.finish(|key| {
         let (_, kinds) = KEYS.iter().find(|(name, _)| *name == key)?;
@@ -191,7 +192,7 @@ fn vllm(problems: &Problems, table: &mut Table<'_>) -> Engine {
     Engine { config, args, env, accepted, defaults, devices }
 }
 
-fn endpoint(table: &mut Table<'_>) -> Engine {
+fn endpoint(problems: &Problems, table: &mut Table<'_>) -> Engine {
     let url = table
         .require("url", "url = \"http://127.0.0.1:8000\", or where it answers")
         .and_then(|item| base_url(&item));
@@ -200,6 +201,8 @@ fn endpoint(table: &mut Table<'_>) -> Engine {
         .require("vocab_size", "vocab_size = the size of its vocabulary")
         .and_then(|item| item.integer_u32(1000..=VOCAB_SIZE_MAX));
     let identity = table.get("identity").map(|item| item.text());
+    let api_key_env =
+        table.get("api_key_env").map(|item| key_variable(problems, &table.span, &item));
     let config = (|| {
         Some(EngineConfig::Endpoint(EndpointConfig {
             base_url: url?,
@@ -207,6 +210,10 @@ fn endpoint(table: &mut Table<'_>) -> Engine {
             vocab_size: vocab_size?,
             declared_identity: match identity {
                 Some(text) => Some(text?.value.to_owned()),
+                None => None,
+            },
+            api_key_env: match api_key_env {
+                Some(name) => Some(name?),
                 None => None,
             },
         }))
@@ -259,10 +266,7 @@ fn environment(item: &Item<'_>) -> Option<BTreeMap<String, String>> {
     let mut env = BTreeMap::new();
     for item in table.rest() {
         let name = item.key.value;
-        let is_name = name.len() <= 200
-            && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !is_name {
+        if !is_variable(name) {
             item.report(
                 format!("`{name}` is no name of an environment variable"),
                 "expected letters, digits and _",
@@ -274,6 +278,27 @@ fn environment(item: &Item<'_>) -> Option<BTreeMap<String, String>> {
         }
     }
     Some(env)
+}
+
+/// The name of the environment variable with the API key. A text in lower case may be the key
+/// itself, so neither it nor its line is shown; `section` is where the section begins.
+fn key_variable(problems: &Problems, section: &Span, item: &Item<'_>) -> Option<String> {
+    let name = item.text()?.value;
+    if !is_variable(name) || name.contains(|c: char| c.is_ascii_lowercase()) {
+        problems.report(Diagnostic::new(
+            "`api_key_env` is no name of an environment variable in capitals",
+            section.start..section.start,
+            "expected A to Z, digits and _: the key itself does not belong into a profile",
+        ));
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn is_variable(name: &str) -> bool {
+    name.len() <= 200
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 fn version(item: &Item<'_>) -> Option<String> {

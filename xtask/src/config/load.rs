@@ -1,26 +1,32 @@
 //! `[[load]]`: load points.
 
+use std::{fmt, path::Path};
+
 use bench_core::{
     decimal::Decimal,
-    schema::{Api, Arrival, Class, LoadSpec, Prefix, RequestShape, Size, TokenRange},
+    schema::{Arrival, Class, Conversation, LoadSpec, Prefix, Size, TokenRange},
 };
 
 use super::{
+    data::{self, Data},
     diagnostic::{Diagnostic, suggest},
     read::{At, Item, Problems, Span, Table},
+    request,
     resolved::{NamedLoad, Part},
 };
 
 /// Limits on everything, far above what is sensible and far below what would hurt.
 const LOADS_MAX: usize = 1000;
 const CLASSES_MAX: usize = 1000;
-const REQUESTS_MAX: u32 = 10_000_000;
+pub(super) const REQUESTS_MAX: u32 = 10_000_000;
 const DURATION_S_MAX: i64 = 7 * 24 * 3600;
 const RATE_MAX: i64 = 1_000_000;
 const CONCURRENCY_MAX: u32 = 1_000_000;
 const TOKENS_MAX: u32 = 10_000_000;
 const SHARE_MAX: i64 = 1_000_000;
 const BURSTINESS_MAX: i64 = 1_000_000;
+const SPEED_UP_MAX: i64 = 1_000_000;
+const TURNS_MAX: u32 = 1000;
 
 /// A load with the places that later checks point at.
 pub(super) struct PlacedLoad {
@@ -53,13 +59,13 @@ impl Loads {
     }
 }
 
-/// Reads every load.
-pub(super) fn read(problems: &Problems, item: &Item<'_>) -> Loads {
+/// Reads every load of a profile that lies in `folder`.
+pub(super) fn read(problems: &Problems, item: &Item<'_>, folder: &Path) -> Loads {
     let mut names: Vec<At<String>> = Vec::new();
     let mut loads = Loads::default();
     for element in item.list(LOADS_MAX).unwrap_or_default() {
         let Some(table) = element.table("[[load]]") else { continue };
-        let (name, load) = one(problems, table);
+        let (name, load) = one(problems, table, folder);
         let Some(name) = name else {
             loads.nameless = true;
             continue;
@@ -83,7 +89,11 @@ pub(super) fn read(problems: &Problems, item: &Item<'_>) -> Loads {
     loads
 }
 
-fn one(problems: &Problems, mut table: Table<'_>) -> (Option<At<String>>, Option<PlacedLoad>) {
+fn one(
+    problems: &Problems,
+    mut table: Table<'_>,
+    folder: &Path,
+) -> (Option<At<String>>, Option<PlacedLoad>) {
     let name = table.require("name", "name = \"burst\", or another").and_then(|item| {
         let text = item.text()?;
         if !is_name(text.value) {
@@ -101,32 +111,160 @@ fn one(problems: &Problems, mut table: Table<'_>) -> (Option<At<String>>, Option
         }
         None => Some(None),
     };
-    let size = size(problems, &mut table);
     let arrival = table
         .require("arrival", "arrival = \"all-at-once\", or a table with its process")
         .and_then(|item| arrival(&item));
-    let classes = classes(problems, &mut table);
+    let requests = match table.get("data") {
+        Some(item) => of_file(problems, &mut table, &item, folder),
+        None => drawn(problems, &mut table),
+    };
+    let max_concurrency = match table.get("max_concurrency") {
+        Some(item) => max_concurrency(problems, &item, arrival.as_ref()).map(Some),
+        None => Some(None),
+    };
     let seed = match table.get("seed") {
         Some(item) => item.integer(0..=i64::MAX).map(|n| n.value.unsigned_abs()),
         None => Some(0),
     };
-    let request = request(&mut table);
+    let of_texts = requests.as_ref().is_some_and(|requests| {
+        requests.data.as_ref().is_some_and(|data| data.spec.format.is_text())
+    });
+    let request = request::read(problems, &mut table, of_texts);
     table.finish(|_| None);
 
     let load = (|| {
-        let (size, arrival, (classes, longest)) = (size?, arrival?, classes?);
-        check_size(problems, &size, &arrival)?;
+        let (arrival, requests) = (arrival?, requests?);
+        check_size(problems, &requests.size, &arrival)?;
+        check_data(problems, &requests, &arrival)?;
+        let (data, path) = requests.data.map(|data| (data.spec, data.path)).unzip();
         let spec = LoadSpec {
             arrival: arrival.value,
-            size: size.value,
-            classes,
+            size: requests.size.value,
+            classes: requests.classes,
             seed: seed?,
             request: request?,
+            data,
+            conversation: requests.conversation,
+            max_concurrency: max_concurrency?,
         };
-        let load = NamedLoad { name: name.clone()?.value, part: part?, spec };
-        Some(PlacedLoad { load, longest })
+        let load = NamedLoad { name: name.clone()?.value, part: part?, spec, data_file: path };
+        Some(PlacedLoad { load, longest: requests.longest })
     })();
     (name, load)
+}
+
+/// What is asked, however it is said.
+struct Requests {
+    size: At<Size>,
+    classes: Vec<Class>,
+    longest: At<u64>,
+    conversation: Option<Conversation>,
+    data: Option<Data>,
+}
+
+/// Requests whose lengths are drawn.
+fn drawn(problems: &Problems, table: &mut Table<'_>) -> Option<Requests> {
+    let size = size(problems, table);
+    if let Some(None) = size {
+        problems.report(Diagnostic::new(
+            "[[load]] lacks its size",
+            table.span.clone(),
+            "add requests = N or duration_s = N",
+        ));
+    }
+    let conversation = conversation(table);
+    let turns_max = conversation.flatten().map_or(1, |conversation| conversation.turns_max);
+    let (classes, longest) = classes(problems, table, turns_max)?;
+    Some(Requests { size: size??, classes, longest, conversation: conversation?, data: None })
+}
+
+/// Requests of a file.
+fn of_file(
+    problems: &Problems,
+    table: &mut Table<'_>,
+    item: &Item<'_>,
+    folder: &Path,
+) -> Option<Requests> {
+    let drawn = ["input_tokens", "mix", "prefix", "turns", "think_time_s"];
+    let others: Vec<_> = drawn.into_iter().filter_map(|key| table.get(key)).collect();
+    for other in &others {
+        problems.report(
+            Diagnostic::new(
+                format!("`{}` beside `data`", other.key.value),
+                other.key.span.clone(),
+                "take it out: the file says what is asked",
+            )
+            .related(item.key.span.clone(), "the file"),
+        );
+    }
+    let size = size(problems, table);
+    let output_tokens = match table.get("output_tokens") {
+        Some(item) => range(&item).map(Some),
+        None => Some(None),
+    };
+    let data = data::read(item, folder, size?, output_tokens?)?;
+    let class = Class {
+        name: "all".to_owned(),
+        share: Decimal::from_int(1)?,
+        input_tokens: data.input_tokens,
+        output_tokens: data.output_tokens,
+        prefix: None,
+    };
+    others.is_empty().then(|| Requests {
+        size: data.size.clone(),
+        classes: vec![class],
+        longest: At { value: data.longest, span: item.span() },
+        conversation: None,
+        data: Some(data),
+    })
+}
+
+/// Turns of a conversation and the time between them; `Some(None)` where requests stand alone.
+fn conversation(table: &mut Table<'_>) -> Option<Option<Conversation>> {
+    let (turns, think) = (table.get("turns"), table.get("think_time_s"));
+    let Some(turns) = turns else {
+        let Some(think) = think else { return Some(None) };
+        think.report("`think_time_s` without `turns`", "add turns = N or [min, max]");
+        return None;
+    };
+    let (turns_min, turns_max) = ends(&turns, |item| item.integer_u32(1..=TURNS_MAX))?;
+    let seconds = |item: &Item<'_>| {
+        let seconds = item.decimal()?.value;
+        if !(0..=DURATION_S_MAX * 1_000_000).contains(&seconds.millionths()) {
+            item.report("`think_time_s` is out of range", "expected seconds, 0 or more");
+            return None;
+        }
+        Some(seconds)
+    };
+    let (shortest, longest) = match think {
+        Some(think) => ends(&think, seconds)?,
+        None => Default::default(),
+    };
+    let [think_ms_min, think_ms_max] =
+        [shortest, longest].map(|seconds| seconds.millionths().unsigned_abs() / 1000);
+    Some(Some(Conversation { turns_min, turns_max, think_ms_min, think_ms_max }))
+}
+
+fn max_concurrency(
+    problems: &Problems,
+    item: &Item<'_>,
+    arrival: Option<&At<Arrival>>,
+) -> Option<u32> {
+    let count = item.integer_u32(1..=CONCURRENCY_MAX)?;
+    match arrival {
+        Some(At { value: Arrival::ClosedLoop { .. }, span }) => {
+            problems.report(
+                Diagnostic::new(
+                    "`max_concurrency` of a closed loop",
+                    item.key.span.clone(),
+                    "take it out: `concurrency` is the limit",
+                )
+                .related(span.clone(), "the closed loop"),
+            );
+            None
+        }
+        _ => Some(count),
+    }
 }
 
 /// Whether a text can be the name of a load or a sweep: it becomes a file's name.
@@ -136,12 +274,13 @@ pub(super) fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-fn size(problems: &Problems, table: &mut Table<'_>) -> Option<At<Size>> {
+/// The size; `Some(None)` where none is given.
+fn size(problems: &Problems, table: &mut Table<'_>) -> Option<Option<At<Size>>> {
     let (requests, duration) = (table.get("requests"), table.get("duration_s"));
     match (requests, duration) {
         (Some(item), None) => {
             let n = item.integer_u32(1..=REQUESTS_MAX)?;
-            Some(At { value: Size::Requests(n), span: item.span() })
+            Some(Some(At { value: Size::Requests(n), span: item.span() }))
         }
         (None, Some(item)) => {
             let ms = item.positive_decimal(DURATION_S_MAX)?.millionths() / 1000;
@@ -149,7 +288,7 @@ fn size(problems: &Problems, table: &mut Table<'_>) -> Option<At<Size>> {
                 item.report("`duration_s` is below a millisecond", "expected 0.001 or more");
                 return None;
             }
-            Some(At { value: Size::DurationMs(ms.unsigned_abs()), span: item.span() })
+            Some(Some(At { value: Size::DurationMs(ms.unsigned_abs()), span: item.span() }))
         }
         (Some(requests), Some(duration)) => {
             problems.report(
@@ -162,14 +301,7 @@ fn size(problems: &Problems, table: &mut Table<'_>) -> Option<At<Size>> {
             );
             None
         }
-        (None, None) => {
-            problems.report(Diagnostic::new(
-                "[[load]] lacks its size",
-                table.span.clone(),
-                "add requests = N or duration_s = N",
-            ));
-            None
-        }
+        (None, None) => Some(None),
     }
 }
 
@@ -180,15 +312,17 @@ enum Process {
     Gamma,
     Constant,
     Ramp,
+    Replay,
     ClosedLoop,
 }
 
-const PROCESSES: [(&str, Process); 6] = [
+const PROCESSES: [(&str, Process); 7] = [
     ("all-at-once", Process::AllAtOnce),
     ("poisson", Process::Poisson),
     ("gamma", Process::Gamma),
     ("constant", Process::Constant),
     ("ramp", Process::Ramp),
+    ("replay", Process::Replay),
     ("closed-loop", Process::ClosedLoop),
 ];
 
@@ -197,6 +331,9 @@ fn arrival(item: &Item<'_>) -> Option<At<Arrival>> {
     if matches!(item.raw(), toml::de::DeValue::String(_)) {
         return match item.choice(&PROCESSES)?.value {
             Process::AllAtOnce => Some(At { value: Arrival::AllAtOnce {}, span }),
+            Process::Replay => {
+                Some(At { value: Arrival::Replay { speed_up: Decimal::from_int(1)? }, span })
+            }
             _ => {
                 item.report(
                     "this arrival process takes more than its name",
@@ -234,6 +371,11 @@ fn arrival(item: &Item<'_>) -> Option<At<Arrival>> {
                 requests_per_second_end: end,
             })
         }
+        Process::Replay => match table.get("speed_up") {
+            Some(item) => item.positive_decimal(SPEED_UP_MAX),
+            None => Decimal::from_int(1),
+        }
+        .map(|speed_up| Arrival::Replay { speed_up }),
         Process::ClosedLoop => table
             .require("concurrency", "concurrency = requests in flight")
             .and_then(|item| item.integer_u32(1..=CONCURRENCY_MAX))
@@ -250,7 +392,7 @@ fn check_size(problems: &Problems, size: &At<Size>, arrival: &At<Arrival>) -> Op
         None
     };
     let rate = match &arrival.value {
-        Arrival::AllAtOnce {} | Arrival::ClosedLoop { .. } => None,
+        Arrival::AllAtOnce {} | Arrival::Replay { .. } | Arrival::ClosedLoop { .. } => None,
         Arrival::Poisson { requests_per_second: rate }
         | Arrival::Gamma { requests_per_second: rate, .. }
         | Arrival::Constant { requests_per_second: rate } => Some(*rate),
@@ -282,11 +424,42 @@ fn check_size(problems: &Problems, size: &At<Size>, arrival: &At<Arrival>) -> Op
     }
 }
 
-/// The classes, and the longest of them.
-fn classes(problems: &Problems, table: &mut Table<'_>) -> Option<(Vec<Class>, At<u64>)> {
+/// Whether a file and an arrival fit each other.
+fn check_data(problems: &Problems, requests: &Requests, arrival: &At<Arrival>) -> Option<()> {
+    let objection = |span: &Span, message: &str, label: &str| {
+        problems.report(Diagnostic::new(message, span.clone(), label));
+        None
+    };
+    let replays = matches!(arrival.value, Arrival::Replay { .. });
+    match &requests.data {
+        None if replays => objection(
+            &arrival.span,
+            "a replay without a file",
+            "add data = { file = \"trace.jsonl\", format = \"mooncake\" }",
+        ),
+        Some(data) if replays && data.spec.format.is_text() => objection(
+            &arrival.span,
+            "the file has no times to replay",
+            "expected another process, or a file of format = \"mooncake\"",
+        ),
+        Some(data) if !replays && matches!(data.size.value, Size::DurationMs(_)) => objection(
+            &data.size.span,
+            "requests of a file have a number and no duration",
+            "say requests = N, or nothing for all of them",
+        ),
+        _ => Some(()),
+    }
+}
+
+/// The classes, and the longest of them at the end of a conversation of so many turns.
+fn classes(
+    problems: &Problems,
+    table: &mut Table<'_>,
+    turns_max: u32,
+) -> Option<(Vec<Class>, At<u64>)> {
     let Some(mix) = table.get("mix") else {
         let span = table.span.clone();
-        let (class, longest) = class(table, Some("all"), Decimal::from_int(1), span)?;
+        let (class, longest) = class(table, Some("all"), Decimal::from_int(1), span, turns_max)?;
         return Some((vec![class], longest));
     };
     for key in ["input_tokens", "output_tokens", "prefix"] {
@@ -308,7 +481,7 @@ fn classes(problems: &Problems, table: &mut Table<'_>) -> Option<(Vec<Class>, At
         let mut table = element.table("an element of `mix`")?;
         let share = table.require("share", "share = its part of the requests");
         let share = share.and_then(|item| item.positive_decimal(SHARE_MAX));
-        let read = class(&mut table, None, share, element.span());
+        let read = class(&mut table, None, share, element.span(), turns_max);
         table.finish(|_| None);
         let Some((class, length)) = read else {
             complete = false;
@@ -334,6 +507,7 @@ fn class(
     name: Option<&str>,
     share: Option<Decimal>,
     span: Span,
+    turns_max: u32,
 ) -> Option<(Class, At<u64>)> {
     let input = table.require("input_tokens", "input_tokens = N or [min, max]");
     let input = input.and_then(|item| range(&item));
@@ -352,9 +526,8 @@ fn class(
         },
     };
     let (input_tokens, output_tokens) = (input?, output?);
-    let length = u64::from(input_tokens.max)
-        + u64::from(output_tokens.max)
-        + prefix.map_or(0, |prefix| u64::from(prefix.tokens));
+    let turn = u64::from(input_tokens.max) + u64::from(output_tokens.max);
+    let length = u64::from(turns_max) * turn + prefix.map_or(0, |prefix| u64::from(prefix.tokens));
     let class = Class { name: name?, share: share?, input_tokens, output_tokens, prefix };
     Some((class, At { value: length, span: output_span }))
 }
@@ -371,25 +544,31 @@ fn default_name(input: TokenRange, output: TokenRange) -> String {
 }
 
 fn range(item: &Item<'_>) -> Option<TokenRange> {
+    let (min, max) = ends(item, |item| item.integer_u32(1..=TOKENS_MAX))?;
+    Some(TokenRange { min, max })
+}
+
+/// The ends of a range that is written as `[min, max]`, or as one value.
+fn ends<T: Copy + PartialOrd + fmt::Display>(
+    item: &Item<'_>,
+    read: impl Fn(&Item<'_>) -> Option<T>,
+) -> Option<(T, T)> {
     if !matches!(item.raw(), toml::de::DeValue::Array(_)) {
-        let n = item.integer_u32(1..=TOKENS_MAX)?;
-        return Some(TokenRange { min: n, max: n });
+        let end = read(item)?;
+        return Some((end, end));
     }
-    let ends = item.list(CLASSES_MAX)?;
-    let [min, max] = ends.as_slice() else {
+    let elements = item.list(CLASSES_MAX)?;
+    let [min, max] = elements.as_slice() else {
         item.report(format!("`{}` is no range", item.key.value), "expected N or [min, max]");
         return None;
     };
-    let range =
-        TokenRange { min: min.integer_u32(1..=TOKENS_MAX)?, max: max.integer_u32(1..=TOKENS_MAX)? };
-    if range.min > range.max {
-        item.report(
-            format!("`{}` is an empty range", item.key.value),
-            format!("did you mean [{}, {}]?", range.max, range.min),
-        );
+    let (low, high) = (read(min)?, read(max)?);
+    if low > high {
+        let label = format!("did you mean [{high}, {low}]?");
+        item.report(format!("`{}` is an empty range", item.key.value), label);
         return None;
     }
-    Some(range)
+    Some((low, high))
 }
 
 fn prefix(item: &Item<'_>) -> Option<Prefix> {
@@ -400,20 +579,4 @@ fn prefix(item: &Item<'_>) -> Option<Prefix> {
     let tokens = tokens.and_then(|item| item.integer_u32(1..=TOKENS_MAX));
     table.finish(|_| None);
     Some(Prefix { groups: groups?, tokens: tokens? })
-}
-
-fn request(table: &mut Table<'_>) -> Option<RequestShape> {
-    let default = RequestShape::default();
-    let apis = [("completions", Api::Completions), ("chat", Api::Chat)];
-    let api = match table.get("api") {
-        Some(item) => item.choice(&apis).map(|api| api.value),
-        None => Some(default.api),
-    };
-    let mut boolean = |key, default| match table.get(key) {
-        Some(item) => item.boolean().map(|b| b.value),
-        None => Some(default),
-    };
-    let stream = boolean("stream", default.stream);
-    let ignore_eos = boolean("ignore_eos", default.ignore_eos);
-    Some(RequestShape { api: api?, stream: stream?, ignore_eos: ignore_eos? })
 }

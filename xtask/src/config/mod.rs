@@ -7,12 +7,14 @@
 
 mod args;
 mod calibrate;
+mod data;
 mod diagnostic;
 mod engine;
 mod goals;
 mod load;
 mod parse;
 mod read;
+mod request;
 mod resolved;
 mod stages;
 mod sweep;

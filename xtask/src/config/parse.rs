@@ -38,7 +38,7 @@ pub fn parse(
     let document = DeTable::parse(source).map_err(|error| vec![syntax_problem(source, &error)])?;
     let problems = Problems::default();
     let table = Table::document(&problems, document.get_ref());
-    let profile = resolve(&problems, table, models);
+    let profile = resolve(&problems, table, models, path.parent().unwrap_or(path));
     if !problems.is_empty() {
         return Err(problems.into_sorted());
     }
@@ -53,6 +53,7 @@ fn resolve(
     problems: &Problems,
     mut document: Table<'_>,
     models: &dyn ReadModel,
+    folder: &Path,
 ) -> Option<Profile> {
     let engine = document
         .require("engine", "an [engine] table")
@@ -60,7 +61,7 @@ fn resolve(
         .and_then(|table| engine::read(problems, table, models));
     let loads = document
         .require("load", "a [[load]] table")
-        .map(|item| load::read(problems, &item))
+        .map(|item| load::read(problems, &item, folder))
         .unwrap_or_default();
     let goals = Goals { problems, loads: &loads };
     let objective = document

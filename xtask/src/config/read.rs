@@ -138,6 +138,17 @@ impl<'a> Item<'a> {
         self.problems.report(Diagnostic::new(message, self.span(), label));
     }
 
+    /// Reports what is wrong at another place because of this one.
+    pub(super) fn report_at(
+        &self,
+        span: Span,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) {
+        let here = format!("`{}`", self.key.value);
+        self.problems.report(Diagnostic::new(message, span, label).related(self.span(), here));
+    }
+
     fn at<T>(&self, value: T) -> At<T> {
         At { value, span: self.span() }
     }

@@ -157,6 +157,9 @@ pub struct EndpointConfig {
     pub vocab_size: u32,
     /// What the user says that it is; without it nothing is cached.
     pub declared_identity: Option<String>,
+    /// Name of the environment variable with the API key; it bears on no result.
+    #[serde(skip)]
+    pub api_key_env: Option<String>,
 }
 
 /// A load point with its name.
@@ -168,6 +171,9 @@ pub struct NamedLoad {
     pub part: Option<Part>,
     /// The load point.
     pub spec: LoadSpec,
+    /// Where its file lies, if it has one; its content is in the load point.
+    #[serde(skip)]
+    pub data_file: Option<PathBuf>,
 }
 
 /// A part of the comprehensive benchmark.

@@ -23,6 +23,8 @@ macro_rules! assert_text {
     };
 }
 
+mod workloads;
+
 const EXAMPLE: &str = r#"
 stages = ["provision", "baseline"]
 [engine]
@@ -406,7 +408,7 @@ fn files_that_are_no_profile() {
 
 #[test]
 fn committed_profiles_are_right() {
-    for name in ["sim", "vllm-cpu", "vllm-cuda", "endpoint"] {
+    for name in ["sim", "vllm-cpu", "vllm-cuda", "endpoint", "workloads"] {
         let profile = match load(name, &root()) {
             Ok(profile) => profile,
             Err(error) => panic!("{error}"),

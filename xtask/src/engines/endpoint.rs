@@ -64,6 +64,7 @@ impl Engine for Endpoint<'_> {
             base_url: self.config.base_url.clone(),
             model: self.config.model.clone(),
             vocab_size: self.config.vocab_size,
+            api_key_env: self.config.api_key_env.clone(),
         }))
     }
 
@@ -83,6 +84,18 @@ impl Engine for Endpoint<'_> {
                 mend: "set `identity` in [engine]: version, model, hardware".to_owned(),
             }),
         };
-        vec![Finding { what: "identity".to_owned(), found: identity }]
+        let key = self.config.api_key_env.as_ref().map(|name| Finding {
+            what: "API key".to_owned(),
+            found: match std::env::var_os(name) {
+                Some(_) => Ok(format!("in `{name}`")),
+                None => Err(Missing {
+                    what: format!("the environment has no `{name}`"),
+                    mend: format!("export {name}=… before the run"),
+                }),
+            },
+        });
+        std::iter::once(Finding { what: "identity".to_owned(), found: identity })
+            .chain(key)
+            .collect()
     }
 }

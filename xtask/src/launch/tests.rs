@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _};
 
 use bench_core::{
     decimal::Decimal,
-    schema::{
-        Arrival, Class, FORMAT, FailureClass, LoadSpec, PlannedTrial, RequestShape, Size,
-        TokenRange,
-    },
+    schema::{Arrival, Class, FORMAT, FailureClass, LoadSpec, PlannedTrial, Size, TokenRange},
 };
 
 use super::*;
@@ -93,7 +90,7 @@ impl Bed {
     }
 
     fn plan(&self) -> LaunchPlan {
-        let trial = |name: &str| PlannedTrial { key: key(name), load: load() };
+        let trial = |name: &str| PlannedTrial { key: key(name), load: load(), data_file: None };
         LaunchPlan {
             format: FORMAT,
             launch: "max-num-seqs=4/0".to_owned(),
@@ -121,19 +118,14 @@ fn key(name: &str) -> Digest {
 
 fn load() -> LoadSpec {
     let one = TokenRange { min: 1, max: 1 };
-    LoadSpec {
-        arrival: Arrival::AllAtOnce {},
-        size: Size::Requests(1),
-        classes: vec![Class {
-            name: "all".to_owned(),
-            share: Decimal::from_millionths(1_000_000),
-            input_tokens: one,
-            output_tokens: one,
-            prefix: None,
-        }],
-        seed: 1,
-        request: RequestShape::default(),
-    }
+    let class = Class {
+        name: "all".to_owned(),
+        share: Decimal::from_millionths(1_000_000),
+        input_tokens: one,
+        output_tokens: one,
+        prefix: None,
+    };
+    LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1), vec![class], 1)
 }
 
 /// Events in short.

@@ -6,9 +6,9 @@ use bench_core::{
     canonical::Digest,
     metric::{self, Direction},
     schema::{
-        Anatomy, Api, ArgValue, Args, Arrival, Choice, Class, ClassPoint, Column, Comparison,
-        EngineLabel, FORMAT, FailureClass, LoadSpec, Point, RequestShape, ResultFile, Role,
-        SettingFailure, Size, TargetOutcome, TokenRange, TrialRef,
+        Anatomy, ArgValue, Args, Arrival, Choice, Class, ClassPoint, Column, Comparison,
+        EngineLabel, FORMAT, FailureClass, LoadSpec, Point, ResultFile, Role, SettingFailure, Size,
+        TargetOutcome, TokenRange, TrialRef,
     },
     stats,
 };
@@ -524,13 +524,13 @@ fn load(name: &str, part: Part, classes: &[&str]) -> NamedLoad {
     NamedLoad {
         name: name.to_owned(),
         part: Some(part),
-        spec: LoadSpec {
-            arrival: Arrival::AllAtOnce {},
-            size: Size::Requests(1_000),
-            classes: classes.iter().map(class).collect(),
-            seed: 7,
-            request: RequestShape { api: Api::Completions, stream: true, ignore_eos: true },
-        },
+        spec: LoadSpec::drawn(
+            Arrival::AllAtOnce {},
+            Size::Requests(1_000),
+            classes.iter().map(class).collect(),
+            7,
+        ),
+        data_file: None,
     }
 }
 
@@ -544,6 +544,7 @@ fn profile() -> Profile {
             model: "qwen2.5-7b".to_owned(),
             vocab_size: 1_000,
             declared_identity: None,
+            api_key_env: None,
         }),
         engine_args: args(&[("max-model-len", ArgValue::Int(4_096))]),
         engine_env: BTreeMap::new(),

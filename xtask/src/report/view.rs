@@ -137,7 +137,7 @@ impl View {
             sweeps: inputs.sweeps.iter().map(|sweep| SweepView::new(inputs, sweep)).collect(),
             parts: Part::ALL.map(|part| PartView::new(inputs, part)).into(),
             provenance: Provenance::new(inputs),
-            glossary: glossary(),
+            glossary: glossary(inputs.profile),
             plots: inputs.plots.to_vec(),
             worse: tables::worse(inputs),
             targets,
@@ -252,10 +252,13 @@ fn lessons(inputs: &Inputs<'_>, anatomy: &[AnatomyView]) -> Vec<String> {
     distinct(lessons)
 }
 
-/// Metrics with their formulas; those that share one are one row.
-fn glossary() -> Vec<Vec<String>> {
-    let keys = distinct(METRICS.iter().map(|metric| (metric.formula, metric.vllm)));
-    keys.into_iter()
+/// Metrics with their formulas; those that share one are one row. One that no load of the profile
+/// has is left out.
+fn glossary(profile: &Profile) -> Vec<Vec<String>> {
+    let is_limited = profile.loads.iter().any(|load| load.spec.max_concurrency.is_some());
+    let shown = METRICS.iter().filter(|m| is_limited || m.id != "client_queue_mean_ms");
+    distinct(shown.map(|metric| (metric.formula, metric.vllm)))
+        .into_iter()
         .map(|(formula, vllm)| {
             let mut titles =
                 METRICS.iter().filter(|m| (m.formula, m.vllm) == (formula, vllm)).map(|m| m.title);

@@ -84,6 +84,7 @@ impl Task for Confirm<'_> {
             env: profile.engine_env.clone(),
             config_file: None,
             load: profile.loads[0].spec.clone(),
+            data_file: profile.loads[0].data_file.clone(),
             replicate: 0,
         };
         let mut as_file = Trial { config_file: Some(yaml), ..as_flags.clone() };

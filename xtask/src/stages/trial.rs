@@ -1,6 +1,6 @@
 //! Trials: the leaves of the DAG, and the points that stages make of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Result;
 use bench_core::{
@@ -34,6 +34,8 @@ pub struct Trial {
     pub config_file: Option<String>,
     /// The load point.
     pub load: LoadSpec,
+    /// Where the load's file lies, if it has one; no part of the key.
+    pub data_file: Option<PathBuf>,
     /// Which start of the configuration, from 0.
     pub replicate: u32,
 }
@@ -117,6 +119,7 @@ impl Grid<'_> {
                         env: self.profile.engine_env.clone(),
                         config_file: None,
                         load: load.spec.clone(),
+                        data_file: load.data_file.clone(),
                         replicate,
                     };
                     leaves.push(Leaf {
@@ -249,6 +252,9 @@ pub fn example_trial(args: &[(&str, &str)]) -> Trial {
         env: BTreeMap::new(),
         config_file: None,
         load: LoadSpec {
+            conversation: None,
+            data: None,
+            max_concurrency: None,
             arrival: Arrival::AllAtOnce {},
             size: Size::Requests(1),
             classes: vec![Class {
@@ -261,6 +267,7 @@ pub fn example_trial(args: &[(&str, &str)]) -> Trial {
             seed: 1,
             request: RequestShape::default(),
         },
+        data_file: None,
         replicate: 0,
     }
 }

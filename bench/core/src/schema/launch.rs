@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ pub struct PlannedTrial {
     pub key: Digest,
     /// The load point.
     pub load: LoadSpec,
+    /// The file of [`LoadSpec::data`], here; its digest must be the load's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_file: Option<PathBuf>,
 }
 
 /// What is measured.
@@ -84,4 +87,8 @@ pub struct ServerEngine {
     pub model: String,
     /// Prompts of token ids are drawn from `0..vocab_size`, special tokens left out.
     pub vocab_size: u32,
+    /// Name of the environment variable that holds the API key; `VLLM_API_KEY`, else
+    /// `OPENAI_API_KEY`, where it names none. The key itself is in no plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_env: Option<String>,
 }

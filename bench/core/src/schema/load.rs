@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::decimal::Decimal;
+use crate::{canonical::Digest, decimal::Decimal};
 
 /// A load point: what is asked of a server, when, and how much. Part of a trial's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,12 +12,81 @@ pub struct LoadSpec {
     pub arrival: Arrival,
     /// How many requests, or for how long.
     pub size: Size,
-    /// The mix of requests; shares need not add up to one.
+    /// The mix of requests; shares need not add up to one. Of a load from a file, one class that
+    /// says between what its lengths lie.
     pub classes: Vec<Class>,
     /// Seed of lengths, classes, arrivals and prompts.
     pub seed: u64,
     /// How each request is put.
     pub request: RequestShape,
+    /// The file that the requests come from, in place of lengths drawn from the classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataSpec>,
+    /// Requests are turns of conversations, and it is conversations that arrive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<Conversation>,
+    /// Most requests in flight, as in `vllm bench serve --max-concurrency`; others that are due
+    /// wait in the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
+}
+
+impl LoadSpec {
+    /// Single requests, drawn from classes, put in the default way and without a limit in flight.
+    pub fn drawn(arrival: Arrival, size: Size, classes: Vec<Class>, seed: u64) -> Self {
+        let request = RequestShape::default();
+        let (data, conversation, max_concurrency) = (None, None, None);
+        Self { arrival, size, classes, seed, request, data, conversation, max_concurrency }
+    }
+}
+
+/// A file of requests: the first ones of the load's size, in the order of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// What its rows are.
+    pub format: DataFormat,
+    /// Digest of its bytes; where it lies is nobody's key.
+    pub digest: Digest,
+    /// Output length, uniform, in place of the file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<TokenRange>,
+}
+
+/// The shapes of files that are read ([`crate::dataset`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataFormat {
+    /// Mooncake's trace: a JSON object a line, with `timestamp` in ms, `input_length`,
+    /// `output_length` and `hash_ids`.
+    Mooncake,
+    /// The custom data set of `vllm bench serve`: a JSON object a line, with `prompt` and perhaps
+    /// `output_tokens`.
+    Custom,
+    /// ShareGPT: a JSON list, or an object a line, with `conversations` of `from` and `value`.
+    ShareGpt,
+}
+
+impl DataFormat {
+    /// Whether the rows are texts; else they are lengths, for which prompts are drawn.
+    pub fn is_text(self) -> bool {
+        !matches!(self, Self::Mooncake)
+    }
+}
+
+/// Conversations: each turn after the first is sent a while after the answer before it has ended,
+/// with the whole history before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conversation {
+    /// Fewest requests of a conversation, at least 1.
+    pub turns_min: u32,
+    /// Most requests; their number is uniform.
+    pub turns_max: u32,
+    /// Shortest time from the end of an answer to the next turn.
+    pub think_ms_min: u64,
+    /// Longest such time; it is uniform.
+    pub think_ms_max: u64,
 }
 
 /// The arrival process.
@@ -47,6 +118,11 @@ pub enum Arrival {
         requests_per_second_start: Decimal,
         /// Rate at the end.
         requests_per_second_end: Decimal,
+    },
+    /// Open loop, at the times of the load's file, which count from its first row.
+    Replay {
+        /// How many times faster than they were: 2 halves every gap.
+        speed_up: Decimal,
     },
     /// Closed loop: this many requests in flight, the next sent when one ends.
     ClosedLoop {
@@ -110,7 +186,7 @@ pub struct Prefix {
 }
 
 /// How a request is put to the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestShape {
     /// Which route.
@@ -119,11 +195,23 @@ pub struct RequestShape {
     pub stream: bool,
     /// Whether the output has exactly the planned length.
     pub ignore_eos: bool,
+    /// More fields of the body: name and value as JSON, since keys hold no floats.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_body: BTreeMap<String, String>,
+    /// More headers. They are no place for secrets: this is part of keys and records.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
 }
 
 impl Default for RequestShape {
     fn default() -> Self {
-        Self { api: Api::Completions, stream: true, ignore_eos: true }
+        Self {
+            api: Api::Completions,
+            stream: true,
+            ignore_eos: true,
+            extra_body: BTreeMap::new(),
+            headers: BTreeMap::new(),
+        }
     }
 }
 
@@ -133,6 +221,8 @@ impl Default for RequestShape {
 pub enum Api {
     /// `/v1/completions` with a prompt of token ids.
     Completions,
+    /// `/v1/completions` with a prompt of text.
+    CompletionsText,
     /// `/v1/chat/completions` with a prompt of text.
     Chat,
 }

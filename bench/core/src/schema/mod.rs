@@ -16,7 +16,10 @@ pub use args::{ArgValue, Args};
 pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair};
 pub use event::{Event, Progress};
 pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, VllmEngine};
-pub use load::{Api, Arrival, Class, LoadSpec, Prefix, RequestShape, Size, TokenRange};
+pub use load::{
+    Api, Arrival, Class, Conversation, DataFormat, DataSpec, LoadSpec, Prefix, RequestShape, Size,
+    TokenRange,
+};
 pub use record::{
     Anatomy, Check, ClassSummary, Counts, FailureClass, Measured, Observed, Outcome, Quantiles,
     ServerTotals, SettingFailure, Summary,
@@ -29,3 +32,8 @@ pub use sample::{Phases, RequestSample, RequestStatus, ServerObservation};
 
 /// Version of every type in this module. A reader refuses a version that it does not know.
 pub const FORMAT: u32 = 1;
+
+/// What is not written, so that records without a client queue keep their bytes.
+fn is_zero<T: Default + PartialEq>(n: &T) -> bool {
+    *n == T::default()
+}

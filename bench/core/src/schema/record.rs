@@ -144,7 +144,10 @@ pub struct Summary {
     pub requests_per_s: f64,
     /// Output tokens of completed requests over the duration.
     pub output_tokens_per_s: f64,
-    /// Sent minus intended.
+    /// Waited in the client for one of `max_concurrency` places, where the load has such a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_queue: Option<Quantiles>,
+    /// Sent minus intended, less the wait for a place.
     pub send_lag: Quantiles,
     /// Time to first token.
     pub ttft: Quantiles,
@@ -200,7 +203,8 @@ pub struct Quantiles {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Anatomy {
-    /// In our client: sent later than intended.
+    /// In our client: sent later than intended, the wait for one of `max_concurrency` places
+    /// included.
     pub send_lag_ms: f64,
     /// In the server's front end and on the wire: end-to-end less all others.
     pub front_end_ms: f64,

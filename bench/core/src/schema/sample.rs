@@ -10,6 +10,10 @@ pub struct RequestSample {
     pub class: u16,
     /// When the plan wanted it sent.
     pub intended_ns: u64,
+    /// How long it then waited in the client for one of [`super::LoadSpec::max_concurrency`]
+    /// places.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub queued_ns: u64,
     /// When its first byte was handed to the connection.
     pub sent_ns: u64,
     /// When the first byte of the answer came.

@@ -8,6 +8,7 @@ use crate::{
     metric::{self, Metric},
     schema::{Args, Arrival, LoadSpec, Measured, Outcome, SettingFailure},
     summarize::Summarizer,
+    workload::Workload,
 };
 
 /// Metrics by which a prediction is judged.
@@ -43,7 +44,8 @@ struct Line {
 }
 
 impl MeasuredTrial {
-    /// The trials of a file, one a line; settings that were refused have no figures.
+    /// The trials of a file, one a line. Left out are settings that were refused, which have no
+    /// figures, and loads from a data set, whose rows a record does not hold.
     ///
     /// # Errors
     /// The number of a line that is none, and why.
@@ -52,7 +54,10 @@ impl MeasuredTrial {
             let Line { mut preimage, outcome } = serde_json::from_str(line)?;
             let Outcome::Measured(measured) = outcome else { return Ok(None) };
             let args = serde_json::from_value(preimage["args"].take())?;
-            let load = serde_json::from_value(preimage["load"].take())?;
+            let load: LoadSpec = serde_json::from_value(preimage["load"].take())?;
+            if load.data.is_some() {
+                return Ok(None);
+            }
             Ok(Some(Self { args, load, measured }))
         };
         let lines = (1..).zip(text.lines());
@@ -66,8 +71,9 @@ impl MeasuredTrial {
 /// The start-up failure of the settings.
 pub fn predict(model: &Model, trial: &MeasuredTrial) -> Result<Measured, SettingFailure> {
     let server = launch(model, &trial.args, 0)?;
-    let mut summarizer = Summarizer::new(&trial.load);
-    let observation = server.run(&trial.load, &mut |s| summarizer.push(&s), &mut |_| {});
+    let workload = Workload::from(trial.load.clone());
+    let mut summarizer = Summarizer::new(&workload);
+    let observation = server.run(&workload, &mut |s| summarizer.push(&s), &mut |_| {});
     Ok(summarizer.finish(&observation, &server.observed(), "predicted", None))
 }
 
@@ -108,7 +114,9 @@ fn offered_tokens_per_s(trial: &MeasuredTrial) -> f64 {
         | Arrival::Gamma { requests_per_second, .. }
         | Arrival::Constant { requests_per_second } => requests_per_second.to_f64(),
         Arrival::Ramp { requests_per_second_end, .. } => requests_per_second_end.to_f64(),
-        Arrival::AllAtOnce {} | Arrival::ClosedLoop { .. } => return summary.output_tokens_per_s,
+        Arrival::AllAtOnce {} | Arrival::ClosedLoop { .. } | Arrival::Replay { .. } => {
+            return summary.output_tokens_per_s;
+        }
     };
     requests_per_s * summary.output_tokens as f64 / summary.counts.completed.max(1) as f64
 }

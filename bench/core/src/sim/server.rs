@@ -2,8 +2,8 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
-    iter::Peekable,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    vec,
 };
 
 use super::{
@@ -19,10 +19,10 @@ use crate::{
     hist::round,
     rng::Random,
     schema::{
-        Args, Arrival, LoadSpec, Observed, Phases, RequestSample, RequestStatus, ServerObservation,
+        Args, Arrival, Observed, Phases, RequestSample, RequestStatus, ServerObservation,
         SettingFailure, Size,
     },
-    workload::{Plan, PlannedRequest},
+    workload::{Plan, PlannedRequest, Source, Workload},
 };
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -130,11 +130,11 @@ impl Server {
     /// second.
     pub fn run(
         &self,
-        load: &LoadSpec,
+        load: &Workload,
         on_sample: &mut dyn FnMut(RequestSample),
         on_progress: &mut dyn FnMut(Progress),
     ) -> ServerObservation {
-        let seed = digest(&(self.identity, load)).seed();
+        let seed = digest(&(self.identity, &load.spec)).seed();
         let mut run = Run {
             server: self,
             engine: self.engine(seed),
@@ -142,6 +142,7 @@ impl Server {
             sends: Sends::new(load),
             handed: BinaryHeap::new(),
             flight: Flight::default(),
+            reuses: load.conversation.is_some() || load.data.is_some(),
             streams: load.request.stream,
             totals: Totals::default(),
             on_sample,
@@ -152,11 +153,25 @@ impl Server {
     }
 }
 
-/// The requests of a prefix group share these blocks.
-fn shared_hashes(planned: &PlannedRequest, block_size: u32) -> Vec<BlockHash> {
-    let (group, tokens) = planned.prefix.unwrap_or((0, 0));
-    let key = mix(u64::from(planned.class), u64::from(group));
-    (0..u64::from(tokens / block_size)).map(|block| mix(key, block)).collect()
+/// Hashes of the full blocks that other prompts may begin with too: the whole prompt where
+/// prompts reuse what came before, else its group's prefix.
+fn shared_hashes(planned: &PlannedRequest, reuses: bool, block_size: u32) -> Vec<BlockHash> {
+    let is_shared = |source| reuses || matches!(source, Source::Prefix(_));
+    let (mut hashes, mut hash, mut filled) = (Vec::new(), 0, 0);
+    for piece in planned.prompt.iter().take_while(|piece| is_shared(piece.source)) {
+        let key = mix(u64::from(planned.class), piece.source.stream());
+        let mut from = 0;
+        while from < piece.tokens {
+            let tokens = (block_size - filled).min(piece.tokens - from);
+            hash = mix(hash, mix(key, u64::from(from) << 32 | u64::from(tokens)));
+            (from, filled) = (from + tokens, filled + tokens);
+            if filled == block_size {
+                hashes.push(hash);
+                filled = 0;
+            }
+        }
+    }
+    hashes
 }
 
 /// The API servers: each one thread that takes requests in and sends tokens out, in the order in
@@ -196,76 +211,133 @@ impl FrontEndQueue {
     }
 }
 
+/// A request to send, and the turns that follow its answer.
+struct Send {
+    intended_ns: u64,
+    sent_ns: u64,
+    planned: PlannedRequest,
+    later: Turns,
+}
+
+type Turns = vec::IntoIter<PlannedRequest>;
+
 /// When requests are sent.
 struct Sends<'a> {
-    plan: Peekable<Plan<'a>>,
-    /// In a closed loop, when an earlier request ends.
+    plan: Plan<'a>,
+    /// The conversation that begins next.
+    next: Option<Turns>,
+    /// In a closed loop, when an earlier conversation ends.
     free_at_ns: Option<BinaryHeap<Reverse<u64>>>,
     end_ns: u64,
+    /// Later turns whose answers before them have ended: by when they are due, then by number.
+    turns: BTreeMap<(u64, u32), Turns>,
+    /// Under a limit in flight, when its places come free.
+    places: Option<BinaryHeap<Reverse<u64>>>,
 }
 
 impl<'a> Sends<'a> {
-    fn new(load: &'a LoadSpec) -> Self {
+    fn new(load: &'a Workload) -> Self {
+        let at_start = |count| (0..count).map(|_| Reverse(0)).collect();
         let free_at_ns = match load.arrival {
-            Arrival::ClosedLoop { concurrency } => {
-                Some((0..concurrency).map(|_| Reverse(0)).collect())
-            }
+            Arrival::ClosedLoop { concurrency } => Some(at_start(concurrency)),
             _ => None,
         };
         let end_ns = match load.size {
             Size::Requests(_) => u64::MAX,
             Size::DurationMs(ms) => ms.saturating_mul(1_000_000),
         };
-        Self { plan: Plan::new(load).peekable(), free_at_ns, end_ns }
+        let mut plan = Plan::new(load);
+        let next = plan.conversation().map(Vec::into_iter);
+        let places = load.max_concurrency.map(at_start);
+        Self { plan, next, free_at_ns, end_ns, turns: BTreeMap::new(), places }
     }
 
-    fn next_ns(&mut self) -> Option<u64> {
-        let planned = self.plan.peek()?;
+    /// When the next conversation is to begin, as far as that is known.
+    fn next_beginning_ns(&self) -> Option<u64> {
+        let first = self.next.as_ref()?.as_slice().first()?;
         match &self.free_at_ns {
-            None => planned.at_ns,
+            None => first.at_ns,
             Some(times) => times.peek().map(|time| time.0).filter(|at_ns| *at_ns < self.end_ns),
         }
     }
 
-    fn pop(&mut self) -> Option<PlannedRequest> {
-        if let Some(times) = &mut self.free_at_ns {
-            times.pop();
-        }
-        self.plan.next()
+    fn next_turn_ns(&self) -> Option<u64> {
+        self.turns.first_key_value().map(|((at_ns, _), _)| *at_ns)
     }
 
-    fn ended(&mut self, at_ns: u64) {
-        if let Some(times) = &mut self.free_at_ns {
+    /// When the next request is sent: once it is due and has a place.
+    fn next_ns(&self) -> Option<u64> {
+        let due_ns = [self.next_turn_ns(), self.next_beginning_ns()].into_iter().flatten().min()?;
+        match &self.places {
+            None => Some(due_ns),
+            Some(places) => places.peek().map(|place| place.0.max(due_ns)),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Send> {
+        let sent_ns = self.next_ns()?;
+        let turn_ns = self.next_turn_ns();
+        let beginning_ns = self.next_beginning_ns();
+        let is_turn = turn_ns.is_some_and(|at| beginning_ns.is_none_or(|other| at <= other));
+        let (intended_ns, mut turns) = if is_turn {
+            let ((at_ns, _), turns) = self.turns.pop_first()?;
+            (at_ns, turns)
+        } else {
+            self.free_at_ns.as_mut().and_then(BinaryHeap::pop);
+            let following = self.plan.conversation().map(Vec::into_iter);
+            (beginning_ns?, std::mem::replace(&mut self.next, following)?)
+        };
+        self.places.as_mut().and_then(BinaryHeap::pop);
+        let planned = turns.next()?;
+        Some(Send { intended_ns, sent_ns, planned, later: turns })
+    }
+
+    /// A request has ended: its place is free, and what follows it has a time.
+    fn ended(&mut self, at_ns: u64, later: Turns) {
+        if let Some(places) = &mut self.places {
+            places.push(Reverse(at_ns));
+        }
+        if let Some(next) = later.as_slice().first() {
+            self.turns.insert((at_ns + next.think_ns, next.id), later);
+        } else if let Some(times) = &mut self.free_at_ns {
             times.push(Reverse(at_ns));
         }
     }
 }
 
-/// Requests on their way, by their ascending numbers.
+/// Requests on their way, by ascending numbers in the order in which they are sent.
 #[derive(Default)]
 struct Flight {
     first: u64,
-    requests: VecDeque<Option<Box<(PlannedRequest, RequestSample)>>>,
+    requests: VecDeque<Option<Box<InFlight>>>,
+}
+
+struct InFlight {
+    planned: PlannedRequest,
+    later: Turns,
+    sample: RequestSample,
 }
 
 impl Flight {
-    fn push(&mut self, planned: PlannedRequest, sample: RequestSample) {
-        self.requests.push_back(Some(Box::new((planned, sample))));
+    /// Takes a request in; gives its number here.
+    fn push(&mut self, request: InFlight) -> u64 {
+        self.requests.push_back(Some(Box::new(request)));
+        self.first + self.requests.len() as u64 - 1
     }
 
-    fn get(&mut self, id: u64) -> &mut (PlannedRequest, RequestSample) {
-        let index = (id - self.first) as usize;
+    fn get(&mut self, number: u64) -> &mut InFlight {
+        let index = (number - self.first) as usize;
         self.requests[index].as_mut().expect("a request that has ended yields nothing")
     }
 
-    fn take(&mut self, id: u64) -> RequestSample {
-        let index = (id - self.first) as usize;
+    fn take(&mut self, number: u64) -> Box<InFlight> {
+        let index = (number - self.first) as usize;
         let request = self.requests[index].take().expect("a request ends once");
         while let Some(None) = self.requests.front() {
             self.requests.pop_front();
             self.first += 1;
         }
-        request.1
+        request
     }
 }
 
@@ -293,6 +365,8 @@ struct Run<'a> {
     /// Requests on their way from the front end to the engine: when they come, and which.
     handed: BinaryHeap<Reverse<(u64, u64)>>,
     flight: Flight,
+    /// Whether prompts hold what earlier ones held, beyond a prefix.
+    reuses: bool,
     /// Whether tokens are sent as they come, or all with the last one.
     streams: bool,
     totals: Totals,
@@ -327,12 +401,14 @@ impl Run<'_> {
 
     /// Requests that clients send until now go through the front end.
     fn take_in(&mut self, now_ns: u64) {
-        while let Some(at_ns) = self.sends.next_ns().filter(|at_ns| *at_ns <= now_ns) {
-            let Some(planned) = self.sends.pop() else { break };
-            let id = u64::from(planned.id);
-            let handed_ns = self.front_end.take_in(at_ns, id, planned.input_tokens);
-            self.flight.push(planned, new_sample(&planned, at_ns));
-            if self.server.takes(planned.input_tokens, planned.output_tokens) {
+        while self.sends.next_ns().is_some_and(|at_ns| at_ns <= now_ns) {
+            let Some(send) = self.sends.pop() else { break };
+            let sample = new_sample(&send);
+            let Send { sent_ns, planned, later, .. } = send;
+            let (input_tokens, output_tokens) = (planned.input_tokens, planned.output_tokens);
+            let id = self.flight.push(InFlight { planned, later, sample });
+            let handed_ns = self.front_end.take_in(sent_ns, id, input_tokens);
+            if self.server.takes(input_tokens, output_tokens) {
                 self.handed.push(Reverse((handed_ns, id)));
             } else {
                 self.refuse(id, handed_ns);
@@ -347,24 +423,25 @@ impl Run<'_> {
                 break;
             }
             self.handed.pop();
-            let (planned, _) = self.flight.get(id);
+            let planned = &self.flight.get(id).planned;
+            let block_size = self.server.settings.block_size;
             let request = Request {
                 id,
                 prompt_tokens: planned.input_tokens,
                 max_tokens: planned.output_tokens,
-                shared_hashes: shared_hashes(planned, self.server.settings.block_size),
+                shared_hashes: shared_hashes(planned, self.reuses, block_size),
             };
             self.engine.submit(request);
         }
     }
 
     fn refuse(&mut self, id: u64, at_ns: u64) {
-        let mut sample = self.flight.take(id);
+        let InFlight { mut sample, later, .. } = *self.flight.take(id);
         sample.first_byte_ns = Some(at_ns);
         sample.end_ns = at_ns;
         sample.status = RequestStatus::Failed("http_400".to_owned());
         sample.input_tokens = 0;
-        self.end(sample);
+        self.end(sample, later);
     }
 
     fn book(&mut self, start_ns: u64, step: &Step) {
@@ -380,7 +457,7 @@ impl Run<'_> {
     }
 
     fn send_out(&mut self, now_ns: u64, output: Output) {
-        let (_, sample) = self.flight.get(output.id);
+        let sample = &mut self.flight.get(output.id).sample;
         sample.output_tokens += 1;
         if !self.streams && output.finished.is_none() {
             return;
@@ -390,11 +467,11 @@ impl Run<'_> {
         sample.first_byte_ns.get_or_insert(at_ns);
         sample.tokens.push((at_ns, tokens));
         if let Some(phases) = output.finished {
-            let mut sample = self.flight.take(output.id);
+            let InFlight { mut sample, later, .. } = *self.flight.take(output.id);
             sample.end_ns = at_ns;
             sample.phases = Some(phases);
             self.count(&sample, phases);
-            self.end(sample);
+            self.end(sample, later);
         }
     }
 
@@ -407,10 +484,10 @@ impl Run<'_> {
         totals.decode_ns += u128::from(phases.decode_ns);
     }
 
-    fn end(&mut self, sample: RequestSample) {
+    fn end(&mut self, sample: RequestSample, later: Turns) {
         self.totals.ended += 1;
         self.totals.last_end_ns = self.totals.last_end_ns.max(sample.end_ns);
-        self.sends.ended(sample.end_ns);
+        self.sends.ended(sample.end_ns, later);
         (self.on_sample)(sample);
     }
 
@@ -453,14 +530,16 @@ impl Run<'_> {
     }
 }
 
-fn new_sample(planned: &PlannedRequest, at_ns: u64) -> RequestSample {
+fn new_sample(send: &Send) -> RequestSample {
+    let Send { intended_ns, sent_ns, planned, .. } = send;
     RequestSample {
         id: planned.id,
         class: planned.class,
-        intended_ns: at_ns,
-        sent_ns: at_ns,
+        intended_ns: *intended_ns,
+        queued_ns: sent_ns - intended_ns,
+        sent_ns: *sent_ns,
         first_byte_ns: None,
-        end_ns: at_ns,
+        end_ns: *sent_ns,
         tokens: Vec::with_capacity(planned.output_tokens as usize),
         input_tokens: planned.input_tokens,
         output_tokens: 0,

@@ -1,7 +1,7 @@
 use super::*;
-use crate::schema::{Arrival, Class, RequestShape, Size, TokenRange};
+use crate::schema::{Arrival, Class, LoadSpec, Size, TokenRange};
 
-fn load(requests: u32, arrival: Arrival) -> LoadSpec {
+fn load(requests: u32, arrival: Arrival) -> Workload {
     let class = |name: &str| Class {
         name: name.into(),
         share: "1".parse().expect("decimal"),
@@ -9,13 +9,8 @@ fn load(requests: u32, arrival: Arrival) -> LoadSpec {
         output_tokens: TokenRange { min: 3, max: 3 },
         prefix: None,
     };
-    LoadSpec {
-        arrival,
-        size: Size::Requests(requests),
-        classes: vec![class("short"), class("long")],
-        seed: 1,
-        request: RequestShape::default(),
-    }
+    let classes = vec![class("short"), class("long")];
+    LoadSpec::drawn(arrival, Size::Requests(requests), classes, 1).into()
 }
 
 /// A request of three tokens, the last two in one event, at the given times in milliseconds.
@@ -25,6 +20,7 @@ fn sample(id: u32, intended: u64, sent: u64, first: u64, last: u64) -> RequestSa
         id,
         class: (id % 2) as u16,
         intended_ns: ns(intended),
+        queued_ns: 0,
         sent_ns: ns(sent),
         first_byte_ns: Some(ns(first)),
         end_ns: ns(last),
@@ -48,6 +44,24 @@ fn measure(samples: &[RequestSample], server: &ServerObservation) -> Measured {
     let mut summarizer = Summarizer::new(&load(samples.len() as u32, Arrival::AllAtOnce {}));
     samples.iter().for_each(|sample| summarizer.push(sample));
     summarizer.finish(server, &Observed::default(), "launch", None)
+}
+
+#[test]
+fn the_wait_for_a_place_is_no_send_lag() {
+    // Due at 10 ms, 3 ms without a place, 2 ms late.
+    let queued = RequestSample { queued_ns: 3_000_000, ..sample(0, 10, 15, 30, 40) };
+    let mut load = load(1, Arrival::AllAtOnce {});
+    load.spec.max_concurrency = Some(1);
+    let mut summarizer = Summarizer::new(&load);
+    summarizer.push(&queued);
+    let Summary { client_queue, send_lag, e2e, anatomy, .. } =
+        summarizer.finish(&server(1), &Observed::default(), "launch", None).summary;
+    assert_eq!((client_queue.map(|q| q.mean_ms), send_lag.mean_ms), (Some(3.0), 2.0));
+    let anatomy = anatomy.expect("the server gives phases");
+    assert_eq!((anatomy.send_lag_ms, anatomy.e2e_ms()), (5.0, e2e.mean_ms));
+    // Without a limit nothing is written of it.
+    let plain = serde_json::to_string(&measure(&[sample(0, 10, 15, 30, 40)], &server(1)));
+    assert!(!plain.expect("JSON").contains("client_queue"));
 }
 
 #[test]

@@ -4,10 +4,11 @@
 
 use bench_core::{
     schema::{
-        ArgValue, Args, Arrival, Class, LoadSpec, Prefix, RequestSample, RequestShape,
-        ServerObservation, Size, TokenRange,
+        ArgValue, Args, Arrival, Class, LoadSpec, Prefix, RequestSample, ServerObservation, Size,
+        TokenRange,
     },
     sim::{self, Model, Server},
+    workload::Workload,
 };
 
 pub(crate) fn h100() -> Model {
@@ -39,15 +40,15 @@ pub(crate) fn class(input: (u32, u32), output: (u32, u32), prefix: Option<Prefix
     }
 }
 
-pub(crate) fn load(arrival: Arrival, size: Size, classes: Vec<Class>) -> LoadSpec {
-    LoadSpec { arrival, size, classes, seed: 7, request: RequestShape::default() }
+pub(crate) fn load(arrival: Arrival, size: Size, classes: Vec<Class>) -> Workload {
+    LoadSpec::drawn(arrival, size, classes, 7).into()
 }
 
-pub(crate) fn burst(requests: u32, input: (u32, u32), output: (u32, u32)) -> LoadSpec {
+pub(crate) fn burst(requests: u32, input: (u32, u32), output: (u32, u32)) -> Workload {
     load(Arrival::AllAtOnce {}, Size::Requests(requests), vec![class(input, output, None)])
 }
 
-pub(crate) fn poisson(rate: &str, duration_s: u64, classes: Vec<Class>) -> LoadSpec {
+pub(crate) fn poisson(rate: &str, duration_s: u64, classes: Vec<Class>) -> Workload {
     let requests_per_second = rate.parse().expect("decimal");
     let arrival = Arrival::Poisson { requests_per_second };
     load(arrival, Size::DurationMs(duration_s * 1_000), classes)
@@ -57,7 +58,7 @@ pub(crate) fn start(model: &Model, pairs: &[(&str, &str)]) -> Server {
     sim::launch(model, &args(pairs), 0).expect("these settings start")
 }
 
-pub(crate) fn run(server: &Server, load: &LoadSpec) -> (Vec<RequestSample>, ServerObservation) {
+pub(crate) fn run(server: &Server, load: &Workload) -> (Vec<RequestSample>, ServerObservation) {
     let mut samples = Vec::new();
     let observation = server.run(load, &mut |sample| samples.push(sample), &mut |_| {});
     (samples, observation)

@@ -1,0 +1,140 @@
+//! `data` of a `[[load]]`: a file of requests, read once here so that its mistakes are shown
+//! before anything starts, and a second time by whoever sends them.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use bench_core::{
+    dataset::{self, Row},
+    schema::{DataFormat, DataSpec, Size, TokenRange},
+};
+
+use super::{
+    load::REQUESTS_MAX,
+    read::{At, Item},
+};
+
+const FORMATS: [(&str, DataFormat); 3] = [
+    ("mooncake", DataFormat::Mooncake),
+    ("custom", DataFormat::Custom),
+    ("sharegpt", DataFormat::ShareGpt),
+];
+
+/// A file and what is in the part of it that the load takes.
+pub(super) struct Data {
+    pub(super) spec: DataSpec,
+    pub(super) path: PathBuf,
+    /// The load's size, which is the file's where the load gives none.
+    pub(super) size: At<Size>,
+    /// Between what the lengths of its prompts and outputs lie.
+    pub(super) input_tokens: TokenRange,
+    pub(super) output_tokens: TokenRange,
+    /// Most tokens in and out of a request; those of a text are not known before a tokenizer has
+    /// seen it.
+    pub(super) longest: u64,
+}
+
+/// Reads the file. `folder` is the profile's, to which names are relative; `output_tokens` are the
+/// load's, in place of the file's.
+pub(super) fn read(
+    item: &Item<'_>,
+    folder: &Path,
+    size: Option<At<Size>>,
+    output_tokens: Option<TokenRange>,
+) -> Option<Data> {
+    let mut table = item.table("`data`")?;
+    let file = table.require("file", "file = its name, relative to the profile");
+    let format = table.require("format", "format = \"mooncake\", \"custom\" or \"sharegpt\"");
+    table.finish(|_| None);
+    let (file, format) = (file?, format?.choice(&FORMATS)?.value);
+    let name = file.text()?.value;
+    let path = std::path::absolute(folder.join(name)).ok()?;
+    let source = File::open(&path)
+        .inspect_err(|error| {
+            file.report(
+                format!("cannot read {name}: {error}"),
+                "names are relative to the profile",
+            );
+        })
+        .ok()?;
+    let rows_max = match size.as_ref().map(|size| size.value) {
+        Some(Size::Requests(count)) => u64::from(count),
+        _ => u64::MAX,
+    };
+    let mut extent = Extent { rows_max, output_tokens, ..Extent::default() };
+    let digest = dataset::read(format, source, &mut |row| extent.take(&row))
+        .inspect_err(|error| {
+            file.report(format!("{name}: {error}"), "mend the file, or name another `format`");
+        })
+        .ok()?;
+    let Some(rows) =
+        u32::try_from(extent.rows).ok().filter(|rows| (1..=REQUESTS_MAX).contains(rows))
+    else {
+        let expected = format!("expected 1 to {REQUESTS_MAX}");
+        file.report(format!("{name} has {} requests", extent.rows), expected);
+        return None;
+    };
+    if let Some(size) = &size
+        && rows_max != u64::MAX
+        && rows_max > extent.rows
+    {
+        file.report_at(
+            size.span.clone(),
+            format!("{rows_max} requests of a file that has {rows}"),
+            format!("expected at most {rows}: a prompt sent twice finds itself in the cache"),
+        );
+        return None;
+    }
+    if let Some(row) = extent.lengthless {
+        file.report(
+            format!("request {row} of {name} says no length of its output"),
+            "add output_tokens = N or [min, max] to the load",
+        );
+        return None;
+    }
+    Some(Data {
+        spec: DataSpec { format, digest, output_tokens },
+        path,
+        size: size.unwrap_or(At { value: Size::Requests(rows), span: item.span() }),
+        input_tokens: extent.input?,
+        output_tokens: output_tokens.or(extent.output)?,
+        longest: if format.is_text() { 0 } else { extent.longest },
+    })
+}
+
+/// What is to be known of the rows that a load takes.
+#[derive(Default)]
+struct Extent {
+    rows_max: u64,
+    output_tokens: Option<TokenRange>,
+    rows: u64,
+    input: Option<TokenRange>,
+    output: Option<TokenRange>,
+    longest: u64,
+    /// The first one, from 1, without a length of its output.
+    lengthless: Option<u64>,
+}
+
+impl Extent {
+    fn take(&mut self, row: &Row) {
+        self.rows += 1;
+        if self.rows > self.rows_max {
+            return;
+        }
+        let output = self.output_tokens.map(|range| range.max).or(row.output_tokens);
+        if output.is_none() {
+            self.lengthless.get_or_insert(self.rows);
+        }
+        widen(&mut self.input, row.input_tokens);
+        output.into_iter().for_each(|tokens| widen(&mut self.output, tokens));
+        let longest = u64::from(row.input_tokens) + u64::from(output.unwrap_or(0));
+        self.longest = self.longest.max(longest);
+    }
+}
+
+fn widen(range: &mut Option<TokenRange>, tokens: u32) {
+    let found = range.get_or_insert(TokenRange { min: tokens, max: tokens });
+    *found = TokenRange { min: found.min.min(tokens), max: found.max.max(tokens) };
+}
