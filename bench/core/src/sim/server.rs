@@ -448,6 +448,7 @@ impl Run<'_> {
             decode_mean_ms: mean_ms(totals.decode_ns),
             running_mean: over_time(totals.running_ns),
             waiting_mean: over_time(totals.waiting_ns),
+            held_error: None,
             kv_cache_percent_max: Some(percent(totals.used_blocks_max.into(), blocks.into())),
         }
     }
