@@ -1,5 +1,6 @@
 //! The pipeline: a content-hashed DAG of stages over a store of trials.
 
+mod calibration;
 mod cli;
 mod commands;
 mod config;
@@ -7,6 +8,7 @@ mod dag;
 mod engines;
 mod flags;
 mod format;
+mod import;
 mod launch;
 mod measure;
 mod plots;
@@ -63,6 +65,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Compare { a, b } => commands::compare::run(&a, &b).map(|()| code(true)),
         Command::Baseline(BaselineCommand::Save { name, profile }) => {
             commands::baseline::save(&profile.profile, &name).map(|()| code(true))
+        }
+        Command::Baseline(BaselineCommand::Import { file, name, load }) => {
+            commands::baseline::import(&file, &name, &load).map(|()| code(true))
         }
         Command::Reference => {
             print!("{}", commands::reference::text());

@@ -10,6 +10,7 @@ use bench_core::{canonical::Digest, schema::ResultFile};
 
 use super::Session;
 use crate::{
+    calibration,
     cli::RunArgs,
     dag::{Dag, State},
     engines::{self, Engine},
@@ -43,9 +44,12 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     if engine.witness().is_none() && !args.dry_run {
         engine.provision(&mut |step| ui.step(step))?;
     }
+    let is_wanted = |name: &str| names.iter().any(|wanted| wanted == name);
+    if !args.dry_run && !engine.is_simulated() {
+        calibrate(&session, &*engine, &is_wanted, args.fresh, &ui)?;
+    }
     let context = session.context(&*engine);
-    let mut dag =
-        session.plan(&context, &|name| names.iter().any(|wanted| wanted == name), args.fresh)?;
+    let mut dag = session.plan(&context, &is_wanted, args.fresh)?;
     ui.header(&engine.title(), &ui::plan_line(&dag, &*engine));
     if args.dry_run {
         ui.dry_run(&dag);
@@ -62,6 +66,25 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
         ui.interrupted();
     }
     Ok(if failed { Ending::Failed } else { Ending::Done })
+}
+
+/// Calibrates the load generator if something is to be measured with it. Where it cannot be, the
+/// report says so.
+fn calibrate(
+    session: &Session,
+    engine: &dyn Engine,
+    is_wanted: &dyn Fn(&str) -> bool,
+    fresh: bool,
+    ui: &Ui,
+) -> Result<()> {
+    let context = session.context(engine);
+    if session.plan(&context, is_wanted, fresh)?.missing_leaves().is_empty() {
+        return Ok(());
+    }
+    if let Err(error) = calibration::ensure(&session.root.artifacts(), &mut |step| ui.step(step)) {
+        ui.step(&format!("the load generator is not calibrated: {error:#}"));
+    }
+    Ok(())
 }
 
 /// Refuses a plan that takes more engine minutes than the profile allows.

@@ -6,7 +6,7 @@ use bench_core::{
     canonical::Digest,
     metric::{self, Direction},
     schema::{
-        Anatomy, Api, ArgValue, Args, Arrival, Choice, Class, ClassPoint, Column, Comparison,
+        Anatomy, Api, ArgValue, Args, Arrival, Calibration, Choice, Class, ClassPoint, Column, Comparison,
         EngineLabel, FORMAT, FailureClass, LoadSpec, Point, RequestShape, ResultFile, Role,
         SettingFailure, Size, TargetOutcome, TokenRange, TrialRef,
     },
@@ -33,6 +33,7 @@ pub struct Fixture {
     pub comprehensive: Option<ResultFile>,
     pub comparison: ResultFile,
     pub week2: ResultFile,
+    pub calibration: Option<Calibration>,
     pub plots: Vec<String>,
 }
 
@@ -48,6 +49,7 @@ impl Fixture {
             comprehensive: self.comprehensive.as_ref(),
             comparison: &self.comparison,
             week2: &self.week2,
+            calibration: self.calibration.as_ref(),
             plots: &self.plots,
         }
     }
@@ -82,6 +84,7 @@ impl Fixture {
                 }),
                 ..file("choose", vec![])
             }),
+            calibration: None,
             plots: [
                 "queue_time_optimization_comparison",
                 "throughput_optimization_comparison",

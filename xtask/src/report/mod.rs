@@ -3,6 +3,7 @@
 //! Rust counts and formats, the templates beside this file hold the words: changing a sentence
 //! needs no Rust. Pure: the same results yield the same bytes.
 
+mod calibration;
 mod deploy;
 pub mod findings;
 #[cfg(test)]
@@ -17,7 +18,7 @@ mod view;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use bench_core::{canonical::Digest, schema::ResultFile};
+use bench_core::{canonical::Digest, schema::{Calibration, ResultFile}};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 
 use crate::{config::Profile, format};
@@ -48,6 +49,8 @@ pub struct Inputs<'a> {
     pub comparison: &'a ResultFile,
     /// The seed's own figures: one point, of other hardware and load.
     pub week2: &'a ResultFile,
+    /// The load generator on the host that measured, where it measured over HTTP.
+    pub calibration: Option<&'a Calibration>,
     /// Names of the plots that were drawn, without ending; they lie beside the report.
     pub plots: &'a [String],
 }

@@ -19,7 +19,7 @@ pub use provision::NAME as PROVISION;
 use anyhow::{Result, anyhow};
 use bench_core::{
     canonical::Digest,
-    schema::{EngineLabel, FORMAT, ResultFile},
+    schema::{Calibration, EngineLabel, FORMAT, ResultFile},
 };
 use serde_json::Value;
 
@@ -41,6 +41,8 @@ pub struct Context<'a> {
     pub engine: &'a dyn Engine,
     /// The seed's own figures.
     pub week2: &'a ResultFile,
+    /// The load generator on the host that measures, for engines that are measured over HTTP.
+    pub calibration: Option<Calibration>,
 }
 
 /// A built-in stage.

@@ -8,6 +8,7 @@ mod calibration;
 mod event;
 mod launch;
 mod load;
+mod machine;
 mod record;
 mod result;
 mod sample;
@@ -17,6 +18,7 @@ pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair};
 pub use event::{Event, Progress};
 pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, VllmEngine};
 pub use load::{Api, Arrival, Class, LoadSpec, Prefix, RequestShape, Size, TokenRange};
+pub use machine::{GpuUse, MachineUse};
 pub use record::{
     Anatomy, Check, ClassSummary, Counts, FailureClass, Measured, Observed, Outcome, Quantiles,
     ServerTotals, SettingFailure, Summary,
