@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the peers, each into a folder of its own under target/peers; what is there already stays.
 #   bench/peers/install.sh [NAME…]      all of them without a name
-# It needs uv, and cargo for oha. vllm takes 6 GB, the others less than 2 GB together.
+# It needs uv, and cargo for oha. vllm and guidellm take 5 GB each, the others 2 GB together.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 peers=target/peers

@@ -21,9 +21,18 @@ pub fn stored(artifacts: &Path) -> Option<Calibration> {
 pub fn ensure(artifacts: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
     let bench = engines::bench_binary()?;
     say("calibrating the load generator on this host, unless that has been done");
-    duct::cmd!(bench, "calibrate", "--seconds", "1", "--repeats", "1", "--keep", artifacts.join(FILE))
-        .stdout_null()
-        .run()
-        .context("calibrating the load generator")?;
+    duct::cmd!(
+        bench,
+        "calibrate",
+        "--seconds",
+        "1",
+        "--repeats",
+        "1",
+        "--keep",
+        artifacts.join(FILE)
+    )
+    .stdout_null()
+    .run()
+    .context("calibrating the load generator")?;
     Ok(())
 }

@@ -23,6 +23,7 @@ impl fmt::Display for ImportError {
 /// Fields of the result, and with `--save-detailed` one value a request in each array, in seconds.
 /// What else is in it is passed over.
 #[derive(Deserialize)]
+#[serde(expecting = "a JSON object")]
 struct Saved {
     model_id: String,
     completed: u64,
@@ -251,16 +252,18 @@ mod tests {
         let text = |text: &str| {
             vllm_result(text.as_bytes(), "before", "production").expect_err(text).to_string()
         };
-        insta::assert_snapshot!([
-            text(""),
-            text("[1]"),
-            text("{\"model_id\": \"m\"}"),
-            text(&twice),
-            with("completed", json!(0)),
-            with("ttfts", json!([0.1])),
-            with("request_throughput", json!("fast")),
-        ]
-        .join("\n"));
+        insta::assert_snapshot!(
+            [
+                text(""),
+                text("[1]"),
+                text("{\"model_id\": \"m\"}"),
+                text(&twice),
+                with("completed", json!(0)),
+                with("ttfts", json!([0.1])),
+                with("request_throughput", json!("fast")),
+            ]
+            .join("\n")
+        );
     }
 
     proptest! {

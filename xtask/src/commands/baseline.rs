@@ -40,9 +40,8 @@ pub fn save(profile: &str, name: &str) -> Result<()> {
 pub fn import(file: &Path, name: &str, load: &str) -> Result<()> {
     let root = Root::find()?;
     check_name(name)?;
-    let text = std::fs::read(file).map_err(|e| {
-        UsageError::new(format!("cannot read {}: {e}", file.display()))
-    })?;
+    let text = std::fs::read(file)
+        .map_err(|e| UsageError::new(format!("cannot read {}: {e}", file.display())))?;
     let imported = import::vllm_result(&text, name, load)
         .map_err(|e| UsageError::new(format!("cannot import {}: {e}", file.display())))?;
     write(&root, name, &imported)?;

@@ -6,9 +6,9 @@ use bench_core::{
     canonical::Digest,
     metric::{self, Direction},
     schema::{
-        Anatomy, Api, ArgValue, Args, Arrival, Calibration, Choice, Class, ClassPoint, Column, Comparison,
-        EngineLabel, FORMAT, FailureClass, LoadSpec, Point, RequestShape, ResultFile, Role,
-        SettingFailure, Size, TargetOutcome, TokenRange, TrialRef,
+        Anatomy, Api, ArgValue, Args, Arrival, Calibration, Choice, Class, ClassPoint, Column,
+        Comparison, EngineLabel, FORMAT, FailureClass, LoadSpec, Point, RequestShape, ResultFile,
+        Role, SettingFailure, Size, TargetOutcome, TokenRange, TrialRef,
     },
     stats,
 };

@@ -18,7 +18,10 @@ mod view;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use bench_core::{canonical::Digest, schema::{Calibration, ResultFile}};
+use bench_core::{
+    canonical::Digest,
+    schema::{Calibration, ResultFile},
+};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 
 use crate::{config::Profile, format};

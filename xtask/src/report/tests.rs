@@ -1,4 +1,6 @@
-use bench_core::schema::{Column, Comparison, FailureClass, Role, SettingFailure, Verdict};
+use bench_core::schema::{
+    Arrival, Column, Comparison, FailureClass, Role, SettingFailure, Verdict,
+};
 
 use super::{fixture::Fixture, *};
 use crate::config::{EngineConfig, VllmConfig};
@@ -201,6 +203,8 @@ fn a_report_quotes_the_load_generator_at_the_next_higher_rate() {
     let mut fixture = small();
     assert!(report(&fixture).contains("The load generator was not calibrated"));
     fixture.calibration = Some(calibration);
+    let requests_per_second = "90.5".parse().expect("a decimal");
+    fixture.profile.loads[0].spec.arrival = Arrival::Poisson { requests_per_second };
     let text = report(&fixture);
     let quote = text.lines().find(|line| line.starts_with("This host's load generator"));
     insta::assert_snapshot!(quote.expect("the quote"));

@@ -119,7 +119,7 @@ fn each_lie_fails_its_check() {
     let wrong_gauges =
         ServerObservation { running_mean: Some(5.0), waiting_mean: Some(0.0), ..server(2) };
     assert_eq!(failed_checks(&long, &wrong_gauges), ["littles-law"]);
-    let right_gauges = ServerObservation { running_mean: Some(2.0), ..wrong_gauges.clone() };
+    let right_gauges = ServerObservation { running_mean: Some(2.0), ..wrong_gauges };
     assert_eq!(failed_checks(&long, &right_gauges), Vec::<String>::new());
     let seldom_read = ServerObservation { held_error: Some(2.5), ..wrong_gauges };
     assert_eq!(failed_checks(&long, &seldom_read), Vec::<String>::new());
