@@ -11,10 +11,11 @@ use std::{
 
 use anyhow::Context as _;
 use bench_core::{
+    INSTRUMENT_EPOCH,
     canonical::Digest,
     decimal::Decimal,
     schema::{
-        Accuracy, Arrival, Calibration, Ceiling, Class, FORMAT, LoadSpec, Observed, Pair,
+        Accuracy, Arrival, Calibration, Ceiling, Class, FORMAT, Host, LoadSpec, Observed, Pair,
         ServerEngine, ServerObservation, Size, Summary, TokenRange,
     },
     workload::Workload,
@@ -46,6 +47,9 @@ pub(crate) struct CalibrateArgs {
     /// Also write the result to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the result to a file, or do nothing if it holds one of this host and instrument
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    keep: Option<PathBuf>,
     /// Length of each run
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
@@ -63,11 +67,15 @@ pub(crate) struct CalibrateArgs {
 /// Runs `bench calibrate`.
 pub(crate) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
     let host = host::identity();
+    if args.keep.as_deref().is_some_and(|path| is_of(path, &host)) {
+        return Ok(());
+    }
     host::pin(None, args.client_core)
         .with_context(|| format!("cannot run on core {}: pass --client-core", args.client_core))?;
     println!("{}, {} cores, {}", host.cpu, host.cpus, host.kernel);
     let calibration = Calibration {
         format: FORMAT,
+        instrument_epoch: INSTRUMENT_EPOCH,
         measured_at: clock::now_rfc3339(),
         host,
         ceilings: ceilings(args)?,
@@ -77,11 +85,19 @@ pub(crate) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
     if let Some(mib) = calibration.memory_mib_max {
         println!("\nmost memory {mib:.0} MiB");
     }
-    if let Some(path) = &args.json {
+    if let Some(path) = args.json.as_ref().or(args.keep.as_ref()) {
         let text = serde_json::to_string_pretty(&calibration)? + "\n";
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Whether a file holds a calibration of this host and instrument.
+fn is_of(path: &Path, host: &Host) -> bool {
+    let found = fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    found.is_some_and(|found: Calibration| {
+        found.format == FORMAT && found.instrument_epoch == INSTRUMENT_EPOCH && found.host == *host
+    })
 }
 
 fn ceilings(args: &CalibrateArgs) -> anyhow::Result<Vec<Ceiling>> {

@@ -119,6 +119,19 @@ pub enum BaselineCommand {
         #[command(flatten)]
         profile: ProfileArg,
     },
+    /// Import a result of `vllm bench serve --save-result` as baselines/NAME.json.
+    ///
+    /// With --save-detailed, percentiles that it does not state are taken from the details.
+    /// baselines/README.md says where its metrics differ from ours.
+    Import {
+        /// The JSON file that `vllm bench serve` saved.
+        file: PathBuf,
+        /// Name of the baseline.
+        name: String,
+        /// The load that it ran, by its name in the profile to compare with.
+        #[arg(long, value_name = "LOAD")]
+        load: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -423,6 +423,8 @@ fn complete(observed: &mut Observed, more: &Observed) {
         block_size,
         max_num_batched_tokens,
         attention_backend,
+        // Each trial has its own.
+        machine: _,
     } = more.clone();
     observed.version = observed.version.take().or(version);
     observed.start_s = observed.start_s.or(start_s);

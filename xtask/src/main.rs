@@ -1,5 +1,6 @@
 //! The pipeline: a content-hashed DAG of stages over a store of trials.
 
+mod calibration;
 mod cli;
 mod commands;
 mod config;
@@ -9,6 +10,7 @@ mod flags;
 mod format;
 mod frontier;
 mod history;
+mod import;
 mod launch;
 mod measure;
 mod plots;
@@ -73,6 +75,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
             commands::bundle::import(&file).map(|()| code(true))
         }
         Command::Gc { yes, keep_days } => commands::gc::run(yes, keep_days).map(|()| code(true)),
+        Command::Baseline(BaselineCommand::Import { file, name, load }) => {
+            commands::baseline::import(&file, &name, &load).map(|()| code(true))
+        }
         Command::Reference => {
             print!("{}", commands::reference::text());
             Ok(code(true))

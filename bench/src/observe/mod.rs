@@ -1,8 +1,10 @@
-//! The server's own account: its metrics before, after and during a load.
+//! The server's own account before, after and during a load, and what a load takes of the machine.
 
+mod machine;
 mod prometheus;
 mod server;
 mod watch;
 
+pub(crate) use machine::Machine;
 pub(crate) use server::ControlPlane;
 pub(crate) use watch::Watch;

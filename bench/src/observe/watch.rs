@@ -75,6 +75,9 @@ pub(crate) struct Watch {
     /// Integrals over time, by trapezoids.
     running_s: f64,
     waiting_s: f64,
+    /// How far the two together may be off, were the gauges to change at any time between two
+    /// looks, but only from the one value to the other.
+    held_error_s: f64,
     elapsed_s: f64,
     kv_cache_max: Option<f64>,
 }
@@ -113,6 +116,8 @@ impl Watch {
             let passed_s = at_s - last.at_s;
             self.running_s += 0.5 * (last.running + gauges.running) * passed_s;
             self.waiting_s += 0.5 * (last.waiting + gauges.waiting) * passed_s;
+            let change = gauges.running + gauges.waiting - last.running - last.waiting;
+            self.held_error_s += 0.5 * change.abs() * passed_s;
             self.elapsed_s += passed_s;
             if passed_s > 0.0 {
                 gauges.output_tokens_per_s = (gauges.output_tokens - last.output_tokens) / passed_s;
@@ -145,7 +150,59 @@ impl Watch {
             decode_mean_ms: mean_ms(DECODE),
             running_mean: mean(self.running_s),
             waiting_mean: mean(self.waiting_s),
+            held_error: mean(self.held_error_s),
             kv_cache_percent_max: self.kv_cache_max.map(|use_| 100.0 * use_),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scrape(text: &str) -> Scrape {
+        Scrape::parse(text, is_wanted)
+    }
+
+    fn gauges(running: u32) -> Scrape {
+        scrape(&format!("vllm:num_requests_running {running}\nvllm:num_requests_waiting 0\n"))
+    }
+
+    #[test]
+    fn few_looks_tell_less_than_many() {
+        let held = |looks: &[(f64, u32)]| {
+            let mut watch = Watch::default();
+            for (at_s, running) in looks {
+                watch.push(*at_s, &gauges(*running));
+            }
+            let found = watch.observation(&Scrape::default(), &Scrape::default());
+            (found.running_mean.expect("gauges"), found.held_error.expect("gauges"))
+        };
+        // 512 streams for eight seconds, and a server too busy to answer for two at either end.
+        assert_eq!(held(&[(0.0, 0), (2.0, 512), (6.0, 512), (8.0, 0)]), (384.0, 128.0));
+        let (mean, error) = held(&[(0.0, 0), (0.01, 512), (7.99, 512), (8.0, 0)]);
+        assert!((mean - 511.36).abs() < 1e-9 && (error - 0.64).abs() < 1e-9, "{mean} {error}");
+    }
+
+    #[test]
+    fn every_name_that_a_metric_has_had_is_read() {
+        // vLLM 0.8 on the left, 0.32 on the right; between them both stood in one scrape.
+        for (old, new) in [
+            ("vllm:gpu_cache_usage_perc", "vllm:kv_cache_usage_perc"),
+            ("vllm:gpu_prefix_cache_queries_total", "vllm:prefix_cache_queries_total"),
+            ("vllm:gpu_prefix_cache_hits_total", "vllm:prefix_cache_hits_total"),
+        ] {
+            let read = |text: String| {
+                let idle = "vllm:num_requests_running 0\nvllm:num_requests_waiting 0\n";
+                let after = scrape(&(text + idle));
+                let mut watch = Watch::default();
+                watch.push(0.0, &after);
+                watch.observation(&Scrape::default(), &after)
+            };
+            let (by_old, by_new) = (read(format!("{old} 0.5\n")), read(format!("{new} 0.5\n")));
+            assert_eq!(by_old, by_new, "{old}");
+            assert_eq!(read(format!("{old} 0.5\n{new} 0.5\n")), by_new, "{old} and {new}");
+            assert_ne!(by_new, read(String::new()), "{new}");
         }
     }
 }

@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::Context as _;
 use bench_core::schema::{
-    Arrival, Check, Event, FORMAT, LaunchPlan, LoadSpec, Outcome, PlannedTrial, Progress,
-    RequestStatus, ServerEngine, ServerObservation, Size,
+    Arrival, Check, Event, FORMAT, LaunchPlan, LoadSpec, MachineUse, Observed, Outcome,
+    PlannedTrial, Progress, RequestStatus, ServerEngine, ServerObservation, Size,
 };
 use bench_core::workload::Workload;
 use tokio::{sync::oneshot, time::MissedTickBehavior};
@@ -23,7 +23,7 @@ use crate::{
     client::{body::Bodies, connection::Target},
     clock, data,
     drive::{Driver, Options},
-    observe::{ControlPlane, Watch},
+    observe::{ControlPlane, Machine, Watch},
     samples::{self, Recorder, RecorderThread, SampleSender},
 };
 
@@ -62,11 +62,13 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
             let load = &data::workload(trial)?;
             let measured_at = Some(clock::now_rfc3339());
             let recorder = Recorder::create(&args.out, key, load)?;
-            let (recorder, observation, cpu_share) = session.trial(key, load, recorder).await?;
+            let (recorder, observation, machine) = session.trial(key, load, recorder).await?;
             let (summarizer, samples) = recorder.finish()?;
+            let cpu = client_cpu(machine.client_thread_cores);
+            let observed = Observed { machine: Some(machine), ..observed.clone() };
             let mut measured =
                 summarizer.finish(&observation, &observed, &plan.launch, measured_at);
-            measured.checks.push(client_cpu(cpu_share));
+            measured.checks.push(cpu);
             let outcome = Box::new(Outcome::Measured(measured));
             emit(&Event::Trial { key: *key, outcome, samples: Some(samples) })?;
         }
@@ -91,7 +93,7 @@ impl Session {
         key: &bench_core::canonical::Digest,
         load: &Workload,
         recorder: Recorder,
-    ) -> anyhow::Result<(RecorderThread, ServerObservation, f64)> {
+    ) -> anyhow::Result<(RecorderThread, ServerObservation, MachineUse)> {
         let before = self.control.settled_scrape().await.unwrap_or_default();
         let (recorder, samples) = RecorderThread::start(recorder)?;
         let done = Arc::new(AtomicU64::new(0));
@@ -99,6 +101,7 @@ impl Session {
         let planned = planned(load);
         let (mut watch, start) = (Watch::default(), Instant::now());
         watch.push(0.0, &before);
+        let mut machine = Machine::watch(&self.engine.base_url);
         let mut tick = tokio::time::interval(WATCH_PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let cpu_share = loop {
@@ -108,6 +111,7 @@ impl Session {
                 }
                 _ = tick.tick() => {}
             }
+            machine.look();
             let Some(scrape) = self.control.scrape().await else { continue };
             let Some(gauges) = watch.push(start.elapsed().as_secs_f64(), &scrape) else { continue };
             emit(&Event::Progress(Progress {
@@ -120,10 +124,10 @@ impl Session {
                 requests_planned: planned,
             }))?;
         };
-        let elapsed_s = start.elapsed().as_secs_f64();
+        let (elapsed_s, machine) = (start.elapsed().as_secs_f64(), machine.finish(cpu_share));
         let after = self.control.settled_scrape().await.unwrap_or_default();
         watch.push(elapsed_s, &after);
-        Ok((recorder, watch.observation(&before, &after), cpu_share))
+        Ok((recorder, watch.observation(&before, &after), machine))
     }
 
     /// Starts a load in a thread of its own and gives what tells its end.

@@ -1,25 +1,17 @@
-//! `baseline save NAME`: keep a profile's measured configurations for git and for `compare`.
+//! `baseline`: keep measured configurations, ours or of `vllm bench serve`, for git and `compare`.
+
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use bench_core::schema::ResultFile;
 
 use super::{Root, read_result};
-use crate::{config, results, stages, usage::UsageError};
+use crate::{config, import, results, stages, usage::UsageError};
 
 /// Saves the profile's baseline, defaults and tuned settings as one result file.
 pub fn save(profile: &str, name: &str) -> Result<()> {
     let root = Root::find()?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        let message =
-            format!("`{name}` is no name for a baseline: use letters, digits, `-`, `_` and `.`");
-        return Err(UsageError::new(message).into());
-    }
-    if name == "week2" {
-        return Err(UsageError::new(
-            "week2 holds the seed's own figures and is not written".to_owned(),
-        )
-        .into());
-    }
+    check_name(name)?;
     let profile = config::load(profile, root.path())?;
     let folder = root.results(&profile);
     let file = folder.join(stages::BASELINE_FILE);
@@ -36,13 +28,46 @@ pub fn save(profile: &str, name: &str) -> Result<()> {
         saved.points.extend(read_result(&tuned)?.points);
     }
     saved.stage = "baseline save".to_owned();
-    let path = root.baselines().join(format!("{name}.json"));
-    let mut text = serde_json::to_vec_pretty(&saved)?;
-    text.push(b'\n');
-    results::write(&path, &text).with_context(|| format!("writing {}", path.display()))?;
+    write(&root, name, &saved)?;
     println!(
         "saved baselines/{name}.json: compare with `cargo xtask compare {name} {}`",
         profile.name
     );
     Ok(())
+}
+
+/// Imports a result of `vllm bench serve --save-result`, which ran that load.
+pub fn import(file: &Path, name: &str, load: &str) -> Result<()> {
+    let root = Root::find()?;
+    check_name(name)?;
+    let text = std::fs::read(file)
+        .map_err(|e| UsageError::new(format!("cannot read {}: {e}", file.display())))?;
+    let imported = import::vllm_result(&text, name, load)
+        .map_err(|e| UsageError::new(format!("cannot import {}: {e}", file.display())))?;
+    write(&root, name, &imported)?;
+    println!("imported baselines/{name}.json: compare with `cargo xtask compare {name} PROFILE`");
+    Ok(())
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        let message =
+            format!("`{name}` is no name for a baseline: use letters, digits, `-`, `_` and `.`");
+        return Err(UsageError::new(message).into());
+    }
+    if name == "week2" {
+        return Err(UsageError::new(
+            "week2 holds the seed's own figures and is not written".to_owned(),
+        )
+        .into());
+    }
+    Ok(())
+}
+
+fn write(root: &Root, name: &str, baseline: &ResultFile) -> Result<()> {
+    let path = root.baselines().join(format!("{name}.json"));
+    let mut text = serde_json::to_vec_pretty(baseline)?;
+    text.push(b'\n');
+    results::write(&path, &text).with_context(|| format!("writing {}", path.display()))
 }

@@ -18,6 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use bench_core::schema::{FORMAT, ResultFile};
 
 use crate::{
+    calibration,
     config::Profile,
     dag::{Dag, State},
     engines::{Engine, Recorded},
@@ -129,6 +130,12 @@ impl Session {
 
     /// What the stages read.
     pub fn context<'a>(&'a self, engine: &'a dyn Engine) -> stages::Context<'a> {
-        stages::Context { profile: &self.profile, engine, week2: &self.week2 }
+        let over_http = !engine.is_simulated();
+        stages::Context {
+            profile: &self.profile,
+            engine,
+            week2: &self.week2,
+            calibration: over_http.then(|| calibration::stored(&self.root.artifacts())).flatten(),
+        }
     }
 }

@@ -10,6 +10,7 @@ use bench_core::{canonical::Digest, schema::ResultFile};
 
 use super::{Session, bundle};
 use crate::{
+    calibration,
     cli::RunArgs,
     dag::{Dag, State},
     engines::{self, Engine},
@@ -50,9 +51,12 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     if is_needed && engine.witness().is_none() && !args.dry_run {
         engine.provision(&mut |step| ui.step(step))?;
     }
+    let is_wanted = |name: &str| names.iter().any(|wanted| wanted == name);
+    if !args.dry_run && !args.offline && !engine.is_simulated() {
+        calibrate(&session, &*engine, &is_wanted, args.fresh, &ui)?;
+    }
     let context = session.context(&*engine);
-    let mut dag =
-        session.plan(&context, &|name| names.iter().any(|wanted| wanted == name), args.fresh)?;
+    let mut dag = session.plan(&context, &is_wanted, args.fresh)?;
     let history = history(&session, &*engine, &dag)?;
     ui.header(&engine.title(), &ui::plan_line(&dag, &*engine, &history));
     if args.dry_run {
@@ -80,6 +84,25 @@ fn history(session: &Session, engine: &dyn Engine, dag: &Dag<'_, Trial>) -> Resu
         return Ok(History::default());
     }
     History::read(&session.store, dag)
+}
+
+/// Calibrates the load generator if something is to be measured with it. Where it cannot be, the
+/// report says so.
+fn calibrate(
+    session: &Session,
+    engine: &dyn Engine,
+    is_wanted: &dyn Fn(&str) -> bool,
+    fresh: bool,
+    ui: &Ui,
+) -> Result<()> {
+    let context = session.context(engine);
+    if session.plan(&context, is_wanted, fresh)?.missing_leaves().is_empty() {
+        return Ok(());
+    }
+    if let Err(error) = calibration::ensure(&session.root.artifacts(), &mut |step| ui.step(step)) {
+        ui.step(&format!("the load generator is not calibrated: {error:#}"));
+    }
+    Ok(())
 }
 
 /// Refuses a plan that takes more engine minutes than the profile allows.

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A fit beside what it was fitted to.
-pub struct Calibration<'a> {
+pub struct CalibrationPage<'a> {
     calibrate: &'a Calibrate,
     trials: &'a [MeasuredTrial],
     loads: &'a [NamedLoad],
@@ -36,7 +36,7 @@ fn unit_of_error(metric: &Metric) -> &'static str {
     if metric.is_share() { "points" } else { "%" }
 }
 
-impl<'a> Calibration<'a> {
+impl<'a> CalibrationPage<'a> {
     /// Loads are named as the profile names them.
     pub fn new(
         calibrate: &'a Calibrate,

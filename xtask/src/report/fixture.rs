@@ -6,9 +6,9 @@ use bench_core::{
     canonical::Digest,
     metric::{self, Direction},
     schema::{
-        Anatomy, ArgValue, Args, Arrival, Choice, Class, ClassPoint, Column, Comparison,
-        EngineLabel, FORMAT, FailureClass, LoadSpec, Point, ResultFile, Role, SettingFailure, Size,
-        TargetOutcome, TokenRange, TrialRef,
+        Anatomy, ArgValue, Args, Arrival, Calibration, Choice, Class, ClassPoint, Column,
+        Comparison, EngineLabel, FORMAT, FailureClass, LoadSpec, Point, ResultFile, Role,
+        SettingFailure, Size, TargetOutcome, TokenRange, TrialRef,
     },
     stats,
 };
@@ -34,6 +34,7 @@ pub struct Fixture {
     pub comparison: ResultFile,
     pub confirmation: Option<ResultFile>,
     pub week2: ResultFile,
+    pub calibration: Option<Calibration>,
     pub plots: Vec<String>,
 }
 
@@ -50,6 +51,7 @@ impl Fixture {
             comparison: &self.comparison,
             confirmation: self.confirmation.as_ref(),
             week2: &self.week2,
+            calibration: self.calibration.as_ref(),
             plots: &self.plots,
         }
     }
@@ -84,6 +86,7 @@ impl Fixture {
                 }),
                 ..file("choose", vec![])
             }),
+            calibration: None,
             plots: [
                 "queue_time_optimization_comparison",
                 "throughput_optimization_comparison",

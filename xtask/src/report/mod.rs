@@ -8,6 +8,7 @@ mod deploy;
 pub mod findings;
 #[cfg(test)]
 mod fixture;
+mod load_generator;
 mod provenance;
 mod sweeps;
 mod tables;
@@ -18,11 +19,14 @@ mod view;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use bench_core::{canonical::Digest, schema::ResultFile};
+use bench_core::{
+    canonical::Digest,
+    schema::{Calibration, ResultFile},
+};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 
 use crate::{config::Profile, format};
-pub use calibration::Calibration;
+pub use calibration::CalibrationPage;
 pub use deploy::{Recommended, recommended};
 use view::View;
 
@@ -53,6 +57,8 @@ pub struct Inputs<'a> {
     pub confirmation: Option<&'a ResultFile>,
     /// The seed's own figures: one point, of other hardware and load.
     pub week2: &'a ResultFile,
+    /// The load generator on the host that measured, where it measured over HTTP.
+    pub calibration: Option<&'a Calibration>,
     /// Names of the plots that were drawn, without ending; they lie beside the report.
     pub plots: &'a [String],
 }

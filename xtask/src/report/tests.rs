@@ -1,4 +1,6 @@
-use bench_core::schema::{Column, Comparison, FailureClass, Role, SettingFailure, Verdict};
+use bench_core::schema::{
+    Arrival, Column, Comparison, FailureClass, Role, SettingFailure, Verdict,
+};
 
 use super::{fixture::Fixture, *};
 use crate::config::{EngineConfig, VllmConfig};
@@ -207,4 +209,36 @@ fn no_arguments_are_an_empty_mapping() {
     let yaml = recommended_yaml(&empty().inputs()).expect("a configuration");
     // vLLM 0.32 fails on a file that holds comments alone.
     assert!(yaml.ends_with("\n{}\n"), "{yaml}");
+}
+
+#[test]
+fn a_report_quotes_the_load_generator_at_the_next_higher_rate() {
+    let accuracy = |rate: u32, client: f64| {
+        let pair = |server: f64| serde_json::json!({"client": server + client, "server": server});
+        serde_json::json!({
+            "requests_per_second": rate, "planned": rate, "arrived": rate, "completed": rate,
+            "ttft_p50_ms": pair(100.0), "ttft_p99_ms": pair(101.0), "itl_mean_ms": pair(10.0),
+            "send_lag_p99_ms": 0.25,
+        })
+    };
+    let calibration = serde_json::from_value(serde_json::json!({
+        "format": 1, "instrument_epoch": 1, "measured_at": "2026-11-24T09:00:00Z",
+        "host": {"cpu": "EPYC", "cpus": 8, "kernel": "Linux 6.1", "bench": "0.1.0"},
+        "ceilings": [{
+            "streams": 64, "events_per_write": 64, "tokens_per_s": 1_234_567.0,
+            "tokens_per_cpu_s": 1.0, "client_cpu_share": 1.0, "server_cpu_share": null,
+        }],
+        "accuracy": [accuracy(1, 0.1), accuracy(100, 0.2), accuracy(400, 0.3)],
+        "memory_mib_max": 20.0,
+    }))
+    .expect("a calibration");
+    let mut fixture = small();
+    assert!(report(&fixture).contains("The load generator was not calibrated"));
+    fixture.calibration = Some(calibration);
+    let requests_per_second = "90.5".parse().expect("a decimal");
+    fixture.profile.loads[0].spec.arrival = Arrival::Poisson { requests_per_second };
+    let text = report(&fixture);
+    let quote = text.lines().find(|line| line.starts_with("This host's load generator"));
+    insta::assert_snapshot!(quote.expect("the quote"));
+    assert!(!report(&Fixture::full()).contains("load generator was not calibrated"), "simulated");
 }

@@ -14,6 +14,7 @@ use super::{
     Inputs,
     deploy::Deploy,
     findings, format,
+    load_generator::CalibrationView,
     provenance::{Provenance, distinct},
     sweeps::SweepView,
     tables::{self, AnatomyView, ComparisonView, Figures, PartView},
@@ -32,6 +33,7 @@ pub struct View {
     /// The engine's identity as JSON, if it is known whole.
     identity: Option<String>,
     instrument_epoch: u32,
+    calibration: Option<CalibrationView>,
     margin_percent: String,
     baseline_args: String,
     objective: Objective,
@@ -110,6 +112,7 @@ impl View {
             identity_digest: label.identity.to_string(),
             identity: inputs.identity.identity.as_ref().map(|json| format!("{json:#}")),
             instrument_epoch: INSTRUMENT_EPOCH,
+            calibration: inputs.calibration.map(|found| CalibrationView::new(inputs, found)),
             margin_percent: stats::MARGIN_PERCENT.to_string(),
             baseline_args: if profile.baseline_args.is_empty() {
                 String::new()

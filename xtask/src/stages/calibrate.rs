@@ -88,7 +88,7 @@ impl Task for CalibrateSimulator<'_> {
         }
         let fit = fit(&calibrate.model, &trials);
         let loads = &self.context.profile.loads;
-        let page = report::Calibration::new(calibrate, &trials, loads, &fit);
+        let page = report::CalibrationPage::new(calibrate, &trials, loads, &fit);
         let drawing = plots::calibration(&trials, &fit);
         let mut model = serde_json::to_vec_pretty(&fit.model)?;
         model.push(b'\n');

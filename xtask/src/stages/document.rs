@@ -46,7 +46,13 @@ impl Task for Document<'_> {
     }
 
     fn config(&self) -> Value {
-        self.context.profile.hashed()
+        let mut config = self.context.profile.hashed();
+        if let Some(calibration) = &self.context.calibration {
+            // By its digest, since a key holds no floats.
+            let text = serde_json::to_vec(calibration).expect("a calibration is JSON");
+            config["calibration"] = Digest::of(&text).to_string().into();
+        }
+        config
     }
 
     fn templates(&self) -> BTreeMap<String, Digest> {
@@ -79,6 +85,7 @@ impl Task for Document<'_> {
             comparison: &read.comparison,
             confirmation: confirmation.as_ref(),
             week2: self.context.week2,
+            calibration: self.context.calibration.as_ref(),
             plots: &plots,
         };
         Ok(Outputs::from([

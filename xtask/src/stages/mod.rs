@@ -21,7 +21,7 @@ pub use provision::{FILE as IDENTITY_FILE, NAME as PROVISION};
 use anyhow::{Result, anyhow};
 use bench_core::{
     canonical::Digest,
-    schema::{EngineLabel, FORMAT, ResultFile},
+    schema::{Calibration, EngineLabel, FORMAT, ResultFile},
 };
 use serde_json::Value;
 
@@ -45,6 +45,8 @@ pub struct Context<'a> {
     pub engine: &'a dyn Engine,
     /// The seed's own figures.
     pub week2: &'a ResultFile,
+    /// The load generator on the host that measures, for engines that are measured over HTTP.
+    pub calibration: Option<Calibration>,
 }
 
 /// A built-in stage.

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct Calibration {
     /// [`super::FORMAT`].
     pub format: u32,
+    /// [`crate::INSTRUMENT_EPOCH`].
+    pub instrument_epoch: u32,
     /// When it ran (RFC 3339, UTC).
     pub measured_at: String,
     /// Where it ran.

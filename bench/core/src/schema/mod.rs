@@ -8,6 +8,7 @@ mod calibration;
 mod event;
 mod launch;
 mod load;
+mod machine;
 mod record;
 mod result;
 mod sample;
@@ -20,6 +21,7 @@ pub use load::{
     Api, Arrival, Class, Conversation, DataFormat, DataSpec, LoadSpec, Prefix, RequestShape, Size,
     TokenRange,
 };
+pub use machine::{GpuUse, MachineUse};
 pub use record::{
     Anatomy, Check, ClassSummary, Counts, FailureClass, Measured, Observed, Outcome, Quantiles,
     ServerTotals, SettingFailure, Summary,

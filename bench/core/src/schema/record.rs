@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::MachineUse;
 use crate::canonical::Digest;
 
 /// What is stored of a trial.
@@ -63,6 +64,9 @@ pub struct Observed {
     pub max_num_batched_tokens: Option<u64>,
     /// Name of the attention backend.
     pub attention_backend: Option<String>,
+    /// What the trial took of the machine; of measured trials alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineUse>,
 }
 
 /// Why a setting cannot run.

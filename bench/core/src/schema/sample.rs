@@ -92,6 +92,10 @@ pub struct ServerObservation {
     pub running_mean: Option<f64>,
     /// Mean of `vllm:num_requests_waiting` over the trial.
     pub waiting_mean: Option<f64>,
+    /// How far running and waiting together may be from their means, since the gauges were read
+    /// only now and then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_error: Option<f64>,
     /// Highest `vllm:kv_cache_usage_perc`, in percent.
     pub kv_cache_percent_max: Option<f64>,
 }

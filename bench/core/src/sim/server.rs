@@ -101,6 +101,7 @@ impl Server {
             block_size: Some(self.settings.block_size.into()),
             max_num_batched_tokens: Some(self.settings.max_num_batched_tokens.into()),
             attention_backend: Some(self.model.attention_backend.clone()),
+            machine: None,
         }
     }
 
@@ -525,6 +526,7 @@ impl Run<'_> {
             decode_mean_ms: mean_ms(totals.decode_ns),
             running_mean: over_time(totals.running_ns),
             waiting_mean: over_time(totals.waiting_ns),
+            held_error: None,
             kv_cache_percent_max: Some(percent(totals.used_blocks_max.into(), blocks.into())),
         }
     }

@@ -94,7 +94,8 @@ fn completions_match(summary: &Summary, server: u64) -> Check {
 /// there. It ties the server's gauges to the client's clock.
 ///
 /// vLLM's gauges are set by its front end: when that lags, requests that the engine has finished
-/// still count as running. So the time in the front end may count or not.
+/// still count as running. So the time in the front end may count or not. And a server that is
+/// saturated answers few polls, so what it held between them is known less well.
 fn littles_law(summary: &Summary, server: &ServerObservation) -> Option<Check> {
     let anatomy = summary.anatomy.as_ref()?;
     let found = server.running_mean? + server.waiting_mean?;
@@ -104,7 +105,9 @@ fn littles_law(summary: &Summary, server: &ServerObservation) -> Option<Check> {
     let engine_s = (anatomy.queue_ms + anatomy.prefill_ms + anatomy.decode_ms) / 1e3;
     let least = summary.requests_per_s * engine_s;
     let most = least + summary.requests_per_s * anatomy.front_end_ms.max(0.0) / 1e3;
-    let slack = |expected: f64| f64::max(LITTLE_REQUESTS_MAX, LITTLE_SHARE_MAX * expected);
+    let sampling = server.held_error.unwrap_or(0.0);
+    let slack =
+        |expected: f64| f64::max(LITTLE_REQUESTS_MAX, LITTLE_SHARE_MAX * expected) + sampling;
     Some(check(
         "littles-law",
         found >= least - slack(least) && found <= most + slack(most),

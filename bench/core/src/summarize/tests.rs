@@ -135,6 +135,10 @@ fn each_lie_fails_its_check() {
     assert_eq!(failed_checks(&long, &wrong_gauges), ["littles-law"]);
     let right_gauges = ServerObservation { running_mean: Some(2.0), ..wrong_gauges };
     assert_eq!(failed_checks(&long, &right_gauges), Vec::<String>::new());
+    let seldom_read = ServerObservation { held_error: Some(2.5), ..wrong_gauges };
+    assert_eq!(failed_checks(&long, &seldom_read), Vec::<String>::new());
+    let wrong_still = ServerObservation { held_error: Some(0.5), ..seldom_read };
+    assert_eq!(failed_checks(&long, &wrong_still), ["littles-law"]);
 
     let mut summarizer = Summarizer::new(&load(2, Arrival::AllAtOnce {}));
     summarizer.push(&good[0]);
