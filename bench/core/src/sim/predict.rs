@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_file_is_read_whole_or_names_the_line() {
-        assert_eq!(trials().len(), 44);
+        assert_eq!(trials().len(), 75);
         let text = include_str!("../../../models/measured/h100-qwen2.5-7b.jsonl");
         let cut = &text[..text.find('\n').expect("two lines") + 20];
         assert_eq!(MeasuredTrial::read_all(cut).expect_err("is cut").0, 2);
