@@ -482,3 +482,31 @@ fn a_published_bundle_is_imported_by_itself_and_a_damaged_one_changes_nothing() 
     elsewhere.ok(&["suite", "--profile", "test", "--offline"]);
     assert_eq!(elsewhere.results(), results);
 }
+
+/// As `nix run` starts it: no checkout, profiles and `bench` beside the program.
+#[test]
+fn an_installed_program_works_in_any_folder_and_writes_nothing_where_it_lies() {
+    let project = Project::new();
+    let installed = tempfile::tempdir().expect("a temporary folder");
+    let share = installed.path().join("share/vllm-tuning-bench");
+    for name in ["bench/profiles/test.toml", "bench/models/tiny.json", "baselines/week2.json"] {
+        let to = share.join(name);
+        fs::create_dir_all(to.parent().expect("a folder")).expect("creates");
+        fs::copy(project.path(name), to).expect("copies");
+    }
+    let program = PathBuf::from(xtask(installed.path(), &[]).get_program());
+    let bin = installed.path().join("bin");
+    fs::create_dir(&bin).expect("creates");
+    for name in ["xtask", "bench"] {
+        fs::copy(program.with_file_name(name), bin.join(name)).expect("copies");
+    }
+    let before = files_below(installed.path());
+
+    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+    let mut command = Command::new(bin.join("xtask"));
+    command.args(["suite", "--profile", "test"]).current_dir(elsewhere.path()).env_remove("CARGO");
+    let output = command.output().expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(elsewhere.path().join("results/test/recommended.yaml").is_file());
+    assert_eq!(files_below(installed.path()), before);
+}

@@ -12,7 +12,7 @@ use crate::{config, import, results, stages, usage::UsageError};
 pub fn save(profile: &str, name: &str) -> Result<()> {
     let root = Root::find()?;
     check_name(name)?;
-    let profile = config::load(profile, root.path())?;
+    let profile = config::load(profile, root.given())?;
     let folder = root.results(&profile);
     let file = folder.join(stages::BASELINE_FILE);
     if !file.is_file() {

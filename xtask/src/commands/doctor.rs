@@ -24,7 +24,7 @@ pub struct Missing {
 /// Prints the findings; returns whether all is well.
 pub fn run(profile: &str) -> Result<bool> {
     let root = Root::find()?;
-    let profile = config::load(profile, root.path())?;
+    let profile = config::load(profile, root.given())?;
     let engine = engines::of(&profile, root.path())?;
     println!(" profile   {}, as written in {}", profile.name, profile.path.display());
     let mut well = true;

@@ -30,7 +30,7 @@ pub fn run(yes: bool, keep_days: u32) -> Result<()> {
     store.make_writable()?;
     let before = SystemTime::now() - Duration::from_secs(u64::from(keep_days) * DAY_S);
     let mut garbage = store.garbage(&named_by_results(&root)?, before)?;
-    let locks = entries(&root.path().join("bench/profiles")).context("reading bench/profiles")?;
+    let locks = entries(&root.given().join("bench/profiles")).context("reading bench/profiles")?;
     let locks = locks.into_iter().filter(|path| path.extension().is_some_and(|e| e == "lock"));
     garbage.push(Garbage {
         what: "environments of no profile's lock",

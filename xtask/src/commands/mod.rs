@@ -28,14 +28,30 @@ use crate::{
 };
 
 /// The project's folders, found from where the command runs.
-pub struct Root(PathBuf);
+pub struct Root {
+    /// What is written lies below: the store, results, baselines.
+    path: PathBuf,
+    /// Profiles, models and the seed's figures: the project's own, or those installed with the
+    /// program.
+    given: PathBuf,
+}
+
+/// Where an installation keeps them, from the folder of the program.
+const INSTALLED: &str = "../share/vllm-tuning-bench";
 
 impl Root {
-    /// Looks for `bench/profiles` here and upward.
+    /// Looks for `bench/profiles` here and upward. An installed program brings its own, and then
+    /// works in the current folder.
     pub fn find() -> Result<Self> {
         let here = std::env::current_dir().context("finding the current folder")?;
-        match here.ancestors().find(|folder| folder.join("bench/profiles").is_dir()) {
-            Some(root) => Ok(Self(root.to_owned())),
+        let program = std::env::current_exe().context("finding this program")?;
+        let has_profiles = |folder: &&Path| folder.join("bench/profiles").is_dir();
+        if let Some(root) = here.ancestors().find(has_profiles) {
+            return Ok(Self { path: root.to_owned(), given: root.to_owned() });
+        }
+        let installed = program.parent().map(|folder| folder.join(INSTALLED));
+        match installed.filter(|folder| has_profiles(&&**folder)) {
+            Some(given) => Ok(Self { path: here, given }),
             None => bail!(
                 "no bench/profiles here or above {}: run this inside the project",
                 here.display()
@@ -44,24 +60,29 @@ impl Root {
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Where `bench/profiles` and `bench/models` are; nothing is written there.
+    pub fn given(&self) -> &Path {
+        &self.given
     }
 
     pub fn artifacts(&self) -> PathBuf {
-        self.0.join("artifacts")
+        self.path.join("artifacts")
     }
 
     pub fn results(&self, profile: &Profile) -> PathBuf {
-        self.0.join("results").join(&profile.name)
+        self.path.join("results").join(&profile.name)
     }
 
     pub fn baselines(&self) -> PathBuf {
-        self.0.join("baselines")
+        self.path.join("baselines")
     }
 
     /// The seed's own figures.
     pub fn week2(&self) -> Result<ResultFile> {
-        read_result(&self.baselines().join("week2.json"))
+        read_result(&self.given.join("baselines/week2.json"))
     }
 }
 
@@ -87,7 +108,7 @@ pub struct Session {
 impl Session {
     pub fn open(profile: &str) -> Result<Self> {
         let root = Root::find()?;
-        let profile = crate::config::load(profile, root.path())?;
+        let profile = crate::config::load(profile, root.given())?;
         let store = Store::open_read_only(&root.artifacts())?;
         let week2 = root.week2()?;
         Ok(Self { root, profile, store, week2 })
