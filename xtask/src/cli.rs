@@ -71,16 +71,17 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
         format: GraphFormat,
     },
-    /// Compare two results or baselines, metric by metric.
+    /// Compare two results or baselines, metric by metric, with verdicts.
     ///
-    /// Each of A and B is a saved baseline's name, a profile's name (its tuned settings), or a
-    /// result file; append #LABEL to pick one configuration, as in sim#default.
-    Compare {
-        /// Before.
-        a: String,
-        /// After.
-        b: String,
-    },
+    /// Each of A and B is a saved baseline's name, a profile's name or results folder (its tuned
+    /// settings), a result file, or a configuration of the profile, such as default; append
+    /// #LABEL to pick one configuration, as in sim#default.
+    ///
+    /// A verdict is better, worse, equivalent (within the margin) or inconclusive, over server
+    /// starts, corrected for the number of metrics. With --gate, exit code 0: nothing got worse
+    /// (for every goal of the profile a worsening beyond the margin is excluded); 1: a metric got
+    /// worse; 3: inconclusive; 2: the command line is wrong.
+    Compare(CompareArgs),
     /// Keep results as a baseline under baselines/, for git and for `compare`.
     #[command(subcommand)]
     Baseline(BaselineCommand),
@@ -158,6 +159,37 @@ pub struct ProfileArg {
     /// A name under bench/profiles/, or a file.
     #[arg(long, short, default_value = "sim", value_name = "NAME|FILE")]
     pub profile: String,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Before.
+    pub a: String,
+    /// After.
+    pub b: String,
+    /// Say by the exit code whether something got worse.
+    #[arg(long)]
+    pub gate: bool,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = CompareFormat::Table)]
+    pub format: CompareFormat,
+    /// Compare although A and B ran on different engines.
+    #[arg(long)]
+    pub across_engines: bool,
+    /// Whose goals and margins count: a name under bench/profiles/, or a file; that of the results
+    /// by default.
+    #[arg(long, short, value_name = "NAME|FILE")]
+    pub profile: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum CompareFormat {
+    /// For a terminal.
+    Table,
+    /// For a pull request.
+    Markdown,
+    /// For programs.
+    Json,
 }
 
 #[derive(Debug, Args)]

@@ -76,6 +76,7 @@ pub fn vllm_result(text: &[u8], label: &str, load: &str) -> Result<ResultFile, I
         role: Role::Reference,
         args: BTreeMap::new(),
         load: load.to_owned(),
+        load_digest: None,
         part: None,
         trials: Vec::new(),
         failure: None,

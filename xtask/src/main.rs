@@ -64,7 +64,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Graph { profile, format } => {
             commands::graph::run(&profile.profile, format).map(|()| code(true))
         }
-        Command::Compare { a, b } => commands::compare::run(&a, &b).map(|()| code(true)),
+        Command::Compare(args) => commands::compare::run(&args).map(|gate| match args.gate {
+            true => ExitCode::from(gate.exit_code()),
+            false => ExitCode::SUCCESS,
+        }),
         Command::Baseline(BaselineCommand::Save { name, profile }) => {
             commands::baseline::save(&profile.profile, &name).map(|()| code(true))
         }

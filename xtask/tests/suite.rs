@@ -12,6 +12,7 @@ use std::{
 
 use bench_core::schema::ResultFile;
 use common::{copy, files_below, xtask};
+use serde_json::json;
 
 const PROFILE: &str = r#"
 [engine]
@@ -317,9 +318,45 @@ fn baselines_are_saved_and_compared() {
     let project = Project::new();
     project.suite();
     project.ok(&["baseline", "save", "before", "--profile", "test"]);
-    let table = project.ok(&["compare", "before#default", "test"]);
-    let head: String = table.lines().take(4).map(|line| format!("{line}\n")).collect();
-    insta::assert_snapshot!("compare", head);
+    let told = |args: &[&str]| {
+        let output = project.run(args);
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let lines: Vec<&str> = text.lines().collect();
+        // Both ends: the first metrics, and the verdict.
+        let ends = [&lines[..lines.len().min(12)], &lines[lines.len().max(14) - 2..]].concat();
+        format!(
+            "$ cargo xtask {}\n{}\nexit code {}\n\n",
+            args.join(" "),
+            ends.join("\n"),
+            output.status.code().expect("an exit code")
+        )
+    };
+    let mut texts = told(&["compare", "before#baseline", "test", "--gate"]);
+    texts += &told(&["compare", "test", "before#baseline", "--gate", "--format", "markdown"]);
+    texts += &told(&["compare", "before#default", "test", "--gate"]);
+    texts += &told(&["compare", "default", "tuned", "--profile", "test"]);
+    // Another engine, another load, and no load in common.
+    let strangers = [("identity", "1"), ("load_digest", "2"), ("load", "other")];
+    let saved = fs::read_to_string(project.path("baselines/before.json")).expect("reads");
+    for (field, to) in strangers {
+        let mut file: serde_json::Value = serde_json::from_str(&saved).expect("JSON");
+        let digest = |text: &str| json!(bench_core::canonical::Digest::of(text.as_bytes()));
+        match field {
+            "identity" => file["engine"]["identity"] = digest(to),
+            _ => {
+                for point in file["points"].as_array_mut().expect("points") {
+                    point[field] = if field == "load" { json!(to) } else { digest(to) };
+                }
+            }
+        }
+        let name = format!("other-{field}");
+        let path = project.path(&format!("baselines/{name}.json"));
+        fs::write(path, file.to_string()).expect("writes");
+        let output = project.run(&["compare", &name, "test", "--gate"]);
+        let error = String::from_utf8(output.stderr).expect("UTF-8");
+        texts += &format!("{error}exit code {}\n\n", output.status.code().expect("an exit code"));
+    }
+    insta::assert_snapshot!("compare", texts);
     insta::assert_snapshot!(
         "doctor",
         project

@@ -16,7 +16,7 @@ pub enum Direction {
 }
 
 /// One metric of a trial.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Metric {
     /// Name in profiles, results and tables of figures.
     pub id: &'static str,
@@ -39,6 +39,34 @@ impl Metric {
     pub fn is_share(&self) -> bool {
         self.unit == "share"
     }
+
+    /// A change within this is no change worth having.
+    pub fn margin(&self) -> Margin {
+        let percent = match self.id {
+            id if id.contains("p99") => 5.0,
+            id if id.contains("p95") => 3.0,
+            _ => MARGIN_PERCENT,
+        };
+        let floor = match (self.id, self.unit) {
+            ("preemptions", _) => 1.0,
+            (_, "ms") => 0.02,
+            _ => 0.0,
+        };
+        Margin { percent, floor }
+    }
+}
+
+/// The margin of throughput, means, medians and shares; the far ends of latencies vary more and
+/// have wider ones.
+pub const MARGIN_PERCENT: f64 = 2.0;
+
+/// How much a metric may change before anybody cares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Margin {
+    /// In percent of the value before; in points for shares.
+    pub percent: f64,
+    /// In the metric's unit: however small the value before, less than this matters to nobody.
+    pub floor: f64,
 }
 
 /// The metric of that id.

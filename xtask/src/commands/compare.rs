@@ -1,28 +1,80 @@
 //! `compare A B`: any two results or baselines, metric by metric.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use bench_core::schema::{Point, ResultFile, Role};
 
 use super::{Root, read_result};
 use crate::{
-    stages, ui,
+    cli::{CompareArgs, CompareFormat},
+    config::{self, Profile},
+    report::{Page, Side},
+    stages::{self, Gate},
+    ui,
     usage::{self, UsageError},
 };
 
-/// Prints the comparison.
-pub fn run(a: &str, b: &str) -> Result<()> {
+/// Prints the comparison and says what a gate would.
+pub fn run(args: &CompareArgs) -> Result<Gate> {
     let root = Root::find()?;
-    let (before, after) = (points(&root, a)?, points(&root, b)?);
-    let rows = stages::any_two(&before, &after);
-    if rows.is_empty() {
-        let message =
-            format!("{a} and {b} have no load in common: {} and {}", loads(&before), loads(&after));
+    let (before, after) = (side(&root, args, &args.a)?, side(&root, args, &args.b)?);
+    let (a, b) = (&before.side, &after.side);
+    if a.engine.identity != b.engine.identity && !args.across_engines {
+        let message = format!(
+            "{} ran on {} ({}), {} on {} ({}): a change may be the engine's; --across-engines \
+             compares them all the same",
+            a.name,
+            a.engine.title,
+            a.engine.identity.short(),
+            b.name,
+            b.engine.title,
+            b.engine.identity.short()
+        );
         return Err(UsageError::new(message).into());
     }
-    print!("{}", ui::comparison_table(&rows, a, b));
-    Ok(())
+    let profile = match &args.profile {
+        Some(name) => Some(config::load(name, root.path())?),
+        None => profile_of(&root, &after).or_else(|| profile_of(&root, &before)),
+    };
+    let compared = stages::any_two(&a.points, &b.points, profile.as_ref());
+    if compared.rows.is_empty() && compared.broken.is_empty() {
+        let message = match compared.other_loads.as_slice() {
+            [] => format!(
+                "{} and {} have no load in common: {} and {}",
+                a.name,
+                b.name,
+                loads(&a.points),
+                loads(&b.points)
+            ),
+            names => format!(
+                "the loads of {} and {} have the same names and are different ones: {}",
+                a.name,
+                b.name,
+                names.join(", ")
+            ),
+        };
+        return Err(UsageError::new(message).into());
+    }
+    let page = Page { before: a, after: b, compared: &compared, profile: profile.as_ref() };
+    match args.format {
+        CompareFormat::Table => print!("{}", ui::verdicts(&page)),
+        CompareFormat::Markdown => print!("{}", page.markdown()),
+        CompareFormat::Json => println!("{:#}", page.json()),
+    }
+    Ok(page.gate())
+}
+
+/// A side, and the profile that its file names.
+struct Found {
+    side: Side,
+    profile: String,
+}
+
+fn profile_of(root: &Root, found: &Found) -> Option<Profile> {
+    let path = root.path().join("bench/profiles").join(format!("{}.toml", found.profile));
+    // A baseline outlives its profile; then no goals are known.
+    path.is_file().then(|| config::load(&found.profile, root.path()).ok()).flatten()
 }
 
 fn loads(points: &[Point]) -> String {
@@ -31,40 +83,70 @@ fn loads(points: &[Point]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// The points that `NAME[#LABEL]` stands for: a baseline, a profile's results, or a result file.
-fn points(root: &Root, name: &str) -> Result<Vec<Point>> {
+/// What `NAME[#LABEL]` stands for: a baseline, a profile's results by name or folder, a result
+/// file, or else a configuration in the results of the profile that the command line names.
+fn side(root: &Root, args: &CompareArgs, name: &str) -> Result<Found> {
     let (source, label) = name.split_once('#').map_or((name, None), |(s, l)| (s, Some(l)));
-    let files = [
-        root.baselines().join(format!("{source}.json")),
-        root.path().join("results").join(source).join(stages::COMPREHENSIVE_FILE),
-        root.path().join("results").join(source).join(stages::BASELINE_FILE),
-        Path::new(source).to_owned(),
-    ];
-    let existing: Vec<_> = files.iter().filter(|path| path.is_file()).collect();
-    if existing.is_empty() {
-        return Err(
-            UsageError::new(usage::no_such("result or baseline", source, &known(root)?)).into()
-        );
+    let mut existing = files(root, source);
+    let mut label = label;
+    if existing.is_empty() && label.is_none() {
+        let profile = args.profile.as_deref().unwrap_or("sim");
+        let results = files(root, profile);
+        let known = labels(&read(&results)?);
+        if known.iter().any(|known| known == source) {
+            (existing, label) = (results, Some(source));
+        }
     }
-    let results =
-        existing.into_iter().map(|path| read_result(path)).collect::<Result<Vec<ResultFile>>>()?;
+    if existing.is_empty() {
+        let message = usage::no_such("result or baseline", source, &known(root)?);
+        return Err(UsageError::new(message).into());
+    }
+    let results = read(&existing)?;
+    let first = results.first().with_context(|| format!("{source} holds no result"))?;
+    let (engine, profile) = (first.engine.clone(), first.profile.clone());
+    let known = labels(&results);
     let all: Vec<Point> = results.into_iter().flat_map(|result| result.points).collect();
-    let labels: Vec<String> = all.iter().map(|point| point.label.clone()).collect();
     // Without a label: the tuned settings, else the first configuration there is.
+    let tuned = || all.iter().find(|point| point.role == Role::Tuned).or(all.first());
     let label = match label {
         Some(label) => label.to_owned(),
-        None => all
-            .iter()
-            .find(|point| point.role == Role::Tuned)
-            .or(all.first())
+        None => tuned()
             .map(|point| point.label.clone())
             .with_context(|| format!("{source} holds no measured configuration"))?,
     };
-    let picked: Vec<Point> = all.into_iter().filter(|point| point.label == label).collect();
-    if picked.is_empty() {
-        return Err(UsageError::new(usage::no_such("configuration", &label, &labels)).into());
+    let points: Vec<Point> = all.into_iter().filter(|point| point.label == label).collect();
+    if points.is_empty() {
+        return Err(UsageError::new(usage::no_such("configuration", &label, &known)).into());
     }
-    Ok(picked)
+    Ok(Found { side: Side { name: name.to_owned(), engine, points }, profile })
+}
+
+/// The files that a name stands for; those that there are.
+fn files(root: &Root, source: &str) -> Vec<PathBuf> {
+    let of_folder = |folder: PathBuf| {
+        [stages::COMPREHENSIVE_FILE, stages::BASELINE_FILE].map(|file| folder.join(file))
+    };
+    let mut files = vec![root.baselines().join(format!("{source}.json"))];
+    files.extend(of_folder(root.path().join("results").join(source)));
+    files.extend(of_folder(PathBuf::from(source)));
+    files.push(PathBuf::from(source));
+    files.retain(|path| path.is_file());
+    files
+}
+
+fn read(files: &[PathBuf]) -> Result<Vec<ResultFile>> {
+    files.iter().map(|path| read_result(path)).collect()
+}
+
+/// Labels of the configurations, each once.
+fn labels(results: &[ResultFile]) -> Vec<String> {
+    let mut labels: Vec<String> = Vec::new();
+    for point in results.iter().flat_map(|result| &result.points) {
+        if !labels.contains(&point.label) {
+            labels.push(point.label.clone());
+        }
+    }
+    labels
 }
 
 /// Names that `compare` knows: saved baselines and profiles with results.

@@ -1,6 +1,6 @@
 //! `reference`: stages, metrics and flags as Markdown, from their definitions.
 
-use bench_core::metric::{Direction, METRICS};
+use bench_core::metric::{Direction, METRICS, Margin};
 
 use crate::{
     flags::{self, Memory},
@@ -10,6 +10,9 @@ use crate::{
 
 /// A profile is its own documentation: a test runs this one.
 const WORKLOADS: &str = include_str!("../../../bench/profiles/workloads.toml");
+
+/// How `compare` judges, and where it comes from.
+const VERDICTS: &str = include_str!("verdicts.md");
 
 /// The text of `docs/reference.md`; a test keeps the file fresh.
 pub fn text() -> String {
@@ -53,6 +56,22 @@ pub fn text() -> String {
         })
         .collect();
     out += &format::table(&header(&["Metric", "Unit", "Better", "Formula", "In vLLM"]), &rows);
+
+    out += VERDICTS;
+    let rows: Vec<_> = METRICS
+        .iter()
+        .filter(|metric| metric.direction != Direction::Neither)
+        .map(|metric| {
+            let Margin { percent, floor } = metric.margin();
+            let unit = if metric.is_share() { "points" } else { "%" };
+            let floor = match floor {
+                0.0 => format::NOTHING.to_owned(),
+                floor => format!("{floor} {}", metric.unit).trim_end().to_owned(),
+            };
+            vec![code(metric.id), format!("{percent} {unit}"), floor]
+        })
+        .collect();
+    out += &format::table(&header(&["Metric", ">Margin", ">At least"]), &rows);
 
     out += "\n## Flags\n\nAny flag of `vllm serve` may be swept. Of these more is known: their domain is \
             checked, and what\nvLLM refuses together is an error before anything starts. Beyond a value that did not start \

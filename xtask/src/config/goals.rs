@@ -1,4 +1,7 @@
-//! `[objective]`, `[slo]` and `[targets]`: what "best" means, what it must keep, what is hoped for.
+//! `[objective]`, `[slo]`, `[targets]` and `[compare]`: what "best" means, what it must keep, what is
+//! hoped for, and how much of a change anybody cares for.
+
+use std::collections::BTreeMap;
 
 use bench_core::{
     decimal::Decimal,
@@ -11,6 +14,9 @@ use super::{
     read::{Item, Problems, Table},
     resolved::{Bound, Limit, Objective},
 };
+
+/// A change of half the value is worth having, whatever the profile says.
+const MARGIN_PERCENT_MAX: i64 = 50;
 
 /// What goals are read against.
 pub(super) struct Goals<'a> {
@@ -79,17 +85,44 @@ impl Goals<'_> {
         let on = table.get("on").map(|on| self.loads.name(&on));
         let mut limits = Vec::new();
         for item in table.rest() {
-            let Some(metric) = metric::find(item.key.value) else {
-                self.problems.report(Diagnostic::new(
-                    format!("unknown key `{}` in {title}", item.key.value),
-                    item.key.span.clone(),
-                    suggest(item.key.value, ids()),
-                ));
-                continue;
-            };
-            limits.extend(self.limit(metric, &item, on.as_ref()));
+            if let Some(metric) = self.key(&item, &title) {
+                limits.extend(self.limit(metric, &item, on.as_ref()));
+            }
         }
         limits
+    }
+
+    /// Reads `[compare]`: the margin of every metric, or of those that it names.
+    pub(super) fn margins(&self, mut table: Table<'_>) -> BTreeMap<String, Decimal> {
+        let margin = table.require("margin_percent", "margin_percent = N, or { METRIC = N }");
+        table.finish(|_| None);
+        let Some(item) = margin else { return BTreeMap::new() };
+        if item.is_table() {
+            let title = "`margin_percent`";
+            let items = item.table(title).map(|mut table| table.rest()).unwrap_or_default();
+            let margin = |item: &Item<'_>| {
+                let metric = self.key(item, title)?;
+                Some((metric.id.to_owned(), item.positive_decimal(MARGIN_PERCENT_MAX)?))
+            };
+            return items.iter().filter_map(margin).collect();
+        }
+        let Some(margin) = item.positive_decimal(MARGIN_PERCENT_MAX) else {
+            return BTreeMap::new();
+        };
+        METRICS.iter().map(|metric| (metric.id.to_owned(), margin)).collect()
+    }
+
+    /// The metric that a key names.
+    fn key(&self, item: &Item<'_>, title: &str) -> Option<&'static Metric> {
+        let found = metric::find(item.key.value);
+        if found.is_none() {
+            self.problems.report(Diagnostic::new(
+                format!("unknown key `{}` in {title}", item.key.value),
+                item.key.span.clone(),
+                suggest(item.key.value, ids()),
+            ));
+        }
+        found
     }
 
     fn limit(

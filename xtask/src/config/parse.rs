@@ -74,6 +74,8 @@ fn resolve(
     };
     let slo = limits("slo", "[slo]");
     let targets = limits("targets", "[targets]");
+    let compare = document.get("compare").and_then(|item| item.table("[compare]"));
+    let margins_percent = compare.map(|table| goals.margins(table)).unwrap_or_default();
     let baseline = document.get("baseline");
     let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
     let stages = document.get("stages");
@@ -131,6 +133,7 @@ fn resolve(
         objective: objective?,
         slo,
         targets,
+        margins_percent,
         stages,
         calibrate,
         budget_engine_minutes: budget,

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use bench_core::{
     canonical::Digest,
     decimal::Decimal,
+    metric::Metric,
     schema::{Args, LoadSpec},
     sim::{self, predict::MeasuredTrial},
 };
@@ -40,6 +41,8 @@ pub struct Profile {
     pub slo: Vec<Limit>,
     /// What the profile hopes for.
     pub targets: Vec<Limit>,
+    /// Margins of `[compare]` by metric id, in place of the metric's own ([`Metric::margin`]).
+    pub margins_percent: BTreeMap<String, Decimal>,
     /// Built-in stages to run; sweeps are added by themselves.
     pub stages: Vec<String>,
     /// What the simulator's model is fitted to, if the profile does that.
@@ -76,7 +79,28 @@ impl Profile {
         if let Some(calibrate) = &self.calibrate {
             hashed["calibrate"] = calibrate.hashed();
         }
+        if !self.margins_percent.is_empty() {
+            hashed["margins_percent"] = json!(self.margins_percent);
+        }
         hashed
+    }
+
+    /// A change of the metric within this many percent, or points of shares, is none worth having.
+    pub fn margin_percent(&self, metric: &Metric) -> f64 {
+        let margin = self.margins_percent.get(metric.id);
+        margin.map_or(metric.margin().percent, |margin| margin.to_f64())
+    }
+
+    /// Metrics and loads that the objective, a limit or a target is about, each once.
+    pub fn goals(&self) -> Vec<(&str, &str)> {
+        let mut goals = vec![(self.objective.metric.as_str(), self.objective.load.as_str())];
+        for limit in self.slo.iter().chain(&self.targets) {
+            let goal = (limit.metric.as_str(), limit.load.as_str());
+            if !goals.contains(&goal) {
+                goals.push(goal);
+            }
+        }
+        goals
     }
 
     /// Digest of [`Profile::hashed`], by which a report names its profile.
@@ -174,6 +198,13 @@ pub struct NamedLoad {
     /// Where its file lies, if it has one; its content is in the load point.
     #[serde(skip)]
     pub data_file: Option<PathBuf>,
+}
+
+impl NamedLoad {
+    /// Digest of the load point, whatever it is called.
+    pub fn digest(&self) -> Digest {
+        Digest::of_json(&self.spec).expect("a load point holds no floats")
+    }
 }
 
 /// A part of the comprehensive benchmark.

@@ -95,6 +95,7 @@ pub(super) fn point(
         role,
         args: Args::new(),
         load: load.to_owned(),
+        load_digest: None,
         part: part.map(str::to_owned),
         trials: Vec::new(),
         failure: None,
@@ -277,6 +278,7 @@ fn comparison(baseline: &[Point], tuned: &[Point]) -> ResultFile {
                 }),
                 verdict: Some(verdict(metric, change)),
                 reason: "the interval".to_owned(),
+                ..Comparison::default()
             });
         }
     }

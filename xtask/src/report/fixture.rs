@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use bench_core::{
     canonical::Digest,
-    metric::{self, Direction},
     schema::{
         Anatomy, ArgValue, Args, Arrival, Calibration, Choice, Class, ClassPoint, Column,
         Comparison, EngineLabel, FORMAT, FailureClass, LoadSpec, Point, ResultFile, Role,
@@ -15,8 +14,9 @@ use bench_core::{
 use serde_json::json;
 
 use super::{Inputs, findings};
-use crate::config::{
-    Bound, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part, Profile,
+use crate::{
+    config::{Bound, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part, Profile},
+    stages,
 };
 
 /// Classes of the load `lengths`.
@@ -130,6 +130,7 @@ pub fn point(
         role,
         args: Args::new(),
         load: load.to_owned(),
+        load_digest: None,
         part: None,
         trials: vec![trial(label, load, 0)],
         failure: None,
@@ -225,7 +226,7 @@ const TUNED: Settings = Settings {
     tokens_per_s: 11_020.0,
     burst_e2e_ms: 7_840.0,
     burst: [0.0, 0.17, 0.41, 0.05, 0.37],
-    production: [49.0, 9.5, 910.0, 2_270.0],
+    production: [49.0, 9.9, 910.0, 2_270.0],
     class_p50_ms: [905.0, 1_812.0, 2_725.0, 4_940.0],
 };
 
@@ -471,20 +472,15 @@ fn comparison(
             if beside_week2.contains(&(id.as_str(), tuned.load.as_str())) {
                 columns.insert(Column::Week2, week2.points[0].metrics[id].clone());
             }
-            let metric = metric::find(id).expect("a metric");
-            let change = stats::change(&columns[&Column::Default], after, metric.is_share());
-            let direction: Direction = metric.direction;
-            let verdict = change.as_ref().map(|change| stats::verdict(change, direction));
             comparisons.push(Comparison {
                 metric: id.clone(),
                 load: tuned.load.clone(),
                 columns,
-                change,
-                verdict: verdict.as_ref().map(|(verdict, _)| *verdict),
-                reason: verdict.map(|(_, reason)| reason).unwrap_or_default(),
+                ..Comparison::default()
             });
         }
     }
+    let comparisons = stages::judged(comparisons, Some(profile));
     let targets = profile.targets.iter().map(|limit| {
         let found = comparisons
             .iter()
@@ -581,6 +577,7 @@ fn profile() -> Profile {
         ],
         stages: Vec::new(),
         calibrate: None,
+        margins_percent: BTreeMap::new(),
         budget_engine_minutes: None,
     }
 }

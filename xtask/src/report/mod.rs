@@ -14,6 +14,7 @@ mod sweeps;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 mod view;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig
 use crate::{config::Profile, format};
 pub use calibration::CalibrationPage;
 pub use deploy::{Recommended, recommended};
+pub use tables::verdict_word;
+pub use verdicts::{Page, Side};
 use view::View;
 
 const REPORT: (&str, &str) =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bench_core::{
-    metric::{self, Direction, Metric},
+    metric::{self, Metric},
     schema::{ClassPoint, Column, Comparison, Estimate, Point, Role, Verdict},
 };
 use serde::Serialize;
@@ -41,7 +41,7 @@ pub struct Grid {
     /// Those that any row has.
     columns: Vec<&'static str>,
     has_week2: bool,
-    /// Whether change and verdict follow.
+    /// Whether change, verdict and its reason follow.
     has_change: bool,
     rows: Vec<Vec<String>>,
 }
@@ -108,7 +108,7 @@ fn grid(rows: &[&Comparison], by_load: bool) -> Grid {
     for row in rows {
         if by_load && row.load != load {
             load = &row.load;
-            let width = columns.len() + if has_change { 2 } else { 0 };
+            let width = columns.len() + if has_change { 3 } else { 0 };
             let blanks = std::iter::repeat_n(String::new(), width);
             lines.push(std::iter::once(format!("**`{load}`**")).chain(blanks).collect());
         }
@@ -128,10 +128,9 @@ fn line(row: &Comparison, columns: &[Column], has_change: bool) -> Vec<String> {
     cells.extend(columns.iter().map(|column| column_cell(metric, *column, row)));
     if has_change {
         let change = row.change.as_ref().map(|change| format::change(metric, change));
-        let is_judged = metric.is_none_or(|m| m.direction != Direction::Neither);
-        let verdict = row.verdict.filter(|_| is_judged).map_or(NOTHING, verdict_word);
         cells.push(change.unwrap_or_else(|| NOTHING.to_owned()));
-        cells.push(verdict.to_owned());
+        cells.push(row.verdict.map_or(NOTHING, verdict_word).to_owned());
+        cells.push(row.reason.clone());
     }
     cells
 }

@@ -1,13 +1,16 @@
 //! `compare`: baseline, defaults and chosen settings side by side, with verdicts and targets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use bench_core::{
-    metric::{self, METRICS},
-    schema::{Anatomy, Column, Comparison, Estimate, Point, ResultFile, Role, TargetOutcome},
-    stats,
+    metric::{self, Direction, METRICS},
+    schema::{
+        Anatomy, Column, Comparison, Estimate, Point, ResultFile, Role, TargetOutcome, Verdict,
+    },
+    stats::{self, Question},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Context, Trial, baseline, choose, comprehensive, goals, one_file, provision};
@@ -32,7 +35,7 @@ impl Task for Compare<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        1
+        2
     }
 
     fn needs(&self) -> Vec<String> {
@@ -44,6 +47,7 @@ impl Task for Compare<'_> {
         json!({
             "goals": goals(self.context.profile),
             "loads": loads,
+            "margins_percent": self.context.profile.margins_percent,
             "week2": super::digest_of(&serde_json::to_string(self.context.week2).unwrap_or_default()),
         })
     }
@@ -86,7 +90,8 @@ pub fn anatomy(points: &[Point], role: Role, load: &str) -> Option<Anatomy> {
     points.iter().find(|point| point.role == role && point.load == load)?.anatomy
 }
 
-/// Every metric on every load, in the order of the profile's loads and of the metrics.
+/// Every metric on every load, in the order of the profile's loads and of the metrics; tuned
+/// against the defaults, never against a handicapped baseline.
 fn comparisons(points: &[Point], week2: &[Point], profile: &Profile) -> Vec<Comparison> {
     let mut rows = Vec::new();
     for load in &profile.loads {
@@ -104,10 +109,65 @@ fn comparisons(points: &[Point], week2: &[Point], profile: &Profile) -> Vec<Comp
             {
                 columns.insert(Column::Week2, figure.clone());
             }
-            rows.push(compare(metric, &load.name, columns));
+            let side = |role| points.iter().find(|p| p.role == role && p.load == load.name);
+            let sides = side(Role::Default).zip(side(Role::Tuned));
+            let is_same = sides.is_some_and(|(default, tuned)| hold_the_same(default, tuned));
+            rows.push(row(metric.id, &load.name, columns, is_same));
         }
     }
-    rows
+    judged(rows, Some(profile))
+}
+
+/// A row to be judged, unless both sides are the same measurements: then they are one
+/// configuration, and no test could tell them apart.
+fn row(metric: &str, load: &str, columns: BTreeMap<Column, Estimate>, is_same: bool) -> Comparison {
+    let (metric, load) = (metric.to_owned(), load.to_owned());
+    let row = Comparison { metric, load, columns, ..Comparison::default() };
+    if !is_same {
+        return row;
+    }
+    let reason = "the same trials on both sides".to_owned();
+    Comparison { verdict: Some(Verdict::Equivalent), reason, excludes_worse: true, ..row }
+}
+
+/// The rows with their changes and verdicts, from the defaults' column to the tuned one; all that
+/// have no verdict yet are one family. Without a profile no row is a goal, and margins are the
+/// metrics' own.
+pub fn judged(rows: Vec<Comparison>, profile: Option<&Profile>) -> Vec<Comparison> {
+    let (open, mut settled): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| row.verdict.is_none());
+    let questions: Vec<Question<'_>> = open
+        .iter()
+        .map(|row| {
+            let metric = metric::find(&row.metric).expect("rows are of known metrics");
+            Question {
+                metric,
+                before: values(row, Column::Default),
+                after: values(row, Column::Tuned),
+                margin_percent: profile
+                    .map_or(metric.margin().percent, |profile| profile.margin_percent(metric)),
+                is_goal: profile
+                    .is_some_and(|profile| profile.goals().contains(&(&row.metric, &row.load))),
+            }
+        })
+        .collect();
+    let judgements = stats::judge(&questions);
+    let judged = open.into_iter().zip(judgements).map(|(row, judgement)| Comparison {
+        change: judgement.change,
+        verdict: judgement.verdict,
+        reason: judgement.reason,
+        detectable: judgement.detectable,
+        starts_to_settle: judgement.starts_to_settle,
+        excludes_worse: judgement.excludes_worse,
+        ..row
+    });
+    settled.extend(judged);
+    settled
+}
+
+/// One value a start; none where the column is not measured.
+fn values(row: &Comparison, column: Column) -> &[f64] {
+    row.columns.get(&column).map_or(&[], Estimate::values)
 }
 
 /// The load beside whose figures the seed's are shown: that of the target on the same metric,
@@ -122,29 +182,6 @@ fn seed_load<'a>(metric: &str, profile: &'a Profile) -> &'a str {
             target(&|limit| metric == "length_slowdown" && limit.metric.starts_with("long_"))
         })
         .map_or(profile.objective.load.as_str(), |limit| limit.load.as_str())
-}
-
-/// One metric: tuned against the defaults, never against a handicapped baseline.
-fn compare(metric: &metric::Metric, load: &str, columns: BTreeMap<Column, Estimate>) -> Comparison {
-    let mut comparison = Comparison {
-        metric: metric.id.to_owned(),
-        load: load.to_owned(),
-        change: None,
-        verdict: None,
-        reason: String::new(),
-        columns,
-    };
-    let pair = (comparison.columns.get(&Column::Default), comparison.columns.get(&Column::Tuned));
-    let (Some(before), Some(after)) = pair else {
-        comparison.reason = "not measured on both sides".to_owned();
-        return comparison;
-    };
-    let Some(change) = stats::change(before, after, metric.is_share()) else {
-        comparison.reason = "the defaults' figure is zero".to_owned();
-        return comparison;
-    };
-    let (verdict, reason) = stats::verdict(&change, metric.direction);
-    Comparison { change: Some(change), verdict: Some(verdict), reason, ..comparison }
 }
 
 fn target(limit: &Limit, points: &[Point]) -> TargetOutcome {
@@ -163,21 +200,100 @@ fn target(limit: &Limit, points: &[Point]) -> TargetOutcome {
     }
 }
 
-/// Compares any two sets of points by load and metric: `cargo xtask compare A B`.
-pub fn any_two(before: &[Point], after: &[Point]) -> Vec<Comparison> {
-    let loads: BTreeSet<&str> = before.iter().map(|point| point.load.as_str()).collect();
-    let mut rows = Vec::new();
-    for load in loads {
-        let on_load = |points: &[Point]| points.iter().find(|p| p.load == load).cloned();
-        let (Some(a), Some(b)) = (on_load(before), on_load(after)) else { continue };
+/// Two sets of points, load by load.
+pub struct Compared {
+    /// Every metric of both on every load of both, the first set as the default column and the
+    /// second as the tuned one.
+    pub rows: Vec<Comparison>,
+    /// Loads whose names are those of others on the other side.
+    pub other_loads: Vec<String>,
+    /// Loads that the first set ran and the second cannot, and why.
+    pub broken: Vec<(String, String)>,
+}
+
+/// Compares by load and metric.
+pub fn any_two(before: &[Point], after: &[Point], profile: Option<&Profile>) -> Compared {
+    let (mut other_loads, mut broken, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    for a in before {
+        let Some(b) = after.iter().find(|b| b.load == a.load) else { continue };
+        if a.load_digest.zip(b.load_digest).is_some_and(|(a, b)| a != b) {
+            other_loads.push(a.load.clone());
+            continue;
+        }
+        if let (None, Some(failure)) = (&a.failure, &b.failure) {
+            broken.push((a.load.clone(), failure.title()));
+        }
+        let is_same = hold_the_same(a, b);
         for metric in &METRICS {
-            let pair = (a.metrics.get(metric.id), b.metrics.get(metric.id));
-            if let (Some(a), Some(b)) = pair {
-                let columns =
-                    BTreeMap::from([(Column::Default, a.clone()), (Column::Tuned, b.clone())]);
-                rows.push(compare(metric, load, columns));
+            let [before, after] = [a, b].map(|point| point.metrics.get(metric.id).cloned());
+            if let (Some(before), Some(after)) = (before, after) {
+                let columns = BTreeMap::from([(Column::Default, before), (Column::Tuned, after)]);
+                rows.push(row(metric.id, &a.load, columns, is_same));
             }
         }
     }
-    rows
+    Compared { rows: judged(rows, profile), other_loads, broken }
+}
+
+/// Whether two points share a measurement: a trial by its key, and its figure.
+fn hold_the_same(a: &Point, b: &Point) -> bool {
+    let figures =
+        |point: &Point| point.metrics.get("output_tokens_per_s").map(|e| e.starts.clone());
+    let share_figure =
+        figures(a).zip(figures(b)).is_some_and(|(a, b)| a.iter().any(|x| b.contains(x)));
+    share_figure && a.trials.iter().any(|a| b.trials.iter().any(|b| a.key == b.key))
+}
+
+/// Whether a comparison lets a change pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// Nothing got worse, and for every goal a worsening beyond the margin is excluded.
+    Passed,
+    /// Something got worse, or does not run any more.
+    Worse,
+    /// Nothing is proven to be worse, and of some goal it is not excluded.
+    Inconclusive,
+}
+
+impl Gate {
+    /// Judges by the profile's goals; by every metric where there is no profile.
+    pub fn new(compared: &Compared, profile: Option<&Profile>) -> Self {
+        let rows = &compared.rows;
+        if !compared.broken.is_empty() || rows.iter().any(|r| r.verdict == Some(Verdict::Worse)) {
+            return Self::Worse;
+        }
+        if open_goals(rows, profile).is_empty() { Self::Passed } else { Self::Inconclusive }
+    }
+
+    /// Exit code of `compare --gate`.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Worse => 1,
+            Self::Inconclusive => 3,
+        }
+    }
+}
+
+/// Goals, as metric and load, of which a change for the worse is not excluded: those that were not
+/// measured on both sides too. Without a profile every metric that can get worse is one.
+pub fn open_goals(rows: &[Comparison], profile: Option<&Profile>) -> Vec<(String, String)> {
+    let goals: Vec<(&str, &str)> = match profile {
+        Some(profile) => {
+            let has_way = |id| metric::find(id).is_some_and(|m| m.direction != Direction::Neither);
+            profile.goals().into_iter().filter(|(id, _)| has_way(id)).collect()
+        }
+        None => rows
+            .iter()
+            .filter(|row| row.verdict.is_some())
+            .map(|row| (row.metric.as_str(), row.load.as_str()))
+            .collect(),
+    };
+    let is_open = |(metric, load): &(&str, &str)| {
+        let row = rows.iter().find(|row| row.metric == *metric && row.load == *load);
+        !row.is_some_and(|row| row.excludes_worse)
+    };
+    let open = goals.into_iter().filter(is_open);
+    open.map(|(metric, load)| (metric.to_owned(), load.to_owned())).collect()
 }

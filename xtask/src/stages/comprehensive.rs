@@ -40,7 +40,7 @@ impl Task for Comprehensive<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        1
+        2
     }
 
     fn needs(&self) -> Vec<String> {

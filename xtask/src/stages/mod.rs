@@ -13,7 +13,7 @@ mod trial;
 mod visualize;
 
 pub use baseline::{DEFAULT_ROLE, FILE as BASELINE_FILE, NAME as BASELINE};
-pub use compare::{FILE as COMPARISON_FILE, any_two};
+pub use compare::{Compared, FILE as COMPARISON_FILE, Gate, any_two, open_goals};
 pub use comprehensive::{FILE as COMPREHENSIVE_FILE, NAME as COMPREHENSIVE};
 pub use document::NAME as DOCUMENT;
 pub use provision::{FILE as IDENTITY_FILE, NAME as PROVISION};
@@ -30,9 +30,9 @@ use crate::{
     dag::{Inputs, Outputs, Task},
     engines::Engine,
 };
-#[cfg(test)]
-pub use trial::example_trial;
 pub use trial::{Grid, Setting, Trial};
+#[cfg(test)]
+pub use {compare::judged, trial::example_trial};
 
 /// A stage as a node of the DAG.
 pub type Stage<'a> = Box<dyn Task<Leaf = Trial> + 'a>;

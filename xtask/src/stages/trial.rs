@@ -190,6 +190,7 @@ fn point(setting: &Setting, load: &NamedLoad, outcomes: Vec<(TrialRef, Outcome)>
         role: setting.role,
         args: setting.args.clone(),
         load: load.name.clone(),
+        load_digest: Some(load.digest()),
         part: load.part.map(|part| part.name().to_owned()),
         trials,
         failure,

@@ -22,7 +22,7 @@ use crate::{
     measure,
     stages::Trial,
 };
-pub use table::{closing_table, comparison_table};
+pub use table::{closing_table, verdicts};
 
 /// Where lines go. Only a terminal gets the line that rewrites itself.
 pub struct Ui {

@@ -2,10 +2,14 @@
 
 use bench_core::{
     metric,
-    schema::{Column, Comparison, ResultFile, Verdict},
+    schema::{Column, Comparison, ResultFile},
 };
 
-use crate::{config::Profile, format};
+use crate::{
+    config::Profile,
+    format,
+    report::{Page, verdict_word},
+};
 
 /// Lays out rows in columns wide enough for their cells; the first is left-aligned like the rest.
 fn layout(rows: &[Vec<String>]) -> String {
@@ -25,16 +29,6 @@ fn layout(rows: &[Vec<String>]) -> String {
         out.push('\n');
     }
     out
-}
-
-/// Word of a verdict.
-pub fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Better => "better",
-        Verdict::Worse => "worse",
-        Verdict::Equivalent => "equivalent",
-        Verdict::Inconclusive => "inconclusive",
-    }
 }
 
 /// The closing table of a suite: the objective, the targets, and where the time went.
@@ -79,7 +73,7 @@ fn change(row: &Comparison) -> String {
     else {
         return String::new();
     };
-    format!("{}  {}", format::change(Some(metric), change), verdict(word))
+    format!("{}  {}", format::change(Some(metric), change), verdict_word(word))
 }
 
 fn target(comparison: &ResultFile, row: &Comparison) -> (String, String) {
@@ -97,23 +91,6 @@ fn target(comparison: &ResultFile, row: &Comparison) -> (String, String) {
 }
 
 /// Two results side by side, for `cargo xtask compare A B`.
-pub fn comparison_table(rows: &[Comparison], a: &str, b: &str) -> String {
-    let header = ["metric", "load", a, b, "change", "why"];
-    let mut lines = vec![header.map(str::to_owned).to_vec()];
-    for row in rows {
-        let Some(metric) = metric::find(&row.metric) else { continue };
-        let cell = |column| {
-            let estimate = row.columns.get(&column);
-            estimate.map_or(format::NOTHING.to_owned(), |e| format::estimate(Some(metric), e))
-        };
-        lines.push(vec![
-            format::title(Some(metric), metric.id),
-            row.load.clone(),
-            cell(Column::Default),
-            cell(Column::Tuned),
-            change(row),
-            row.reason.clone(),
-        ]);
-    }
-    layout(&lines)
+pub fn verdicts(page: &Page<'_>) -> String {
+    format!("{}\n {} {}\n", layout(&page.lines()), format::sentence(page.word()), page.summary())
 }

@@ -80,6 +80,10 @@ pub struct Point {
     pub args: Args,
     /// Name of the load.
     pub load: String,
+    /// Digest of the load point, by which loads of one name are told apart; `None` of figures that
+    /// do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_digest: Option<Digest>,
     /// Part of the comprehensive benchmark that the load belongs to, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
@@ -144,6 +148,13 @@ pub struct Estimate {
     pub starts: Vec<f64>,
 }
 
+impl Estimate {
+    /// One value a start; of a figure whose starts are not known, the figure.
+    pub fn values(&self) -> &[f64] {
+        if self.starts.is_empty() { std::slice::from_ref(&self.mean) } else { &self.starts }
+    }
+}
+
 /// What a stage recommends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -171,7 +182,7 @@ pub enum Column {
 }
 
 /// One metric, before and after.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Comparison {
     /// Metric id.
@@ -186,17 +197,27 @@ pub struct Comparison {
     pub verdict: Option<Verdict>,
     /// Why that verdict.
     pub reason: String,
+    /// The smallest change, in percent or points, that so many starts would have shown with a
+    /// probability of 90 %.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detectable: Option<f64>,
+    /// Starts a side that are likely to settle what is inconclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_to_settle: Option<u32>,
+    /// Whether a change for the worse beyond the margin is excluded.
+    #[serde(default)]
+    pub excludes_worse: bool,
 }
 
-/// Whether a change is real.
+/// Whether a change is real ([`crate::stats::judge`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The interval lies on the good side of no change.
+    /// More than chance, for the better.
     Better,
-    /// The interval lies on the bad side.
+    /// More than chance, for the worse.
     Worse,
-    /// The interval lies within the margin of no change.
+    /// Within the margin of no change.
     Equivalent,
     /// None of these.
     Inconclusive,

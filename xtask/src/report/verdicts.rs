@@ -1,0 +1,234 @@
+//! Two results side by side, for `cargo xtask compare A B`.
+
+use bench_core::{
+    metric,
+    schema::{Column, Comparison, EngineLabel, Point, Verdict},
+};
+use serde_json::{Value, json};
+
+use super::tables::verdict_word;
+use crate::{
+    config::Profile,
+    format::{self, NOTHING},
+    stages::{Compared, Gate, open_goals},
+};
+
+/// One side of a comparison.
+pub struct Side {
+    /// As the command line has it.
+    pub name: String,
+    /// What was measured.
+    pub engine: EngineLabel,
+    /// One configuration under several loads.
+    pub points: Vec<Point>,
+}
+
+/// A comparison with its verdict.
+pub struct Page<'a> {
+    /// Side A.
+    pub before: &'a Side,
+    /// Side B.
+    pub after: &'a Side,
+    /// Metric by metric.
+    pub compared: &'a Compared,
+    /// Whose goals count; `None` where no profile is known.
+    pub profile: Option<&'a Profile>,
+}
+
+impl Page<'_> {
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.compared, self.profile)
+    }
+
+    /// For a pull request.
+    pub fn markdown(&self) -> String {
+        let (a, b) = (&self.before.name, &self.after.name);
+        let mut out = format!("### `{a}` → `{b}`: {}\n\n{}\n", self.word(), self.summary());
+        let header: Vec<String> =
+            ["Side", "Engine", ">Starts", "Settings"].map(str::to_owned).into();
+        let sides = [self.before, self.after].map(|side| {
+            let settings = side.points.first().map(|point| format::args(&point.args));
+            let settings = settings.filter(|text| !text.is_empty());
+            vec![
+                format!("`{}`", side.name),
+                side.engine.title.clone(),
+                starts(&side.points),
+                settings.unwrap_or_else(|| "the engine's defaults".to_owned()),
+            ]
+        });
+        out += &format!("\n{}\n", format::table(&header, &sides));
+        let (goals, rest): (Vec<_>, Vec<_>) = self.rows().partition(|row| self.is_goal(row));
+        let header: Vec<String> =
+            ["Metric", "Load", &format!(">{a}"), &format!(">{b}"), ">Change", "Verdict", "Why"]
+                .map(str::to_owned)
+                .into();
+        let table = |rows: &[&Comparison]| {
+            let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(row)).collect();
+            format::table(&header, &cells)
+        };
+        let (changed, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|row| is_change(row));
+        let shown: Vec<_> = goals.into_iter().chain(changed).collect();
+        if !shown.is_empty() {
+            out += &format!("{}\n", table(&shown));
+        }
+        out += "± is half the 95 % interval over server starts; a figure without it comes from a single \
+                start.\n";
+        if !others.is_empty() {
+            out += &format!(
+                "\n<details>\n<summary>{} other metrics: none is better or worse</summary>\n\n{}\n</details>\n",
+                others.len(),
+                table(&others)
+            );
+        }
+        out
+    }
+
+    /// What got worse or better, what is open, and what was compared, in sentences.
+    pub fn summary(&self) -> String {
+        let mut sentences = Vec::new();
+        let names = |verdict| -> Vec<String> {
+            let rows = self.rows().filter(|row| row.verdict == Some(verdict));
+            rows.map(|row| format!("{} on `{}`", format::name(&row.metric), row.load)).collect()
+        };
+        for (load, why) in &self.compared.broken {
+            sentences.push(format!("Does not run any more on `{load}`: {why}."));
+        }
+        for (verdict, word) in [(Verdict::Worse, "Worse"), (Verdict::Better, "Better")] {
+            let names = names(verdict);
+            if !names.is_empty() {
+                sentences.push(format!("{word}: {}.", format::list(&names)));
+            }
+        }
+        let is_worse = |(metric, load): &(String, String)| {
+            let mut rows = self.rows();
+            let row = rows.find(|row| row.metric == *metric && row.load == *load);
+            row.is_some_and(|row| row.verdict == Some(Verdict::Worse))
+        };
+        let goals = open_goals(&self.compared.rows, self.profile);
+        let open: Vec<_> = goals
+            .iter()
+            .filter(|goal| !is_worse(goal))
+            .map(|(metric, load)| format!("{} on `{load}`", format::name(metric)))
+            .collect();
+        match self.profile {
+            Some(profile) if goals.is_empty() => sentences.push(format!(
+                "For each of the {} goals of profile `{}` a change for the worse beyond the margin is \
+                 excluded.",
+                profile.goals().len(),
+                profile.name
+            )),
+            Some(_) if open.is_empty() => {}
+            Some(_) => sentences.push(format!("Not settled: {}.", format::list(&open))),
+            None => sentences.push(format!(
+                "No profile says which metrics count; a change for the worse is not excluded of {}.",
+                open.len()
+            )),
+        }
+        let tested = self.rows().filter(|row| row.detectable.is_some()).count();
+        if tested > 0 {
+            sentences.push(format!(
+                "{tested} metrics on {} were tested together: if nothing differed, at most one \
+                 comparison in 20 would call any better or worse.",
+                format::list(&self.loads())
+            ));
+        }
+        if !self.compared.other_loads.is_empty() {
+            sentences.push(format!(
+                "Left out, since the two sides ran different loads of that name: {}.",
+                format::list(&self.compared.other_loads)
+            ));
+        }
+        let unknown = |side: &Side| side.points.iter().any(|point| point.load_digest.is_none());
+        for side in [self.before, self.after].into_iter().filter(|side| unknown(side)) {
+            sentences.push(format!(
+                "`{}` does not say what its loads were: that they are the same is taken from their names.",
+                side.name
+            ));
+        }
+        if self.before.engine.identity != self.after.engine.identity {
+            sentences.push("The engines differ: a change may be theirs.".to_owned());
+        }
+        sentences.join(" ")
+    }
+
+    /// The verdict in words.
+    pub fn word(&self) -> &'static str {
+        match self.gate() {
+            Gate::Passed => "nothing got worse",
+            Gate::Worse => "worse",
+            Gate::Inconclusive => "inconclusive",
+        }
+    }
+
+    /// The rows as cells, for a terminal.
+    pub fn lines(&self) -> Vec<Vec<String>> {
+        let header =
+            ["metric", "load", &self.before.name, &self.after.name, "change", "verdict", "why"];
+        let rows = self.rows().map(cells);
+        std::iter::once(header.map(str::to_owned).to_vec()).chain(rows).collect()
+    }
+
+    pub fn json(&self) -> Value {
+        let side = |side: &Side| json!({ "name": side.name, "engine": side.engine });
+        json!({
+            "format": bench_core::schema::FORMAT,
+            "before": side(self.before),
+            "after": side(self.after),
+            "gate": self.gate(),
+            "summary": self.summary(),
+            "comparisons": self.compared.rows,
+        })
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Comparison> {
+        self.compared.rows.iter()
+    }
+
+    fn is_goal(&self, row: &Comparison) -> bool {
+        let profile = self.profile;
+        profile.is_some_and(|profile| profile.goals().contains(&(&row.metric, &row.load)))
+    }
+
+    fn loads(&self) -> Vec<String> {
+        let mut loads: Vec<String> = Vec::new();
+        for row in self.rows() {
+            let load = format!("`{}`", row.load);
+            if !loads.contains(&load) {
+                loads.push(load);
+            }
+        }
+        loads
+    }
+}
+
+fn is_change(row: &Comparison) -> bool {
+    matches!(row.verdict, Some(Verdict::Better | Verdict::Worse))
+}
+
+/// Server starts behind the points: `3`, or `1 to 3`; unknown of figures by others.
+fn starts(points: &[Point]) -> String {
+    let counts = || points.iter().map(|point| point.trials.len()).filter(|n| *n > 0);
+    match (counts().min(), counts().max()) {
+        (Some(fewest), Some(most)) if fewest == most => fewest.to_string(),
+        (Some(fewest), Some(most)) => format!("{fewest} to {most}"),
+        _ => NOTHING.to_owned(),
+    }
+}
+
+fn cells(row: &Comparison) -> Vec<String> {
+    let metric = metric::find(&row.metric);
+    let figure = |column| {
+        let estimate = row.columns.get(&column);
+        estimate.map_or_else(|| NOTHING.to_owned(), |e| format::estimate(metric, e))
+    };
+    let change = row.change.as_ref().map(|change| format::change(metric, change));
+    vec![
+        format::title(metric, &row.metric),
+        row.load.clone(),
+        figure(Column::Default),
+        figure(Column::Tuned),
+        change.unwrap_or_else(|| NOTHING.to_owned()),
+        row.verdict.map_or(NOTHING, verdict_word).to_owned(),
+        row.reason.clone(),
+    ]
+}
