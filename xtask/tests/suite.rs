@@ -387,7 +387,7 @@ fn other_output_needs_another_epoch() {
     let project = Project::new();
     project.suite();
     // In a profile of its own, since the report names all that is in one.
-    let measured = include_str!("../../bench/models/measured/h100-qwen2.5-7b.jsonl");
+    let measured = include_str!("../../bench/models/measured/h100-qwen2.5-7b-a.jsonl");
     let few: Vec<&str> = measured.lines().take(3).collect();
     let calibrate = "[calibrate]\nmodel = \"tiny\"\ntrials = [\"few\"]\n";
     fs::create_dir_all(project.path("bench/models/measured")).expect("creates");

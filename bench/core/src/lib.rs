@@ -19,8 +19,8 @@ pub mod stats;
 pub mod summarize;
 pub mod workload;
 
-/// Number of the way we measure and simulate. It is part of every trial's key.
+/// Number of the way we measure. It is part of every trial's key.
 ///
-/// Raise it by hand whenever a change makes the same trial yield other bytes;
-/// `tests/epoch.rs` compares the digest of fixed trials with the one recorded for this number.
+/// Raise it by hand whenever a change makes the same trial yield other bytes on every engine; see
+/// [`sim::EPOCH`] for the simulator's.
 pub const INSTRUMENT_EPOCH: u32 = 1;

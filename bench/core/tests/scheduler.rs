@@ -1,6 +1,6 @@
 //! The scheduler's rules, on small pools where everything happens fast.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bench_core::sim::{
     blocks::mix,
@@ -104,6 +104,39 @@ fn a_prompt_that_does_not_fit_whole_is_not_begun() {
     // 20 tokens need five blocks: three are free, then all eight.
     assert_eq!(parts(&step(&mut scheduler)), [(1, 4)]);
     assert_eq!(parts(&step(&mut scheduler)), [(2, 8)]);
+}
+
+#[test]
+fn a_step_may_be_decided_before_the_one_before_is_booked() {
+    let mut scheduler = Scheduler::new(LIMITS);
+    scheduler.add(request(1, 20, 2));
+    scheduler.add(request(2, 20, 3));
+    let first = scheduler.schedule();
+    assert_eq!(parts(&first), [(1, 20), (2, 12)]);
+    // The first token of the first request is under way, and is computed on.
+    let second = scheduler.schedule();
+    assert_eq!(parts(&second), [(1, 1), (2, 8)]);
+    assert_eq!(scheduler.complete(&first).iter().map(|t| t.id).collect::<Vec<_>>(), [1]);
+    // Its last one is under way: there is nothing more to decide for it.
+    let third = scheduler.schedule();
+    assert_eq!(parts(&third), [(2, 1)]);
+    let tokens = scheduler.complete(&second);
+    assert_eq!(
+        tokens.iter().map(|t| (t.id, t.finished)).collect::<Vec<_>>(),
+        [(1, true), (2, false)]
+    );
+    assert_eq!(scheduler.running(), 1);
+}
+
+#[test]
+fn what_a_step_yields_for_an_aborted_request_goes_nowhere() {
+    let mut scheduler = Scheduler::new(LIMITS);
+    scheduler.add(request(1, 20, 9));
+    let plan = scheduler.schedule();
+    assert!(scheduler.abort(1));
+    assert_eq!(scheduler.add(request(2, 4, 1)), plan.scheduled[0].slot);
+    assert_eq!(scheduler.complete(&plan), []);
+    assert_eq!(parts(&step(&mut scheduler)), [(2, 4)]);
 }
 
 #[test]
@@ -237,10 +270,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn invariants_hold(case in cases()) {
+    fn invariants_hold(case in cases(), ahead: bool) {
         let limits = case.limits;
         let mut scheduler = Scheduler::new(limits);
         let mut ledger = Ledger::default();
+        let mut under_way = VecDeque::new();
         let mut steps = 0;
         loop {
             for (at, request) in &case.requests {
@@ -260,7 +294,9 @@ proptest! {
             prop_assert_eq!(scheduler.running(), ledger.admitted.len());
             prop_assert_eq!(scheduler.waiting(), ledger.queue.len());
             // Work conserving: what is there is worked on, and nobody who fits is left out.
-            prop_assert!(!plan.scheduled.is_empty() || ledger.owed.is_empty());
+            prop_assert!(
+                !plan.scheduled.is_empty() || ledger.owed.is_empty() || !under_way.is_empty()
+            );
             if limits.chunked_prefill && limits.long_prefill_token_threshold == 0 {
                 prop_assert!(
                     tokens == limits.max_num_batched_tokens
@@ -271,13 +307,20 @@ proptest! {
                 );
             }
 
-            for token in scheduler.complete(&plan) {
+            let is_idle = plan.scheduled.is_empty();
+            if !is_idle {
+                under_way.push_back(plan);
+            }
+            let awaits = is_idle || !ahead || under_way.len() == 2;
+            let oldest = under_way.pop_front_if(|_| awaits).unwrap_or_default();
+            for token in scheduler.complete(&oldest) {
                 let owed = ledger.owed.get_mut(&token.id).expect("served after its end");
                 *owed -= 1;
                 prop_assert_eq!(token.finished, *owed == 0);
                 if token.finished {
                     ledger.owed.remove(&token.id);
                     ledger.admitted.remove(&token.id);
+                    ledger.queue.retain(|id| *id != token.id);
                 }
             }
             let (used, usable) = scheduler.used_blocks();

@@ -3,7 +3,6 @@
 mod common;
 
 use bench_core::{
-    INSTRUMENT_EPOCH,
     canonical::Digest,
     dataset,
     schema::{
@@ -138,7 +137,7 @@ fn the_same_launch_and_load_yield_the_same_bytes() {
 }
 
 /// Other bytes here mean that simulated trials of this epoch are no longer what they were: raise
-/// [`INSTRUMENT_EPOCH`], then record the snapshot anew. (A change of a model file needs no new
+/// [`sim::EPOCH`], then record the snapshot anew. (A change of a model file needs no new
 /// epoch, since its digest is part of the key; this test uses a model that stays as it is.)
 #[test]
 fn the_bytes_are_those_of_the_epoch() {
@@ -152,7 +151,7 @@ fn the_bytes_are_those_of_the_epoch() {
         ("tiny, closed loop", bytes(&tiny(), 1, &closed)),
         ("tiny, burst", bytes(&tiny(), 0, &burst(30, (20, 30), (60, 90)))),
     ]
-    .map(|(name, digest)| format!("epoch {INSTRUMENT_EPOCH}, {name}: {}", digest.short()));
+    .map(|(name, digest)| format!("epoch {}, {name}: {}", sim::EPOCH, digest.short()));
     insta::assert_debug_snapshot!(digests);
 }
 

@@ -1,8 +1,7 @@
 //! The simulator's engine in real time: the same scheduler and step times, on the machine's clock.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::BTreeMap,
     io,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -13,9 +12,9 @@ use bench_core::{
     sim::{
         self,
         blocks::{BlockHash, mix},
-        engine::{Engine, Step},
+        engine::{Output, Turn},
+        machine::{Event, Machine},
         scheduler::Request,
-        server::FrontEndQueue,
     },
 };
 use tokio::sync::mpsc;
@@ -120,28 +119,21 @@ impl Drop for Job {
     }
 }
 
-/// The engine with its front end and the requests in it.
+/// The machine and the clients of its requests.
 pub(crate) struct Simulator {
-    engine: Engine,
-    front_end: FrontEndQueue,
+    machine: Machine,
     commands: mpsc::UnboundedReceiver<Command>,
-    /// Requests on their way from the front end to the engine: when they come, and which.
-    handed: BinaryHeap<Reverse<(u64, u64)>>,
-    requests: BTreeMap<u64, Request>,
     clients: BTreeMap<u64, mpsc::UnboundedSender<Token>>,
     state: EngineState,
 }
 
 impl Simulator {
-    /// An idle engine of a server that has started, and its inbox.
+    /// An idle machine of a server that has started, and its inbox.
     pub(crate) fn new(server: &sim::Server) -> (Self, Inbox) {
         let (sender, commands) = mpsc::unbounded_channel();
         let simulator = Self {
-            engine: server.engine(NOISE_SEED),
-            front_end: server.front_end(),
+            machine: server.machine(NOISE_SEED),
             commands,
-            handed: BinaryHeap::new(),
-            requests: BTreeMap::new(),
             clients: BTreeMap::new(),
             state: EngineState { cache_config: cache_config(server), ..EngineState::default() },
         };
@@ -150,84 +142,71 @@ impl Simulator {
 
     /// Serves, for ever.
     pub(crate) async fn run(mut self, server: Arc<Server>) {
-        let mut clock_ns = now_ns();
+        let mut events = Vec::new();
         loop {
-            while let Ok(command) = self.commands.try_recv() {
-                self.take(command);
+            // Things happen when they are due, not when the machine woke up: lateness must not
+            // add up.
+            self.machine.advance(now_ns(), &mut |event| events.push(event));
+            for event in events.drain(..) {
+                match event {
+                    Event::Turn { turn, .. } => self.publish(&server, &turn),
+                    Event::Token { at_ns, output } => self.send_out(at_ns, output),
+                }
             }
-            self.hand_over(clock_ns);
-            if let Some(step) = self.engine.next_step(clock_ns) {
-                self.publish(&server, step.running, step.waiting, step.used_blocks);
-                server.timer.sleep_until(step.end_ns).await;
-                // The next step starts where this one ended, not where the machine woke up:
-                // lateness must not add up.
-                clock_ns = step.end_ns;
-                self.send_out(step);
-                continue;
+            let next_ns = self.machine.next_ns();
+            if next_ns.is_none() {
+                self.publish_idle(&server);
             }
-            self.publish(&server, 0, 0, self.engine.scheduler().used_blocks());
-            let handed_ns = self.handed.peek().map_or(u64::MAX, |next| next.0.0);
             tokio::select! {
+                biased;
                 command = self.commands.recv() => match command {
                     Some(command) => self.take(command),
                     None => return,
                 },
-                () = server.timer.sleep_until(handed_ns) => {}
+                () = server.timer.sleep_until(next_ns.unwrap_or(u64::MAX)) => {}
             }
-            clock_ns = now_ns().max(clock_ns);
         }
     }
 
     fn take(&mut self, command: Command) {
         match command {
             Command::Submit { request, arrival_ns, tokens } => {
-                let id = request.id;
-                let handed_ns = self.front_end.take_in(arrival_ns, id, request.prompt_tokens);
-                self.handed.push(Reverse((handed_ns, id)));
-                self.requests.insert(id, request);
-                self.clients.insert(id, tokens);
+                self.clients.insert(request.id, tokens);
+                self.machine.send(arrival_ns, request);
             }
             Command::Abort { id } => {
-                self.requests.remove(&id);
                 self.clients.remove(&id);
-                self.engine.abort(id);
+                self.machine.abort(id);
             }
         }
     }
 
-    fn hand_over(&mut self, now_ns: u64) {
-        while let Some(&Reverse((at_ns, id))) = self.handed.peek()
-            && at_ns <= now_ns
-        {
-            self.handed.pop();
-            if let Some(request) = self.requests.remove(&id) {
-                self.engine.submit(request);
-            }
+    fn send_out(&mut self, due_ns: u64, Output { id, finished: phases }: Output) {
+        if let Some(client) = self.clients.get(&id) {
+            // A client that has gone has sent an abort, which is read soon.
+            let _ = client.send(Token { due_ns, phases });
+        }
+        if phases.is_some() {
+            self.clients.remove(&id);
         }
     }
 
-    fn send_out(&mut self, step: Step) {
-        for output in step.outputs {
-            let due_ns = self.front_end.send_out(step.end_ns, output.id);
-            if let Some(client) = self.clients.get(&output.id) {
-                // A client that has gone has sent an abort, which is read before the next step.
-                let _ = client.send(Token { due_ns, phases: output.finished });
-            }
-            if output.finished.is_some() {
-                self.clients.remove(&output.id);
-            }
-        }
-    }
-
-    fn publish(&mut self, server: &Server, running: usize, waiting: usize, blocks: (u32, u32)) {
-        let counters = self.engine.scheduler().counters();
-        self.state.running = running as u64;
-        self.state.waiting = waiting as u64;
-        self.state.kv_cache_usage = f64::from(blocks.0) / f64::from(blocks.1.max(1));
+    fn publish(&mut self, server: &Server, turn: &Turn) {
+        self.state.running = turn.running as u64;
+        self.state.waiting = turn.waiting as u64;
+        self.state.kv_cache_usage =
+            f64::from(turn.used_blocks.0) / f64::from(turn.used_blocks.1.max(1));
+        let counters = self.machine.scheduler().counters();
         self.state.preemptions = counters.preemptions;
         self.state.prefix_cache_queries = counters.prefix_queries;
         self.state.prefix_cache_hits = counters.prefix_hits;
         server.ledger().engine = Some(self.state.clone());
+    }
+
+    fn publish_idle(&mut self, server: &Server) {
+        let used_blocks = self.machine.scheduler().used_blocks();
+        let idle = Turn { end_ns: 0, outputs: Vec::new(), running: 0, waiting: 0, used_blocks };
+        self.publish(server, &idle);
     }
 }
 

@@ -26,9 +26,9 @@ pub(super) fn read(
         .require("model", "model = NAME of a file in bench/models, to start from")
         .and_then(|item| read_model(&item, models));
     let sets = match table.get("trials") {
-        Some(item) => item
-            .list(FILES_MAX)
-            .and_then(|items| items.iter().map(|item| measured(item, models)).collect()),
+        Some(item) => item.list(FILES_MAX).and_then(|items| {
+            (0..).zip(items).map(|(host, item)| measured(&item, host, models)).collect()
+        }),
         None if is_simulated => {
             table.require("trials", "trials = [NAMES of files in bench/models/measured]");
             None
@@ -55,14 +55,15 @@ pub(super) fn read(
     Some(Calibrate { model_name, model, files, leave_out, trials })
 }
 
-/// A file of trials: its name and digest, and what is in it.
+/// A file of trials, all of one host: its name and digest, and what is in it.
 fn measured(
     item: &Item<'_>,
+    host: usize,
     models: &dyn ReadModel,
 ) -> Option<((String, Digest), Vec<MeasuredTrial>)> {
     let name = item.text()?.value;
     let why = match models.measured(name) {
-        Ok(text) => match MeasuredTrial::read_all(&text) {
+        Ok(text) => match MeasuredTrial::read_all(&text, host) {
             Ok(trials) => return Some(((name.to_owned(), Digest::of(text.as_bytes())), trials)),
             Err((line, error)) => format!("line {line}: {error}"),
         },

@@ -116,7 +116,7 @@ pub struct Calibrate {
     pub model_name: String,
     /// The model to start from.
     pub model: Box<sim::Model>,
-    /// Files of trials under `bench/models/measured/`: names and digests. Without any, the trials
+    /// Files of trials under `bench/models/measured/`, each of one host: names and digests. Without any, the trials
     /// are those of the profile's own sweeps.
     pub files: Vec<(String, Digest)>,
     /// Loads of the profile whose trials are left out.

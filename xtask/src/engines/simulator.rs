@@ -1,7 +1,7 @@
 //! The built-in simulator.
 
 use anyhow::Result;
-use bench_core::{INSTRUMENT_EPOCH, canonical::Digest, schema, sim};
+use bench_core::{canonical::Digest, schema, sim};
 use serde_json::{Value, json};
 
 use super::Engine;
@@ -55,7 +55,7 @@ impl Simulator<'_> {
         let model = Digest::of_json(self.model).expect("a model holds no floats");
         json!({
             "kind": "simulator",
-            "instrument_epoch": INSTRUMENT_EPOCH,
+            "epoch": sim::EPOCH,
             "model": self.model_name,
             "model_digest": model,
         })

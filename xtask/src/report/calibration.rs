@@ -115,6 +115,16 @@ impl<'a> CalibrationPage<'a> {
                 names => format!(", without loads {}", format::list(names)),
             },
         );
+        if let [_, _, ..] = self.fit.host_paces.as_slice() {
+            let paces =
+                self.fit.host_paces.iter().map(|pace| format!("{:.0} %", *pace as f64 / 1e4));
+            let _ = write!(
+                out,
+                "\nThe trials come from several hosts, whose processors differ: beside the model's, \
+                 their share of a step and the front end take {} of the time.\n",
+                format::list(&paces.collect::<Vec<_>>())
+            );
+        }
         if let Some(held_out) = &self.fit.held_out {
             out += "\n## Configurations that the fit never saw\n\nEach configuration is predicted \
                     by a model that was fitted to the others.\n\n";

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use bench_core::{
     schema::Outcome,
-    sim::{fit::fit, predict::MeasuredTrial},
+    sim::{self, fit::fit, predict::MeasuredTrial},
 };
 use serde_json::Value;
 
@@ -54,6 +54,7 @@ impl Task for CalibrateSimulator<'_> {
         let mut config = self.calibrate().hashed();
         // What the same model says of the same trial hangs on how it is simulated.
         config["instrument_epoch"] = bench_core::INSTRUMENT_EPOCH.into();
+        config["simulator_epoch"] = sim::EPOCH.into();
         config["loads"] = serde_json::json!(self.context.profile.loads);
         config
     }
@@ -83,7 +84,8 @@ impl Task for CalibrateSimulator<'_> {
         let mut trials = calibrate.trials.clone();
         for Leaf { role, what, .. } in self.leaves(inputs)? {
             if let Outcome::Measured(measured) = inputs.leaf(&role)? {
-                trials.push(MeasuredTrial { args: what.args, load: what.load, measured });
+                let host = calibrate.files.len();
+                trials.push(MeasuredTrial { args: what.args, load: what.load, measured, host });
             }
         }
         let fit = fit(&calibrate.model, &trials);

@@ -1,18 +1,15 @@
-//! The engine core: the scheduler, with the time that each step takes.
+//! The engine core: the scheduler, with the time that its steps take on the host and on the device.
 //!
 //! It has no clock of its own: the caller says what time it is, virtual or real.
 
+use std::collections::VecDeque;
+
 use super::{
-    model::{Model, StepTime},
-    scheduler::{Request, Scheduled, Scheduler, Slot},
+    model::{Model, StepTime, scale},
+    scheduler::{Request, Scheduled, Scheduler, Slot, StepPlan},
     settings::Settings,
 };
 use crate::{rng::Random, schema::Phases};
-
-/// Scales a time by a factor in millionths.
-pub(super) fn scale(ns: u64, millionths: u64) -> u64 {
-    (u128::from(ns) * u128::from(millionths) / 1_000_000) as u64
-}
 
 /// A factor around one, in millionths, with that standard deviation; never below a half.
 pub(super) fn factor(random: &mut Random, deviation_ppm: u64) -> u64 {
@@ -22,18 +19,20 @@ pub(super) fn factor(random: &mut Random, deviation_ppm: u64) -> u64 {
     libm::round(1e6 + random.normal() * deviation_ppm as f64).max(500_000.0) as u64
 }
 
-/// One step, decided at its start.
+/// One turn of the engine's loop (`EngineCore.step_with_batch_queue` of vLLM's `v1/engine/core.py`):
+/// a step is decided and launched; with as many under way as there may be, or when none was
+/// launched, the results of the oldest are awaited and booked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// When its tokens are there.
+pub struct Turn {
+    /// When the loop begins anew, and the tokens leave the engine.
     pub end_ns: u64,
     /// A token for each of these requests.
     pub outputs: Vec<Output>,
-    /// Requests in the batch during the step.
+    /// Requests in the batch during the turn.
     pub running: usize,
-    /// Requests in the queue during the step.
+    /// Requests in the queue during the turn.
     pub waiting: usize,
-    /// Blocks in use during the step, and blocks there are.
+    /// Blocks in use during the turn, and blocks there are.
     pub used_blocks: (u32, u32),
 }
 
@@ -60,37 +59,49 @@ pub struct Engine {
     step_time: StepTime,
     eager: bool,
     graph_tokens: Vec<u32>,
+    /// Steps that may be under way at once: two with asynchronous scheduling.
+    steps_max: usize,
     /// Slows this start against others, in millionths.
     pace: u64,
+    /// Slows the host beside other processes, in millionths.
+    host_pace: u64,
     jitter_ppm: u64,
     jitter: Random,
-    /// Requests that the engine has not seen: it looks between steps.
+    /// Requests that the engine has not seen: it looks between turns.
     inbox: Vec<Request>,
     times: Vec<Times>,
+    /// Steps that the device computes or will: what they do, and when they end.
+    under_way: VecDeque<(StepPlan, u64)>,
+    device_free_ns: u64,
 }
 
 impl Engine {
     /// An idle engine. `pace` scales every time of this start, in millionths.
     pub fn new(model: &Model, settings: &Settings, blocks: u32, pace: u64, jitter: Random) -> Self {
+        let others = u64::from(settings.api_server_count - 1);
         Self {
             scheduler: Scheduler::new(settings.limits(blocks)),
             step_time: model.step.clone(),
             eager: settings.enforce_eager,
             graph_tokens: settings.graph_tokens.clone(),
+            steps_max: if settings.async_scheduling { 2 } else { 1 },
             pace,
+            host_pace: 1_000_000 + model.step.host_api_server_ppm * others,
             jitter_ppm: model.noise.step_ppm,
             jitter,
             inbox: Vec::new(),
             times: Vec::new(),
+            under_way: VecDeque::new(),
+            device_free_ns: 0,
         }
     }
 
-    /// Hands a request over; it is queued when the next step is decided.
+    /// Hands a request over; it is queued when the next turn begins.
     pub fn submit(&mut self, request: Request) {
         self.inbox.push(request);
     }
 
-    /// Takes a request out, at any time; says whether it was there. The step that runs may still
+    /// Takes a request out, at any time; says whether it was there. The turn that runs may still
     /// yield a token for it, which goes nowhere.
     pub fn abort(&mut self, id: u64) -> bool {
         let before = self.inbox.len();
@@ -98,13 +109,40 @@ impl Engine {
         self.inbox.len() < before || self.scheduler.abort(id)
     }
 
-    /// The step that starts now, or `None` when nothing is to be done. Call it again at
-    /// [`Step::end_ns`], no sooner.
-    pub fn next_step(&mut self, now_ns: u64) -> Option<Step> {
+    /// The turn that begins now, or `None` when nothing is to be done. Call it again at
+    /// [`Turn::end_ns`], no sooner.
+    pub fn turn(&mut self, now_ns: u64) -> Option<Turn> {
         for request in std::mem::take(&mut self.inbox) {
             let slot = self.scheduler.add(request);
             *self.times_mut(slot) = Times { queued_ns: now_ns, ..Times::default() };
         }
+        let launched_ns = self.launch(now_ns);
+        let awaits = self.under_way.len() >= self.steps_max || launched_ns.is_none();
+        let mut turn = Turn {
+            end_ns: launched_ns.unwrap_or(now_ns),
+            outputs: Vec::new(),
+            running: self.scheduler.running(),
+            waiting: self.scheduler.waiting(),
+            used_blocks: self.scheduler.used_blocks(),
+        };
+        if awaits {
+            let (plan, computed_ns) = self.under_way.pop_front()?;
+            let update_ns = self.step_time.update_ns
+                + self.step_time.update_sequence_ns * plan.scheduled.len() as u64;
+            turn.end_ns = turn.end_ns.max(computed_ns) + self.host_ns(update_ns);
+            turn.outputs = self.book(&plan, turn.end_ns);
+        }
+        turn.end_ns = turn.end_ns.max(now_ns + 1);
+        Some(turn)
+    }
+
+    /// The scheduler, to look at.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
+    /// Decides and launches a step; says when the host has done so.
+    fn launch(&mut self, now_ns: u64) -> Option<u64> {
         let plan = self.scheduler.schedule();
         if plan.scheduled.is_empty() {
             return None;
@@ -112,28 +150,26 @@ impl Engine {
         for part in plan.scheduled.iter().filter(|part| part.admitted) {
             self.times_mut(part.slot).scheduled_ns.get_or_insert(now_ns);
         }
-        let end_ns = now_ns + self.duration_ns(&plan.scheduled);
-        let (running, waiting) = (self.scheduler.running(), self.scheduler.waiting());
-        let used_blocks = self.scheduler.used_blocks();
-        let outputs = self
-            .scheduler
-            .complete(&plan)
-            .into_iter()
-            .map(|token| {
-                let times = self.times_mut(token.slot);
-                if token.first {
-                    times.first_token_ns = end_ns;
-                }
-                let finished = token.finished.then(|| times.phases(end_ns));
-                Output { id: token.id, finished }
-            })
-            .collect();
-        Some(Step { end_ns, outputs, running, waiting, used_blocks })
+        let Durations { prepare_ns, launch_ns, device_ns } = self.durations(&plan.scheduled);
+        let begun_ns = now_ns + prepare_ns;
+        let launched_ns = begun_ns + launch_ns;
+        // Kernels start while later ones are launched.
+        let computed_ns = (begun_ns.max(self.device_free_ns) + device_ns).max(launched_ns);
+        self.device_free_ns = computed_ns;
+        self.under_way.push_back((plan, computed_ns));
+        Some(launched_ns)
     }
 
-    /// The scheduler, to look at.
-    pub fn scheduler(&self) -> &Scheduler {
-        &self.scheduler
+    fn book(&mut self, plan: &StepPlan, now_ns: u64) -> Vec<Output> {
+        let tokens = self.scheduler.complete(plan);
+        let output = |token: super::scheduler::Emitted| {
+            let times = self.times_mut(token.slot);
+            if token.first {
+                times.first_token_ns = now_ns;
+            }
+            Output { id: token.id, finished: token.finished.then(|| times.phases(now_ns)) }
+        };
+        tokens.into_iter().map(output).collect()
     }
 
     fn times_mut(&mut self, slot: Slot) -> &mut Times {
@@ -144,7 +180,11 @@ impl Engine {
         &mut self.times[slot]
     }
 
-    fn duration_ns(&mut self, scheduled: &[Scheduled]) -> u64 {
+    fn host_ns(&self, ns: u64) -> u64 {
+        scale(scale(ns, self.host_pace), self.pace)
+    }
+
+    fn durations(&mut self, scheduled: &[Scheduled]) -> Durations {
         let time = &self.step_time;
         let tokens: u64 = scheduled.iter().map(|part| u64::from(part.tokens)).sum();
         let graph =
@@ -159,21 +199,37 @@ impl Engine {
             }
             sequences += u64::from(part.emits);
         }
-        let device = time.weights_ns.max(time.token_ns * graph.unwrap_or(tokens))
+        let device_ns = time.weights_ns.max(time.token_ns * graph.unwrap_or(tokens))
             + time.prefill_pair_fs * pairs / 1_000_000
             + time.kv_token_ps * kv_tokens / 1_000
             + time.sequence_ns * sequences;
         let batch = scheduled.len() as u64;
-        let launch = match graph {
-            _ if self.eager => time.host_eager_ns,
-            Some(_) => time.host_graph_ns,
-            None => time.host_compiled_ns,
+        let (launch_ns, is_whole) = match graph {
+            _ if self.eager => (time.host_eager_ns, false),
+            Some(_) if pairs == 0 => (time.host_graph_ns, true),
+            Some(_) => (time.host_piecewise_ns, false),
+            None => (time.host_compiled_ns, false),
         };
-        let host = launch + time.host_sequence_ns * batch;
-        let gap = time.gap_ns + time.gap_sequence_ns * batch;
-        let pace = scale(self.pace, factor(&mut self.jitter, self.jitter_ppm));
-        scale(device.max(host) + gap, pace).max(1)
+        let more_ns = if is_whole { 0 } else { time.host_kernels_sequence_ns };
+        let prepare_ns = (time.host_sequence_ns + more_ns) * batch;
+        let jitter = factor(&mut self.jitter, self.jitter_ppm);
+        // A graph is launched by one call, at the end of its preparation.
+        let (prepare_ns, launch_ns) =
+            if is_whole { (prepare_ns + launch_ns, 0) } else { (prepare_ns, launch_ns) };
+        Durations {
+            prepare_ns: self.host_ns(scale(prepare_ns, jitter)),
+            launch_ns: self.host_ns(scale(launch_ns, jitter)),
+            device_ns: scale(scale(device_ns, jitter), self.pace),
+        }
     }
+}
+
+struct Durations {
+    /// Until the first kernel is launched.
+    prepare_ns: u64,
+    /// From there until the last is.
+    launch_ns: u64,
+    device_ns: u64,
 }
 
 impl Times {

@@ -1,10 +1,21 @@
-//! From measured trials to a model.
+//! From measured trials to a model: least squares on what a trial is judged by.
+//!
+//! A trial is simulated whole for every look at it, so nothing is assumed of how coefficients act.
+//! Coefficients are positive, so their logarithms are fitted (Levenberg–Marquardt: Nocedal & Wright,
+//! Numerical Optimization, 2006, ch. 10); large residuals count less than by their square (Cauchy's
+//! loss), since no coefficient explains a machine's hiccup. Hosts of one kind differ in their
+//! processors: trials say which host they come from, and each host has its pace.
+
+use std::thread;
 
 use super::{
     Model,
-    predict::{MeasuredTrial, predict},
+    predict::{MeasuredTrial, error, near_capacity, predict},
 };
-use crate::schema::{Measured, SettingFailure};
+use crate::{
+    metric::{self, Metric},
+    schema::{Args, Measured, SettingFailure},
+};
 
 /// What a model says of each trial, in their order.
 pub type Predictions = Vec<Result<Measured, SettingFailure>>;
@@ -12,17 +23,391 @@ pub type Predictions = Vec<Result<Measured, SettingFailure>>;
 /// A model and what it says of the trials.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fit {
-    /// The model.
+    /// The model, on a host of middling pace.
     pub model: Model,
-    /// What it says of each trial.
+    /// The pace of each host, in millionths of the model's.
+    pub host_paces: Vec<u64>,
+    /// What it says of each trial on its host.
     pub predictions: Predictions,
     /// What a model fitted to the other configurations says of each trial: configurations are left
     /// out whole. `None` where nothing is fitted.
     pub held_out: Option<Predictions>,
 }
 
-/// Judges `start` by the trials. Its coefficients are kept: they were chosen by hand.
+/// Rounds of the fit; each looks at every coefficient once.
+const ROUNDS: usize = 8;
+/// What trials are fitted by, and the error of each that weighs as much as that of another: percent,
+/// of shares points.
+const FITTED: [(&str, f64); 5] = [
+    ("output_tokens_per_s", 3.0),
+    ("e2e_mean_ms", 7.0),
+    ("ttft_p50_ms", 10.0),
+    ("itl_mean_ms", 5.0),
+    ("queue_share", 5.0),
+];
+/// Near capacity, latency hangs on small differences in speed.
+const NEAR_CAPACITY_WEIGHT: f64 = 0.3;
+/// Residuals beyond it weigh less and less.
+const LOSS_SCALE: f64 = 2.0;
+/// Holds coefficients that no trial tells of near the start.
+const PRIOR_WEIGHT: f64 = 0.15;
+/// Change of a coefficient's logarithm to see what it does. Small ones would see the order of events
+/// change and little else.
+const PROBE: f64 = 0.06;
+const STEP_MAX: f64 = 0.7;
+
+/// Fits `start` to the trials, and for each configuration to the trials of all others. With trials
+/// of fewer than three configurations there is nothing to learn from: `start` is judged as it is.
 pub fn fit(start: &Model, trials: &[MeasuredTrial]) -> Fit {
-    let predictions = trials.iter().map(|trial| predict(start, trial)).collect();
-    Fit { model: start.clone(), predictions, held_out: None }
+    let mut configurations: Vec<&Args> = trials.iter().map(|trial| &trial.args).collect();
+    configurations.sort();
+    configurations.dedup();
+    if configurations.len() < 3 {
+        let hosts = trials.iter().map(|trial| trial.host + 1).max().unwrap_or(0);
+        let predictions = trials.iter().map(|trial| predict(start, trial)).collect();
+        return Fit {
+            model: start.clone(),
+            host_paces: vec![1_000_000; hosts],
+            predictions,
+            held_out: None,
+        };
+    }
+    let weights: Vec<f64> = near_capacity(trials)
+        .into_iter()
+        .map(|is_near| if is_near { NEAR_CAPACITY_WEIGHT } else { 1.0 })
+        .collect();
+    let whole = Problem { start, trials, weights: &weights };
+    let best = whole.solve();
+    let (model, host_paces) = whole.model(&best);
+    let predictions = whole.predictions(&best);
+    let mut held_out = predictions.clone();
+    for left_out in configurations {
+        let is_other = |trial: &MeasuredTrial| trial.args != *left_out;
+        let weights: Vec<f64> = weights
+            .iter()
+            .zip(trials)
+            .map(|(weight, trial)| if is_other(trial) { *weight } else { 0.0 })
+            .collect();
+        let others = Problem { start, trials, weights: &weights };
+        let found = others.predictions(&others.solve());
+        for (index, prediction) in found.into_iter().enumerate() {
+            if !is_other(&trials[index]) {
+                held_out[index] = prediction;
+            }
+        }
+    }
+    Fit { model, host_paces, predictions, held_out: Some(held_out) }
+}
+
+/// Trials to fit to, with what each weighs; none with a weight of 0 is looked at.
+struct Problem<'a> {
+    start: &'a Model,
+    trials: &'a [MeasuredTrial],
+    weights: &'a [f64],
+}
+
+/// Logarithms of factors: of each coefficient, then of the pace of each host beyond the first.
+type Point = Vec<f64>;
+
+impl Problem<'_> {
+    fn hosts(&self) -> usize {
+        self.trials.iter().map(|trial| trial.host + 1).max().unwrap_or(1)
+    }
+
+    /// The model on a host of middling pace, and the pace of each.
+    fn model(&self, point: &Point) -> (Model, Vec<u64>) {
+        let mut model = self.start.clone();
+        let coefficients = coefficients_mut(&mut model);
+        let (factors, paces) = point.split_at(coefficients.len());
+        for (coefficient, log) in coefficients.into_iter().zip(factors) {
+            *coefficient = libm::round(*coefficient as f64 * libm::exp(*log)) as u64;
+        }
+        let mean = paces.iter().sum::<f64>() / self.hosts() as f64;
+        let millionths = |log: f64| libm::round(1e6 * libm::exp(log)) as u64;
+        let of_hosts = [0.0].iter().chain(paces).map(|log| millionths(log - mean)).collect();
+        (model.on_host(millionths(mean)), of_hosts)
+    }
+
+    fn predictions(&self, point: &Point) -> Predictions {
+        let all: Vec<usize> = (0..self.trials.len()).collect();
+        self.predict(point, &all)
+    }
+
+    /// What the model of a point says of some trials, on as many threads as the machine has.
+    fn predict(&self, point: &Point, indices: &[usize]) -> Predictions {
+        let (model, paces) = self.model(point);
+        let models: Vec<Model> = paces.iter().map(|pace| model.on_host(*pace)).collect();
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let one = |index: &usize| {
+            let trial = &self.trials[*index];
+            predict(&models[trial.host], trial)
+        };
+        let of_thread = |offset| indices.iter().skip(offset).step_by(threads).map(one).collect();
+        let mut parts: Vec<std::vec::IntoIter<_>> = thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads)
+                .map(|offset| scope.spawn(move || -> Vec<_> { of_thread(offset) }))
+                .collect();
+            let join = |worker: thread::ScopedJoinHandle<'_, Vec<_>>| {
+                worker.join().expect("predictions do not fail")
+            };
+            workers.into_iter().map(|worker| join(worker).into_iter()).collect()
+        });
+        (0..indices.len()).filter_map(|at| parts[at % threads].next()).collect()
+    }
+
+    /// Residuals in units of [`FITTED`], then how far each coordinate is from the start.
+    fn residuals(&self, point: &Point) -> Vec<f64> {
+        let indices: Vec<usize> =
+            (0..self.trials.len()).filter(|index| self.weights[*index] > 0.0).collect();
+        let mut residuals = Vec::with_capacity(indices.len() * FITTED.len() + point.len());
+        for (index, predicted) in indices.iter().zip(self.predict(point, &indices)) {
+            for (id, unit) in FITTED {
+                let metric = metric::find(id).expect("a fitted metric is one");
+                let off = predicted.as_ref().ok().and_then(|predicted| {
+                    residual(metric, predicted, &self.trials[*index].measured)
+                });
+                residuals.push(off.unwrap_or(0.0) / unit * self.weights[*index]);
+            }
+        }
+        residuals.extend(point.iter().map(|log| log * PRIOR_WEIGHT));
+        residuals
+    }
+
+    fn solve(&self) -> Point {
+        let mut start = self.start.clone();
+        let mut point = vec![0.0; coefficients_mut(&mut start).len() + self.hosts() - 1];
+        let mut residuals = self.residuals(&point);
+        let mut damping = 1.0;
+        for _ in 0..ROUNDS {
+            let columns: Vec<Vec<f64>> = (0..point.len())
+                .map(|coordinate| {
+                    let mut probe = point.clone();
+                    probe[coordinate] += PROBE;
+                    let moved = self.residuals(&probe);
+                    moved.iter().zip(&residuals).map(|(to, from)| (to - from) / PROBE).collect()
+                })
+                .collect();
+            let mut improved = false;
+            for _ in 0..4 {
+                let Some(step) = damped_step(&columns, &residuals, damping) else { break };
+                let longest = step.iter().fold(0.0_f64, |most, part| most.max(part.abs()));
+                let shrink = (STEP_MAX / longest).min(1.0);
+                let next: Point =
+                    point.iter().zip(&step).map(|(at, by)| at + by * shrink).collect();
+                let found = self.residuals(&next);
+                if loss(&found) < loss(&residuals) {
+                    (point, residuals) = (next, found);
+                    damping = (damping / 3.0).max(1e-3);
+                    improved = true;
+                    break;
+                }
+                damping *= 4.0;
+            }
+            if !improved {
+                break;
+            }
+        }
+        point
+    }
+}
+
+/// The logarithm's error in percent, of shares the points.
+fn residual(metric: &Metric, predicted: &Measured, measured: &Measured) -> Option<f64> {
+    let percent = error(metric, predicted, measured)?;
+    Some(if metric.is_share() {
+        percent
+    } else {
+        100.0 * libm::log1p((percent / 100.0).max(-0.99))
+    })
+}
+
+fn loss(residuals: &[f64]) -> f64 {
+    residuals.iter().map(|r| libm::log1p((r / LOSS_SCALE) * (r / LOSS_SCALE))).sum()
+}
+
+/// The step that Levenberg and Marquardt take with this Jacobian (by columns) and damping; `None`
+/// where it is not defined.
+fn damped_step(columns: &[Vec<f64>], residuals: &[f64], damping: f64) -> Option<Vec<f64>> {
+    let weights: Vec<f64> =
+        residuals.iter().map(|r| 1.0 / (1.0 + (r / LOSS_SCALE) * (r / LOSS_SCALE))).collect();
+    let product = |a: &[f64], b: &[f64]| -> f64 {
+        weights.iter().zip(a).zip(b).map(|((weight, a), b)| weight * a * b).sum()
+    };
+    let mut normal: Vec<Vec<f64>> =
+        columns.iter().map(|a| columns.iter().map(|b| product(a, b)).collect()).collect();
+    for (index, row) in normal.iter_mut().enumerate() {
+        row[index] *= 1.0 + damping;
+    }
+    let gradient: Vec<f64> = columns.iter().map(|column| -product(column, residuals)).collect();
+    solve_linear(normal, gradient)
+}
+
+/// Solves a system with a positive definite matrix by Cholesky's decomposition.
+fn solve_linear(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f64>> {
+    let size = right.len();
+    for column in 0..size {
+        for row in column..size {
+            let known: f64 = (0..column).map(|k| matrix[row][k] * matrix[column][k]).sum();
+            let rest = matrix[row][column] - known;
+            matrix[row][column] = if row == column {
+                if rest <= 0.0 {
+                    return None;
+                }
+                libm::sqrt(rest)
+            } else {
+                rest / matrix[column][column]
+            };
+        }
+    }
+    for row in 0..size {
+        let known: f64 = (0..row).map(|k| matrix[row][k] * right[k]).sum();
+        right[row] = (right[row] - known) / matrix[row][row];
+    }
+    for row in (0..size).rev() {
+        let known: f64 = (row + 1..size).map(|k| matrix[k][row] * right[k]).sum();
+        right[row] = (right[row] - known) / matrix[row][row];
+    }
+    Some(right)
+}
+
+/// The coefficients that are fitted. Memory is not: what vLLM says of it is exact.
+fn coefficients_mut(model: &mut Model) -> Vec<&mut u64> {
+    let (step, front_end) = (&mut model.step, &mut model.front_end);
+    vec![
+        &mut step.weights_ns,
+        &mut step.token_ns,
+        &mut step.prefill_pair_fs,
+        &mut step.kv_token_ps,
+        &mut step.sequence_ns,
+        &mut step.host_graph_ns,
+        &mut step.host_piecewise_ns,
+        &mut step.host_compiled_ns,
+        &mut step.host_eager_ns,
+        &mut step.host_sequence_ns,
+        &mut step.host_kernels_sequence_ns,
+        &mut step.host_api_server_ppm,
+        &mut step.update_ns,
+        &mut step.update_sequence_ns,
+        &mut front_end.request_ns,
+        &mut front_end.input_token_ns,
+        &mut front_end.request_latency_ns,
+        &mut front_end.output_token_ns,
+        &mut front_end.output_latency_ns,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        schema::{Arrival, Class, LoadSpec, Size, TokenRange},
+        summarize::Summarizer,
+        workload::Workload,
+    };
+
+    fn tiny() -> Model {
+        let text = include_str!("../../../models/tiny.json");
+        serde_json::from_str(text).expect("the model file is one")
+    }
+
+    fn load(arrival: Arrival) -> LoadSpec {
+        let class = Class {
+            name: "all".to_owned(),
+            share: "1".parse().expect("decimal"),
+            input_tokens: TokenRange { min: 4, max: 40 },
+            output_tokens: TokenRange { min: 4, max: 40 },
+            prefix: None,
+        };
+        LoadSpec::drawn(arrival, Size::Requests(60), vec![class], 5)
+    }
+
+    /// Trials on two hosts, as a model says.
+    fn measured_by(model: &Model) -> Vec<MeasuredTrial> {
+        let mut trials = Vec::new();
+        for (seqs, host) in [(2, 0), (4, 0), (8, 0), (8, 1), (16, 1)] {
+            for arrival in [
+                Arrival::AllAtOnce {},
+                Arrival::ClosedLoop { concurrency: 3 },
+                Arrival::Poisson { requests_per_second: "20".parse().expect("decimal") },
+            ] {
+                let args =
+                    Args::from([("max-num-seqs".to_owned(), crate::schema::ArgValue::Int(seqs))]);
+                let load = load(arrival);
+                let workload = Workload::from(load.clone());
+                let server = super::super::launch(model, &args, 0).expect("starts");
+                let mut summarizer = Summarizer::new(&workload);
+                let seen = server.run(&workload, &mut |s| summarizer.push(&s), &mut |_| {});
+                let measured = summarizer.finish(&seen, &server.observed(), "planted", None);
+                let mut trial = MeasuredTrial { args, load, measured, host };
+                if host == 1 {
+                    trial.measured = predict(&model.on_host(1_300_000), &trial).expect("starts");
+                }
+                trials.push(trial);
+            }
+        }
+        trials
+    }
+
+    #[test]
+    fn a_planted_model_is_found_and_predicts_what_it_never_saw() {
+        let mut planted = tiny();
+        planted.step.weights_ns = 1_600_000;
+        planted.step.host_graph_ns = 900_000;
+        planted.front_end.output_token_ns = 45_000;
+        planted.front_end.request_ns = 500_000;
+        let trials = measured_by(&planted);
+        let size = |predictions: &Predictions| {
+            let pairs: Vec<_> = predictions
+                .iter()
+                .flatten()
+                .zip(trials.iter().map(|trial| &trial.measured))
+                .collect();
+            super::super::predict::median_errors(&pairs).map(|median| median.expect("all tell"))
+        };
+        let start = size(&trials.iter().map(|trial| predict(&tiny(), trial)).collect());
+        let found = fit(&tiny(), &trials);
+        assert!(start[0] > 15.0 && start[1] > 15.0, "{start:?}");
+        let (seen, unseen) =
+            (size(&found.predictions), size(&found.held_out.expect("five differ")));
+        assert!(seen.iter().take(4).all(|median| *median < 3.0), "{seen:?}");
+        assert!(unseen.iter().take(4).all(|median| *median < 5.0), "{unseen:?}");
+        let ratio = found.host_paces[1] as f64 / found.host_paces[0] as f64;
+        assert!((1.1..1.5).contains(&ratio), "{:?}", found.host_paces);
+    }
+
+    #[test]
+    fn few_configurations_teach_nothing() {
+        let trials: Vec<_> = measured_by(&tiny()).into_iter().take(6).collect();
+        let found = fit(&tiny(), &trials);
+        assert_eq!((found.model, found.held_out), (tiny(), None));
+    }
+
+    proptest! {
+        #[test]
+        fn systems_are_solved(rows in prop::collection::vec(prop::array::uniform3(-1.0..1.0f64), 3),
+                              solution in prop::array::uniform3(-5.0..5.0f64)) {
+            // The product with its transpose is positive definite, the identity keeps it far from
+            // singular.
+            let matrix: Vec<Vec<f64>> = (0..3)
+                .map(|i| {
+                    (0..3)
+                        .map(|j| {
+                            let product: f64 = rows[i].iter().zip(&rows[j]).map(|(a, b)| a * b).sum();
+                            product + if i == j { 0.1 } else { 0.0 }
+                        })
+                        .collect()
+                })
+                .collect();
+            let right = matrix
+                .iter()
+                .map(|row| row.iter().zip(&solution).map(|(a, b)| a * b).sum())
+                .collect();
+            let found = solve_linear(matrix, right).expect("is positive definite");
+            for (found, expected) in found.iter().zip(&solution) {
+                prop_assert!((found - expected).abs() < 1e-6);
+            }
+        }
+    }
 }

@@ -51,7 +51,8 @@ pub struct Defaults {
     pub graph_tokens_max: u32,
 }
 
-/// Time of one step: the larger of the device's and the host's part, and a gap between steps.
+/// Times of a step on the device and on the host, one thread that prepares and launches a step while
+/// the device computes the one before it, and then takes that one's results.
 ///
 /// The device's part is `max(weights, tokens) + context + KV + sequences`: matrix products take
 /// the time of reading the weights or of computing the tokens, whichever is longer.
@@ -68,22 +69,29 @@ pub struct StepTime {
     pub kv_token_ps: u64,
     /// Logits and sampling of a sequence.
     pub sequence_ns: u64,
-    /// The host's part where a CUDA graph is replayed.
+    /// Launching a step of decoding alone: one CUDA graph.
     pub host_graph_ns: u64,
-    /// The host's part where compiled code is launched kernel by kernel: beyond
-    /// [`Defaults::graph_tokens_max`].
+    /// Launching a step with prompts: graphs piece by piece, attention between them.
+    pub host_piecewise_ns: u64,
+    /// Launching compiled code kernel by kernel: beyond [`Defaults::graph_tokens_max`].
     pub host_compiled_ns: u64,
-    /// The host's part with `--enforce-eager`.
+    /// Launching with `--enforce-eager`.
     pub host_eager_ns: u64,
-    /// The host's part for each sequence in the batch: scheduling, inputs, outputs.
+    /// Scheduling and preparing each sequence in the batch.
     pub host_sequence_ns: u64,
-    /// Between steps, when the device waits.
-    pub gap_ns: u64,
-    /// Between steps, for each sequence in the batch.
-    pub gap_sequence_ns: u64,
+    /// More for each sequence where no graph holds the whole step.
+    pub host_kernels_sequence_ns: u64,
+    /// Slows the host for each API server beyond the first, in millionths: they share memory and
+    /// caches.
+    pub host_api_server_ppm: u64,
+    /// Taking a step's results.
+    pub update_ns: u64,
+    /// The same for each sequence.
+    pub update_sequence_ns: u64,
 }
 
-/// Costs on the one thread of an API server: HTTP, tokenizer, detokenizer, server-sent events.
+/// Costs on the one thread of an API server: HTTP, tokenizer, detokenizer, server-sent events. The
+/// thread is an event loop: in a pass it does one piece of work for everything that is ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FrontEnd {
@@ -91,8 +99,51 @@ pub struct FrontEnd {
     pub request_ns: u64,
     /// For each token of its prompt.
     pub input_token_ns: u64,
+    /// Passes of the event loop over which that is spread.
+    pub request_passes: u32,
+    /// From client to engine, beside the work.
+    pub request_latency_ns: u64,
     /// Sending an output token out.
     pub output_token_ns: u64,
+    /// From engine to client, beside the work.
+    pub output_latency_ns: u64,
+}
+
+impl Model {
+    /// The same engine on a host whose processor takes `pace` millionths of the time.
+    #[must_use]
+    pub fn on_host(&self, pace: u64) -> Self {
+        let mut model = self.clone();
+        for ns in model.host_times_mut() {
+            *ns = scale(*ns, pace);
+        }
+        model
+    }
+
+    /// The times that hang on the host's processor.
+    pub(super) fn host_times_mut(&mut self) -> [&mut u64; 13] {
+        let (step, front_end) = (&mut self.step, &mut self.front_end);
+        [
+            &mut step.host_graph_ns,
+            &mut step.host_piecewise_ns,
+            &mut step.host_compiled_ns,
+            &mut step.host_eager_ns,
+            &mut step.host_sequence_ns,
+            &mut step.host_kernels_sequence_ns,
+            &mut step.update_ns,
+            &mut step.update_sequence_ns,
+            &mut front_end.request_ns,
+            &mut front_end.input_token_ns,
+            &mut front_end.request_latency_ns,
+            &mut front_end.output_token_ns,
+            &mut front_end.output_latency_ns,
+        ]
+    }
+}
+
+/// Scales a time by a factor in millionths.
+pub(super) fn scale(ns: u64, millionths: u64) -> u64 {
+    (u128::from(ns) * u128::from(millionths) / 1_000_000) as u64
 }
 
 /// What takes device memory, in bytes. vLLM profiles one step of the largest size, and gives

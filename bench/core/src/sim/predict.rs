@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Model, launch};
+use super::{Model, launch, model::Noise};
 use crate::{
     metric::{self, Metric},
     schema::{Args, Arrival, LoadSpec, Measured, Outcome, SettingFailure},
@@ -33,6 +33,8 @@ pub struct MeasuredTrial {
     pub load: LoadSpec,
     /// Its record.
     pub measured: Measured,
+    /// Which of the hosts it ran on: trials of one number share a processor's pace.
+    pub host: usize,
 }
 
 /// A line of `bench/models/measured/*.jsonl`: the preimage of a trial's key, and what came of it.
@@ -44,12 +46,12 @@ struct Line {
 }
 
 impl MeasuredTrial {
-    /// The trials of a file, one a line. Left out are settings that were refused, which have no
+    /// The trials of a file, one a line, all from host number `host`. Left out are settings that were refused, which have no
     /// figures, and loads from a data set, whose rows a record does not hold.
     ///
     /// # Errors
     /// The number of a line that is none, and why.
-    pub fn read_all(text: &str) -> Result<Vec<Self>, (usize, serde_json::Error)> {
+    pub fn read_all(text: &str, host: usize) -> Result<Vec<Self>, (usize, serde_json::Error)> {
         let read = |line| -> Result<Option<Self>, serde_json::Error> {
             let Line { mut preimage, outcome } = serde_json::from_str(line)?;
             let Outcome::Measured(measured) = outcome else { return Ok(None) };
@@ -58,19 +60,20 @@ impl MeasuredTrial {
             if load.data.is_some() {
                 return Ok(None);
             }
-            Ok(Some(Self { args, load, measured }))
+            Ok(Some(Self { args, load, measured, host }))
         };
         let lines = (1..).zip(text.lines());
         lines.filter_map(|(n, line)| read(line).map_err(|error| (n, error)).transpose()).collect()
     }
 }
 
-/// What a model says of a trial: its record, or why the settings cannot start.
+/// What a model says of a trial, without noise: its record, or why the settings cannot start.
 ///
 /// # Errors
 /// The start-up failure of the settings.
 pub fn predict(model: &Model, trial: &MeasuredTrial) -> Result<Measured, SettingFailure> {
-    let server = launch(model, &trial.args, 0)?;
+    let model = Model { noise: Noise { start_ppm: 0, step_ppm: 0 }, ..model.clone() };
+    let server = launch(&model, &trial.args, 0)?;
     let workload = Workload::from(trial.load.clone());
     let mut summarizer = Summarizer::new(&workload);
     let observation = server.run(&workload, &mut |s| summarizer.push(&s), &mut |_| {});
@@ -142,16 +145,18 @@ mod tests {
     use crate::schema::Size;
 
     fn trials() -> Vec<MeasuredTrial> {
-        let text = include_str!("../../../models/measured/h100-qwen2.5-7b.jsonl");
-        MeasuredTrial::read_all(text).expect("a trial a line")
+        let read = |text, host| MeasuredTrial::read_all(text, host).expect("a trial a line");
+        let mut trials = read(include_str!("../../../models/measured/h100-qwen2.5-7b-a.jsonl"), 0);
+        trials.extend(read(include_str!("../../../models/measured/h100-qwen2.5-7b-b.jsonl"), 1));
+        trials
     }
 
     #[test]
     fn a_file_is_read_whole_or_names_the_line() {
         assert_eq!(trials().len(), 75);
-        let text = include_str!("../../../models/measured/h100-qwen2.5-7b.jsonl");
+        let text = include_str!("../../../models/measured/h100-qwen2.5-7b-a.jsonl");
         let cut = &text[..text.find('\n').expect("two lines") + 20];
-        assert_eq!(MeasuredTrial::read_all(cut).expect_err("is cut").0, 2);
+        assert_eq!(MeasuredTrial::read_all(cut, 0).expect_err("is cut").0, 2);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //! pure decisions: who runs in the next step, with how many tokens, and who is preempted.
 //!
 //! No time, no randomness. Left out, since no flag that the simulator knows reaches them:
-//! priorities, speculative decoding, encoders, LoRA, connectors, asynchronous scheduling.
+//! priorities, speculative decoding, encoders, LoRA, connectors.
+//!
+//! A step may be decided before the one before it is booked, as vLLM's asynchronous scheduling does
+//! (`v1/core/sched/async_scheduler.py`): tokens that are under way count as there.
 
 use std::collections::VecDeque;
 
@@ -103,6 +106,8 @@ pub struct Counters {
 struct Entry {
     request: Request,
     outputs: u32,
+    /// Output tokens that steps under way will yield (vLLM's `num_output_placeholders`).
+    under_way: u32,
     computed: u32,
     preempted: bool,
     finished: bool,
@@ -112,8 +117,21 @@ struct Entry {
 }
 
 impl Entry {
-    fn tokens(&self) -> u32 {
+    /// Tokens whose values are known.
+    fn known_tokens(&self) -> u32 {
         self.request.prompt_tokens + self.outputs
+    }
+
+    /// Tokens there are once the steps under way have ended.
+    fn tokens(&self) -> u32 {
+        self.known_tokens() + self.under_way
+    }
+
+    /// Whether a step under way yields its last token.
+    fn ends_under_way(&self, max_model_len: u32) -> bool {
+        self.under_way > 0
+            && (self.outputs + self.under_way >= self.request.max_tokens
+                || self.tokens() >= max_model_len)
     }
 
     fn hash(&self, block: usize) -> BlockHash {
@@ -123,7 +141,7 @@ impl Entry {
 }
 
 /// The scheduler: [`Scheduler::add`], then [`Scheduler::schedule`] and [`Scheduler::complete`]
-/// in turn.
+/// in turn, or with steps under way: each plan is completed once, in order.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     limits: Limits,
@@ -156,6 +174,7 @@ impl Scheduler {
         let entry = Entry {
             request,
             outputs: 0,
+            under_way: 0,
             computed: 0,
             preempted: false,
             finished: false,
@@ -171,8 +190,8 @@ impl Scheduler {
         slot
     }
 
-    /// Takes a request out, wherever it is; says whether it was there. Call it between
-    /// [`Self::complete`] and [`Self::schedule`].
+    /// Takes a request out, wherever it is; says whether it was there. What steps under way yield
+    /// for it goes nowhere.
     pub fn abort(&mut self, id: u64) -> bool {
         let found = self
             .waiting
@@ -203,7 +222,9 @@ impl Scheduler {
             self.schedule_waiting(&mut plan, &mut budget, cap);
         }
         for part in &plan.scheduled {
-            self.entry_mut(part.slot).computed += part.tokens;
+            let entry = self.entry_mut(part.slot);
+            entry.computed += part.tokens;
+            entry.under_way += u32::from(part.emits);
         }
         plan
     }
@@ -216,7 +237,7 @@ impl Scheduler {
             let room = self.limits.max_model_len.saturating_sub(entry.computed + 1);
             let tokens = (entry.tokens() - entry.computed).min(cap).min(*budget).min(room);
             index += 1;
-            if tokens == 0 {
+            if tokens == 0 || entry.ends_under_way(self.limits.max_model_len) {
                 continue;
             }
             while !self.grow(slot, tokens) {
@@ -256,20 +277,30 @@ impl Scheduler {
     pub fn complete(&mut self, plan: &StepPlan) -> Vec<Emitted> {
         let mut emitted = Vec::with_capacity(plan.scheduled.len());
         let mut any_finished = false;
+        let max_model_len = self.limits.max_model_len;
         for part in plan.scheduled.iter().filter(|part| part.emits) {
-            let max_model_len = self.limits.max_model_len;
-            let entry = self.entry_mut(part.slot);
+            let Some(entry) = self.entries[part.slot as usize].as_mut() else { continue };
+            // The slot of an aborted request may be another's by now.
+            if entry.request.id != part.id || entry.under_way == 0 {
+                continue;
+            }
+            entry.under_way -= 1;
             entry.outputs += 1;
             entry.finished =
-                entry.outputs >= entry.request.max_tokens || entry.tokens() >= max_model_len;
+                entry.outputs >= entry.request.max_tokens || entry.known_tokens() >= max_model_len;
             let (first, finished) = (entry.outputs == 1, entry.finished);
             any_finished |= finished;
             emitted.push(Emitted { id: part.id, slot: part.slot, first, finished });
+            if !finished {
+                self.remember_full_blocks(part.slot);
+            }
         }
         if any_finished {
             let entries = &self.entries;
-            self.running
-                .retain(|slot| entries[*slot as usize].as_ref().is_some_and(|e| !e.finished));
+            let stays = |slot: &Slot| entries[*slot as usize].as_ref().is_some_and(|e| !e.finished);
+            self.running.retain(stays);
+            // A request may be preempted while its last token is under way.
+            self.waiting.retain(stays);
             for token in emitted.iter().filter(|token| token.finished) {
                 self.vacate(token.slot);
             }
@@ -371,18 +402,30 @@ impl Scheduler {
         true
     }
 
-    /// Takes blocks and makes those that are full with `end` tokens known: vLLM does so before
-    /// they are computed, so that requests of the same step may share them.
     fn take_blocks(&mut self, slot: Slot, count: u32, end: u32) {
         let entry = self.entries[slot as usize].as_mut().expect("a queued slot is taken");
         self.pool.allocate(count, &mut entry.blocks);
-        if self.limits.prefix_caching {
-            let full = (end.min(entry.tokens()) / self.limits.block_size) as usize;
-            for block in entry.known_blocks..full {
-                self.pool.remember(entry.blocks[block], entry.hash(block));
-            }
-            entry.known_blocks = entry.known_blocks.max(full);
+        self.remember_blocks(slot, end);
+    }
+
+    /// Makes the blocks known that are full with `end` tokens: vLLM does so before they are
+    /// computed, so that requests of the same step may share them. Tokens under way are not known.
+    fn remember_blocks(&mut self, slot: Slot, end: u32) {
+        if !self.limits.prefix_caching {
+            return;
         }
+        let entry = self.entries[slot as usize].as_mut().expect("a queued slot is taken");
+        let full = (end.min(entry.known_tokens()) / self.limits.block_size) as usize;
+        for block in entry.known_blocks..full {
+            self.pool.remember(entry.blocks[block], entry.hash(block));
+        }
+        entry.known_blocks = entry.known_blocks.max(full);
+    }
+
+    /// The same once a token that was under way has come.
+    fn remember_full_blocks(&mut self, slot: Slot) {
+        let entry = self.entry(slot);
+        self.remember_blocks(slot, entry.computed - entry.under_way.min(entry.computed));
     }
 
     fn preempt(&mut self, slot: Slot) -> u64 {

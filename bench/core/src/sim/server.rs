@@ -1,16 +1,14 @@
 //! A simulated server: a start, and load points run on it in virtual time.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, VecDeque},
-    vec,
-};
+use std::collections::VecDeque;
 
 use super::{
     blocks::{BlockHash, mix},
-    engine::{Engine, Output, Step, factor, scale},
+    clients::{Send, Sends, Turns},
+    engine::{Engine, Output, Turn, factor},
+    machine::{Event, Machine},
     memory::kv_blocks,
-    model::{FrontEnd, Model},
+    model::{Model, scale},
     scheduler::Request,
     settings::Settings,
 };
@@ -19,10 +17,9 @@ use crate::{
     hist::round,
     rng::Random,
     schema::{
-        Args, Arrival, Observed, Phases, RequestSample, RequestStatus, ServerObservation,
-        SettingFailure, Size,
+        Args, Observed, Phases, RequestSample, RequestStatus, ServerObservation, SettingFailure,
     },
-    workload::{Plan, PlannedRequest, Source, Workload},
+    workload::{PlannedRequest, Source, Workload},
 };
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -105,15 +102,11 @@ impl Server {
         }
     }
 
-    /// An idle engine with empty caches, whose noise is that of the seed.
-    pub fn engine(&self, seed: u64) -> Engine {
-        let jitter = Random::new(seed, 1);
-        Engine::new(&self.model, &self.settings, self.blocks, self.pace, jitter)
-    }
-
-    /// An idle front end.
-    pub fn front_end(&self) -> FrontEndQueue {
-        FrontEndQueue::new(&self.model.front_end, self.settings.api_server_count, self.pace)
+    /// An idle machine with empty caches, whose noise is that of the seed.
+    pub fn machine(&self, seed: u64) -> Machine {
+        let Self { model, settings, pace, .. } = self;
+        let engine = Engine::new(model, settings, self.blocks, *pace, Random::new(seed, 1));
+        Machine::new(engine, &model.front_end, settings.api_server_count, *pace)
     }
 
     /// Whether the API server takes a request of these lengths; if not it answers with status 400.
@@ -138,17 +131,17 @@ impl Server {
         let seed = digest(&(self.identity, &load.spec)).seed();
         let mut run = Run {
             server: self,
-            engine: self.engine(seed),
-            front_end: self.front_end(),
+            machine: self.machine(seed),
             sends: Sends::new(load),
-            handed: BinaryHeap::new(),
             flight: Flight::default(),
             reuses: load.conversation.is_some() || load.data.is_some(),
             streams: load.request.stream,
             totals: Totals::default(),
+            next_progress_ns: NS_PER_S,
             on_sample,
+            on_progress,
         };
-        run.drive(on_progress);
+        run.drive();
         assert!(run.flight.requests.is_empty(), "every request ends");
         run.observation()
     }
@@ -175,137 +168,6 @@ fn shared_hashes(planned: &PlannedRequest, reuses: bool, block_size: u32) -> Vec
     hashes
 }
 
-/// The API servers: each one thread that takes requests in and sends tokens out, in the order in
-/// which they come.
-#[derive(Clone, Debug)]
-pub struct FrontEndQueue {
-    costs: FrontEnd,
-    busy_until_ns: Vec<u64>,
-}
-
-impl FrontEndQueue {
-    fn new(costs: &FrontEnd, servers: u32, pace: u64) -> Self {
-        let costs = FrontEnd {
-            request_ns: scale(costs.request_ns, pace),
-            input_token_ns: scale(costs.input_token_ns, pace),
-            output_token_ns: scale(costs.output_token_ns, pace),
-        };
-        Self { costs, busy_until_ns: vec![0; servers as usize] }
-    }
-
-    /// When the engine gets a request that comes now.
-    pub fn take_in(&mut self, now_ns: u64, id: u64, input_tokens: u32) -> u64 {
-        let cost = self.costs.request_ns + self.costs.input_token_ns * u64::from(input_tokens);
-        self.serve(now_ns, id, cost)
-    }
-
-    /// When the client gets a token that the engine yields now.
-    pub fn send_out(&mut self, now_ns: u64, id: u64) -> u64 {
-        self.serve(now_ns, id, self.costs.output_token_ns)
-    }
-
-    fn serve(&mut self, now_ns: u64, id: u64, cost_ns: u64) -> u64 {
-        let server = (id % self.busy_until_ns.len() as u64) as usize;
-        let busy_until_ns = &mut self.busy_until_ns[server];
-        *busy_until_ns = (*busy_until_ns).max(now_ns) + cost_ns;
-        *busy_until_ns
-    }
-}
-
-/// A request to send, and the turns that follow its answer.
-struct Send {
-    intended_ns: u64,
-    sent_ns: u64,
-    planned: PlannedRequest,
-    later: Turns,
-}
-
-type Turns = vec::IntoIter<PlannedRequest>;
-
-/// When requests are sent.
-struct Sends<'a> {
-    plan: Plan<'a>,
-    /// The conversation that begins next.
-    next: Option<Turns>,
-    /// In a closed loop, when an earlier conversation ends.
-    free_at_ns: Option<BinaryHeap<Reverse<u64>>>,
-    end_ns: u64,
-    /// Later turns whose answers before them have ended: by when they are due, then by number.
-    turns: BTreeMap<(u64, u32), Turns>,
-    /// Under a limit in flight, when its places come free.
-    places: Option<BinaryHeap<Reverse<u64>>>,
-}
-
-impl<'a> Sends<'a> {
-    fn new(load: &'a Workload) -> Self {
-        let at_start = |count| (0..count).map(|_| Reverse(0)).collect();
-        let free_at_ns = match load.arrival {
-            Arrival::ClosedLoop { concurrency } => Some(at_start(concurrency)),
-            _ => None,
-        };
-        let end_ns = match load.size {
-            Size::Requests(_) => u64::MAX,
-            Size::DurationMs(ms) => ms.saturating_mul(1_000_000),
-        };
-        let mut plan = Plan::new(load);
-        let next = plan.conversation().map(Vec::into_iter);
-        let places = load.max_concurrency.map(at_start);
-        Self { plan, next, free_at_ns, end_ns, turns: BTreeMap::new(), places }
-    }
-
-    /// When the next conversation is to begin, as far as that is known.
-    fn next_beginning_ns(&self) -> Option<u64> {
-        let first = self.next.as_ref()?.as_slice().first()?;
-        match &self.free_at_ns {
-            None => first.at_ns,
-            Some(times) => times.peek().map(|time| time.0).filter(|at_ns| *at_ns < self.end_ns),
-        }
-    }
-
-    fn next_turn_ns(&self) -> Option<u64> {
-        self.turns.first_key_value().map(|((at_ns, _), _)| *at_ns)
-    }
-
-    /// When the next request is sent: once it is due and has a place.
-    fn next_ns(&self) -> Option<u64> {
-        let due_ns = [self.next_turn_ns(), self.next_beginning_ns()].into_iter().flatten().min()?;
-        match &self.places {
-            None => Some(due_ns),
-            Some(places) => places.peek().map(|place| place.0.max(due_ns)),
-        }
-    }
-
-    fn pop(&mut self) -> Option<Send> {
-        let sent_ns = self.next_ns()?;
-        let turn_ns = self.next_turn_ns();
-        let beginning_ns = self.next_beginning_ns();
-        let is_turn = turn_ns.is_some_and(|at| beginning_ns.is_none_or(|other| at <= other));
-        let (intended_ns, mut turns) = if is_turn {
-            let ((at_ns, _), turns) = self.turns.pop_first()?;
-            (at_ns, turns)
-        } else {
-            self.free_at_ns.as_mut().and_then(BinaryHeap::pop);
-            let following = self.plan.conversation().map(Vec::into_iter);
-            (beginning_ns?, std::mem::replace(&mut self.next, following)?)
-        };
-        self.places.as_mut().and_then(BinaryHeap::pop);
-        let planned = turns.next()?;
-        Some(Send { intended_ns, sent_ns, planned, later: turns })
-    }
-
-    /// A request has ended: its place is free, and what follows it has a time.
-    fn ended(&mut self, at_ns: u64, later: Turns) {
-        if let Some(places) = &mut self.places {
-            places.push(Reverse(at_ns));
-        }
-        if let Some(next) = later.as_slice().first() {
-            self.turns.insert((at_ns + next.think_ns, next.id), later);
-        } else if let Some(times) = &mut self.free_at_ns {
-            times.push(Reverse(at_ns));
-        }
-    }
-}
-
 /// Requests on their way, by ascending numbers in the order in which they are sent.
 #[derive(Default)]
 struct Flight {
@@ -314,7 +176,6 @@ struct Flight {
 }
 
 struct InFlight {
-    planned: PlannedRequest,
     later: Turns,
     sample: RequestSample,
 }
@@ -360,84 +221,62 @@ struct Totals {
 
 struct Run<'a> {
     server: &'a Server,
-    engine: Engine,
-    front_end: FrontEndQueue,
+    machine: Machine,
     sends: Sends<'a>,
-    /// Requests on their way from the front end to the engine: when they come, and which.
-    handed: BinaryHeap<Reverse<(u64, u64)>>,
     flight: Flight,
     /// Whether prompts hold what earlier ones held, beyond a prefix.
     reuses: bool,
     /// Whether tokens are sent as they come, or all with the last one.
     streams: bool,
     totals: Totals,
+    next_progress_ns: u64,
     on_sample: &'a mut dyn FnMut(RequestSample),
+    on_progress: &'a mut dyn FnMut(Progress),
 }
 
 impl Run<'_> {
-    fn drive(&mut self, on_progress: &mut dyn FnMut(Progress)) {
-        let mut now_ns = 0;
-        let mut next_progress_ns = NS_PER_S;
+    fn drive(&mut self) {
+        let mut events = Vec::new();
         loop {
-            self.take_in(now_ns);
-            self.hand_over(now_ns);
-            if let Some(step) = self.engine.next_step(now_ns) {
-                // What clients send during the step comes before its tokens.
-                self.take_in(step.end_ns);
-                self.book(now_ns, &step);
-                now_ns = step.end_ns;
-                if now_ns >= next_progress_ns {
-                    next_progress_ns = (now_ns / NS_PER_S + 1) * NS_PER_S;
-                    on_progress(self.progress(now_ns, &step));
+            let machine_ns = self.machine.next_ns();
+            match self.sends.next_ns() {
+                Some(at_ns) if machine_ns.is_none_or(|other_ns| at_ns <= other_ns) => self.send(),
+                _ => match machine_ns {
+                    Some(now_ns) => self.machine.advance(now_ns, &mut |event| events.push(event)),
+                    None => break,
+                },
+            }
+            for event in events.drain(..) {
+                match event {
+                    Event::Turn { start_ns, turn } => self.book(start_ns, &turn),
+                    Event::Token { at_ns, output } => self.receive(at_ns, output),
                 }
-                continue;
-            }
-            let handed_ns = self.handed.peek().map(|next| next.0.0);
-            match [handed_ns, self.sends.next_ns()].into_iter().flatten().min() {
-                Some(next_ns) => now_ns = next_ns.max(now_ns),
-                None => break,
             }
         }
     }
 
-    /// Requests that clients send until now go through the front end.
-    fn take_in(&mut self, now_ns: u64) {
-        while self.sends.next_ns().is_some_and(|at_ns| at_ns <= now_ns) {
-            let Some(send) = self.sends.pop() else { break };
-            let sample = new_sample(&send);
-            let Send { sent_ns, planned, later, .. } = send;
-            let (input_tokens, output_tokens) = (planned.input_tokens, planned.output_tokens);
-            let id = self.flight.push(InFlight { planned, later, sample });
-            let handed_ns = self.front_end.take_in(sent_ns, id, input_tokens);
-            if self.server.takes(input_tokens, output_tokens) {
-                self.handed.push(Reverse((handed_ns, id)));
-            } else {
-                self.refuse(id, handed_ns);
-            }
-        }
-    }
-
-    /// Requests that the front end has passed on by now reach the engine.
-    fn hand_over(&mut self, now_ns: u64) {
-        while let Some(&Reverse((at_ns, id))) = self.handed.peek() {
-            if at_ns > now_ns {
-                break;
-            }
-            self.handed.pop();
-            let planned = &self.flight.get(id).planned;
-            let block_size = self.server.settings.block_size;
-            let request = Request {
-                id,
-                prompt_tokens: planned.input_tokens,
-                max_tokens: planned.output_tokens,
-                shared_hashes: shared_hashes(planned, self.reuses, block_size),
-            };
-            self.engine.submit(request);
+    fn send(&mut self) {
+        let Some(send) = self.sends.pop() else { return };
+        let sample = new_sample(&send);
+        let Send { sent_ns, planned, later, .. } = send;
+        let (input_tokens, output_tokens) = (planned.input_tokens, planned.output_tokens);
+        let request = Request {
+            id: 0,
+            prompt_tokens: input_tokens,
+            max_tokens: output_tokens,
+            shared_hashes: shared_hashes(&planned, self.reuses, self.server.settings.block_size),
+        };
+        let id = self.flight.push(InFlight { later, sample });
+        if self.server.takes(input_tokens, output_tokens) {
+            self.machine.send(sent_ns, Request { id, ..request });
+        } else {
+            // A refusal is short work; it is taken to cost the others nothing.
+            self.refuse(id, sent_ns + self.server.model.front_end.request_ns);
         }
     }
 
     fn refuse(&mut self, id: u64, at_ns: u64) {
-        let InFlight { mut sample, later, .. } = *self.flight.take(id);
+        let InFlight { mut sample, later } = *self.flight.take(id);
         sample.first_byte_ns = Some(at_ns);
         sample.end_ns = at_ns;
         sample.status = RequestStatus::Failed("http_400".to_owned());
@@ -445,30 +284,31 @@ impl Run<'_> {
         self.end(sample, later);
     }
 
-    fn book(&mut self, start_ns: u64, step: &Step) {
-        let span_ns = u128::from(step.end_ns - start_ns);
+    fn book(&mut self, start_ns: u64, turn: &Turn) {
+        let span_ns = u128::from(turn.end_ns - start_ns);
         let totals = &mut self.totals;
-        totals.running_ns += span_ns * step.running as u128;
-        totals.waiting_ns += span_ns * step.waiting as u128;
-        totals.used_blocks_max = totals.used_blocks_max.max(step.used_blocks.0);
-        totals.generation_tokens += step.outputs.len() as u64;
-        for output in &step.outputs {
-            self.send_out(step.end_ns, *output);
+        totals.running_ns += span_ns * turn.running as u128;
+        totals.waiting_ns += span_ns * turn.waiting as u128;
+        totals.used_blocks_max = totals.used_blocks_max.max(turn.used_blocks.0);
+        if turn.end_ns >= self.next_progress_ns {
+            self.next_progress_ns = (turn.end_ns / NS_PER_S + 1) * NS_PER_S;
+            let progress = self.progress(turn);
+            (self.on_progress)(progress);
         }
     }
 
-    fn send_out(&mut self, now_ns: u64, output: Output) {
-        let sample = &mut self.flight.get(output.id).sample;
+    fn receive(&mut self, at_ns: u64, Output { id, finished }: Output) {
+        self.totals.generation_tokens += 1;
+        let sample = &mut self.flight.get(id).sample;
         sample.output_tokens += 1;
-        if !self.streams && output.finished.is_none() {
+        if !self.streams && finished.is_none() {
             return;
         }
         let tokens = if self.streams { 1 } else { sample.output_tokens };
-        let at_ns = self.front_end.send_out(now_ns, output.id);
         sample.first_byte_ns.get_or_insert(at_ns);
         sample.tokens.push((at_ns, tokens));
-        if let Some(phases) = output.finished {
-            let InFlight { mut sample, later, .. } = *self.flight.take(output.id);
+        if let Some(phases) = finished {
+            let InFlight { mut sample, later } = *self.flight.take(id);
             sample.end_ns = at_ns;
             sample.phases = Some(phases);
             self.count(&sample, phases);
@@ -492,12 +332,12 @@ impl Run<'_> {
         (self.on_sample)(sample);
     }
 
-    fn progress(&self, now_ns: u64, step: &Step) -> Progress {
+    fn progress(&self, turn: &Turn) -> Progress {
         Progress {
-            now_ns,
-            running: step.running as u32,
-            waiting: step.waiting as u32,
-            kv_cache_percent: percent(step.used_blocks.0.into(), step.used_blocks.1.into()),
+            now_ns: turn.end_ns,
+            running: turn.running as u32,
+            waiting: turn.waiting as u32,
+            kv_cache_percent: percent(turn.used_blocks.0.into(), turn.used_blocks.1.into()),
             output_tokens: self.totals.generation_tokens,
             requests_done: self.totals.ended,
         }
@@ -505,8 +345,8 @@ impl Run<'_> {
 
     fn observation(&self) -> ServerObservation {
         let totals = &self.totals;
-        let counters = self.engine.scheduler().counters();
-        let (_, blocks) = self.engine.scheduler().used_blocks();
+        let counters = self.machine.scheduler().counters();
+        let (_, blocks) = self.machine.scheduler().used_blocks();
         let mean_ms = |ns: u128| {
             let requests = totals.succeeded as f64;
             (totals.succeeded > 0).then(|| round(ns as f64 / requests / NS_PER_MS))

@@ -9,6 +9,7 @@ use crate::{
 /// The flags that the simulator can model; a profile with another one is not for it.
 pub const KNOWN_FLAGS: &[&str] = &[
     "api-server-count",
+    "async-scheduling",
     "block-size",
     "enable-chunked-prefill",
     "enable-prefix-caching",
@@ -36,6 +37,8 @@ pub struct Settings {
     pub prefix_caching: bool,
     /// `--long-prefill-token-threshold`.
     pub long_prefill_token_threshold: u32,
+    /// `--async-scheduling`.
+    pub async_scheduling: bool,
     /// `--block-size`.
     pub block_size: u32,
     /// `--gpu-memory-utilization`.
@@ -69,6 +72,7 @@ impl Settings {
             prefix_caching: switch(args, "enable-prefix-caching")?.unwrap_or(true),
             long_prefill_token_threshold: count(args, "long-prefill-token-threshold", 0)?
                 .unwrap_or(0),
+            async_scheduling: switch(args, "async-scheduling")?.unwrap_or(true),
             block_size: count(args, "block-size", 1)?.unwrap_or(defaults.block_size),
             gpu_memory_utilization: utilization(args)?.unwrap_or(defaults.gpu_memory_utilization),
             enforce_eager: switch(args, "enforce-eager")?.unwrap_or(false),

@@ -78,8 +78,9 @@ fn plans_are_the_same_everywhere() {
 /// What was measured on an H100 keeps its keys and its plans.
 #[test]
 fn measured_trials_are_still_what_their_keys_say() {
-    let lines = include_str!("../../../models/measured/h100-qwen2.5-7b.jsonl").lines();
-    for line in lines {
+    let a = include_str!("../../../models/measured/h100-qwen2.5-7b-a.jsonl");
+    let b = include_str!("../../../models/measured/h100-qwen2.5-7b-b.jsonl");
+    for line in a.lines().chain(b.lines()) {
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let load = &line["preimage"]["load"];
         let spec: LoadSpec = serde_json::from_value(load.clone()).expect("a load");

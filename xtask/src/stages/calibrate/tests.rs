@@ -83,13 +83,14 @@ fn a_model_predicts_itself_on_the_profiles_own_sweeps() {
     let missing = dag.missing_leaves();
     let roles: Vec<&str> = missing.iter().map(|leaf| leaf.role.as_str()).collect();
     assert_eq!(roles, ["max-num-seqs/2/burst/0", "max-num-seqs/4/burst/0"]);
-    let measured = MeasuredTrial::read_all(include_str!(
-        "../../../../bench/models/measured/h100-qwen2.5-7b.jsonl"
-    ));
+    let measured = MeasuredTrial::read_all(
+        include_str!("../../../../bench/models/measured/h100-qwen2.5-7b-a.jsonl"),
+        0,
+    );
     let any = measured.expect("a trial a line").swap_remove(0).measured;
     for leaf in &missing {
         let (args, load) = (leaf.what.args.clone(), leaf.what.load.clone());
-        let trial = MeasuredTrial { args, load, measured: any.clone() };
+        let trial = MeasuredTrial { args, load, measured: any.clone(), host: 0 };
         let outcome = Outcome::Measured(predict(model, &trial).expect("it starts"));
         let record = serde_json::to_vec(&outcome).expect("plain JSON");
         let outputs = BTreeMap::from([(RECORD.to_owned(), record)]);
