@@ -41,9 +41,10 @@ pub(super) fn read(
             .and_then(|items| items.iter().map(|item| load(item, loads)).collect()),
         None => Some(Vec::new()),
     };
+    let fit = table.get("fit").map_or(Some(true), |item| Some(item.boolean()?.value));
     table.finish(|_| None);
 
-    let ((model_name, model), leave_out) = (model?, leave_out?);
+    let ((model_name, model), leave_out, fit) = (model?, leave_out?, fit?);
     let sets: Vec<((String, Digest), Vec<MeasuredTrial>)> = sets?;
     let (files, trials): (Vec<_>, Vec<_>) = sets.into_iter().unzip();
     let is_left_out = |trial: &MeasuredTrial| {
@@ -52,7 +53,7 @@ pub(super) fn read(
     };
     let mut trials = trials.concat();
     trials.retain(|trial| !is_left_out(trial));
-    Some(Calibrate { model_name, model, files, leave_out, trials })
+    Some(Calibrate { model_name, model, fit, files, leave_out, trials })
 }
 
 /// A file of trials, all of one host: its name and digest, and what is in it.

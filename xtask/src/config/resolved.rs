@@ -116,6 +116,8 @@ pub struct Calibrate {
     pub model_name: String,
     /// The model to start from.
     pub model: Box<sim::Model>,
+    /// Whether the model is fitted, not only judged.
+    pub fit: bool,
     /// Files of trials under `bench/models/measured/`, each of one host: names and digests. Without any, the trials
     /// are those of the profile's own sweeps.
     pub files: Vec<(String, Digest)>,
@@ -131,6 +133,7 @@ impl Calibrate {
         json!({
             "model": self.model_name,
             "model_digest": Digest::of_json(&*self.model).expect("a model holds no floats"),
+            "fit": self.fit,
             "trials": self.files,
             "leave_out": self.leave_out,
         })

@@ -4,7 +4,11 @@
 use anyhow::Result;
 use bench_core::{
     schema::Outcome,
-    sim::{self, fit::fit, predict::MeasuredTrial},
+    sim::{
+        self,
+        fit::{fit, judge},
+        predict::MeasuredTrial,
+    },
 };
 use serde_json::Value;
 
@@ -88,7 +92,8 @@ impl Task for CalibrateSimulator<'_> {
                 trials.push(MeasuredTrial { args: what.args, load: what.load, measured, host });
             }
         }
-        let fit = fit(&calibrate.model, &trials);
+        let of = if calibrate.fit { fit } else { judge };
+        let fit = of(&calibrate.model, &trials);
         let loads = &self.context.profile.loads;
         let page = report::CalibrationPage::new(calibrate, &trials, loads, &fit);
         let drawing = plots::calibration(&trials, &fit);

@@ -56,6 +56,13 @@ const PRIOR_WEIGHT: f64 = 0.15;
 const PROBE: f64 = 0.06;
 const STEP_MAX: f64 = 0.7;
 
+/// What a model says as it is, of hosts of middling pace.
+pub fn judge(model: &Model, trials: &[MeasuredTrial]) -> Fit {
+    let hosts = trials.iter().map(|trial| trial.host + 1).max().unwrap_or(0);
+    let predictions = trials.iter().map(|trial| predict(model, trial)).collect();
+    Fit { model: model.clone(), host_paces: vec![1_000_000; hosts], predictions, held_out: None }
+}
+
 /// Fits `start` to the trials, and for each configuration to the trials of all others. With trials
 /// of fewer than three configurations there is nothing to learn from: `start` is judged as it is.
 pub fn fit(start: &Model, trials: &[MeasuredTrial]) -> Fit {
@@ -63,14 +70,7 @@ pub fn fit(start: &Model, trials: &[MeasuredTrial]) -> Fit {
     configurations.sort();
     configurations.dedup();
     if configurations.len() < 3 {
-        let hosts = trials.iter().map(|trial| trial.host + 1).max().unwrap_or(0);
-        let predictions = trials.iter().map(|trial| predict(start, trial)).collect();
-        return Fit {
-            model: start.clone(),
-            host_paces: vec![1_000_000; hosts],
-            predictions,
-            held_out: None,
-        };
+        return judge(start, trials);
     }
     let weights: Vec<f64> = near_capacity(trials)
         .into_iter()
