@@ -79,11 +79,6 @@ pub fn value(metric: Option<&Metric>, value: f64) -> String {
     format!("{}{unit}", number(value * factor, digits))
 }
 
-/// A figure without an interval, with the unit that figures in tables leave to the title.
-pub fn value_with_unit(metric: Option<&Metric>, found: f64) -> String {
-    format!("{}{}", value(metric, found), unit_of_title(metric))
-}
-
 /// The unit that a metric's figures leave to the title, with a space before it.
 pub fn unit_of_title(metric: Option<&Metric>) -> String {
     match metric.map_or("", |m| m.unit) {

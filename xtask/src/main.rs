@@ -8,6 +8,7 @@ mod dag;
 mod engines;
 mod flags;
 mod format;
+mod front;
 mod frontier;
 mod history;
 mod import;

@@ -103,6 +103,12 @@ impl Profile {
         goals
     }
 
+    /// The load whose latency counts: that of the first limit on one, else the objective's.
+    pub fn latency_load(&self) -> &str {
+        let is_latency = |limit: &&Limit| limit.metric.ends_with("_ms");
+        self.slo.iter().find(is_latency).map_or(&self.objective.load, |limit| &limit.load)
+    }
+
     /// Digest of [`Profile::hashed`], by which a report names its profile.
     pub fn digest(&self) -> Digest {
         Digest::of_json(&self.hashed()).expect("a profile holds no floats")

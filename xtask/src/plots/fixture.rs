@@ -30,6 +30,7 @@ impl Results {
             comparison: &self.comparison,
             objective_metric: "output_tokens_per_s",
             objective_load: "burst",
+            latency_load: "burst",
         }
     }
 }

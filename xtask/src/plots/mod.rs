@@ -9,6 +9,7 @@ mod dashboard;
 mod data;
 #[cfg(test)]
 mod fixture;
+mod front;
 mod latency;
 mod number;
 mod panel;
@@ -42,6 +43,8 @@ pub struct Inputs<'a> {
     pub objective_metric: &'a str,
     /// Load on which the objective is measured.
     pub objective_load: &'a str,
+    /// Load whose latency stands against the objective.
+    pub latency_load: &'a str,
 }
 
 /// A finished plot.
@@ -60,10 +63,11 @@ struct Plot {
 }
 
 /// Every plot but those of the sweeps, which are as many as the profile has.
-static PLOTS: [Plot; 4] = [
+static PLOTS: [Plot; 5] = [
     Plot { name: "queue_time_optimization_comparison", draw: queue_time::draw },
     Plot { name: "throughput_optimization_comparison", draw: throughput::draw },
     Plot { name: "latency_percentiles_comparison", draw: latency::draw },
+    Plot { name: "throughput_against_latency", draw: front::draw },
     Plot { name: "optimization_summary_dashboard", draw: dashboard::draw },
 ];
 

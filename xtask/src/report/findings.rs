@@ -7,8 +7,7 @@ use bench_core::{
     stats,
 };
 
-use crate::config::Objective;
-use crate::format;
+use crate::{config::Objective, format, front::beaten_by};
 
 /// Parts of a latency in the order in which a sentence names them.
 const PARTS: [&str; 5] = ["queue", "front end", "prefill", "decode", "send lag"];
@@ -23,12 +22,8 @@ pub struct Trap<'a> {
     pub from: &'a Point,
     /// The one with the lowest queue share.
     pub to: &'a Point,
-    /// The objective's metric, `from` and `to`.
-    pub objective: (f64, f64),
     /// Change of the objective in percent of `from` (points for shares); always for the worse.
-    pub change: f64,
-    /// Queue share, `from` and `to`.
-    pub queue_share: (f64, f64),
+    pub change: Estimate,
     /// Parts whose share of latency grew, with the share before and after, the most first.
     pub grew: Vec<(&'static str, f64, f64)>,
 }
@@ -44,17 +39,13 @@ pub fn trap<'a>(points: &'a [Point], objective: &Objective) -> Option<Trap<'a>> 
         .into_iter()
         .filter(|point| share(point).is_some())
         .min_by(|a, b| f64::total_cmp(&share(a).unwrap_or(1.0), &share(b).unwrap_or(1.0)))?;
-    let queue_share = (share(from)?, share(to)?);
-    let values = (from.mean(&objective.metric)?, to.mean(&objective.metric)?);
-    let change = change(&objective.metric, from, to)?.mean;
-    let worse = if objective.maximize { -change } else { change };
-    let is_trap = worse > stats::MARGIN_PERCENT && queue_share.1 < queue_share.0;
+    let change = change(&objective.metric, from, to)?;
+    let worse = if objective.maximize { -change.mean } else { change.mean };
+    let is_trap = worse > stats::MARGIN_PERCENT && share(to)? < share(from)?;
     is_trap.then(|| Trap {
         from,
         to,
-        objective: values,
         change,
-        queue_share,
         grew: match (&from.anatomy, &to.anatomy) {
             (Some(before), Some(after)) => grew(before, after),
             _ => Vec::new(),
@@ -66,19 +57,22 @@ impl Trap<'_> {
     /// The finding, in sentences.
     pub fn sentence(&self, objective: &Objective) -> String {
         let metric = metric::find(&objective.metric);
-        let queue = metric::find("queue_share");
+        let figure = |point: &Point, id: &str| match point.metrics.get(id) {
+            Some(estimate) => format::estimate(metric::find(id), estimate),
+            None => format::NOTHING.to_owned(),
+        };
         let mut out = format!(
             "The lowest queue share is not the best: from {} to {} it falls from {} to {}, and {} \
              on `{}` goes from {} to {} ({}).",
             self.from.label,
             self.to.label,
-            format::value(queue, self.queue_share.0),
-            format::value(queue, self.queue_share.1),
+            figure(self.from, "queue_share"),
+            figure(self.to, "queue_share"),
             format::name(&objective.metric),
             objective.load,
-            format::value(metric, self.objective.0),
-            format::value_with_unit(metric, self.objective.1),
-            signed_change(metric, self.change),
+            figure(self.from, &objective.metric),
+            figure(self.to, &objective.metric) + &format::unit_of_title(metric),
+            format::change(metric, &self.change),
         );
         if !self.grew.is_empty() {
             let parts: Vec<_> = self
@@ -186,10 +180,9 @@ pub fn pareto<'a>(points: &[&'a Point], metrics: [&Metric; 2]) -> Vec<&'a str> {
             _ => None,
         })
         .collect();
-    let beaten = |(_, a, b): &(&str, f64, f64)| {
-        costs.iter().any(|(_, x, y)| x <= a && y <= b && (x < a || y < b))
-    };
-    costs.iter().filter(|point| !beaten(point)).map(|(label, ..)| *label).collect()
+    let beaten = beaten_by(&costs.iter().map(|(_, a, b)| [*a, *b]).collect::<Vec<_>>());
+    let unbeaten = costs.iter().zip(beaten).filter(|(_, by)| by.is_none());
+    unbeaten.map(|((label, ..), _)| *label).collect()
 }
 
 /// Everything a sweep's points say of its flag, most important first.
@@ -283,11 +276,6 @@ fn grew(before: &Anatomy, after: &Anatomy) -> Vec<(&'static str, f64, f64)> {
 
 fn percents(before: f64, after: f64) -> String {
     format!("{} → {} %", format::number(before * 100.0, 0), format::number(after * 100.0, 0))
-}
-
-fn signed_change(metric: Option<&Metric>, change: f64) -> String {
-    let change = Estimate { mean: change, low: None, high: None, starts: Vec::new() };
-    format::change(metric, &change)
 }
 
 #[cfg(test)]

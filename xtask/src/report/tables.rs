@@ -14,7 +14,7 @@ use super::{
     provenance::distinct,
     sweeps::note,
 };
-use crate::config::{Bound, Limit, NamedLoad, Part};
+use crate::config::{Bound, NamedLoad, Part};
 
 /// The Week 2 figures' own metrics, which the main table always shows where they were compared.
 const WEEK2: [&str; 9] = [
@@ -171,7 +171,8 @@ pub fn targets(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
         .map(|target| {
             let metric = metric::find(&target.metric);
             let is_max = target.bound == "max";
-            limit_row(metric, &target.metric, &target.load, is_max, target.limit, target.found)
+            let found = tuned(inputs, &target.metric, &target.load);
+            limit_row(metric, &target.metric, &target.load, is_max, target.limit, found)
         })
         .collect()
 }
@@ -185,7 +186,7 @@ pub fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
         .map(|limit| {
             let metric = metric::find(&limit.metric);
             let is_max = limit.bound == Bound::Max;
-            let found = tuned(inputs, limit);
+            let found = tuned(inputs, &limit.metric, &limit.load);
             limit_row(metric, &limit.metric, &limit.load, is_max, limit.limit.to_f64(), found)
         })
         .collect()
@@ -197,26 +198,25 @@ fn limit_row(
     load: &str,
     is_max: bool,
     limit: f64,
-    found: Option<f64>,
+    found: Option<&Estimate>,
 ) -> Vec<String> {
     let kept = |found: f64| if is_max { found <= limit } else { found >= limit };
-    let outcome = found.map_or("not measured", |found| if kept(found) { "met" } else { "missed" });
+    let outcome =
+        found.map_or("not measured", |found| if kept(found.mean) { "met" } else { "missed" });
     vec![
         format::title(metric, id),
         format!("`{load}`"),
         format!("{} {}", if is_max { "≤" } else { "≥" }, format::given(metric, limit)),
-        found.map_or_else(|| NOTHING.to_owned(), |found| format::value(metric, found)),
+        found.map_or_else(|| NOTHING.to_owned(), |found| format::estimate(metric, found)),
         outcome.to_owned(),
     ]
 }
 
-fn tuned(inputs: &Inputs<'_>, limit: &Limit) -> Option<f64> {
-    let compared = inputs.comparison.comparisons.iter();
-    let row = compared.clone().find(|row| row.metric == limit.metric && row.load == limit.load);
-    match row.and_then(|row| row.columns.get(&Column::Tuned)) {
-        Some(estimate) => Some(estimate.mean),
-        None => point(inputs, Column::Tuned, &limit.load)?.mean(&limit.metric),
-    }
+fn tuned<'a>(inputs: &Inputs<'a>, metric: &str, load: &str) -> Option<&'a Estimate> {
+    let mut compared = inputs.comparison.comparisons.iter();
+    let row = compared.find(|row| row.metric == metric && row.load == load);
+    row.and_then(|row| row.columns.get(&Column::Tuned))
+        .or_else(|| point(inputs, Column::Tuned, load)?.metrics.get(metric))
 }
 
 /// The point of a column under a load.
@@ -269,23 +269,31 @@ impl AnatomyView {
     pub fn new(inputs: &Inputs<'_>, load: &str) -> Option<Self> {
         let told: Vec<_> = settings(inputs, load)
             .into_iter()
-            .filter_map(|(column, point)| Some((column_name(column), point.anatomy?)))
+            .filter_map(|(column, point)| Some((column_name(column), point, point.anatomy?)))
             .collect();
-        let (_, first) = told.first()?;
+        let (_, _, first) = told.first()?;
         let part = |name: &str, index: usize| {
-            let cells = told.iter().map(|(_, anatomy)| {
+            let cells = told.iter().map(|(_, point, anatomy)| {
                 let (ms, e2e) = (anatomy.parts()[index].1, anatomy.e2e_ms());
                 let percent = if e2e > 0.0 { ms / e2e * 100.0 } else { 0.0 };
-                format!("{} ({} %)", format::ms(ms), format::number(percent, 0))
+                let id = format!("{}_share", name.replace(' ', "_"));
+                let share = match point.metrics.get(&id) {
+                    Some(share) => format::estimate(metric::find(&id), share),
+                    None => format!("{} %", format::number(percent, 0)),
+                };
+                format!("{} ({share})", format::ms(ms))
             });
             std::iter::once(name.to_owned()).chain(cells).collect::<Vec<_>>()
         };
         let parts = first.parts();
         let mut rows: Vec<_> = (0..parts.len()).map(|i| part(parts[i].0, i)).collect();
-        let total = told.iter().map(|(_, anatomy)| format!("**{}**", format::ms(anatomy.e2e_ms())));
+        let total = told.iter().map(|(_, point, anatomy)| match point.metrics.get("e2e_mean_ms") {
+            Some(mean) => format!("**{}**", format::estimate(metric::find("e2e_mean_ms"), mean)),
+            None => format!("**{}**", format::ms(anatomy.e2e_ms())),
+        });
         rows.push(std::iter::once("**mean E2E**".to_owned()).chain(total).collect());
         let moves = told.windows(2).map(|pair| {
-            let [(from, before), (to, after)] = pair else { unreachable!("windows of two") };
+            let [(from, _, before), (to, _, after)] = pair else { unreachable!("windows of two") };
             let has_moved = findings::has_moved(before, after);
             Move {
                 from,
@@ -301,7 +309,7 @@ impl AnatomyView {
         });
         Some(Self {
             load: load.to_owned(),
-            columns: told.iter().map(|(name, _)| *name).collect(),
+            columns: told.iter().map(|(name, ..)| *name).collect(),
             moves: moves.collect(),
             rows,
         })

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bench_core::{
     INSTRUMENT_EPOCH,
     metric::{self, METRICS},
-    schema::{Column, Comparison, Point, ResultFile},
+    schema::{Column, Comparison, Estimate, Point, ResultFile},
     stats,
 };
 use serde::Serialize;
@@ -19,7 +19,10 @@ use super::{
     sweeps::SweepView,
     tables::{self, AnatomyView, ComparisonView, Figures, PartView},
 };
-use crate::config::{Bound, EngineConfig, Limit, Part, Profile};
+use crate::{
+    config::{Bound, EngineConfig, Limit, Part, Profile},
+    front::{Axis, Candidate, Front},
+};
 
 /// Everything that a template may name; figures are text already.
 #[derive(Debug, Serialize)]
@@ -51,6 +54,7 @@ pub struct View {
     worse: Vec<String>,
     anatomy: Vec<AnatomyView>,
     sweeps: Vec<SweepView>,
+    front: FrontView,
     parts: Vec<PartView>,
     provenance: Provenance,
     /// Metric, formula, name in vLLM.
@@ -66,6 +70,70 @@ struct Objective {
     load: String,
     /// In words, such as ``TTFT P95 ≤ 500 ms on `production` ``.
     limits: Vec<String>,
+}
+
+/// Every configuration by throughput and latency.
+#[derive(Debug, Serialize)]
+struct FrontView {
+    /// `output throughput on `burst``, with its unit.
+    throughput: String,
+    latency: String,
+    /// Names of those that none beats.
+    unbeaten: Vec<String>,
+    /// Configuration, both figures, and what beats it by how much.
+    rows: Vec<Vec<String>>,
+}
+
+impl FrontView {
+    fn new(front: &Front) -> Self {
+        let title = |axis: &Axis| {
+            format!("{} on `{}`", format::title(Some(axis.metric), axis.metric.id), axis.load)
+        };
+        let figure =
+            |axis: &Axis, estimate: &Estimate| format::estimate(Some(axis.metric), estimate);
+        let row = |candidate: &Candidate| {
+            let name = match candidate.beaten_by {
+                None => format!("**{}**", candidate.name),
+                Some(_) => candidate.name.clone(),
+            };
+            let note = if candidate.saturated { " (saturated)" } else { "" };
+            vec![
+                name + note,
+                figure(&front.throughput, &candidate.throughput),
+                figure(&front.latency, &candidate.latency),
+                candidate.beaten_by.map_or_else(
+                    || "nothing beats it in both".to_owned(),
+                    |by| beaten(front, candidate, &front.candidates[by]),
+                ),
+            ]
+        };
+        Self {
+            throughput: title(&front.throughput),
+            latency: title(&front.latency),
+            unbeaten: front.unbeaten().map(|candidate| candidate.name.clone()).collect(),
+            rows: front.candidates.iter().map(row).collect(),
+        }
+    }
+}
+
+fn front(inputs: &Inputs<'_>) -> Front {
+    let objective = &inputs.profile.objective;
+    let files = inputs.comprehensive.into_iter().chain([inputs.baseline]).chain(inputs.sweeps);
+    Front::new((&objective.metric, &objective.load), inputs.profile.latency_load(), files)
+}
+
+/// `beaten by tuned: +5.8 ± 1.1 % and −3.0 ± 0.5 %`
+fn beaten(front: &Front, candidate: &Candidate, by: &Candidate) -> String {
+    let change = |axis: &Axis, from, to| {
+        let change = stats::change(from, to, axis.metric.is_share());
+        change.map_or_else(|| format::NOTHING.to_owned(), |c| format::change(Some(axis.metric), &c))
+    };
+    format!(
+        "beaten by {}: {} and {}",
+        by.name,
+        change(&front.throughput, &candidate.throughput, &by.throughput),
+        change(&front.latency, &candidate.latency, &by.latency)
+    )
 }
 
 /// The objective before and after.
@@ -138,6 +206,7 @@ impl View {
             slo_missed: slo.iter().filter(missed).map(|row| row[0].clone()).collect(),
             anatomy,
             sweeps: inputs.sweeps.iter().map(|sweep| SweepView::new(inputs, sweep)).collect(),
+            front: FrontView::new(&front(inputs)),
             parts: Part::ALL.map(|part| PartView::new(inputs, part)).into(),
             provenance: Provenance::new(inputs),
             glossary: glossary(inputs.profile),

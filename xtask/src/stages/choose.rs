@@ -32,7 +32,7 @@ impl Task for Choose<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        1
+        2
     }
 
     fn needs(&self) -> Vec<String> {
@@ -115,11 +115,16 @@ fn combine(chosen: &Args, more: &Args, profile: &Profile) -> Result<Args, String
 pub fn best(swept: &[Point], reference: &[Point], profile: &Profile) -> Choice {
     let objective = &profile.objective;
     let title = format::name(&objective.metric);
-    let shown = |value| format::value_with_unit(metric::find(&objective.metric), value);
+    let metric = metric::find(&objective.metric);
+    let shown = |point: &Point| {
+        let figure = point.metrics.get(&objective.metric);
+        let figure = figure.map_or_else(String::new, |e| format::estimate(metric, e));
+        figure + &format::unit_of_title(metric)
+    };
     let default = reference
         .iter()
         .find(|point| point.role == Role::Default && point.load == objective.load)
-        .and_then(|point| point.mean(&objective.metric));
+        .and_then(|point| Some((point, point.mean(&objective.metric)?)));
     let keep = |why: String| Choice { label: "default".to_owned(), args: Args::new(), reason: why };
 
     let candidates: Vec<(&Point, f64)> = swept
@@ -143,8 +148,8 @@ pub fn best(swept: &[Point], reference: &[Point], profile: &Profile) -> Choice {
         let why = broken_limit(swept, &point.label, &profile.slo).unwrap_or_default();
         return keep(format!("no value keeps the limits (at {}: {why})", point.label));
     };
-    let Some(default) = default else {
-        let reason = format!("best {title} on `{}`: {}", objective.load, shown(*value));
+    let Some((defaults, default)) = default else {
+        let reason = format!("best {title} on `{}`: {}", objective.load, shown(point));
         return Choice { label: point.label.clone(), args: point.args.clone(), reason };
     };
     let gain = gain(*value, default, objective.maximize);
@@ -159,10 +164,10 @@ pub fn best(swept: &[Point], reference: &[Point], profile: &Profile) -> Choice {
     let reason = format!(
         "{} gives {title} {} on `{}`, {} % against the defaults' {}, within the limits",
         point.label,
-        shown(*value),
+        shown(point),
         objective.load,
         format::signed(gain, 1),
-        shown(default)
+        shown(defaults)
     );
     Choice { label: point.label.clone(), args: point.args.clone(), reason }
 }

@@ -24,7 +24,7 @@ impl Task for Visualize<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        1
+        2
     }
 
     fn needs(&self) -> Vec<String> {
@@ -35,7 +35,8 @@ impl Task for Visualize<'_> {
     }
 
     fn config(&self) -> Value {
-        json!({ "objective": self.context.profile.objective, "sweeps": self.context.sweep_names().collect::<Vec<_>>() })
+        let latency_load = self.context.profile.latency_load();
+        json!({ "objective": self.context.profile.objective, "latency_load": latency_load, "sweeps": self.context.sweep_names().collect::<Vec<_>>() })
     }
 
     fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
@@ -51,6 +52,7 @@ impl Task for Visualize<'_> {
             comparison: &read.comparison,
             objective_metric: &self.context.profile.objective.metric,
             objective_load: &self.context.profile.objective.load,
+            latency_load: self.context.profile.latency_load(),
         })?;
         let mut outputs = Outputs::new();
         for drawing in drawings {
