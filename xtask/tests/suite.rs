@@ -256,6 +256,8 @@ fn a_killed_suite_goes_on_and_ends_with_the_same_bytes() {
     }
     let kept = project.stored_trials();
     assert!(kept >= 1);
+    let found = project.ok(&["bundle", "export", "--profile", "test", "half.jsonl.gz"]);
+    assert!(found.contains(" trials of profile test"), "what is finished can travel: {found}");
     project.suite();
     assert_eq!(project.stored_trials(), undisturbed.stored_trials());
     assert_eq!(project.results(), undisturbed.results());

@@ -66,6 +66,8 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     if !args.offline {
         within_budget(&session, &*engine, &dag, &history)?;
     }
+    // Before anything is measured: a run that is killed has its engine named for `bundle export`.
+    remember(&session, &dag)?;
     let started = std::time::Instant::now();
     let interrupted = launch::interrupt_flag()?;
     execute(&session, &*engine, &mut dag, args, &interrupted, &ui)?;
@@ -235,14 +237,24 @@ fn summary(session: &Session, state: &State<Trial>) -> String {
     result.map_or_else(String::new, |result| ui::stage_summary(&result))
 }
 
+/// Notes the keys of the stages that are done.
+fn remember(session: &Session, dag: &Dag<'_, Trial>) -> Result<()> {
+    for (task, state) in dag.iter() {
+        if let State::Done(action) = state {
+            session.store.set_latest(&session.profile.name, task.name(), &action.key)?;
+        }
+    }
+    Ok(())
+}
+
 /// Projects what is done, remembers its keys and shows the closing table.
 fn finish(session: &Session, dag: &Dag<'_, Trial>, ui: &Ui) -> Result<()> {
+    remember(session, dag)?;
     let mut files = BTreeMap::new();
     for (task, state) in dag.iter() {
         match state {
             State::Done(action) => {
                 files.extend(action.outputs.iter().map(|(name, digest)| (name.clone(), *digest)));
-                session.store.set_latest(&session.profile.name, task.name(), &action.key)?;
             }
             state => ui.not_done(task.name(), state),
         }
