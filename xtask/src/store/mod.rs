@@ -15,12 +15,13 @@
 
 mod action;
 mod bundle;
+mod disk;
 mod garbage;
 
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -30,6 +31,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use bench_core::canonical::Digest;
+use disk::{Disk, RealDisk};
 
 pub use action::{Action, Kind};
 pub use bundle::{BYTES_MAX as BUNDLE_BYTES_MAX, Bundle, Entry};
@@ -45,6 +47,7 @@ const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    disk: Box<dyn Disk>,
     run: Option<RunFolder>,
     next_tmp: AtomicU64,
     /// What was written while the store is read-only: planning may run cheap stages.
@@ -71,7 +74,12 @@ impl Store {
     /// # Errors
     /// When the store was written by a version with another layout.
     pub fn open_read_only(root: &Path) -> Result<Self> {
-        match fs::read_to_string(root.join("format")) {
+        Self::open_on(Box::new(RealDisk), root)
+    }
+
+    fn open_on(disk: Box<dyn Disk>, root: &Path) -> Result<Self> {
+        let format = disk.read(&root.join("format"));
+        match format.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
             Ok(found) if found.trim() == FORMAT => {}
             Ok(found) => bail!(
                 "the store {} has format {}, this program reads {FORMAT}: move it away or use the \
@@ -84,6 +92,7 @@ impl Store {
         }
         Ok(Self {
             root: root.to_owned(),
+            disk,
             run: None,
             next_tmp: AtomicU64::new(0),
             memory: Mutex::default(),
@@ -98,16 +107,16 @@ impl Store {
         }
         let context = || format!("preparing the store {}", self.root.display());
         for folder in ["blobs", "actions", "latest", "tmp", "locks", "quarantine"] {
-            fs::create_dir_all(self.root.join(folder)).with_context(context)?;
-        }
-        for (name, text) in [("CACHEDIR.TAG", CACHEDIR_TAG), ("format", FORMAT)] {
-            let path = self.root.join(name);
-            if !path.exists() {
-                fs::write(&path, text).with_context(context)?;
-            }
+            self.disk.create_dir_all(&self.root.join(folder)).with_context(context)?;
         }
         self.clear_dead_runs().with_context(context)?;
         self.run = Some(self.new_run_folder().with_context(context)?);
+        for (name, text) in [("CACHEDIR.TAG", CACHEDIR_TAG), ("format", FORMAT)] {
+            let path = self.root.join(name);
+            if !path.exists() {
+                self.write(&path, text.as_bytes())?;
+            }
+        }
         Ok(())
     }
 
@@ -192,7 +201,7 @@ impl Store {
         if let Some(bytes) = self.memory.lock().expect("no thread panics with the lock").get(path) {
             return Ok(Some(bytes.clone()));
         }
-        match fs::read(path) {
+        match self.disk.read(path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).with_context(|| format!("reading {}", path.display())),
@@ -204,7 +213,7 @@ impl Store {
         let digest = Digest::of(bytes);
         let path = self.blob_path(&digest);
         // A blob of the right length may still be damaged: writing it again heals it.
-        if fs::read(&path).is_ok_and(|found| found == bytes) {
+        if self.disk.read(&path).is_ok_and(|found| found == bytes) {
             return Ok(digest);
         }
         self.write(&path, bytes)?;
@@ -287,15 +296,15 @@ impl Store {
             memory.insert(path.to_owned(), bytes.to_owned());
             return Ok(());
         }
-        let context = || format!("writing {}", path.display());
         let tmp = self.tmp_path();
-        let mut file = File::create(&tmp).with_context(context)?;
-        file.write_all(bytes).with_context(context)?;
-        file.sync_all().with_context(context)?;
         let folder = path.parent().expect("a stored file lies in a folder");
-        fs::create_dir_all(folder).with_context(context)?;
-        fs::rename(&tmp, path).with_context(context)?;
-        File::open(folder).and_then(|folder| folder.sync_all()).with_context(context)
+        let disk = &self.disk;
+        disk.write(&tmp, bytes)
+            .and_then(|()| disk.sync(&tmp))
+            .and_then(|()| disk.create_dir_all(folder))
+            .and_then(|()| disk.rename(&tmp, path))
+            .and_then(|()| disk.sync(folder))
+            .with_context(|| format!("writing {}", path.display()))
     }
 
     fn quarantine(&self, path: &Path) -> Result<()> {
@@ -303,10 +312,12 @@ impl Store {
             return Ok(());
         }
         let folder = self.root.join("quarantine");
-        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        self.disk
+            .create_dir_all(&folder)
+            .with_context(|| format!("creating {}", folder.display()))?;
         let name =
             path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().replace('/', "-");
-        match fs::rename(path, folder.join(name)) {
+        match self.disk.rename(path, &folder.join(name)) {
             // Another run may have set it aside already.
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(e).with_context(|| format!("setting {} aside", path.display()))
@@ -316,5 +327,7 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;

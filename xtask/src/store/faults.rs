@@ -1,0 +1,264 @@
+//! The store under fire: every call of the file system fails or is the last one in turn, for a suite of
+//! three stages and six trials. Whatever happened, the next run ends with the bytes of an undisturbed
+//! one, and measures nothing that was finished before.
+
+use std::{
+    collections::BTreeSet,
+    mem,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use bench_core::rng::Random;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::dag::{Dag, Inputs, Leaf, Outputs, RECORD, State, Task};
+
+/// What happens at a call.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// It fails, and nothing is done.
+    Fails(io::ErrorKind),
+    /// It fails after a half.
+    Tears,
+    /// The process ends before it.
+    Kills,
+    /// The process ends after a half of it.
+    TearsAndKills,
+}
+
+const FAULTS: [Fault; 5] = [
+    Fault::Fails(io::ErrorKind::StorageFull),
+    Fault::Fails(io::ErrorKind::Other),
+    Fault::Tears,
+    Fault::Kills,
+    Fault::TearsAndKills,
+];
+
+#[derive(Debug, Default)]
+struct Calls {
+    made: AtomicU64,
+    is_dead: AtomicBool,
+}
+
+/// The machine's file system, but for one call.
+#[derive(Debug)]
+struct Faulty {
+    calls: Arc<Calls>,
+    /// The number of the call, and what happens at it.
+    at: Option<(u64, Fault)>,
+}
+
+impl Faulty {
+    fn call<T>(
+        &self,
+        whole: impl FnOnce() -> io::Result<T>,
+        half: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<T> {
+        let number = self.calls.made.fetch_add(1, Relaxed);
+        if self.calls.is_dead.load(Relaxed) {
+            return Err(io::Error::other("the process is dead"));
+        }
+        let Some((_, fault)) = self.at.filter(|(at, _)| *at == number) else { return whole() };
+        if matches!(fault, Fault::Tears | Fault::TearsAndKills) {
+            half()?;
+        }
+        if matches!(fault, Fault::Kills | Fault::TearsAndKills) {
+            self.calls.is_dead.store(true, Relaxed);
+        }
+        Err(match fault {
+            Fault::Fails(kind) => kind.into(),
+            _ => io::Error::other("an injected fault"),
+        })
+    }
+}
+
+impl Disk for Faulty {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.call(|| RealDisk.read(path), || Ok(()))
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let half = &bytes[..bytes.len() / 2];
+        self.call(|| RealDisk.write(path, bytes), || RealDisk.write(path, half))
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        self.call(|| RealDisk.sync(path), || Ok(()))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call(|| RealDisk.rename(from, to), || Ok(()))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.call(|| RealDisk.create_dir_all(path), || Ok(()))
+    }
+}
+
+/// A stage that joins its trials and the stage before it.
+struct Join {
+    name: &'static str,
+    needs: Option<&'static str>,
+    trials: [u32; 3],
+}
+
+fn preimage(trial: u32) -> Value {
+    json!({ "trial": trial })
+}
+
+impl Task for Join {
+    type Leaf = u32;
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn epoch(&self) -> u32 {
+        1
+    }
+
+    fn needs(&self) -> Vec<String> {
+        self.needs.map(str::to_owned).into_iter().collect()
+    }
+
+    fn config(&self) -> Value {
+        json!(null)
+    }
+
+    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<u32>>> {
+        let leaf = |trial: &u32| {
+            let key = Digest::of_json(&preimage(*trial)).expect("no floats");
+            Leaf { role: trial.to_string(), key, what: *trial }
+        };
+        Ok(self.trials.iter().map(leaf).collect())
+    }
+
+    fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
+        let mut text = String::new();
+        for trial in self.trials {
+            text += &inputs.leaf::<Value>(&trial.to_string())?.to_string();
+        }
+        if let Some(before) = self.needs {
+            text += std::str::from_utf8(&inputs.file(before, "out")?)?;
+        }
+        Ok(Outputs::from([("out".to_owned(), text.into_bytes())]))
+    }
+}
+
+/// What a run did, up to its end.
+#[derive(Debug, Default)]
+struct Done {
+    measured: BTreeSet<u32>,
+    /// Trials whose records were stored.
+    finished: BTreeSet<u32>,
+    outputs: BTreeMap<String, Vec<u8>>,
+}
+
+fn suite(store: &Store, done: &mut Done) -> Result<()> {
+    let task = |name, needs, trials| -> Box<dyn Task<Leaf = u32>> {
+        Box::new(Join { name, needs, trials })
+    };
+    let tasks = vec![
+        task("baseline", None, [1, 2, 3]),
+        task("sweep", Some("baseline"), [3, 4, 5]),
+        task("compare", Some("sweep"), [2, 5, 6]),
+    ];
+    let mut dag = Dag::new(store, tasks, false)?;
+    loop {
+        while let Some(name) = dag.run_next()? {
+            if let Some(State::Failed(why)) = dag.state(&name) {
+                bail!("{name}: {why}");
+            }
+        }
+        let missing = dag.missing_leaves();
+        if missing.is_empty() {
+            break;
+        }
+        let mut keys = Vec::new();
+        for leaf in missing {
+            done.measured.insert(leaf.what);
+            let record = Outputs::from([(RECORD.to_owned(), leaf.what.to_string().into_bytes())]);
+            store.publish(Kind::Trial, preimage(leaf.what), &record, BTreeMap::new())?;
+            done.finished.insert(leaf.what);
+            keys.push(leaf.key);
+        }
+        dag.leaves_stored(&keys)?;
+    }
+    for (task, state) in dag.iter() {
+        let State::Done(action) = state else { bail!("{} is not done", task.name()) };
+        store.set_latest("test", task.name(), &action.key)?;
+        let bytes = store.get(&action.outputs["out"])?.context("an output is gone")?;
+        done.outputs.insert(task.name().to_owned(), bytes);
+    }
+    Ok(())
+}
+
+/// A run of the suite in a process of its own, so to say: with a fault or without.
+fn run(root: &Path, at: Option<(u64, Fault)>) -> (Result<()>, Done, u64) {
+    let calls = Arc::new(Calls::default());
+    let disk = Faulty { calls: Arc::clone(&calls), at };
+    let mut done = Done::default();
+    let ended = Store::open_on(Box::new(disk), root).and_then(|mut store| {
+        let ended = store.make_writable().and_then(|()| suite(&store, &mut done));
+        if calls.is_dead.load(Relaxed)
+            && let Some(run) = store.run.take()
+        {
+            // The kernel lets go of a dead process's locks; nobody removes its folder.
+            run._lock.unlock()?;
+            mem::forget(run);
+        }
+        ended
+    });
+    (ended, done, calls.made.load(Relaxed))
+}
+
+/// A folder in memory where there is one: the disk itself is not what is tried.
+fn folder() -> tempfile::TempDir {
+    let memory = PathBuf::from("/dev/shm");
+    let found = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    found.expect("a temporary folder")
+}
+
+#[test]
+fn every_call_may_fail_or_be_the_last() {
+    let undisturbed = folder();
+    let (ended, expected, calls) = run(undisturbed.path(), None);
+    ended.expect("nothing disturbs it");
+    assert_eq!(expected.measured.len(), 6);
+
+    let mut random = Random::new(1, 1);
+    let mut points = 0;
+    for fault in FAULTS {
+        for at in 0..calls {
+            // Once the next run goes through, then runs that are disturbed in their turn.
+            for disturbed in [0, 1, 1, 2] {
+                let folder = folder();
+                let mut finished = BTreeSet::new();
+                let mut check = |run: usize, done: &Done| {
+                    let again: Vec<_> = done.measured.intersection(&finished).collect();
+                    assert!(again.is_empty(), "{fault:?} at {at}, run {run}: {again:?} again");
+                    finished.extend(&done.finished);
+                };
+                check(0, &run(folder.path(), Some((at, fault))).1);
+                points += 1;
+                for n in 1..=disturbed {
+                    let fault = FAULTS[random.below(FAULTS.len() as u64) as usize];
+                    check(n, &run(folder.path(), Some((random.below(calls), fault))).1);
+                    points += 1;
+                }
+                let (ended, done, _) = run(folder.path(), None);
+                assert!(ended.is_ok(), "{fault:?} at {at}: {ended:?}");
+                check(9, &done);
+                assert_eq!(done.outputs, expected.outputs, "{fault:?} at {at}");
+                let left = fs::read_dir(folder.path().join("tmp")).expect("is there").count();
+                assert_eq!(left, 0, "{fault:?} at {at}: what a dead run left is cleared");
+            }
+        }
+    }
+    println!("{points} faults in {calls} places, none of them lost or repeated anything");
+}
