@@ -40,6 +40,11 @@
             mkdir -p $share/bench
             cp -r bench/profiles bench/models $share/bench/
             cp -r baselines $share/
+            for shell in bash:bash-completion/completions/xtask \
+              zsh:zsh/site-functions/_xtask fish:fish/vendor_completions.d/xtask.fish; do
+              mkdir -p $(dirname $out/share/''${shell#*:})
+              $out/bin/xtask completions ''${shell%%:*} > $out/share/''${shell#*:}
+            done
           '';
           meta.mainProgram = "xtask";
         };

@@ -101,6 +101,13 @@ pub enum Command {
         #[arg(long, value_name = "DAYS", default_value_t = 30)]
         keep_days: u32,
     },
+    /// Print a script that completes commands, options and their values in a shell.
+    ///
+    /// For the installed program: `xtask completions bash > ~/.local/share/bash-completion/completions/xtask`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Print docs/reference.md: stages, metrics and flags, from their definitions.
     #[command(hide = true)]
     Reference,
@@ -203,6 +210,17 @@ pub struct RunArgs {
     /// Start no engine: take its identity and all trials from the store and the profile's bundle.
     #[arg(long, conflicts_with = "fresh")]
     pub offline: bool,
+    /// How to say what happens: lines for people, or one JSON object a line (docs/messages.md).
+    #[arg(long, value_enum, default_value_t = MessageFormat::Human, value_name = "FORMAT")]
+    pub message_format: MessageFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MessageFormat {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

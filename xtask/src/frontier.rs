@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What became of the starts so far, of one engine.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Frontier {
     refused: Vec<(Trial, SettingFailure)>,
     started: Vec<Trial>,

@@ -25,7 +25,7 @@ mod usage;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use cli::{BaselineCommand, BundleCommand, Cli, Command};
 use commands::suite::{self, Ending};
@@ -81,6 +81,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Gc { yes, keep_days } => commands::gc::run(yes, keep_days).map(|()| code(true)),
         Command::Baseline(BaselineCommand::Import { file, name, load }) => {
             commands::baseline::import(&file, &name, &load).map(|()| code(true))
+        }
+        Command::Completions { shell } => {
+            let mut command = Cli::command().name("xtask").bin_name("xtask");
+            clap_complete::generate(shell, &mut command, "xtask", &mut std::io::stdout());
+            Ok(code(true))
         }
         Command::Reference => {
             print!("{}", commands::reference::text());

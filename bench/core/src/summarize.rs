@@ -1,6 +1,7 @@
 //! Raw samples to the figures of a trial. Deterministic: the same samples, the same bytes.
 
 mod checks;
+mod series;
 mod timeline;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use crate::{
     },
     workload::{Plan, Workload, plan_digest},
 };
+pub use series::{Series, series};
 use timeline::Timeline;
 
 /// Takes samples one by one, in any order, in memory that does not grow with their number.

@@ -45,7 +45,7 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     if !args.dry_run {
         session.store.make_writable()?;
     }
-    let ui = Ui::new();
+    let ui = Ui::new(args.message_format);
     // Before the DAG, since an engine that is not there yet has nothing to be known by.
     let is_needed = names.iter().any(|name| name == stages::PROVISION);
     if is_needed && engine.witness().is_none() && !args.dry_run {
@@ -72,11 +72,13 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     let interrupted = launch::interrupt_flag()?;
     execute(&session, &*engine, &mut dag, args, &interrupted, &ui)?;
     finish(&session, &dag, &ui)?;
-    ui.ending(&session.profile, started.elapsed(), engine.is_simulated());
     let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
-    if interrupted.load(Ordering::Relaxed) {
-        ui.interrupted();
-    }
+    let outcome = match (interrupted.load(Ordering::Relaxed), failed) {
+        (true, _) => "interrupted",
+        (false, true) => "failed",
+        (false, false) => "done",
+    };
+    ui.ending(&session.profile, started.elapsed(), engine.is_simulated(), outcome);
     Ok(if failed { Ending::Failed } else { Ending::Done })
 }
 
@@ -178,13 +180,14 @@ fn execute(
             dag.leaves_failed(&keys, "trials are missing, and --offline measures none")?;
             continue;
         }
-        let frontier = history(session, engine, dag)?.frontier;
+        let history = history(session, engine, dag)?;
+        left(dag, engine, &history, ui);
         measure::run(
             &session.store,
             engine,
             &launches,
             args.fresh,
-            frontier,
+            history.frontier.clone(),
             interrupted,
             |update| {
                 match &update {
@@ -196,11 +199,12 @@ fn execute(
                     Update::Failed { trials, reason } => dag.leaves_failed(trials, reason)?,
                     Update::Orphans(count) => ui.orphans(*count),
                     Update::Progress(progress) => ui.progress(dag, progress),
-                    Update::Ended => {}
+                    Update::Ended => left(dag, engine, &history, ui),
                 }
                 Ok(())
             },
         )?;
+        ui.idle();
         // What a failed launch kept others from measuring fails with it.
         let left: Vec<Digest> = dag.missing_leaves().iter().map(|leaf| leaf.key).collect();
         if launches.iter().flat_map(|l| &l.trials).any(|leaf| left.contains(&leaf.key)) {
@@ -212,6 +216,14 @@ fn execute(
             dag.leaves_failed(&left, why)?;
         }
     }
+}
+
+/// Says what is left to measure.
+fn left(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History, ui: &Ui) {
+    let mut launches = measure::launches(dag.missing_leaves());
+    launches.extend(measure::later(dag));
+    let seconds = launches.iter().map(|launch| engine.estimate_s(launch, history)).sum();
+    ui.left(launches.len(), seconds);
 }
 
 fn run_stages(session: &Session, dag: &mut Dag<'_, Trial>, ui: &Ui) -> Result<()> {

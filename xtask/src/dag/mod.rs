@@ -14,7 +14,7 @@
 pub mod key;
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     collections::{BTreeMap, BTreeSet},
 };
 
@@ -64,6 +64,10 @@ pub trait Task {
     }
     /// Leaves that it reads, given what is upstream.
     fn leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Self::Leaf>>>;
+    /// Outputs of leaves that it reads beside records, of those leaves that have them.
+    fn also_reads(&self) -> &[&str] {
+        &[]
+    }
     /// From inputs to outputs: a function, with no other effect (provisioning apart).
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs>;
 }
@@ -72,6 +76,7 @@ pub trait Task {
 pub struct Inputs<'a> {
     store: &'a Store,
     upstream: BTreeMap<&'a str, &'a Action>,
+    /// Records by role, other outputs by role and name.
     leaves: BTreeMap<String, Digest>,
 }
 
@@ -111,6 +116,13 @@ impl Inputs<'_> {
         serde_json::from_slice(&bytes).with_context(|| format!("reading trial {role}"))
     }
 
+    /// Another output of a leaf, one of [`Task::also_reads`]; `None` where the leaf has none, as
+    /// when it was measured elsewhere.
+    pub fn leaf_output(&self, role: &str, name: &str) -> Result<Option<Vec<u8>>> {
+        let digest = self.leaves.get(&format!("{role}/{name}"));
+        digest.map(|digest| self.blob(digest)).transpose()
+    }
+
     fn blob(&self, digest: &Digest) -> Result<Vec<u8>> {
         self.store
             .get(digest)?
@@ -145,6 +157,8 @@ pub struct Dag<'a, L> {
     states: Vec<State<L>>,
     /// Leaves each task asks for, once its upstream is known.
     asked: Vec<OnceCell<Vec<Leaf<L>>>>,
+    /// Outputs of leaves that were found, so that each is looked up once for all its tasks.
+    found: RefCell<BTreeMap<Digest, BTreeMap<String, Digest>>>,
     /// Leaves stored in this run. When measuring afresh, no others count.
     stored: BTreeSet<Digest>,
     fresh: bool,
@@ -167,6 +181,7 @@ impl<'a, L: Clone> Dag<'a, L> {
             states: tasks.iter().map(|task| State::Waiting(task.needs())).collect(),
             asked: tasks.iter().map(|_| OnceCell::new()).collect(),
             tasks,
+            found: RefCell::default(),
             stored: BTreeSet::new(),
             fresh,
         };
@@ -223,6 +238,7 @@ impl<'a, L: Clone> Dag<'a, L> {
     /// Says that these leaves are in the store now.
     pub fn leaves_stored(&mut self, keys: &[Digest]) -> Result<()> {
         self.stored.extend(keys);
+        self.found.borrow_mut().retain(|key, _| !keys.contains(key));
         let mut done = false;
         for index in 0..self.tasks.len() {
             let State::Wanting(missing) = &mut self.states[index] else { continue };
@@ -296,8 +312,8 @@ impl<'a, L: Clone> Dag<'a, L> {
         let mut records = BTreeMap::new();
         let mut missing = Vec::new();
         for leaf in leaves {
-            match self.record(&leaf.key)? {
-                Some(digest) => drop(records.insert(leaf.role.clone(), digest)),
+            match self.read_of(index, leaf)? {
+                Some(read) => records.extend(read),
                 None => missing.push(leaf.clone()),
             }
         }
@@ -319,20 +335,41 @@ impl<'a, L: Clone> Dag<'a, L> {
 
     /// Digest of a leaf's record, when it is stored and counts.
     fn record(&self, key: &Digest) -> Result<Option<Digest>> {
+        Ok(self.outputs(key)?.and_then(|outputs| outputs.get(RECORD).copied()))
+    }
+
+    fn outputs(&self, key: &Digest) -> Result<Option<BTreeMap<String, Digest>>> {
         if self.fresh && !self.stored.contains(key) {
             return Ok(None);
         }
-        let action = self.store.action(Kind::Trial, key)?;
-        Ok(action.and_then(|action| action.outputs.get(RECORD).copied()))
+        if let Some(outputs) = self.found.borrow().get(key) {
+            return Ok(Some(outputs.clone()));
+        }
+        let outputs = self.store.action(Kind::Trial, key)?.map(|action| action.outputs);
+        if let Some(outputs) = &outputs {
+            self.found.borrow_mut().insert(*key, outputs.clone());
+        }
+        Ok(outputs)
+    }
+
+    /// What a task reads of a leaf, by the name in [`Inputs`]; `None` without a record.
+    fn read_of(&self, index: usize, leaf: &Leaf<L>) -> Result<Option<BTreeMap<String, Digest>>> {
+        let Some(outputs) = self.outputs(&leaf.key)? else { return Ok(None) };
+        let Some(record) = outputs.get(RECORD) else { return Ok(None) };
+        let more = self.tasks[index]
+            .also_reads()
+            .iter()
+            .filter_map(|name| Some((format!("{}/{name}", leaf.role), *outputs.get(*name)?)));
+        Ok(Some(more.chain([(leaf.role.clone(), *record)]).collect()))
     }
 
     fn leaf_records(&self, index: usize) -> Result<BTreeMap<String, Digest>> {
         let mut records = BTreeMap::new();
         for leaf in self.asked[index].get().into_iter().flatten() {
-            let digest = self
-                .record(&leaf.key)?
-                .ok_or_else(|| anyhow!("trial {} has vanished; run again", leaf.role))?;
-            records.insert(leaf.role.clone(), digest);
+            let read = self.read_of(index, leaf)?;
+            records.extend(
+                read.ok_or_else(|| anyhow!("trial {} has vanished; run again", leaf.role))?,
+            );
         }
         Ok(records)
     }

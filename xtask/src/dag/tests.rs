@@ -38,6 +38,9 @@ impl Task for Fake {
         let leaf = |n: &u32| Leaf { role: n.to_string(), key: leaf_key(*n), what: *n };
         Ok(self.leaves.iter().map(leaf).collect())
     }
+    fn also_reads(&self) -> &[&str] {
+        &["samples"]
+    }
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         self.log.borrow_mut().push(self.name);
         anyhow::ensure!(!self.fails, "told to fail");
@@ -214,4 +217,35 @@ fn leaves_that_need_no_upstream_are_known_at_once() {
     let missing: Vec<u32> = dag.missing_leaves().iter().map(|leaf| leaf.what).collect();
     assert_eq!(missing, [1, 2]);
     assert!(matches!(dag.state("c"), Some(State::Waiting(needs)) if needs == &["a"]));
+}
+
+#[test]
+fn what_else_a_leaf_has_is_read_where_it_is_and_is_part_of_the_key() {
+    let bench = Bench::new();
+    let publish = |n: u32, more: &[(&str, &str)]| {
+        let outputs = [(RECORD, "0")].iter().chain(more);
+        let outputs = outputs.map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
+        let outputs: Outputs = outputs.collect();
+        bench
+            .store
+            .publish(Kind::Trial, json!({ "leaf": n }), &outputs, BTreeMap::new())
+            .expect("stores");
+    };
+    let read = || {
+        let task = Fake { leaves: vec![1, 2], ..bench.task("reader", &[], json!(1)) };
+        let dag = Dag::new(&bench.store, vec![Box::new(task) as Box<dyn Task<Leaf = u32>>], false)
+            .expect("a DAG");
+        let records = dag.leaf_records(0).expect("they are stored");
+        let inputs = dag.inputs(0, records.clone());
+        let found = [1, 2].map(|n| inputs.leaf_output(&n.to_string(), "samples").expect("reads"));
+        (dag.key(0, &records).digest().expect("no floats"), found)
+    };
+    publish(1, &[("samples", "a")]);
+    publish(2, &[]);
+    let (key, found) = read();
+    assert_eq!(found, [Some(b"a".to_vec()), None]);
+    publish(2, &[("samples", "b")]);
+    let (other, found) = read();
+    assert_eq!(found, [Some(b"a".to_vec()), Some(b"b".to_vec())]);
+    assert_ne!(key, other);
 }

@@ -3,7 +3,7 @@
 //! Everything is placed with the metrics of DejaVu Sans, which the program carries, so that a
 //! drawing has the same bytes on every machine.
 
-use std::sync::LazyLock;
+use std::{cell::RefCell, fmt::Write as _, sync::LazyLock};
 
 use plotters::{
     coord::Shift,
@@ -151,6 +151,8 @@ impl Type {
 /// What an SVG is drawn on.
 pub struct Canvas<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
+    /// What [`Canvas::tell`] said: on top of everything else, so that the pointer meets it.
+    told: RefCell<String>,
 }
 
 /// Why drawing cannot fail: the SVG goes into memory, and the font is part of the program.
@@ -160,14 +162,30 @@ impl Canvas<'_> {
     /// The SVG text of what `body` draws on a white sheet.
     pub fn svg(width: u32, height: u32, body: impl FnOnce(&Canvas<'_>)) -> String {
         let mut svg = String::new();
-        {
+        let told = {
             let area = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
-            let canvas = Canvas { area };
+            let canvas = Canvas { area, told: RefCell::default() };
             canvas.area.fill(&super::style::PAPER).expect(INFALLIBLE);
             body(&canvas);
             canvas.area.present().expect(INFALLIBLE);
-        }
+            canvas.told.into_inner()
+        };
+        svg.insert_str(svg.rfind("</svg>").expect("the backend closes what it opens"), &told);
         svg
+    }
+
+    /// A text for whoever points at the rectangle, as browsers show a title.
+    pub fn tell(&self, rect: Rect, text: &str) {
+        let (x, y) = (rect.left, rect.top);
+        let (width, height) = (rect.width().max(1), rect.height().max(1));
+        let text = printable(text);
+        let text = text.replace('&', "&amp;").replace('<', "&lt;");
+        writeln!(
+            self.told.borrow_mut(),
+            "<rect class=\"figure\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" \
+             fill=\"none\" pointer-events=\"all\"><title>{text}</title></rect>"
+        )
+        .expect("writing into memory cannot fail");
     }
 
     /// A text at its anchor, its line's middle at `y`.
@@ -181,11 +199,7 @@ impl Canvas<'_> {
     }
 
     fn put(&self, text: &str, at: (i32, i32), how: Type, transform: FontTransform) {
-        // A control character is no text, and XML refuses it.
-        let text: String = text
-            .chars()
-            .filter(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}'))
-            .collect();
+        let text = printable(text);
         if text.is_empty() {
             return;
         }
@@ -263,6 +277,11 @@ impl Canvas<'_> {
         self.line(&[(x - 5, y - 5), (x + 5, y + 5)], color, 2);
         self.line(&[(x - 5, y + 5), (x + 5, y - 5)], color, 2);
     }
+}
+
+/// The text without control characters, which are no text and which XML refuses.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}')).collect()
 }
 
 /// Shapes of marks, so that series differ in more than colour.

@@ -61,8 +61,7 @@ pub(super) fn bars(
         legend,
     };
     let panel = Panel::new(canvas, cell, &frame, Scale::around(&values, true, BAR_HEADROOM));
-    let unit = if measure.unit == "%" { " %" } else { "" };
-    grouped_bars(&panel, &groups, WEEK2_KEY, unit);
+    grouped_bars(&panel, &groups, WEEK2_KEY, measure.unit);
 }
 
 fn group<'t>(inputs: &Inputs<'_>, metric: &str, load: &'t str, factor: f64) -> Group<'t> {
@@ -70,10 +69,10 @@ fn group<'t>(inputs: &Inputs<'_>, metric: &str, load: &'t str, factor: f64) -> G
     let bars = CONFIGURATIONS
         .iter()
         .filter(present)
-        .map(|(role, _, color)| {
+        .map(|(role, name, color)| {
             let point = inputs.point(*role, load)?;
             let figure = Figure::at(point, metric, factor)?;
-            Some(Bar { figure, color: *color, hollow: point.saturated })
+            Some(Bar { name, figure, color: *color, hollow: point.saturated })
         })
         .collect();
     Group { label: load, bars, reference: inputs.week2(metric, load, factor) }

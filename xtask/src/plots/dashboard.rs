@@ -89,7 +89,7 @@ fn anatomy(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
         let column = Rect { left: slot.left + margin, right: slot.right - margin, ..slot };
         let total = parts(point, 1.0).map(|parts| parts.iter().map(|(ms, _)| ms).sum::<f64>());
         match total.and_then(|total| parts(point, 100.0 / total)) {
-            Some(parts) => stacked_bar(&panel, column, &parts),
+            Some(parts) => stacked_bar(&panel, column, name, &parts),
             None => panel.missing(slot, "parts not measured"),
         }
     }
@@ -135,12 +135,14 @@ fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
             slot.width() - 6,
             &how.wrap(load, slot.width() - 6, X_LINES),
         );
-        for (j, (role, _, color)) in CONFIGURATIONS.iter().enumerate() {
+        for (j, (role, name, color)) in CONFIGURATIONS.iter().enumerate() {
             let Some(point) = inputs.point(*role, load) else { continue };
             let Some(figure) = Figure::at(point, METRIC, measure.factor) else { continue };
             let (x, _) = slot.column(j, CONFIGURATIONS.len(), 0).center();
             panel.interval(x, &figure);
-            panel.canvas.mark((x, panel.y(figure.mean)), Shape::of(j), *color, point.saturated);
+            let at = (x, panel.y(figure.mean));
+            panel.canvas.mark(at, Shape::of(j), *color, point.saturated);
+            panel.tell(at, &format!("{load}, {name}: {}", figure.words(measure.unit)));
         }
     }
 }

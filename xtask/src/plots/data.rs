@@ -5,7 +5,7 @@ use bench_core::{
     schema::{Column, Comparison, Estimate, Point, ResultFile, Role},
 };
 
-use super::Inputs;
+use super::{Inputs, number};
 
 /// Part of the comprehensive benchmark that the latency plot shows.
 const PRODUCTION: &str = "production";
@@ -37,6 +37,18 @@ impl Figure {
     /// The highest value to show.
     pub fn top(&self) -> f64 {
         self.interval.map_or(self.mean, |(_, high)| high.max(self.mean))
+    }
+
+    /// The figure in words, with its interval.
+    pub fn words(&self, unit: &str) -> String {
+        let mean = format!("{} {unit}", number::figure(self.mean));
+        match self.interval {
+            Some((low, high)) => {
+                let (low, high) = (number::figure(low), number::figure(high));
+                format!("{} (95 % interval {low} to {high})", mean.trim_end())
+            }
+            None => mean.trim_end().to_owned(),
+        }
     }
 
     /// The values that an axis has to hold.

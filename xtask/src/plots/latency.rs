@@ -1,7 +1,7 @@
 //! Percentiles of TTFT, TPOT and E2E under the production load: one mark a configuration, with
 //! its interval.
 
-use bench_core::schema::Role;
+use bench_core::{metric, schema::Role};
 
 use super::{
     Inputs,
@@ -95,7 +95,7 @@ fn panel(
         if i > 0 {
             canvas.line(&[(slot.left, slot.top), (slot.left, slot.bottom)], GRID, 1);
         }
-        percentile(inputs, &panel, slot, (metric, load), measure.factor);
+        percentile(inputs, &panel, slot, (metric, load), measure);
         panel.x_label(slot.center().0, slot.width(), &[PERCENTILES[i].1.to_owned()]);
     }
 }
@@ -105,8 +105,9 @@ fn percentile(
     panel: &Panel<'_, '_>,
     slot: Rect,
     (metric, load): (&str, &str),
-    factor: f64,
+    Measure { factor, unit, .. }: Measure,
 ) {
+    let title = metric::find(metric).map_or(metric, |metric| metric.title);
     let across = (slot.left + 6, slot.right - 6);
     if let Some(value) = inputs.week2(metric, load, factor) {
         panel.reference(across, value, configurations::WEEK2_KEY);
@@ -133,6 +134,8 @@ fn percentile(
             CONFIGURATIONS[*i].2,
             point.saturated,
         );
+        let name = CONFIGURATIONS[*i].1;
+        panel.tell((x, panel.y(figure.mean)), &format!("{title}, {name}: {}", figure.words(unit)));
         let how = small(Anchor::Middle);
         let top = panel.y(figure.top());
         panel.canvas.text(

@@ -1,6 +1,7 @@
 //! The parts that every plot is put together from: the page with its title, panels with a
 //! vertical axis, legends, labels below the axis.
 
+use bench_core::schema::Anatomy;
 use plotters::style::{Color, RGBColor};
 
 use super::{
@@ -194,6 +195,11 @@ impl<'c, 'a> Panel<'c, 'a> {
         }
     }
 
+    /// A text for whoever points at a mark.
+    pub fn tell(&self, (x, y): (i32, i32), text: &str) {
+        self.canvas.tell(Rect::new(x - 8, y - 8, x + 8, y + 8), text);
+    }
+
     /// A horizontal reference line over a part of the axis.
     pub fn reference(&self, (left, right): (i32, i32), value: f64, key: Key) {
         let dash = if matches!(key, Key::Dots(_)) { 2 } else { 5 };
@@ -241,6 +247,8 @@ pub struct Group<'t> {
 
 /// One bar.
 pub struct Bar {
+    /// Whose figure it is.
+    pub name: &'static str,
     pub figure: Figure,
     pub color: RGBColor,
     pub hollow: bool,
@@ -252,11 +260,17 @@ pub const BAR_HEADROOM: f64 = 0.18;
 /// Groups of bars with their values and intervals.
 pub fn grouped_bars(panel: &Panel<'_, '_>, groups: &[Group<'_>], reference: Key, unit: &str) {
     let figures = || groups.iter().flat_map(|group| &group.bars).flatten();
-    let text = |bar: &Bar| format!("{}{unit}", number::short(bar.figure.mean));
+    let percent = if unit == "%" { " %" } else { "" };
+    let text = |bar: &Bar| format!("{}{percent}", number::short(bar.figure.mean));
     let widest = figures().map(|bar| small(Anchor::Middle).width(&text(bar))).max();
     let Some(widest) = widest else { return panel.empty() };
     for (i, group) in groups.iter().enumerate() {
         let slot = panel.plot.column(i, groups.len(), 0);
+        let tell = |column: Rect, bar: &Bar| {
+            let at = Rect { top: panel.y(bar.figure.top()) - 16, ..column };
+            let figure = bar.figure.words(unit);
+            panel.canvas.tell(at, &format!("{}, {}: {figure}", group.label, bar.name));
+        };
         let room = (slot.width() / 6).clamp(4, 60);
         let inner = Rect { left: slot.left + room, right: slot.right - room, ..slot };
         let columns = || {
@@ -268,7 +282,10 @@ pub fn grouped_bars(panel: &Panel<'_, '_>, groups: &[Group<'_>], reference: Key,
         };
         for (column, bar) in columns() {
             match bar {
-                Some(bar) => draw_bar(panel, column, bar),
+                Some(bar) => {
+                    draw_bar(panel, column, bar);
+                    tell(column, bar);
+                }
                 None => panel.missing(column, "not measured"),
             }
         }
@@ -312,15 +329,17 @@ fn bar_label(panel: &Panel<'_, '_>, column: Rect, figure: &Figure, text: &str, w
     }
 }
 
-/// A bar of parts from the axis upwards, each with its share where it has room.
-pub fn stacked_bar(panel: &Panel<'_, '_>, column: Rect, parts: &[(f64, RGBColor)]) {
+/// A bar of a request's parts from the axis upwards, each with its share where it has room.
+pub fn stacked_bar(panel: &Panel<'_, '_>, column: Rect, name: &str, parts: &[(f64, RGBColor); 5]) {
     let total: f64 = parts.iter().map(|(value, _)| value).sum();
     let mut below = 0.0;
-    for (value, color) in parts {
+    for ((value, color), (part, _)) in parts.iter().zip(Anatomy::default().parts()) {
         let rect = Rect { top: panel.y(below + value), bottom: panel.y(below), ..column };
         below += value;
         if rect.height() > 0 {
             panel.canvas.fill(rect, *color);
+            let share = 100.0 * value / total;
+            panel.canvas.tell(rect, &format!("{name}, {part}: {share:.1} % of mean E2E"));
         }
         let share = format!("{:.0} %", 100.0 * value / total);
         let ink = if is_light(*color) { INK } else { PAPER };

@@ -158,7 +158,7 @@ fn bar(panel: &Panel<'_, '_>, slot: Rect, what: &Slot<'_>) {
     let Some(parts) = parts(point, 1e-3) else {
         return panel.missing(slot, "parts not measured");
     };
-    stacked_bar(panel, column, &parts);
+    stacked_bar(panel, column, what.label, &parts);
     let total: f64 = parts.iter().map(|(value, _)| value).sum();
     let top = panel.y(total);
     let how = label(Anchor::Middle);

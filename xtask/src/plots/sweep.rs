@@ -336,7 +336,7 @@ impl<'a> Layout<'a> {
             panel.empty();
         }
         for line in series {
-            self.line(&panel, line);
+            self.line(&panel, line, y_title);
         }
         if let [only] = series {
             self.figures(&panel, only);
@@ -427,23 +427,30 @@ impl<'a> Layout<'a> {
         values
     }
 
-    fn line(&self, panel: &Panel<'_, '_>, series: &Series) {
+    fn line(&self, panel: &Panel<'_, '_>, series: &Series, y_title: &str) {
         let places = self.values.iter().zip(&series.figures);
-        let places: Vec<Option<(i32, &Figure, bool)>> = places
+        let places: Vec<Option<(&str, i32, &Figure, bool)>> = places
             .map(|(value, figure)| {
-                figure.as_ref().map(|(f, hollow)| (self.x(panel, value), f, *hollow))
+                let (figure, hollow) = figure.as_ref()?;
+                Some((value.label, self.x(panel, value), figure, *hollow))
             })
             .collect();
         if self.numeric {
             for run in places.split(Option::is_none).filter(|run| run.len() > 1) {
-                let points: Vec<(i32, i32)> =
-                    run.iter().flatten().map(|(x, figure, _)| (*x, panel.y(figure.mean))).collect();
+                let points: Vec<(i32, i32)> = run
+                    .iter()
+                    .flatten()
+                    .map(|(_, x, figure, _)| (*x, panel.y(figure.mean)))
+                    .collect();
                 panel.canvas.line(&points, series.color, 2);
             }
         }
-        for (x, figure, hollow) in places.into_iter().flatten() {
+        for (label, x, figure, hollow) in places.into_iter().flatten() {
+            let at = (x, panel.y(figure.mean));
             panel.interval(x, figure);
-            panel.canvas.mark((x, panel.y(figure.mean)), series.shape, series.color, hollow);
+            panel.canvas.mark(at, series.shape, series.color, hollow);
+            let figure = figure.words("");
+            panel.tell(at, &format!("{label}, {}: {figure}, {y_title}", series.name));
         }
     }
 

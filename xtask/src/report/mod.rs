@@ -1,4 +1,4 @@
-//! From results to `OPTIMIZATION_RESULTS.md` and `recommended.yaml`.
+//! From results to `OPTIMIZATION_RESULTS.md`, `report.html` and `recommended.yaml`.
 //!
 //! Rust counts and formats, the templates beside this file hold the words: changing a sentence
 //! needs no Rust. Pure: the same results yield the same bytes.
@@ -8,6 +8,7 @@ mod deploy;
 pub mod findings;
 #[cfg(test)]
 mod fixture;
+mod html;
 mod load_generator;
 mod provenance;
 mod sweeps;
@@ -29,6 +30,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig
 use crate::{config::Profile, format};
 pub use calibration::CalibrationPage;
 pub use deploy::{Recommended, recommended};
+pub use html::{TrialView, page};
 pub use tables::verdict_word;
 pub use verdicts::{Page, Side};
 use view::View;
@@ -88,6 +90,7 @@ pub fn template_digests() -> BTreeMap<String, Digest> {
     [REPORT, RECOMMENDED]
         .into_iter()
         .map(|(name, source)| (name.to_owned(), Digest::of(source.as_bytes())))
+        .chain([("page".to_owned(), html::template_digest())])
         .collect()
 }
 

@@ -1,9 +1,17 @@
-//! `document`: the report and the configuration to deploy.
+//! `document`: the report, as Markdown and as a page, and the configuration to deploy.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead as _, BufReader},
+};
 
-use anyhow::Result;
-use bench_core::{canonical::Digest, schema::ResultFile};
+use anyhow::{Context as _, Result};
+use bench_core::{
+    canonical::Digest,
+    schema::{RequestSample, ResultFile},
+    summarize::{Series, series},
+};
+use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use super::{
@@ -11,10 +19,14 @@ use super::{
 };
 use crate::{
     dag::{Inputs, Leaf, Outputs, Task},
-    report,
+    measure::SAMPLES,
+    report::{self, TrialView},
 };
 
 pub const NAME: &str = "document";
+
+/// Steps of a trial's time that the page draws.
+const STEPS: usize = 60;
 
 pub struct Document<'a> {
     pub context: &'a Context<'a>,
@@ -28,7 +40,7 @@ impl Task for Document<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        1
+        2
     }
 
     fn needs(&self) -> Vec<String> {
@@ -59,8 +71,27 @@ impl Task for Document<'_> {
         report::template_digests()
     }
 
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
+    /// Every trial of the stages that the report tells of, under the first that asks for it.
+    fn leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
+        let needs = self.needs();
+        let mut seen = BTreeSet::new();
+        let mut all = Vec::new();
+        for task in super::tasks(self.context) {
+            if needs.iter().any(|need| need == task.name()) {
+                let leaves = task.leaves(inputs)?.into_iter();
+                all.extend(
+                    leaves.filter(|leaf| seen.insert(leaf.key)).map(|leaf| Leaf {
+                        role: format!("{}/{}", task.name(), leaf.role),
+                        ..leaf
+                    }),
+                );
+            }
+        }
+        Ok(all)
+    }
+
+    fn also_reads(&self) -> &[&str] {
+        &[SAMPLES]
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
@@ -88,9 +119,53 @@ impl Task for Document<'_> {
             calibration: self.context.calibration.as_ref(),
             plots: &plots,
         };
+        let markdown = report::markdown(&report_inputs)?;
+        let page = report::page(&markdown, &drawings(inputs, &plots)?, &self.trials(inputs)?)?;
         Ok(Outputs::from([
-            ("OPTIMIZATION_RESULTS.md".to_owned(), report::markdown(&report_inputs)?.into_bytes()),
+            ("OPTIMIZATION_RESULTS.md".to_owned(), markdown.into_bytes()),
+            ("report.html".to_owned(), page.into_bytes()),
             ("recommended.yaml".to_owned(), report::recommended_yaml(&report_inputs)?.into_bytes()),
         ]))
     }
+}
+
+impl Document<'_> {
+    fn trials(&self, inputs: &Inputs<'_>) -> Result<Vec<TrialView>> {
+        let view = |leaf: Leaf<Trial>| {
+            // STAGE/SETTINGS/LOAD/START, where settings may be anything.
+            let (stage, rest) = leaf.role.split_once('/').unwrap_or_default();
+            let mut ends = rest.rsplitn(3, '/').skip(1).map(str::to_owned);
+            let (load, settings) = (ends.next(), ends.next());
+            let start = leaf.what.replicate;
+            let samples = if start == 0 { inputs.leaf_output(&leaf.role, SAMPLES)? } else { None };
+            Ok(TrialView {
+                key: leaf.key,
+                stage: stage.to_owned(),
+                settings: settings.unwrap_or_default(),
+                load: load.unwrap_or_default(),
+                start,
+                record: inputs.leaf(&leaf.role)?,
+                series: samples.map(|bytes| over_time(&bytes)).transpose()?.flatten(),
+            })
+        };
+        self.leaves(inputs)?.into_iter().map(view).collect()
+    }
+}
+
+/// The plots as text, by file name.
+fn drawings(inputs: &Inputs<'_>, plots: &[String]) -> Result<Vec<(String, String)>> {
+    let read = |name: &String| {
+        let file = format!("{name}.svg");
+        let text = String::from_utf8(inputs.file(visualize::NAME, &file)?)?;
+        Ok((file, text))
+    };
+    plots.iter().map(read).collect()
+}
+
+fn over_time(samples: &[u8]) -> Result<Option<Series>> {
+    let lines = BufReader::new(MultiGzDecoder::new(samples)).lines();
+    let read = |line: std::io::Result<String>| {
+        serde_json::from_str::<RequestSample>(&line?).context("a raw sample is not one")
+    };
+    Ok(series(&lines.map(read).collect::<Result<Vec<_>>>()?, STEPS))
 }

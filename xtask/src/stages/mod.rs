@@ -108,7 +108,7 @@ pub const BUILT_IN: [Definition; 9] = [
     Definition {
         name: document::NAME,
         about: "the report and the configuration to deploy",
-        files: "OPTIMIZATION_RESULTS.md, recommended.yaml",
+        files: "OPTIMIZATION_RESULTS.md, report.html, recommended.yaml",
         make: |context| Box::new(document::Document { context }),
     },
     Definition {

@@ -1,12 +1,14 @@
 //! What a person sees while a suite runs, and at its end.
 
+mod live;
+mod message;
 mod table;
 
 use std::{
     collections::BTreeSet,
-    io::{IsTerminal as _, Write as _},
+    io::Write as _,
     sync::Mutex,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bench_core::{
@@ -15,138 +17,188 @@ use bench_core::{
 };
 
 use crate::{
+    cli::MessageFormat,
     config::Profile,
     dag::{Dag, Leaf, State},
     engines::Engine,
     history::History,
     measure,
-    stages::Trial,
+    stages::{self, Trial},
 };
+use live::{Live, Waiting};
+use message::{FORMAT, Message};
 pub use table::{closing_table, verdicts};
 
-/// Where lines go. Only a terminal gets the line that rewrites itself.
+/// Says what happens: to people in lines, below which a terminal shows what runs; to programs in
+/// JSON.
 pub struct Ui {
-    live: bool,
-    /// Load point shown now, so that its line can be cleared.
-    shown: Mutex<bool>,
+    format: MessageFormat,
+    live: Mutex<Option<Live>>,
 }
 
 impl Ui {
-    pub fn new() -> Self {
-        Self { live: std::io::stderr().is_terminal(), shown: Mutex::new(false) }
+    pub fn new(format: MessageFormat) -> Self {
+        let live = if format == MessageFormat::Human { Live::new() } else { None };
+        Self { format, live: Mutex::new(live) }
     }
 
-    /// Prints a line that stays. A reader that went away does not stop the run.
-    fn line(&self, text: &str) {
-        self.clear();
-        let _ = writeln!(std::io::stdout(), "{text}");
-    }
-
-    fn clear(&self) {
-        let mut shown = self.shown.lock().expect("no thread panics with the lock");
-        if *shown {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-            *shown = false;
+    /// A line that stays, or the message in its place. A reader that went away does not stop the
+    /// run.
+    fn say(&self, message: &Message<'_>, text: &str) {
+        match self.format {
+            MessageFormat::Human => self.line(text),
+            MessageFormat::Json => self.json(message),
         }
     }
 
+    /// A line for people alone.
+    fn line(&self, text: &str) {
+        if self.format == MessageFormat::Human {
+            self.with_live(Live::clear);
+            let _ = writeln!(std::io::stdout(), "{text}");
+        }
+    }
+
+    /// A line for programs alone.
+    fn json(&self, message: &Message<'_>) {
+        if self.format == MessageFormat::Json {
+            let line = serde_json::to_string(message).expect("a message is plain JSON");
+            let _ = writeln!(std::io::stdout(), "{line}");
+        }
+    }
+
+    fn with_live(&self, act: impl FnOnce(&mut Live)) {
+        if let Some(live) = &mut *self.live.lock().expect("no thread panics with the lock") {
+            act(live);
+        }
+    }
+
+    fn note(&self, text: &str, line: &str) {
+        self.say(&Message::Note { text }, line);
+    }
+
     pub fn header(&self, engine: &str, plan: &str) {
-        self.line(&format!(" engine   {engine}"));
-        self.line(&format!(" plan     {plan}"));
+        let message = Message::Plan { format: FORMAT, engine, plan };
+        self.say(&message, &format!(" engine   {engine}\n plan     {plan}"));
     }
 
     /// A step of provisioning that takes long.
     pub fn step(&self, text: &str) {
-        self.line(&format!(" …        {text}"));
+        self.note(text, &format!(" …        {text}"));
     }
 
     /// What `--dry-run` shows: each stage and what it lacks.
     pub fn dry_run(&self, dag: &Dag<'_, Trial>) {
         for (task, state) in dag.iter() {
-            let (mark, what) = match state {
-                State::Done(_) => ("✓", "cached".to_owned()),
-                State::Runnable(..) => ("→", "run".to_owned()),
+            let (mark, state, trials, what) = match state {
+                State::Done(action) => ("✓", "cached", action.leaves.len(), "cached".to_owned()),
+                State::Runnable(..) => ("→", "run", 0, "run".to_owned()),
                 State::Wanting(leaves) => {
                     let launches = measure::launches(leaves.clone());
-                    ("→", format!("measure {} and run", counts(leaves.len(), launches.len())))
+                    let what = format!("measure {} and run", counts(leaves.len(), launches.len()));
+                    ("→", "measure", leaves.len(), what)
                 }
-                State::Waiting(needs) => ("…", format!("after {}", needs.join(", "))),
-                State::Failed(why) => ("✗", why.clone()),
-                State::Blocked(need) => ("✗", format!("needs {need}")),
+                State::Waiting(needs) => ("…", "after", 0, format!("after {}", needs.join(", "))),
+                State::Failed(why) => ("✗", "failed", 0, why.clone()),
+                State::Blocked(need) => ("✗", "not-run", 0, format!("needs {need}")),
             };
-            self.line(&stage_line(mark, task.name(), &what, ""));
+            let message = Message::Stage { name: task.name(), state, trials, note: &what };
+            self.say(&message, &stage_line(mark, task.name(), &what, ""));
         }
-        self.line(" dry run: nothing was changed");
+        let text = "dry run: nothing was changed";
+        self.note(text, &format!(" {text}"));
     }
 
     pub fn cached(&self, name: &str, state: &State<Trial>) {
-        if matches!(state, State::Done(_)) {
-            self.line(&stage_line("✓", name, "cached", ""));
+        if let State::Done(action) = state {
+            let trials = action.leaves.len();
+            let message = Message::Stage { name, state: "cached", trials, note: "" };
+            self.say(&message, &stage_line("✓", name, "cached", ""));
         }
     }
 
-    pub fn ran(&self, name: &str, state: &State<Trial>, summary: &str) {
-        match state {
-            State::Done(action) => {
-                let what = match action.leaves.len() {
-                    0 => "done".to_owned(),
-                    n => counts(n, launch_count(action.leaves.keys())),
-                };
-                self.line(&stage_line("✓", name, &what, summary));
-            }
-            state => self.not_done(name, state),
-        }
+    pub fn ran(&self, name: &str, state: &State<Trial>, note: &str) {
+        let State::Done(action) = state else { return self.not_done(name, state) };
+        let trials = action.leaves.len();
+        let what = match trials {
+            0 => "done".to_owned(),
+            // Those that it shows, not those that it measured.
+            _ if !stages::bears_on_trials(name) => "done".to_owned(),
+            n => counts(n, launch_count(action.leaves.keys())),
+        };
+        let message = Message::Stage { name, state: "done", trials, note };
+        self.say(&message, &stage_line("✓", name, &what, note));
     }
 
     pub fn not_done(&self, name: &str, state: &State<Trial>) {
-        match state {
-            State::Failed(why) => self.line(&stage_line("✗", name, "failed", why)),
-            State::Blocked(need) => {
-                self.line(&stage_line("✗", name, "not run", &format!("needs {need}")));
-            }
-            State::Done(_) => {}
+        let (state, what, note) = match state {
+            State::Done(_) => return,
+            State::Failed(why) => ("failed", "failed", why.clone()),
+            State::Blocked(need) => ("not-run", "not run", format!("needs {need}")),
             State::Waiting(_) | State::Wanting(_) | State::Runnable(..) => {
-                self.line(&stage_line("✗", name, "not run", ""));
+                ("not-run", "not run", String::new())
+            }
+        };
+        let message = Message::Stage { name, state, trials: 0, note: &note };
+        self.say(&message, &stage_line("✗", name, what, &note));
+    }
+
+    /// Shows how far the stages are that wait for trials.
+    pub fn stored(&self, dag: &Dag<'_, Trial>, keys: &[Digest]) {
+        for key in keys {
+            if let Some((stage, role, done, all)) = find(dag, key) {
+                // Not counted yet.
+                let done = done + 1;
+                self.json(&Message::Stored { stage, role, trial: *key, done, all });
             }
         }
+        self.with_live(|live| {
+            let waiting = |name: &str| {
+                let Some(State::Wanting(missing)) = dag.state(name) else { return None };
+                let missing = missing.iter().filter(|leaf| !keys.contains(&leaf.key)).count();
+                let all = dag.leaves(name)?.len();
+                Some(Waiting { name: name.to_owned(), done: all - missing, all })
+            };
+            live.view.stages = dag.iter().filter_map(|(task, _)| waiting(task.name())).collect();
+            live.draw();
+        });
     }
 
-    /// Says on the live line how far the stage is that waits for these trials.
-    pub fn stored(&self, dag: &Dag<'_, Trial>, keys: &[Digest]) {
-        if let Some((name, role, done, all)) = keys.first().and_then(|key| find(dag, key)) {
-            self.live(&format!(" {name:<20}  {done} of {all}   {role}"));
-        }
+    pub fn progress(&self, dag: &Dag<'_, Trial>, now: &Progress) {
+        let Some((stage, role, ..)) = find(dag, &now.key) else { return };
+        self.json(&Message::Progress { stage, role, now });
+        self.with_live(|live| {
+            live.view.point = Some((role.to_owned(), *now));
+            live.draw();
+        });
     }
 
-    pub fn progress(&self, dag: &Dag<'_, Trial>, progress: &Progress) {
-        if let Some((name, role, done, all)) = find(dag, &progress.key) {
-            self.live(&format!(
-                " {name:<20}  {done} of {all}   {role}   running {}  waiting {}  KV {:.0} %  {:.0} tok/s",
-                progress.running,
-                progress.waiting,
-                progress.kv_cache_percent,
-                progress.output_tokens_per_s,
-            ));
-        }
+    /// What is left to measure, and about how long that takes.
+    pub fn left(&self, launches: usize, seconds: f64) {
+        self.json(&Message::Left { launches, seconds });
+        self.with_live(|live| {
+            let done_at = Instant::now() + Duration::from_secs_f64(seconds);
+            live.view.left = (launches > 0).then_some((launches, done_at));
+            live.draw();
+        });
+    }
+
+    /// Nothing runs any more.
+    pub fn idle(&self) {
+        self.with_live(|live| {
+            live.view = live::View::default();
+            live.clear();
+        });
     }
 
     /// Lists trials that a run without an engine would need.
     pub fn absent(&self, trials: &[&Leaf<Trial>]) {
-        self.line(&format!(
-            " missing  {} that the store does not have:",
-            number_of(trials.len(), "trial", "trials")
-        ));
+        let many = number_of(trials.len(), "trial", "trials");
+        let mut text = format!("missing  {many} that the store does not have:");
         for leaf in trials {
-            self.line(&format!("   {}  {}", leaf.key.short(), leaf.role));
+            text += &format!("\n   {}  {}", leaf.key.short(), leaf.role);
         }
-    }
-
-    fn live(&self, text: &str) {
-        if self.live {
-            let mut shown = self.shown.lock().expect("no thread panics with the lock");
-            let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
-            *shown = true;
-        }
+        self.note(&text, &format!(" {text}"));
     }
 
     pub fn closing_table(&self, profile: &Profile, comparison: &ResultFile) {
@@ -154,26 +206,35 @@ impl Ui {
         self.line(closing_table(profile, comparison).trim_end());
     }
 
-    pub fn ending(&self, profile: &Profile, elapsed: Duration, simulated: bool) {
-        let name = &profile.name;
-        if profile.stages.iter().any(|stage| stage == crate::stages::DOCUMENT) {
+    pub fn ending(
+        &self,
+        profile: &Profile,
+        elapsed: Duration,
+        simulated: bool,
+        outcome: &'static str,
+    ) {
+        let results = &format!("results/{}", profile.name);
+        let seconds = elapsed.as_secs_f64();
+        if outcome == "done" && profile.stages.iter().any(|stage| stage == stages::DOCUMENT) {
             self.line(&format!(
-                " report   results/{name}/OPTIMIZATION_RESULTS.md   recommended  results/{name}/recommended.yaml"
+                " report   {results}/report.html (or OPTIMIZATION_RESULTS.md)   recommended  {results}/recommended.yaml"
             ));
         }
         if simulated {
             self.line(" simulated. With an NVIDIA GPU here: cargo xtask suite --profile vllm-cuda");
         }
-        self.line(&format!(" took     {:.2} s", elapsed.as_secs_f64()));
+        self.say(&Message::End { outcome, results, seconds }, &format!(" took     {seconds:.2} s"));
+        if outcome == "interrupted" {
+            self.line(
+                " interrupted: finished trials are kept; the same command goes on from there",
+            );
+        }
     }
 
     pub fn orphans(&self, count: usize) {
         let them = if count == 1 { "a process group" } else { "process groups" };
-        self.line(&format!(" ended    {them} left behind by a run that was killed ({count})"));
-    }
-
-    pub fn interrupted(&self) {
-        self.line(" interrupted: finished trials are kept; the same command goes on from there");
+        let text = format!("ended    {them} left behind by a run that was killed ({count})");
+        self.note(&text, &format!(" {text}"));
     }
 }
 
@@ -205,12 +266,12 @@ fn stage_line(mark: &str, name: &str, what: &str, note: &str) -> String {
 }
 
 /// The stage that waits for a trial: its name, the trial's role, trials there and in all.
-fn find<'d>(dag: &'d Dag<'_, Trial>, key: &Digest) -> Option<(&'d str, String, usize, usize)> {
+fn find<'d>(dag: &'d Dag<'_, Trial>, key: &Digest) -> Option<(&'d str, &'d str, usize, usize)> {
     dag.iter().find_map(|(task, state)| {
         let State::Wanting(missing) = state else { return None };
         let leaf = missing.iter().find(|leaf| leaf.key == *key)?;
         let all = dag.leaves(task.name())?.len();
-        Some((task.name(), leaf.role.clone(), all - missing.len(), all))
+        Some((task.name(), &*leaf.role, all - missing.len(), all))
     })
 }
 

@@ -1,0 +1,180 @@
+//! What the documents promise is run.
+
+mod common;
+
+use std::{collections::BTreeSet, fs, path::Path, process::Output};
+
+use common::{copy, files_below, xtask};
+
+const SOURCES: [&str; 13] = [
+    "baselines/week2.json",
+    "bench/models/tiny.json",
+    "bench/models/h100-qwen2.5-7b.json",
+    "bench/models/measured/h100-qwen2.5-7b-a.jsonl",
+    "bench/models/measured/h100-qwen2.5-7b-b.jsonl",
+    "bench/models/measured/h100-qwen2.5-7b-c.jsonl",
+    "bench/profiles/sim.toml",
+    "bench/profiles/vllm-cuda.toml",
+    "bench/profiles/vllm-cuda.lock",
+    "bench/profiles/data/trace.jsonl",
+    "bench/profiles/data/prompts.jsonl",
+    "bench/profiles/data/sharegpt.json",
+    "bench/profiles/h100-fit.toml",
+];
+
+/// A small profile, so that the whole suite takes a second.
+const SMALL: &str = r#"
+[engine]
+kind = "simulator"
+model = "tiny"
+[baseline]
+starts = 1
+[[load]]
+name = "burst"
+requests = 8
+arrival = "all-at-once"
+input_tokens = [8, 40]
+output_tokens = [4, 24]
+seed = 1
+[sweep.chunked-prefill]
+flag = "max-num-batched-tokens"
+values = [64, 128]
+[objective]
+maximize = "output_tokens_per_s"
+on = "burst"
+"#;
+
+fn project() -> tempfile::TempDir {
+    let project = tempfile::tempdir().expect("a temporary folder");
+    copy(&SOURCES, project.path());
+    project
+}
+
+fn run(project: &Path, args: &[&str]) -> Output {
+    xtask(project, args).output().expect("the program runs")
+}
+
+fn read(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+    fs::read_to_string(path).expect("reads")
+}
+
+/// What stands in a document for the same command on a small profile, in an order in which each has
+/// what it needs.
+const RUNS: [(&str, &str); 24] = [
+    ("suite", "suite -p small"),
+    (
+        "suite [--profile P] [--only A,B] [--dry-run] [--fresh]",
+        "suite -p small --only compare --fresh",
+    ),
+    ("suite --profile vllm-cuda --dry-run", "suite --profile vllm-cuda --dry-run"),
+    ("stage chunked-prefill", "stage chunked-prefill -p small"),
+    ("status", "status -p small"),
+    ("explain STAGE\\|TRIAL", "explain baseline -p small"),
+    ("graph", "graph -p small"),
+    ("baseline save NAME", "baseline save kept -p small"),
+    ("compare A B [--gate] [--format markdown]", "compare kept small --gate --format markdown"),
+    ("compare A B", "compare kept small"),
+    ("bundle export\\|import FILE", "bundle export results/small/bundle.jsonl.gz -p small"),
+    ("bundle export sim.jsonl.gz", "bundle export small.jsonl.gz -p small"),
+    ("bundle import FILE", "bundle import small.jsonl.gz"),
+    ("suite --profile P --offline", "suite -p small --offline"),
+    ("baseline import FILE NAME --load LOAD", "baseline import vllm.json imported --load burst"),
+    ("doctor", "doctor -p small"),
+    // Without a card it ends with 1, as it should.
+    ("doctor --profile vllm-cuda", "status --profile vllm-cuda"),
+    ("gc", "gc"),
+    ("launch PLAN.json", "launch PLAN --out launched"),
+    ("completions bash", "completions bash"),
+    (
+        "stage calibrate-simulator --profile h100-fit",
+        "stage calibrate-simulator --profile h100-fit --dry-run",
+    ),
+    ("suite --message-format json", "suite -p small --message-format json"),
+    ("reference", "reference"),
+    ("help", "help"),
+];
+
+#[test]
+fn every_command_of_the_readme_runs() {
+    let project = project();
+    let project = project.path();
+    fs::write(project.join("bench/profiles/small.toml"), SMALL).expect("writes");
+    let saved =
+        r#"{"model_id": "m", "completed": 2, "request_throughput": 1.5, "output_throughput": 20}"#;
+    fs::write(project.join("vllm.json"), saved).expect("writes");
+
+    let readme = read("README.md").replace("\n  ", " ");
+    let told = readme.split("cargo xtask ").skip(1).map(|rest| {
+        let end = rest.find(['`', '#', '\n', ')']).unwrap_or(rest.len());
+        rest[..end].trim()
+    });
+    let known: BTreeSet<&str> = RUNS.iter().map(|(told, _)| *told).collect();
+    let unknown: Vec<&str> = told.filter(|command| !known.contains(command)).collect();
+    assert!(
+        unknown.is_empty(),
+        "README has commands that nothing runs, add them to RUNS: {unknown:?}"
+    );
+
+    for (_, command) in RUNS {
+        let plan = || {
+            let logs = fs::read_dir(project.join("artifacts/logs")).expect("the suite has logs");
+            let mut paths = logs.map(|log| log.expect("an entry").path());
+            let plan = paths.find(|path| path.to_string_lossy().ends_with(".plan.json"));
+            plan.expect("a launch had a plan").display().to_string()
+        };
+        let command = if command.contains("PLAN") {
+            command.replace("PLAN", &plan())
+        } else {
+            command.to_owned()
+        };
+        let output = run(project, &command.split(' ').collect::<Vec<_>>());
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(files_below(&project.join("launched")) > 0, "a launch leaves its samples");
+}
+
+/// The blocks of TOML in the guides, each added to the profile that it names or to `sim`.
+#[test]
+fn every_table_of_the_guides_is_right() {
+    let project = project();
+    let project = project.path();
+    let mut count = 0;
+    for guide in ["docs/how-to.md", "docs/tutorial.md"] {
+        let text = read(guide);
+        for block in text.split("```toml").skip(1) {
+            let (base, block) = block.split_once('\n').expect("a block has lines");
+            let base = if base.trim().is_empty() { "sim" } else { base.trim() };
+            let block = block.split("```").next().expect("a block has an end");
+            let profile = read(&format!("bench/profiles/{base}.toml"));
+            fs::write(project.join("bench/profiles/mine.toml"), profile + "\n" + block)
+                .expect("writes");
+            let output = run(project, &["suite", "--profile", "mine", "--dry-run"]);
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{guide}:\n{block}\n{error}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 3, "the guides have blocks");
+}
+
+#[test]
+fn messages_are_one_json_object_a_line_as_documented() {
+    let project = project();
+    let project = project.path();
+    fs::write(project.join("bench/profiles/small.toml"), SMALL).expect("writes");
+    let output = run(project, &["suite", "-p", "small", "--message-format", "json"]);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let events: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let names: BTreeSet<&str> = events.iter().filter_map(|e| e["event"].as_str()).collect();
+    let documented = read("docs/messages.md");
+    for name in &names {
+        assert!(documented.contains(&format!("| `{name}` |")), "{name} is not documented");
+    }
+    assert!(["plan", "stage", "stored", "left", "end"].iter().all(|name| names.contains(name)));
+    assert_eq!((&events[0]["event"], &events[0]["format"]), (&"plan".into(), &1.into()));
+    assert_eq!(events[events.len() - 1]["outcome"], "done");
+    let stored: Vec<_> = events.iter().filter(|e| e["event"] == "stored").collect();
+    assert!(stored.iter().all(|e| e["done"].as_u64() <= e["all"].as_u64()), "{stored:?}");
+}
