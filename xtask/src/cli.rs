@@ -108,6 +108,11 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Read every stored byte again; what does not match its digest is set aside.
+    ///
+    /// What was set aside counts as not there: the next suite measures or makes it again. Ends with 1
+    /// when there was any. Suites may run meanwhile.
+    Verify,
     /// Print docs/reference.md: stages, metrics and flags, from their definitions.
     #[command(hide = true)]
     Reference,

@@ -78,6 +78,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bundle(BundleCommand::Import { file }) => {
             commands::bundle::import(&file).map(|()| code(true))
         }
+        Command::Verify => commands::verify::run().map(code),
         Command::Gc { yes, keep_days } => commands::gc::run(yes, keep_days).map(|()| code(true)),
         Command::Baseline(BaselineCommand::Import { file, name, load }) => {
             commands::baseline::import(&file, &name, &load).map(|()| code(true))

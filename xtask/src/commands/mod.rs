@@ -11,6 +11,7 @@ pub mod launch;
 pub mod reference;
 pub mod status;
 pub mod suite;
+pub mod verify;
 
 use std::path::{Path, PathBuf};
 

@@ -142,7 +142,7 @@ impl Store {
 }
 
 /// Every file below a folder.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let paths = entries(folder).with_context(|| format!("reading {}", folder.display()))?;
     for path in paths {

@@ -17,6 +17,7 @@ mod action;
 mod bundle;
 mod disk;
 mod garbage;
+mod verify;
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +37,7 @@ use disk::{Disk, RealDisk};
 pub use action::{Action, Kind};
 pub use bundle::{BYTES_MAX as BUNDLE_BYTES_MAX, Bundle, Entry};
 pub use garbage::{Garbage, entries};
+pub use verify::Verified;
 
 /// Version of the store's layout.
 const FORMAT: &str = "1";

@@ -37,6 +37,31 @@ fn what_is_published_is_found() {
 }
 
 #[test]
+fn verify_reads_every_byte_and_sets_aside_what_is_damaged() {
+    let (_folder, store) = store();
+    let publish = |n: u32, text: &str| {
+        let preimage = json!({ "n": n });
+        store.publish(Kind::Trial, preimage, &outputs(text), BTreeMap::new()).expect("publishes")
+    };
+    let (first, second, _third) = (publish(1, "one"), publish(2, "two"), publish(3, "three"));
+    let found = store.verify().expect("verifies");
+    assert_eq!((found.records, found.contents, found.bytes), (3, 3, 11));
+    assert!(found.damaged.is_empty() && found.incomplete == 0);
+
+    let blob = store.blob_path(&first.outputs["record"]);
+    let record = store.action_path(Kind::Trial, &second.key);
+    fs::write(&blob, b"onf").expect("writes");
+    fs::write(&record, b"{}").expect("writes");
+    let found = store.verify().expect("verifies");
+    assert_eq!(found.damaged, [blob, record]);
+    assert_eq!((found.records, found.contents, found.incomplete), (1, 2, 1));
+    publish(1, "one");
+    publish(2, "two");
+    let found = store.verify().expect("verifies");
+    assert_eq!((found.records, found.contents, found.incomplete), (3, 3, 0));
+}
+
+#[test]
 fn a_flipped_bit_is_a_miss_and_is_set_aside() {
     let (_folder, store) = store();
     let action = store
@@ -146,4 +171,38 @@ fn there_is_no_garbage_while_another_run_writes() {
     assert!(error.to_string().starts_with("a run uses "), "{error}");
     drop(other);
     store.garbage(&BTreeSet::new(), SystemTime::now()).expect("alone again");
+}
+
+/// A benchmark, not a test: `cargo test --release -p xtask --bin xtask -- --ignored --nocapture
+/// hundred_thousand`, with `TMPDIR` on the disk that is meant.
+#[test]
+#[ignore = "a benchmark"]
+fn hundred_thousand_trials() {
+    const TRIALS: u32 = 100_000;
+    let (folder, store) = store();
+    let record = "x".repeat(3_000);
+    let timed = |what: &str, run: &mut dyn FnMut()| {
+        let begun = std::time::Instant::now();
+        run();
+        let s = begun.elapsed().as_secs_f64();
+        println!("{what}: {s:.1} s, {:.0} µs each", s * 1e6 / f64::from(TRIALS));
+    };
+    let mut keys = Vec::new();
+    timed("adding", &mut || {
+        for n in 0..TRIALS {
+            let text = format!("{n} {record}");
+            let action =
+                store.publish(Kind::Trial, json!({ "n": n }), &outputs(&text), BTreeMap::new());
+            keys.push(action.expect("publishes").key);
+        }
+    });
+    timed("finding", &mut || {
+        let again = open(folder.path());
+        for key in &keys {
+            assert!(again.action(Kind::Trial, key).expect("reads").is_some());
+        }
+    });
+    timed("verifying", &mut || {
+        assert_eq!(store.verify().expect("verifies").records, u64::from(TRIALS));
+    });
 }
