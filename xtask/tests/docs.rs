@@ -6,10 +6,11 @@ use std::{collections::BTreeSet, fs, path::Path, process::Output};
 
 use common::{copy, files_below, xtask};
 
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     "baselines/week2.json",
     "bench/models/tiny.json",
     "bench/models/h100-qwen2.5-7b.json",
+    "bench/models/h100-qwen2.5-7b-start.json",
     "bench/models/measured/h100-qwen2.5-7b-a.jsonl",
     "bench/models/measured/h100-qwen2.5-7b-b.jsonl",
     "bench/models/measured/h100-qwen2.5-7b-c.jsonl",
