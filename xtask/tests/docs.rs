@@ -62,7 +62,7 @@ fn read(name: &str) -> String {
 
 /// What stands in a document for the same command on a small profile, in an order in which each has
 /// what it needs.
-const RUNS: [(&str, &str); 24] = [
+const RUNS: [(&str, &str); 25] = [
     ("suite", "suite -p small"),
     (
         "suite [--profile P] [--only A,B] [--dry-run] [--fresh]",
@@ -84,6 +84,7 @@ const RUNS: [(&str, &str); 24] = [
     ("doctor", "doctor -p small"),
     // Without a card it ends with 1, as it should.
     ("doctor --profile vllm-cuda", "status --profile vllm-cuda"),
+    ("verify", "verify"),
     ("gc", "gc"),
     ("launch PLAN.json", "launch PLAN --out launched"),
     ("completions bash", "completions bash"),
