@@ -14,6 +14,7 @@ pub mod metric;
 pub mod prompt;
 pub mod rng;
 pub mod schema;
+pub mod search;
 pub mod sim;
 pub mod stats;
 pub mod summarize;

@@ -1,0 +1,206 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const SIDE: usize = 7;
+const START_S: f64 = 60.0;
+const LOAD_S: f64 = 20.0;
+
+/// What each setting of a grid of two flags gives: objective, a latency, or no start.
+type Surface = dyn Fn(f64, f64) -> Option<[f64; 2]>;
+
+/// A grid of two flags, with a limit of 1 on the latency of the second load.
+fn problem(predicted: &Surface, budget_s: f64) -> Problem {
+    let levels = |i: usize| i as f64 / (SIDE - 1) as f64;
+    let places = (0..SIDE * SIDE).map(|i| Some(vec![levels(i % SIDE), levels(i / SIDE)]));
+    let candidate = |levels: Option<Vec<f64>>| {
+        let at = levels.as_deref().unwrap_or(&[0.5, 0.5]);
+        let predicted = match predicted(at[0], at[1]) {
+            Some(figures) => Predicted::Runs {
+                figures: figures.map(Some).into(),
+                start_s: START_S,
+                loads_s: 2.0 * LOAD_S,
+            },
+            None => Predicted::Refused,
+        };
+        Candidate { levels, predicted }
+    };
+    let goal = |load, want| Goal { metric: String::new(), load, want };
+    Problem {
+        memory: vec![Some(Ordering::Greater); 2],
+        candidates: std::iter::once(None).chain(places).map(candidate).collect(),
+        goals: vec![goal(0, Want::Most), goal(1, Want::AtMost(1.0))],
+        loads: 2,
+        budget_s,
+        confirm_starts: 2,
+        seed: 1,
+    }
+}
+
+/// Searches a surface to the end.
+fn search(problem: &Problem, truth: &Surface) -> (Vec<Evaluation>, Vec<usize>, Over) {
+    let mut evaluations: Vec<Evaluation> = Vec::new();
+    loop {
+        let (candidate, load) = match problem.next(&evaluations) {
+            Step::Measure { candidate, load } => (candidate, load),
+            Step::Confirm { candidates, reason } => return (evaluations, candidates, reason),
+        };
+        if load == 0 {
+            evaluations.push(Evaluation::begin(candidate, 2));
+        }
+        let last = evaluations.last_mut().expect("one was begun");
+        assert_eq!((last.candidate, last.loads), (candidate, load));
+        if load == 0 {
+            last.cost_s += START_S;
+        }
+        let levels = problem.candidates[candidate].levels.as_deref().unwrap_or(&[0.5, 0.5]);
+        match truth(levels[0], levels[1]) {
+            None => last.failure = Some(Failure::Memory),
+            Some(figures) => {
+                last.figures[load] = Some(figures[load]);
+                last.loads += 1;
+                last.cost_s += LOAD_S;
+            }
+        }
+    }
+}
+
+/// A ridge along which both flags must rise together, with a limit beyond it.
+fn ridge(x: f64, y: f64) -> Option<[f64; 2]> {
+    let (along, across) = ((x + y) / 2.0, x - y);
+    Some([1000.0 * exp(along - 4.0 * across * across), 0.5 + 0.6 * along])
+}
+
+fn best(problem: &Problem, truth: &Surface) -> f64 {
+    let at = problem.candidates[1..].iter().filter_map(|candidate| candidate.levels.as_deref());
+    let feasible = at.filter_map(|at| truth(at[0], at[1])).filter(|figures| figures[1] <= 1.0);
+    feasible.map(|figures| figures[0]).fold(0.0, f64::max)
+}
+
+fn of(problem: &Problem, candidate: usize, truth: &Surface) -> f64 {
+    let levels = problem.candidates[candidate].levels.as_deref().unwrap_or(&[0.5, 0.5]);
+    truth(levels[0], levels[1]).expect("it runs")[0]
+}
+
+const WHOLE_S: f64 = START_S + 2.0 * LOAD_S;
+
+#[test]
+fn a_ridge_is_climbed_with_a_prediction_that_is_off_and_with_none() {
+    let off = |x: f64, y: f64| ridge(x, y).map(|[a, b]| [0.6 * a * exp(0.3 * x), b * 1.2]);
+    let problem = problem(&off, 20.0 * WHOLE_S);
+    let (evaluations, finalists, _) = search(&problem, &ridge);
+    assert!(of(&problem, finalists[0], &ridge) > 0.98 * best(&problem, &ridge));
+    assert_eq!(finalists.last(), Some(&DEFAULTS));
+    assert!(evaluations.len() < 15, "{} of 49", evaluations.len());
+
+    let mut blind = problem;
+    blind.candidates.iter_mut().for_each(|candidate| candidate.predicted = Predicted::Unknown);
+    blind.budget_s = 36.0 * WHOLE_S;
+    let (_, finalists, _) = search(&blind, &ridge);
+    assert!(of(&blind, finalists[0], &ridge) > 0.98 * best(&blind, &ridge));
+}
+
+#[test]
+fn nothing_beyond_a_failure_for_want_of_memory_is_tried() {
+    let truth = |x: f64, y: f64| ridge(x, y).filter(|_| x + y < 0.9);
+    let problem = problem(&ridge, 40.0 * WHOLE_S);
+    let (evaluations, finalists, _) = search(&problem, &truth);
+    let mut failed: Vec<&[f64]> = Vec::new();
+    for evaluation in &evaluations {
+        let Some(levels) = problem.candidates[evaluation.candidate].levels.as_deref() else {
+            continue;
+        };
+        assert!(failed.iter().all(|f| levels[0] < f[0] || levels[1] < f[1]), "{levels:?}");
+        if evaluation.failure.is_some() {
+            failed.push(levels);
+        }
+    }
+    assert!(!failed.is_empty(), "the prediction said that it runs");
+    assert!(of(&problem, finalists[0], &truth) > 0.98 * best(&problem, &truth));
+}
+
+#[test]
+fn a_setting_far_behind_gets_no_other_load() {
+    let problem = problem(&ridge, 1e6);
+    let evaluation = |candidate, loads, figures| Evaluation {
+        candidate,
+        loads,
+        figures,
+        failure: None,
+        start_s: START_S,
+        cost_s: WHOLE_S,
+    };
+    let defaults = evaluation(DEFAULTS, 2, vec![Some(1000.0), Some(0.5)]);
+    let goes_on = |figure| {
+        let second = evaluation(3, 1, vec![Some(figure), None]);
+        problem.next(&[defaults.clone(), second]) == Step::Measure { candidate: 3, load: 1 }
+    };
+    assert!(goes_on(990.0), "a start may be off by as much");
+    assert!(!goes_on(900.0));
+    let slow = evaluation(DEFAULTS, 1, vec![Some(1.0), None]);
+    assert_eq!(problem.next(&[slow]), Step::Measure { candidate: DEFAULTS, load: 1 });
+}
+
+#[test]
+fn a_refusal_costs_a_start_unless_it_was_foreseen() {
+    let problem = problem(&ridge, 1e6);
+    let refused = |foreseen: Option<&str>| {
+        Outcome::Refused(SettingFailure {
+            class: FailureClass::SamplerWarmUp,
+            evidence: Vec::new(),
+            foreseen: foreseen.map(str::to_owned),
+        })
+    };
+    let model: Model = serde_json::from_str(include_str!("../../../models/tiny.json"))
+        .expect("the model file is one");
+    let mut evaluations = Vec::new();
+    let load = crate::schema::LoadSpec::drawn(
+        crate::schema::Arrival::AllAtOnce {},
+        crate::schema::Size::Requests(3),
+        vec![crate::schema::Class {
+            name: "all".to_owned(),
+            share: "1".parse().expect("a decimal"),
+            input_tokens: crate::schema::TokenRange { min: 4, max: 8 },
+            output_tokens: crate::schema::TokenRange { min: 4, max: 8 },
+            prefix: None,
+        }],
+        1,
+    );
+    let (start_s, mut measured) =
+        simulate(&model, &Args::new(), 0, &[load.into()]).expect("it starts");
+    let duration_s = measured[0].summary.duration_s;
+    problem.note(&mut evaluations, DEFAULTS, &Outcome::Measured(measured.remove(0)));
+    assert_eq!(evaluations[0].cost_s, start_s + duration_s);
+    problem.note(&mut evaluations, 1, &refused(None));
+    assert_eq!((evaluations[1].failure, evaluations[1].cost_s), (Some(Failure::Memory), start_s));
+    problem.note(&mut evaluations, 2, &refused(Some("1 failed")));
+    assert_eq!(evaluations[2].cost_s, 0.0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// A search that is cut off anywhere goes on as it would have, and it keeps to its budget.
+    #[test]
+    fn a_search_is_a_function_of_what_was_measured(
+        starts in 8.0..25.0_f64,
+        bend in -1.0..1.0_f64,
+        edge in 0.5..2.5_f64,
+    ) {
+        let truth = move |x: f64, y: f64| {
+            ridge(x, y).filter(|_| x + y < edge).map(|[a, b]| [a * exp(bend * x * y), b])
+        };
+        let problem = problem(&ridge, starts * WHOLE_S);
+        let (evaluations, finalists, reason) = search(&problem, &truth);
+        prop_assert_eq!(
+            problem.next(&evaluations),
+            Step::Confirm { candidates: finalists.clone(), reason }
+        );
+        for cut in 1..evaluations.len() {
+            let next = Step::Measure { candidate: evaluations[cut].candidate, load: 0 };
+            prop_assert_eq!(problem.next(&evaluations[..cut]), next);
+        }
+        let confirmed_s = finalists.len() as f64 * 2.0 * WHOLE_S;
+        prop_assert!(Problem::spent_s(&evaluations) + confirmed_s <= problem.budget_s);
+    }
+}
