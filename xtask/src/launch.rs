@@ -21,8 +21,8 @@ use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
     schema::{
-        Engine, Event, LaunchPlan, Observed, Outcome, Progress, ServerEngine, SettingFailure,
-        VllmEngine,
+        Engine, Event, LaunchPlan, Observed, Outcome, PlannedTrial, Progress, ServerEngine,
+        SettingFailure, VllmEngine,
     },
 };
 
@@ -145,6 +145,9 @@ pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
 /// dies under load loses that load point and is started once more for the rest; if it ran out
 /// of memory, the point's trial is an [`Outcome::Refused`].
 ///
+/// When all is measured, `more` says what else is wanted of this start, until that is nothing: the
+/// server stays up meanwhile.
+///
 /// # Errors
 /// See [`LaunchError`].
 pub fn run(
@@ -152,6 +155,7 @@ pub fn run(
     tools: &Tools,
     interrupted: &AtomicBool,
     on_event: &mut dyn FnMut(Event),
+    more: &mut dyn FnMut() -> Vec<PlannedTrial>,
 ) -> Result<(), LaunchError> {
     end_orphans(&tools.run_dir, GRACE)?;
     let mut launch = Launch {
@@ -159,8 +163,11 @@ pub fn run(
         tools,
         interrupted,
         on_event,
+        more,
+        planned: plan.trials.iter().map(|trial| trial.key).collect(),
         recorded: BTreeSet::new(),
         observed: None,
+        start_s: None,
         refused: false,
     };
     match &plan.engine {
@@ -177,10 +184,15 @@ struct Launch<'a> {
     tools: &'a Tools,
     interrupted: &'a AtomicBool,
     on_event: &'a mut dyn FnMut(Event),
+    more: &'a mut dyn FnMut() -> Vec<PlannedTrial>,
+    /// Trials of the plan, and what was wanted later.
+    planned: Vec<Digest>,
     /// Trials that have a record.
     recorded: BTreeSet<Digest>,
     /// What the server said when it was ready.
     observed: Option<Observed>,
+    /// How long the server that runs took to start, once it is ready.
+    start_s: Option<f64>,
     /// Whether the settings were refused; then no trial follows.
     refused: bool,
 }
@@ -197,9 +209,27 @@ enum Driven {
 impl Launch<'_> {
     /// Drives what needs no start.
     fn drive_only(&mut self) -> Result<(), LaunchError> {
-        let log = self.log_path("bench-1");
-        self.drive(self.plan, None, &log)?;
-        self.require_records(&log)
+        let mut rest = self.plan.clone();
+        for round in 1.. {
+            let log = self.log_path(&format!("bench-{round}"));
+            self.drive(&rest, None, &log)?;
+            self.require_records(&log)?;
+            rest.trials = self.more();
+            if rest.trials.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What else is wanted of this start.
+    fn more(&mut self) -> Vec<PlannedTrial> {
+        if self.refused {
+            return Vec::new();
+        }
+        let more = (self.more)();
+        self.planned.extend(more.iter().map(|trial| trial.key));
+        more
     }
 
     /// Starts vLLM, drives it, and starts it once more if it dies under load.
@@ -207,7 +237,9 @@ impl Launch<'_> {
         let plan = self.plan;
         let mut rest = plan.clone();
         let mut died_of = None;
+        let mut rounds = 1..;
         for start in 1..=STARTS_MAX {
+            self.start_s = None;
             let log = self.log_path(&format!("server-{start}"));
             let server = Server::start(engine, plan, &self.tools.run_dir, log.clone())?;
             rest.engine = Engine::Server(ServerEngine {
@@ -216,9 +248,20 @@ impl Launch<'_> {
                 vocab_size: engine.vocab_size,
                 api_key_env: None,
             });
-            let bench_log = self.log_path(&format!("bench-{start}"));
             let limit = Duration::from_secs(engine.start_timeout_s);
-            let driven = self.drive(&rest, Some((&server, limit)), &bench_log)?;
+            let driven = loop {
+                let round = rounds.next().expect("it has no end");
+                let bench_log = self.log_path(&format!("bench-{round}"));
+                let driven = self.drive(&rest, Some((&server, limit)), &bench_log)?;
+                if driven != Driven::Whole {
+                    break driven;
+                }
+                self.require_records(&bench_log)?;
+                rest.trials = self.more();
+                if rest.trials.is_empty() {
+                    break driven;
+                }
+            };
             let failure = (driven != Driven::Whole).then(|| server.failure());
             server.stop()?;
             let Some(failure) = failure else { break };
@@ -242,8 +285,7 @@ impl Launch<'_> {
             Some((what, log)) if !keys.is_empty() => {
                 Err(LaunchError::TrialsLost { keys, what, log })
             }
-            Some(_) => Ok(()),
-            None => self.require_records(&self.log_path("bench-1")),
+            _ => Ok(()),
         }
     }
 
@@ -366,7 +408,8 @@ impl Launch<'_> {
         match &mut event {
             Event::Ready { observed, .. } => {
                 if let Some(server) = server {
-                    observed.start_s = Some(server.age().as_secs_f64());
+                    let start_s = self.start_s.get_or_insert_with(|| server.age().as_secs_f64());
+                    observed.start_s = Some(*start_s);
                     complete(observed, &server.observe());
                 }
                 self.observed = Some(observed.clone());
@@ -391,8 +434,8 @@ impl Launch<'_> {
 
     /// Planned trials without a record.
     fn missing(&self) -> Vec<Digest> {
-        let keys = self.plan.trials.iter().map(|trial| trial.key);
-        keys.filter(|key| !self.recorded.contains(key)).collect()
+        let planned = self.planned.iter().copied();
+        planned.filter(|key| !self.recorded.contains(key)).collect()
     }
 
     /// What was driven to the end has a record of every trial.

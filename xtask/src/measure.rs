@@ -1,6 +1,7 @@
 //! From missing trials to launches, and from launches to stored trials.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     num::NonZero,
     path::PathBuf,
@@ -48,11 +49,6 @@ pub struct Launch {
 impl Launch {
     fn plan(&self, engine: Engine, trials: &[Leaf<Trial>]) -> LaunchPlan {
         let first = &self.trials[0].what;
-        let planned = |leaf: &Leaf<Trial>| PlannedTrial {
-            key: leaf.key,
-            load: leaf.what.load.clone(),
-            data_file: leaf.what.data_file.clone(),
-        };
         LaunchPlan {
             format: FORMAT,
             launch: self.digest.short(),
@@ -63,6 +59,14 @@ impl Launch {
             replicate: first.replicate,
             trials: trials.iter().map(planned).collect(),
         }
+    }
+}
+
+fn planned(leaf: &Leaf<Trial>) -> PlannedTrial {
+    PlannedTrial {
+        key: leaf.key,
+        load: leaf.what.load.clone(),
+        data_file: leaf.what.data_file.clone(),
     }
 }
 
@@ -96,6 +100,12 @@ pub fn launches(leaves: Vec<Leaf<Trial>>) -> Vec<Launch> {
     launches
 }
 
+/// The trials that are missing now of one launch.
+pub fn of_launch(dag: &Dag<'_, Trial>, digest: Digest) -> Vec<Leaf<Trial>> {
+    let mut launches = launches(dag.missing_leaves()).into_iter();
+    launches.find(|launch| launch.digest == digest).map_or_else(Vec::new, |launch| launch.trials)
+}
+
 /// What stands for the launches of the chosen settings until these are known: the defaults under
 /// the same loads, as often.
 pub fn later(dag: &Dag<'_, Trial>) -> Vec<Launch> {
@@ -122,6 +132,13 @@ pub enum Update {
     Stored(Vec<Digest>),
     /// This many servers, left behind by a run that was killed, were ended.
     Orphans(usize),
+    /// A launch has measured all that it was to: what else is wanted of it, while it is up?
+    Idle {
+        /// Digest of what was started.
+        launch: Digest,
+        /// Takes the answer.
+        reply: mpsc::Sender<Vec<Leaf<Trial>>>,
+    },
     /// A launch is over.
     Ended,
     /// A launch failed for reasons that are not the setting's; its trials stay missing.
@@ -230,15 +247,32 @@ impl Worker<'_> {
         };
         let plan = launch.plan(engine, &missing);
         let mut failure = None;
-        launch::run(&plan, &tools, self.interrupted, &mut |event| {
+        let trials = RefCell::new(missing);
+        let mut take = |event| {
             if failure.is_none() {
-                failure = self.take(&event, &missing, &folder).err();
+                failure = self.take(&event, &trials.borrow(), &folder).err();
             }
-        })?;
+        };
+        let mut more = || {
+            let more = self.more(launch.digest, &trials.borrow());
+            let planned = more.iter().map(planned).collect();
+            trials.borrow_mut().extend(more);
+            planned
+        };
+        launch::run(&plan, &tools, self.interrupted, &mut take, &mut more)?;
         if let Some(error) = failure {
             return Err(error);
         }
         std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))
+    }
+
+    /// What else is wanted of a launch, besides the trials that it was asked for already.
+    fn more(&self, launch: Digest, asked: &[Leaf<Trial>]) -> Vec<Leaf<Trial>> {
+        let (reply, answer) = mpsc::channel();
+        self.report(Update::Idle { launch, reply });
+        let mut more = answer.recv().unwrap_or_default();
+        more.retain(|leaf| asked.iter().all(|known| known.key != leaf.key));
+        if self.interrupted.load(Ordering::Relaxed) { Vec::new() } else { more }
     }
 
     fn take(&self, event: &Event, trials: &[Leaf<Trial>], folder: &std::path::Path) -> Result<()> {

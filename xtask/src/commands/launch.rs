@@ -29,10 +29,11 @@ pub fn run(plan: &Path, out: &Path, interrupted: &Arc<AtomicBool>) -> Result<()>
         log_dir: out.to_owned(),
         out_dir: out.to_owned(),
     };
-    launch::run(&read, &tools, interrupted, &mut |event| {
+    let mut print = |event| {
         let line = serde_json::to_string(&event).expect("an event is plain JSON");
         // A reader that went away does not stop the measurement.
         let _ = writeln!(std::io::stdout(), "{line}");
-    })?;
+    };
+    launch::run(&read, &tools, interrupted, &mut print, &mut Vec::new)?;
     Ok(())
 }

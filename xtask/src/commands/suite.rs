@@ -199,6 +199,10 @@ fn execute(
                     Update::Failed { trials, reason } => dag.leaves_failed(trials, reason)?,
                     Update::Orphans(count) => ui.orphans(*count),
                     Update::Progress(progress) => ui.progress(dag, progress),
+                    Update::Idle { launch, reply } => {
+                        // Nobody waits any more when the worker has failed.
+                        let _ = reply.send(measure::of_launch(dag, *launch));
+                    }
                     Update::Ended => left(dag, engine, &history, ui),
                 }
                 Ok(())

@@ -14,7 +14,7 @@
 pub mod key;
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
 };
 
@@ -68,6 +68,11 @@ pub trait Task {
     fn also_reads(&self) -> &[&str] {
         &[]
     }
+    /// Leaves that it reads too, given the records of those that are stored: asked whenever one of
+    /// its leaves is. What was asked for once stays asked for, whatever is stored later.
+    fn further_leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Self::Leaf>>> {
+        Ok(Vec::new())
+    }
     /// From inputs to outputs: a function, with no other effect (provisioning apart).
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs>;
 }
@@ -106,6 +111,11 @@ impl Inputs<'_> {
     /// Whether a task is upstream.
     pub fn has(&self, task: &str) -> bool {
         self.upstream.contains_key(task)
+    }
+
+    /// Whether the record of a leaf is there.
+    pub fn has_leaf(&self, role: &str) -> bool {
+        self.leaves.contains_key(role)
     }
 
     /// The record of a leaf, by its role.
@@ -150,13 +160,21 @@ pub enum State<L> {
     Blocked(String),
 }
 
+/// Leaves that a task asks for, as far as that is known.
+struct Asked<L> {
+    leaves: Vec<Leaf<L>>,
+    roles: BTreeSet<String>,
+    /// What the task reads of those that are stored, by the name in [`Inputs`].
+    records: BTreeMap<String, Digest>,
+}
+
 /// The tasks in an order in which each comes after what it needs, and their states.
 pub struct Dag<'a, L> {
     store: &'a Store,
     tasks: Vec<Box<dyn Task<Leaf = L> + 'a>>,
     states: Vec<State<L>>,
-    /// Leaves each task asks for, once its upstream is known.
-    asked: Vec<OnceCell<Vec<Leaf<L>>>>,
+    /// What each task asks for, once its upstream is known.
+    asked: Vec<Option<Asked<L>>>,
     /// Outputs of leaves that were found, so that each is looked up once for all its tasks.
     found: RefCell<BTreeMap<Digest, BTreeMap<String, Digest>>>,
     /// Leaves stored in this run. When measuring afresh, no others count.
@@ -179,7 +197,7 @@ impl<'a, L: Clone> Dag<'a, L> {
         let mut dag = Self {
             store,
             states: tasks.iter().map(|task| State::Waiting(task.needs())).collect(),
-            asked: tasks.iter().map(|_| OnceCell::new()).collect(),
+            asked: tasks.iter().map(|_| None).collect(),
             tasks,
             found: RefCell::default(),
             stored: BTreeSet::new(),
@@ -202,7 +220,7 @@ impl<'a, L: Clone> Dag<'a, L> {
     /// The leaves a task asked for, if its upstream is known.
     pub fn leaves(&self, name: &str) -> Option<&[Leaf<L>]> {
         let index = self.tasks.iter().position(|task| task.name() == name)?;
-        self.asked[index].get().map(Vec::as_slice)
+        self.asked[index].as_ref().map(|asked| &*asked.leaves)
     }
 
     /// Leaves that are missing now, each once, in the order of the tasks.
@@ -218,7 +236,7 @@ impl<'a, L: Clone> Dag<'a, L> {
     /// Leaves that are stored and count, each once, with the digests of their records.
     pub fn stored_leaves(&self) -> Result<Vec<(&Leaf<L>, Digest)>> {
         let mut seen = BTreeSet::new();
-        let asked = self.asked.iter().filter_map(OnceCell::get).flatten();
+        let asked = self.asked.iter().flatten().flat_map(|asked| &asked.leaves);
         asked
             .filter(|leaf| seen.insert(leaf.key))
             .filter_map(|leaf| self.record(&leaf.key).transpose().map(|found| Ok((leaf, found?))))
@@ -241,12 +259,19 @@ impl<'a, L: Clone> Dag<'a, L> {
         self.found.borrow_mut().retain(|key, _| !keys.contains(key));
         let mut done = false;
         for index in 0..self.tasks.len() {
-            let State::Wanting(missing) = &mut self.states[index] else { continue };
-            missing.retain(|leaf| !keys.contains(&leaf.key));
-            if missing.is_empty() {
-                self.states[index] = self.look(index)?;
-                done |= matches!(self.states[index], State::Done(_));
+            let State::Wanting(missing) = &self.states[index] else { continue };
+            let stored: Vec<_> =
+                missing.iter().filter(|leaf| keys.contains(&leaf.key)).cloned().collect();
+            if stored.is_empty() {
+                continue;
             }
+            let mut records = BTreeMap::new();
+            for leaf in &stored {
+                records.extend(self.read_of(index, leaf)?.unwrap_or_default());
+            }
+            self.asked[index].as_mut().expect("it wants leaves").records.extend(records);
+            self.states[index] = self.look(index)?;
+            done |= matches!(self.states[index], State::Done(_));
         }
         if done { self.refresh() } else { Ok(()) }
     }
@@ -273,7 +298,7 @@ impl<'a, L: Clone> Dag<'a, L> {
         let State::Runnable(key, leaf_keys) = &self.states[index] else {
             unreachable!("the state was just found to be runnable")
         };
-        let inputs = self.inputs(index, self.leaf_records(index)?);
+        let inputs = self.inputs_of(index);
         let state = match task.run(&inputs) {
             Ok(outputs) => {
                 let preimage = key.preimage();
@@ -289,7 +314,7 @@ impl<'a, L: Clone> Dag<'a, L> {
         Ok(Some(name))
     }
 
-    fn look(&self, index: usize) -> Result<State<L>> {
+    fn look(&mut self, index: usize) -> Result<State<L>> {
         let task = &self.tasks[index];
         let mut waiting = Vec::new();
         for need in task.needs() {
@@ -302,28 +327,22 @@ impl<'a, L: Clone> Dag<'a, L> {
         if task.needs_for_leaves().iter().any(|need| waiting.contains(need)) {
             return Ok(State::Waiting(waiting));
         }
-        let leaves = match self.asked[index].get() {
-            Some(leaves) => leaves,
-            None => {
-                let leaves = task.leaves(&self.inputs(index, BTreeMap::new()))?;
-                self.asked[index].get_or_init(|| leaves)
-            }
-        };
-        let mut records = BTreeMap::new();
-        let mut missing = Vec::new();
-        for leaf in leaves {
-            match self.read_of(index, leaf)? {
-                Some(read) => records.extend(read),
-                None => missing.push(leaf.clone()),
-            }
+        if self.asked[index].is_none() {
+            let leaves = task.leaves(&self.inputs(index, BTreeMap::new()))?;
+            self.asked[index] = Some(Asked { leaves: Vec::new(), roles: BTreeSet::new(), records: BTreeMap::new() });
+            self.ask(index, leaves)?;
         }
+        while self.ask(index, self.tasks[index].further_leaves(&self.inputs_of(index))?)? {}
+        let Asked { leaves, records, .. } = self.asked[index].as_ref().expect("it was just asked");
+        let is_missing = |leaf: &&Leaf<L>| !records.contains_key(&leaf.role);
+        let missing: Vec<_> = leaves.iter().filter(is_missing).cloned().collect();
         if !missing.is_empty() {
             return Ok(State::Wanting(missing));
         }
         if !waiting.is_empty() {
             return Ok(State::Waiting(waiting));
         }
-        let key = self.key(index, &records);
+        let key = self.key(index, records);
         match self.store.action(Kind::Stage, &key.digest()?)? {
             Some(action) => Ok(State::Done(Box::new(action))),
             None => {
@@ -363,15 +382,27 @@ impl<'a, L: Clone> Dag<'a, L> {
         Ok(Some(more.chain([(leaf.role.clone(), *record)]).collect()))
     }
 
-    fn leaf_records(&self, index: usize) -> Result<BTreeMap<String, Digest>> {
-        let mut records = BTreeMap::new();
-        for leaf in self.asked[index].get().into_iter().flatten() {
-            let read = self.read_of(index, leaf)?;
-            records.extend(
-                read.ok_or_else(|| anyhow!("trial {} has vanished; run again", leaf.role))?,
-            );
+    /// Adds leaves to those that a task asks for, and says whether one of them was new.
+    fn ask(&mut self, index: usize, leaves: Vec<Leaf<L>>) -> Result<bool> {
+        let mut is_new = false;
+        for leaf in leaves {
+            let asked = self.asked[index].as_mut().expect("leaves are asked for first");
+            if !asked.roles.insert(leaf.role.clone()) {
+                continue;
+            }
+            let read = self.read_of(index, &leaf)?.unwrap_or_default();
+            let asked = self.asked[index].as_mut().expect("leaves are asked for first");
+            asked.records.extend(read);
+            asked.leaves.push(leaf);
+            is_new = true;
         }
-        Ok(records)
+        Ok(is_new)
+    }
+
+    /// What a task reads, its leaves as far as they are stored.
+    fn inputs_of(&self, index: usize) -> Inputs<'_> {
+        let records = self.asked[index].as_ref().map(|asked| asked.records.clone());
+        self.inputs(index, records.unwrap_or_default())
     }
 
     fn inputs(&self, index: usize, leaves: BTreeMap<String, Digest>) -> Inputs<'_> {

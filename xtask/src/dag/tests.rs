@@ -9,6 +9,8 @@ struct Fake {
     needs: Vec<&'static str>,
     config: Value,
     leaves: Vec<u32>,
+    /// A leaf, and one that is asked for once its record is there.
+    follow: Vec<(u32, u32)>,
     /// What the output says; the inputs are appended unless it is constant.
     constant: bool,
     fails: bool,
@@ -35,11 +37,14 @@ impl Task for Fake {
         self.config.clone()
     }
     fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<u32>>> {
-        let leaf = |n: &u32| Leaf { role: n.to_string(), key: leaf_key(*n), what: *n };
         Ok(self.leaves.iter().map(leaf).collect())
     }
     fn also_reads(&self) -> &[&str] {
         &["samples"]
+    }
+    fn further_leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<u32>>> {
+        let known = self.follow.iter().filter(|(leaf, _)| inputs.has_leaf(&leaf.to_string()));
+        Ok(known.map(|(_, next)| leaf(next)).collect())
     }
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         self.log.borrow_mut().push(self.name);
@@ -50,11 +55,15 @@ impl Task for Fake {
                 text += std::str::from_utf8(&inputs.file(need, "out")?)?;
             }
         }
-        for leaf in &self.leaves {
+        for leaf in self.leaves.iter().chain(self.follow.iter().map(|(_, next)| next)) {
             text += &inputs.leaf::<Value>(&leaf.to_string())?.to_string();
         }
         Ok(Outputs::from([("out".to_owned(), text.into_bytes())]))
     }
+}
+
+fn leaf(n: &u32) -> Leaf<u32> {
+    Leaf { role: n.to_string(), key: leaf_key(*n), what: *n }
 }
 
 fn leaf_key(n: u32) -> Digest {
@@ -81,6 +90,7 @@ impl Bench {
             needs: needs.to_vec(),
             config,
             leaves: vec![],
+            follow: vec![],
             constant: false,
             fails: false,
             early: false,
@@ -145,6 +155,25 @@ fn a_leaf_is_measured_once_for_all_tasks() {
     let a = Fake { leaves: vec![1, 2], ..bench.task("a", &[], json!(1)) };
     let b = Fake { leaves: vec![2, 3], ..bench.task("b", &[], json!(1)) };
     assert_eq!(bench.run(vec![a, b]).1, vec![1, 2, 3]);
+}
+
+#[test]
+fn leaves_that_hang_on_records_are_asked_for_once_those_are_there() {
+    let bench = Bench::new();
+    let tasks = || {
+        let follow = vec![(1, 3), (3, 4), (2, 5)];
+        vec![Fake { leaves: vec![1, 2], follow, ..bench.task("a", &[], json!(1)) }]
+    };
+    assert_eq!(bench.run(tasks()), (vec!["a"], vec![1, 2, 3, 5, 4]));
+    assert_eq!(bench.run(tasks()), (vec![], vec![]), "all of them are found again");
+
+    let tasks = tasks().into_iter().map(|task| Box::new(task) as Box<dyn Task<Leaf = u32>>);
+    let mut dag = Dag::new(&bench.store, tasks.collect(), true).expect("a DAG");
+    let missing = |dag: &Dag<'_, u32>| -> Vec<u32> {
+        dag.missing_leaves().iter().map(|leaf| leaf.what).collect()
+    };
+    dag.leaves_stored(&[leaf_key(1)]).expect("refreshes");
+    assert_eq!(missing(&dag), [2, 3], "while another leaf is still missing");
 }
 
 #[test]

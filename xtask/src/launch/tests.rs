@@ -73,6 +73,15 @@ impl Bed {
 
     /// Runs the launch; nothing of it may be left afterwards.
     fn run_and(&self, on_event: &mut dyn FnMut(&Event)) -> (Vec<Event>, Result<(), LaunchError>) {
+        self.run_plan(&self.plan(), on_event, &mut Vec::new)
+    }
+
+    fn run_plan(
+        &self,
+        plan: &LaunchPlan,
+        on_event: &mut dyn FnMut(&Event),
+        more: &mut dyn FnMut() -> Vec<PlannedTrial>,
+    ) -> (Vec<Event>, Result<(), LaunchError>) {
         let tools = Tools {
             bench: self.path("bench"),
             run_dir: self.path("run"),
@@ -80,10 +89,11 @@ impl Bed {
             out_dir: self.path("out"),
         };
         let mut events = Vec::new();
-        let result = run(&self.plan(), &tools, &self.interrupted, &mut |event| {
+        let mut keep = |event| {
             on_event(&event);
             events.push(event);
-        });
+        };
+        let result = run(plan, &tools, &self.interrupted, &mut keep, more);
         let notes = fs::read_dir(&tools.run_dir).expect("it was made").count();
         assert_eq!(notes, 0, "a process group is left");
         (events, result)
@@ -169,6 +179,26 @@ fn one_start_serves_every_load_point() {
     let Engine::Server(engine) = plan.engine else { panic!("it is driven as a server") };
     assert_eq!((engine.base_url.as_str(), engine.vocab_size), (words[6], 100));
     assert_eq!(engine.model, "dummy:tiny");
+}
+
+#[test]
+fn what_is_wanted_later_finds_the_server_up() {
+    let server = "touch \"$HERE/up\"; exec sleep 1000";
+    let bench = "await up; say ready; if [ -e \"$HERE/again\" ]; then say b; else say a; fi\n\
+                 touch \"$HERE/again\"; say done";
+    let bed = Bed::new(server, bench);
+    let mut plan = bed.plan();
+    let mut later = vec![plan.trials.split_off(1)];
+    let (events, result) =
+        bed.run_plan(&plan, &mut |_| {}, &mut || later.pop().unwrap_or_default());
+    result.expect("all is well");
+    assert_eq!(told(&events), ["ready", A, "ready", B, "done"]);
+    assert_eq!(bed.lines("starts").len(), 1);
+    let start_s = |event: &Event| match event {
+        Event::Ready { observed, .. } => observed.start_s,
+        _ => None,
+    };
+    assert_eq!(start_s(&events[0]), start_s(&events[2]), "it started once");
 }
 
 #[test]
