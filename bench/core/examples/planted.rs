@@ -46,7 +46,7 @@ enum Kind {
     Interacting,
     /// Little memory: part of the grid does not start.
     Frontier,
-    /// Every sequence costs so much that a shorter queue means less throughput.
+    /// Batches beyond the captured graphs are so slow that a shorter queue means less throughput.
     QueueMisleads,
 }
 
@@ -378,40 +378,27 @@ impl Tried<'_> {
 
 /// The engine: every coefficient off by some 25 %, and what its kind is about.
 fn perturbed(known: &Model, kind: Kind, random: &mut Random) -> Model {
-    let mut model = known.clone();
-    let mut scale = |value: &mut u64, by: f64, deviation: f64| {
-        *value = (*value as f64 * by * libm::exp(deviation * random.normal())) as u64;
-    };
-    let sequence = if matches!(kind, Kind::QueueMisleads) { 4.0 } else { 1.0 };
-    let front_end = if matches!(kind, Kind::Interacting) { 2.0 } else { 1.0 };
-    let step = &mut model.step;
-    for (value, by) in [
-        (&mut step.weights_ns, 1.0),
-        (&mut step.token_ns, 1.0),
-        (&mut step.prefill_pair_fs, 1.0),
-        (&mut step.kv_token_ps, sequence),
-        (&mut step.sequence_ns, sequence),
-        (&mut step.host_graph_ns, 1.0),
-        (&mut step.host_compiled_ns, 1.0),
-        (&mut step.host_sequence_ns, sequence),
-        (&mut step.gap_ns, 1.0),
-        (&mut step.gap_sequence_ns, sequence),
-        (&mut model.front_end.request_ns, front_end),
-        (&mut model.front_end.output_token_ns, front_end),
-    ] {
-        scale(value, by, 0.25);
+    let mut model = serde_json::to_value(known).expect("a model is plain JSON");
+    for section in ["step", "front_end", "memory", "start"] {
+        let coefficients = model[section].as_object_mut().expect("a model has this section");
+        for (name, coefficient) in coefficients {
+            let by = match (kind, section, name.as_str()) {
+                // What a label says is known.
+                (_, "memory", "total_bytes" | "free_bytes" | "weights_bytes" | "kv_token_bytes") => {
+                    continue;
+                }
+                (Kind::Interacting, "front_end", _) => 2.0,
+                (Kind::QueueMisleads, "step", "host_compiled_ns" | "host_piecewise_ns") => 2.0,
+                _ => 1.0,
+            };
+            // Counts are small and stay.
+            if let Some(value) = coefficient.as_u64().filter(|value| *value >= 100) {
+                let value = value as f64 * by * libm::exp(0.25 * random.normal());
+                *coefficient = (value as u64).into();
+            }
+        }
     }
-    for value in [
-        &mut model.memory.base_bytes,
-        &mut model.memory.activation_token_bytes,
-        &mut model.memory.sampler_sequence_bytes,
-        &mut model.memory.sampler_token_bytes,
-        &mut model.memory.graph_bytes,
-    ] {
-        scale(value, 1.0, 0.25);
-    }
-    scale(&mut model.start.base_ms, 1.0, 0.2);
-    model
+    serde_json::from_value(model).expect("it is still a model")
 }
 
 type Flags = Vec<(&'static str, Vec<ArgValue>)>;

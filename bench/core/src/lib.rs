@@ -7,6 +7,7 @@
 
 pub mod arrival;
 pub mod canonical;
+pub mod capacity;
 pub mod dataset;
 pub mod decimal;
 pub mod hist;

@@ -7,6 +7,7 @@
 
 mod args;
 mod calibrate;
+mod capacity;
 mod data;
 mod diagnostic;
 mod engine;
@@ -18,6 +19,7 @@ mod request;
 mod resolved;
 mod stages;
 mod sweep;
+mod tune;
 #[cfg(test)]
 mod tests;
 
@@ -31,8 +33,8 @@ use bench_core::sim;
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use parse::parse;
 pub use resolved::{
-    Bound, Calibrate, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part, Profile,
-    Sweep, VllmConfig,
+    Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part, Profile,
+    Sweep, Tune, TuneSetting, VllmConfig,
 };
 
 /// Largest profile that is read.

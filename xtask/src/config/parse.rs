@@ -8,14 +8,14 @@ use toml::de::{DeTable, DeValue};
 use super::{
     ReadModel,
     args::{Accepted, PlacedArgs, overlay},
-    calibrate,
+    calibrate, capacity,
     diagnostic::Diagnostic,
     engine::{self, Engine},
     goals::Goals,
     load::{self, PlacedLoad},
     read::{Problems, Span, Table},
     resolved::{Limit, Objective, Profile},
-    stages, sweep,
+    stages, sweep, tune,
 };
 
 /// Server starts of baseline, defaults and tuned settings where the profile names none: with
@@ -79,6 +79,10 @@ fn resolve(
     let baseline = document.get("baseline");
     let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
     let stages = document.get("stages");
+    let tune = document.get("tune");
+    let capacity = document.get("capacity").map(|item| {
+        item.table("[capacity]").and_then(|table| capacity::read(table, &loads))
+    });
     let is_simulated =
         engine.as_ref().is_some_and(|engine| matches!(engine.accepted, Accepted::Simulated));
     let calibrate = document.get("calibrate").map(|item| {
@@ -117,6 +121,20 @@ fn resolve(
         Some(calibrate) => Some(calibrate?),
         None => None,
     };
+    let tune = match tune {
+        Some(item) => Some(tune::read(problems, item.table("[tune]")?, &engine, models)?),
+        None => None,
+    };
+    if tune.is_some() {
+        stages.extend([stages::PREDICT, stages::TUNE].map(str::to_owned));
+    }
+    let capacity = match capacity {
+        Some(capacity) => Some(capacity?),
+        None => None,
+    };
+    if capacity.is_some() {
+        stages.push(stages::CAPACITY.to_owned());
+    }
     if calibrate.is_some() {
         stages.push(stages::CALIBRATE.to_owned());
     }
@@ -136,6 +154,8 @@ fn resolve(
         margins_percent,
         stages,
         calibrate,
+        tune,
+        capacity,
         budget_engine_minutes: budget,
     })
 }

@@ -47,6 +47,10 @@ pub struct Profile {
     pub stages: Vec<String>,
     /// What the simulator's model is fitted to, if the profile does that.
     pub calibrate: Option<Calibrate>,
+    /// Flags that are searched together, if any.
+    pub tune: Option<Tune>,
+    /// The load whose rate is raised until it breaks the limits, if any.
+    pub capacity: Option<Capacity>,
     /// Most engine minutes that a run may plan, if capped.
     pub budget_engine_minutes: Option<u32>,
 }
@@ -78,6 +82,12 @@ impl Profile {
         });
         if let Some(calibrate) = &self.calibrate {
             hashed["calibrate"] = calibrate.hashed();
+        }
+        if let Some(tune) = &self.tune {
+            hashed["tune"] = tune.hashed();
+        }
+        if let Some(capacity) = &self.capacity {
+            hashed["capacity"] = json!(capacity);
         }
         if !self.margins_percent.is_empty() {
             hashed["margins_percent"] = json!(self.margins_percent);
@@ -144,6 +154,58 @@ impl Calibrate {
             "leave_out": self.leave_out,
         })
     }
+}
+
+/// Flags that are searched together.
+#[derive(Clone, Debug)]
+pub struct Tune {
+    /// The flags, in the order of the file.
+    pub flags: Vec<String>,
+    /// Their combinations, but for those that vLLM refuses.
+    pub settings: Vec<TuneSetting>,
+    /// What the search and its confirmation may take together.
+    pub budget_engine_minutes: u32,
+    /// The model whose predictions it starts from: name and content.
+    pub model: Option<(String, Box<sim::Model>)>,
+    /// Decides between settings of which the same is expected.
+    pub seed: u32,
+}
+
+/// A combination of the flags' values.
+#[derive(Clone, Debug, Serialize)]
+pub struct TuneSetting {
+    /// What it sets, on top of the engine's arguments.
+    pub args: Args,
+    /// For each flag, the index of its value and how many values there are.
+    pub levels: Vec<(usize, usize)>,
+}
+
+impl Tune {
+    /// Everything that bears on the search.
+    pub fn hashed(&self) -> Value {
+        let model = self.model.as_ref().map(|(name, model)| {
+            let digest = Digest::of_json(&**model).expect("a model holds no floats");
+            json!({ "name": name, "digest": digest })
+        });
+        json!({
+            "flags": self.flags,
+            "settings": self.settings,
+            "budget_engine_minutes": self.budget_engine_minutes,
+            "model": model,
+            "seed": self.seed,
+        })
+    }
+}
+
+/// The load whose rate is raised until it breaks the limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Capacity {
+    /// Name of the load.
+    pub load: String,
+    /// How narrow the bracket around the capacity is to be.
+    pub precision_percent: u32,
+    /// Server starts of each configuration.
+    pub starts: u32,
 }
 
 /// What is measured.

@@ -16,6 +16,18 @@ pub(super) const STAGES: [&str; 8] = [
 
 /// The stage that every profile with a [calibrate] table runs.
 pub(super) const CALIBRATE: &str = "calibrate-simulator";
+/// The stages that every profile with a [tune] table runs.
+pub(super) const PREDICT: &str = "predict";
+pub(super) const TUNE: &str = "tune";
+/// The stage that every profile with a [capacity] table runs.
+pub(super) const CAPACITY: &str = "capacity";
+/// Stages that run by themselves, with their tables.
+pub(super) const BY_TABLE: [(&str, &str); 4] = [
+    (PREDICT, "[tune]"),
+    (TUNE, "[tune]"),
+    (CAPACITY, "[capacity]"),
+    (CALIBRATE, "[calibrate]"),
+];
 
 /// The stages to run: all where the profile names none.
 pub(super) fn read(item: Option<&Item<'_>>, sweeps: &[&str]) -> Option<Vec<String>> {
@@ -27,10 +39,10 @@ pub(super) fn read(item: Option<&Item<'_>>, sweeps: &[&str]) -> Option<Vec<Strin
         let name = element.text()?.value;
         if sweeps.contains(&name) {
             element.report(format!("`{name}` is a sweep"), "take it out: sweeps run by themselves");
-        } else if name == CALIBRATE {
+        } else if let Some((_, table)) = BY_TABLE.iter().find(|(stage, _)| *stage == name) {
             element.report(
                 format!("`{name}` runs by itself"),
-                "take it out: a [calibrate] table is enough",
+                format!("take it out: a {table} table is enough"),
             );
         } else if !STAGES.contains(&name) {
             element.report(format!("no stage `{name}`"), suggest(name, STAGES));

@@ -9,7 +9,7 @@ use super::{
     load::{Loads, is_name},
     read::{At, Item, Problems, Span, Table},
     resolved::{Sweep, SweepValue},
-    stages::{CALIBRATE, STAGES},
+    stages::{BY_TABLE, STAGES},
 };
 use crate::flags::Refusal;
 
@@ -18,12 +18,15 @@ const SWEEPS_MAX: usize = 200;
 const STARTS_MAX: u32 = 100;
 
 /// Files that built-in stages write.
-const OTHER_FILES: [&str; 6] = [
+const OTHER_FILES: [&str; 9] = [
     "baseline.json",
     "identity.json",
     "recommendation.json",
     "comparison.json",
     "confirmation.json",
+    "predictions.json",
+    "tune.json",
+    "capacity.json",
     "comprehensive_optimized_benchmark.json",
 ];
 
@@ -115,7 +118,7 @@ impl Context<'_> {
     }
 
     fn check_name(&self, name: &str, span: &Span) -> Option<()> {
-        let (message, label) = if name == CALIBRATE || STAGES.contains(&name) {
+        let (message, label) = if STAGES.contains(&name) || BY_TABLE.iter().any(|(stage, _)| *stage == name) {
             (
                 format!("`{name}` is a built-in stage and cannot be a sweep's name"),
                 "name the sweep otherwise, and its flag in `flag`",

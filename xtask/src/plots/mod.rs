@@ -4,6 +4,7 @@
 
 mod calibration;
 mod canvas;
+mod capacity;
 mod configurations;
 mod dashboard;
 mod data;
@@ -26,7 +27,7 @@ mod throughput;
 use anyhow::{Result, ensure};
 use bench_core::schema::{ResultFile, Role};
 
-pub use self::{calibration::draw as calibration, png::png};
+pub use self::{calibration::draw as calibration, capacity::draw as capacity, png::png};
 
 /// What the plots are drawn from.
 #[derive(Clone, Copy)]

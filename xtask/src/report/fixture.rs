@@ -577,6 +577,8 @@ fn profile() -> Profile {
         ],
         stages: Vec::new(),
         calibrate: None,
+        tune: None,
+        capacity: None,
         margins_percent: BTreeMap::new(),
         budget_engine_minutes: None,
     }

@@ -4,6 +4,7 @@
 //! needs no Rust. Pure: the same results yield the same bytes.
 
 mod calibration;
+mod capacity;
 mod deploy;
 pub mod findings;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod verdicts;
+mod tuning;
 mod view;
 
 use std::collections::BTreeMap;
@@ -29,9 +31,11 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig
 
 use crate::{config::Profile, format};
 pub use calibration::CalibrationPage;
+pub use capacity::{CapacityPage, Configuration};
 pub use deploy::{Recommended, recommended};
 pub use html::{TrialView, page};
 pub use tables::verdict_word;
+pub use tuning::TuningPage;
 pub use verdicts::{Page, Side};
 use view::View;
 

@@ -32,6 +32,7 @@ impl Baseline<'_> {
                 setting("default", Role::Default, &Args::new()),
             ],
             loads: profile.loads.iter().collect(),
+            first_start: 0,
         }
     }
 }

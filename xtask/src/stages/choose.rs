@@ -10,7 +10,7 @@ use bench_core::{
 };
 use serde_json::Value;
 
-use super::{Context, Trial, baseline, goals, one_file, provision};
+use super::{Context, Trial, baseline, goals, one_file, provision, tune};
 use crate::{
     config::{Bound, Limit, Profile},
     dag::{Inputs, Leaf, Outputs, Task},
@@ -36,7 +36,8 @@ impl Task for Choose<'_> {
     }
 
     fn needs(&self) -> Vec<String> {
-        let mut needs = self.context.present(&[provision::NAME, baseline::NAME]);
+        let mut needs =
+            self.context.present(&[provision::NAME, baseline::NAME, tune::NAME]);
         needs.extend(self.context.sweep_names());
         needs
     }
@@ -57,13 +58,19 @@ impl Task for Choose<'_> {
             if let Some(choice) = swept.choice {
                 gains.push((
                     gain_percent(&swept.points, &choice.label, profile),
-                    &sweep.name,
+                    sweep.name.clone(),
                     choice,
                 ));
             }
         }
         // The largest gain first: what it sets, later ones must fit.
         gains.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal));
+        // What was confirmed together goes before what was best alone.
+        let searched: Option<ResultFile> =
+            inputs.has(tune::NAME).then(|| inputs.json(tune::NAME, tune::FILE)).transpose()?;
+        if let Some(ResultFile { points, choice: Some(choice), .. }) = searched {
+            gains.insert(0, (gain_percent(&points, &choice.label, profile), tune::NAME.to_owned(), choice));
+        }
         let mut result = self.context.result(NAME, inputs)?;
         let mut args = Args::new();
         let mut labels = Vec::new();

@@ -92,7 +92,7 @@ pub fn anatomy(points: &[Point], role: Role, load: &str) -> Option<Anatomy> {
 
 /// Every metric on every load, in the order of the profile's loads and of the metrics; tuned
 /// against the defaults, never against a handicapped baseline.
-fn comparisons(points: &[Point], week2: &[Point], profile: &Profile) -> Vec<Comparison> {
+pub fn comparisons(points: &[Point], week2: &[Point], profile: &Profile) -> Vec<Comparison> {
     let mut rows = Vec::new();
     for load in &profile.loads {
         for metric in &METRICS {

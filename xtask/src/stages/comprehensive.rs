@@ -23,7 +23,8 @@ impl Comprehensive<'_> {
             args: choice.args,
             starts: profile.starts,
         };
-        Grid { profile, settings: vec![setting], loads: profile.loads.iter().collect() }
+        let loads = profile.loads.iter().collect();
+        Grid { profile, settings: vec![setting], loads, first_start: 0 }
     }
 
     fn choice(&self, inputs: &Inputs<'_>) -> Result<Choice> {

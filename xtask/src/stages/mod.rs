@@ -2,14 +2,17 @@
 
 mod baseline;
 mod calibrate;
+mod capacity;
 mod choose;
 mod compare;
 mod comprehensive;
 mod confirm;
 mod document;
+mod predict;
 mod provision;
 mod sweep;
 mod trial;
+mod tune;
 mod visualize;
 
 pub use baseline::{DEFAULT_ROLE, FILE as BASELINE_FILE, NAME as BASELINE};
@@ -62,7 +65,7 @@ pub struct Definition {
 
 /// Every built-in stage, in the order of the report. Each `[sweep.NAME]` of a profile is one more,
 /// after `baseline`.
-pub const BUILT_IN: [Definition; 9] = [
+pub const BUILT_IN: [Definition; 12] = [
     Definition {
         name: provision::NAME,
         about: "find or install the engine and say what it is",
@@ -76,6 +79,18 @@ pub const BUILT_IN: [Definition; 9] = [
         make: |context| Box::new(baseline::Baseline { context }),
     },
     Definition {
+        name: predict::NAME,
+        about: "with [tune]: what the simulator says of every setting of the search",
+        files: predict::FILE,
+        make: |context| Box::new(predict::Predict { context }),
+    },
+    Definition {
+        name: tune::NAME,
+        about: "with [tune]: several flags searched together, and the winner confirmed",
+        files: tune::FILES,
+        make: |context| Box::new(tune::Tune::new(context)),
+    },
+    Definition {
         name: choose::NAME,
         about: "the best value of each sweep, put together",
         files: choose::FILE,
@@ -86,6 +101,12 @@ pub const BUILT_IN: [Definition; 9] = [
         about: "the comprehensive benchmark at the chosen settings",
         files: comprehensive::FILE,
         make: |context| Box::new(comprehensive::Comprehensive { context }),
+    },
+    Definition {
+        name: capacity::NAME,
+        about: "with [capacity]: the highest rate within the limits, and the curve to it",
+        files: capacity::FILES,
+        make: |context| Box::new(capacity::Capacity { context }),
     },
     Definition {
         name: compare::NAME,

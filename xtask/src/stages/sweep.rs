@@ -29,6 +29,7 @@ impl Sweep<'_> {
             profile: self.context.profile,
             settings: settings.collect(),
             loads: loads.collect::<Result<_>>()?,
+            first_start: 0,
         })
     }
 }

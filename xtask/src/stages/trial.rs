@@ -1,6 +1,6 @@
 //! Trials: the leaves of the DAG, and the points that stages make of them.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf};
 
 use anyhow::Result;
 use bench_core::{
@@ -94,6 +94,8 @@ pub struct Grid<'a> {
     pub settings: Vec<Setting>,
     /// The loads.
     pub loads: Vec<&'a NamedLoad>,
+    /// Number of the first start of each setting.
+    pub first_start: u32,
 }
 
 impl Grid<'_> {
@@ -111,7 +113,7 @@ impl Grid<'_> {
         for setting in &self.settings {
             let mut args = self.profile.engine_args.clone();
             args.extend(setting.args.clone());
-            for replicate in 0..setting.starts {
+            for replicate in self.starts(setting) {
                 for load in &self.loads {
                     let trial = Trial {
                         identity: identity.clone(),
@@ -143,7 +145,8 @@ impl Grid<'_> {
         let mut points = Vec::new();
         for setting in &self.settings {
             for load in &self.loads {
-                let outcomes = (0..setting.starts)
+                let outcomes = self
+                    .starts(setting)
                     .map(|replicate| {
                         let role = role(setting, load, replicate);
                         let outcome = inputs.leaf::<Outcome>(&role)?;
@@ -155,6 +158,10 @@ impl Grid<'_> {
         }
         Ok(points)
     }
+
+    fn starts(&self, setting: &Setting) -> Range<u32> {
+        self.first_start..self.first_start + setting.starts
+    }
 }
 
 fn role(setting: &Setting, load: &NamedLoad, replicate: u32) -> String {
@@ -162,7 +169,7 @@ fn role(setting: &Setting, load: &NamedLoad, replicate: u32) -> String {
 }
 
 /// The figures of one setting under one load, over the valid trials.
-fn point(setting: &Setting, load: &NamedLoad, outcomes: Vec<(TrialRef, Outcome)>) -> Point {
+pub fn point(setting: &Setting, load: &NamedLoad, outcomes: Vec<(TrialRef, Outcome)>) -> Point {
     let mut trials = Vec::new();
     let mut failure = None;
     let mut measured = Vec::new();

@@ -19,6 +19,7 @@ mod process;
 use std::cmp::Ordering;
 
 use libm::{erf, exp, log, sqrt};
+use serde::{Deserialize, Serialize};
 
 use self::process::{Place, Process};
 use crate::{
@@ -34,8 +35,9 @@ use crate::{
 pub const DEFAULTS: usize = 0;
 /// Behind by more than this, as a logarithm, a setting is given up after its first load.
 const GIVEN_UP: f64 = 0.04;
-/// Improvements below this, as a logarithm, are not worth a start.
-const WORTHWHILE: f64 = 0.001;
+/// Expected improvements below this, as a logarithm, are not worth a start. It is small since a
+/// belief may be wrong, and the budget says already what the search may cost.
+const WORTHWHILE: f64 = 1e-5;
 /// Beyond this, as a logarithm, a limit is kept or broken, no matter by how much.
 const CLIP: f64 = 1.5;
 /// What a start or a load may take over what is expected.
@@ -75,7 +77,8 @@ pub struct Candidate {
 }
 
 /// What a simulator says of a setting.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "says", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Predicted {
     /// Nothing.
     Unknown,

@@ -23,8 +23,17 @@ pub(super) struct Place<'a> {
     pub(super) predicted: f64,
 }
 
-/// What was observed, with the hyperparameters of the largest posterior probability.
+/// Hyperparameters this much less probable than the most probable ones are left out.
+const IMPROBABLE: f64 = 0.02;
+
+/// What was observed, over the hyperparameters that explain it, by how well they do: few values
+/// leave many open, and the best alone would be too sure of itself.
 pub(super) struct Process<'a> {
+    fits: Vec<(f64, Fit<'a>)>,
+}
+
+/// What was observed, with one choice of hyperparameters.
+struct Fit<'a> {
     kernel: Kernel,
     trust: f64,
     mean: f64,
@@ -69,13 +78,30 @@ impl<'a> Process<'a> {
                 })
             })
         });
-        let fits = every.map(|(trust, kernel)| Self::fit(observed, trust, kernel));
-        let best = fits.reduce(|best, next| if next.1 > best.1 { next } else { best });
-        best.expect("there are hyperparameters").0
+        let mut fits: Vec<_> =
+            every.map(|(trust, kernel)| Fit::of(observed, trust, kernel)).collect();
+        let best = fits.iter().map(|(posterior, _)| *posterior).fold(f64::NEG_INFINITY, f64::max);
+        fits.iter_mut().for_each(|(posterior, _)| *posterior = exp(*posterior - best));
+        fits.retain(|(weight, _)| *weight >= IMPROBABLE);
+        let all: f64 = fits.iter().map(|(weight, _)| weight).sum();
+        fits.iter_mut().for_each(|(weight, _)| *weight /= all);
+        Self { fits }
     }
 
-    /// The process, and the logarithm of its hyperparameters' posterior but for a constant.
-    fn fit(observed: &[(Place<'a>, f64)], trust: f64, kernel: Kernel) -> (Self, f64) {
+    /// Mean and standard deviation at a place, without the noise of a start.
+    pub(super) fn at(&self, place: &Place<'_>) -> (f64, f64) {
+        let each = || self.fits.iter().map(|(weight, fit)| (weight, fit.at(place)));
+        let mean: f64 = each().map(|(weight, (mean, _))| weight * mean).sum();
+        let variance: f64 = each()
+            .map(|(weight, (own, variance))| weight * (variance + (own - mean) * (own - mean)))
+            .sum();
+        (mean, sqrt(variance))
+    }
+}
+
+impl<'a> Fit<'a> {
+    /// The logarithm of the hyperparameters' posterior but for a constant, and the fit.
+    fn of(observed: &[(Place<'a>, f64)], trust: f64, kernel: Kernel) -> (f64, Self) {
         let places: Vec<Place<'a>> = observed.iter().map(|(place, _)| *place).collect();
         let rest: Vec<f64> = observed.iter().map(|(p, y)| y - trust * p.predicted).collect();
         let mean = rest.iter().sum::<f64>() / rest.len() as f64;
@@ -91,17 +117,17 @@ impl<'a> Process<'a> {
         let noise = log(kernel.noise / 0.01);
         let believed = -2.0 * (1.0 - trust) - 0.5 * spread * spread - 0.5 * noise * noise;
         let posterior = believed - 0.5 * fit - factor.half_log_determinant();
-        (Self { kernel, trust, mean, places, factor, weights }, posterior)
+        (posterior, Self { kernel, trust, mean, places, factor, weights })
     }
 
-    /// Mean and standard deviation at a place, without the noise of a start.
-    pub(super) fn at(&self, place: &Place<'_>) -> (f64, f64) {
+    /// Mean and variance at a place, without the noise of a start.
+    fn at(&self, place: &Place<'_>) -> (f64, f64) {
         let covariances: Vec<f64> =
             self.places.iter().map(|known| self.kernel.covariance(known, place)).collect();
         let shift: f64 = covariances.iter().zip(&self.weights).map(|(k, w)| k * w).sum();
         let known = self.factor.forward(&covariances);
         let variance = self.kernel.covariance(place, place) - known.iter().map(|v| v * v).sum::<f64>();
-        (self.trust * place.predicted + self.mean + shift, sqrt(variance.max(1e-12)))
+        (self.trust * place.predicted + self.mean + shift, variance.max(1e-12))
     }
 }
 

@@ -1,0 +1,37 @@
+//! `[capacity]`: the load whose rate is raised until it breaks the limits.
+
+use bench_core::schema::Arrival;
+
+use super::{load::Loads, read::Table, resolved::Capacity};
+
+const PRECISION_PERCENT: u32 = 5;
+const STARTS_MAX: u32 = 100;
+
+/// Reads the section.
+pub(super) fn read(mut table: Table<'_>, loads: &Loads) -> Option<Capacity> {
+    let load = table.require("load", "load = NAME of an open-loop load").and_then(|item| {
+        let name = loads.name(&item)?;
+        let placed = loads.placed.iter().find(|placed| placed.load.name == name)?;
+        let has_rate = matches!(
+            placed.load.spec.arrival,
+            Arrival::Poisson { .. } | Arrival::Gamma { .. } | Arrival::Constant { .. }
+        );
+        if !has_rate {
+            item.report(
+                format!("load `{name}` has no rate to raise"),
+                "name one whose arrivals are poisson, bursty or constant",
+            );
+        }
+        has_rate.then_some(name)
+    });
+    let precision_percent = match table.get("precision_percent") {
+        Some(item) => item.integer_u32(1..=50),
+        None => Some(PRECISION_PERCENT),
+    };
+    let starts = match table.get("starts") {
+        Some(item) => item.integer_u32(1..=STARTS_MAX),
+        None => Some(1),
+    };
+    table.finish(|_| None);
+    Some(Capacity { load: load?, precision_percent: precision_percent?, starts: starts? })
+}

@@ -1,0 +1,87 @@
+//! `predict`: what the simulator says of every setting of the search, before anything is measured.
+
+use std::{num::NonZero, thread};
+
+use anyhow::Result;
+use bench_core::{
+    INSTRUMENT_EPOCH,
+    schema::Args,
+    search::{Predicted, predict},
+    workload::Workload,
+};
+use serde_json::{Value, json};
+
+use super::{Context, Trial, tune};
+use crate::dag::{Inputs, Leaf, Outputs, Task};
+
+pub const NAME: &str = "predict";
+pub const FILE: &str = "predictions.json";
+
+pub struct Predict<'a> {
+    pub context: &'a Context<'a>,
+}
+
+impl Task for Predict<'_> {
+    type Leaf = Trial;
+
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn epoch(&self) -> u32 {
+        1
+    }
+
+    fn needs(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn config(&self) -> Value {
+        let profile = self.context.profile;
+        json!({
+            "tune": tune::config(self.context),
+            "args": profile.engine_args,
+            // What a model says of a trial hangs on how it is simulated.
+            "instrument_epoch": INSTRUMENT_EPOCH,
+        })
+    }
+
+    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
+        Ok(Vec::new())
+    }
+
+    fn run(&self, _inputs: &Inputs<'_>) -> Result<Outputs> {
+        let mut bytes = serde_json::to_vec_pretty(&self.predictions())?;
+        bytes.push(b'\n');
+        Ok(Outputs::from([(FILE.to_owned(), bytes)]))
+    }
+}
+
+impl Predict<'_> {
+    /// One of each setting, the defaults first.
+    fn predictions(&self) -> Vec<Predicted> {
+        let settings: Vec<Args> = tune::settings(self.context);
+        let loads = tune::loads(self.context);
+        let Some((_, model)) = &tune::tune(self.context).model else {
+            return vec![Predicted::Unknown; settings.len()];
+        };
+        // The rows of a data file are read where it is driven, not here.
+        if loads.iter().any(|load| load.spec.data.is_some()) {
+            return vec![Predicted::Unknown; settings.len()];
+        }
+        let loads: Vec<Workload> = loads.iter().map(|load| load.spec.clone().into()).collect();
+        let goals = tune::goals(self.context);
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        thread::scope(|scope| {
+            let (loads, goals) = (&loads, &goals);
+            let parts = settings.chunks(settings.len().div_ceil(cores));
+            let workers: Vec<_> = parts
+                .map(|part| {
+                    let say = move |args: &Args| predict(model, args, loads, goals);
+                    scope.spawn(move || part.iter().map(say).collect::<Vec<_>>())
+                })
+                .collect();
+            workers.into_iter().flat_map(|w| w.join().expect("the simulator has an answer")).collect()
+        })
+    }
+}

@@ -1,0 +1,283 @@
+//! `tune`: several flags searched together, and the winner confirmed.
+//!
+//! What to measure next is [`bench_core::search`]'s to say; here its steps become trials, and what
+//! is stored of them becomes its evaluations. A search that was killed finds its trials.
+
+use std::cell::RefCell;
+
+use anyhow::Result;
+use bench_core::{
+    schema::{Args, Outcome, Point, Role},
+    search::{Candidate, DEFAULTS, Evaluation, Goal, Over, Predicted, Problem, Step, Want},
+};
+use serde_json::{Value, json};
+
+use super::{Context, Grid, Setting, Trial, choose, compare, predict, provision};
+use crate::{
+    config::{self, Bound, NamedLoad},
+    dag::{Inputs, Leaf, Outputs, Task},
+    flags::{self, Memory},
+    report,
+};
+
+pub const NAME: &str = "tune";
+pub const FILE: &str = "tune.json";
+pub const FILES: &str = "tune.json, tuning.md, tuning.csv";
+
+/// Beyond the seeds of a profile's loads: requests that the search has not seen.
+const FRESH_SEEDS: u64 = 1_000_000;
+
+pub struct Tune<'a> {
+    context: &'a Context<'a>,
+    /// The loads with fresh seeds.
+    fresh: Vec<NamedLoad>,
+    /// How far the stored trials lead. They only become more while a run goes on.
+    walked: RefCell<Walk>,
+}
+
+/// A search as far as its trials are stored.
+#[derive(Clone, Debug, Default)]
+struct Walk {
+    evaluations: Vec<Evaluation>,
+    /// The settings to confirm, once they are known.
+    over: Option<(Vec<usize>, Over)>,
+}
+
+/// The profile's table.
+pub fn tune<'a>(context: &'a Context<'_>) -> &'a config::Tune {
+    context.profile.tune.as_ref().expect("a profile without the table has no such stage")
+}
+
+/// The loads by which a setting is judged: the objective's first.
+pub fn loads<'a>(context: &'a Context<'_>) -> Vec<&'a NamedLoad> {
+    let profile = context.profile;
+    let mut loads: Vec<&NamedLoad> = Vec::new();
+    let limits = profile.slo.iter().map(|limit| &limit.load);
+    for name in std::iter::once(&profile.objective.load).chain(limits) {
+        if loads.iter().all(|load| load.name != *name) {
+            loads.extend(profile.loads.iter().find(|load| load.name == *name));
+        }
+    }
+    loads
+}
+
+/// The objective, then the limits.
+pub fn goals(context: &Context<'_>) -> Vec<Goal> {
+    let profile = context.profile;
+    let loads = loads(context);
+    let index = |name: &str| loads.iter().position(|load| load.name == name).unwrap_or(0);
+    let objective = &profile.objective;
+    let want = if objective.maximize { Want::Most } else { Want::Least };
+    let goal =
+        |metric: &str, load: &str, want| Goal { metric: metric.to_owned(), load: index(load), want };
+    let limits = profile.slo.iter().map(|limit| {
+        let bound = limit.limit.to_f64();
+        let want = match limit.bound {
+            Bound::Max => Want::AtMost(bound),
+            Bound::Min => Want::AtLeast(bound),
+        };
+        goal(&limit.metric, &limit.load, want)
+    });
+    std::iter::once(goal(&objective.metric, &objective.load, want)).chain(limits).collect()
+}
+
+/// All arguments of each setting, the defaults first.
+pub fn settings(context: &Context<'_>) -> Vec<Args> {
+    let profile = context.profile;
+    let none = Args::new();
+    let own = tune(context).settings.iter().map(|setting| &setting.args);
+    let on_top = |args: &Args| {
+        let mut all = profile.engine_args.clone();
+        all.extend(args.clone());
+        all
+    };
+    std::iter::once(&none).chain(own).map(on_top).collect()
+}
+
+/// What bears on the search.
+pub fn config(context: &Context<'_>) -> Value {
+    let profile = context.profile;
+    json!({
+        "tune": tune(context).hashed(),
+        "loads": loads(context),
+        "objective": profile.objective,
+        "slo": profile.slo,
+        "starts": profile.starts,
+    })
+}
+
+impl<'a> Tune<'a> {
+    pub fn new(context: &'a Context<'a>) -> Self {
+        let fresh = loads(context).into_iter().map(|load| {
+            let mut load = load.clone();
+            load.spec.seed = load.spec.seed.wrapping_add(FRESH_SEEDS);
+            load
+        });
+        Self { context, fresh: fresh.collect(), walked: RefCell::default() }
+    }
+
+    fn problem(&self, predictions: Vec<Predicted>) -> Problem {
+        let tune = tune(self.context);
+        let levels = |setting: &config::TuneSetting| {
+            let level = |(index, count): &(usize, usize)| *index as f64 / (*count - 1) as f64;
+            setting.levels.iter().map(level).collect()
+        };
+        let all = std::iter::once(None).chain(tune.settings.iter().map(levels).map(Some));
+        let candidates =
+            all.zip(predictions).map(|(levels, predicted)| Candidate { levels, predicted });
+        let memory = |flag: &String| match flags::find(flag).and_then(|f| f.more_needs_memory)? {
+            Memory::Increasing => Some(std::cmp::Ordering::Greater),
+            Memory::Decreasing => Some(std::cmp::Ordering::Less),
+            Memory::Between => None,
+        };
+        Problem {
+            memory: tune.flags.iter().map(memory).collect(),
+            candidates: candidates.collect(),
+            goals: goals(self.context),
+            loads: loads(self.context).len(),
+            budget_s: 60.0 * f64::from(tune.budget_engine_minutes),
+            confirm_starts: self.context.profile.starts,
+            seed: tune.seed.into(),
+        }
+    }
+
+    fn args(&self, candidate: usize) -> Args {
+        match candidate.checked_sub(1) {
+            None => Args::new(),
+            Some(index) => tune(self.context).settings[index].args.clone(),
+        }
+    }
+
+    fn label(&self, candidate: usize) -> String {
+        let pairs: Vec<_> =
+            self.args(candidate).iter().map(|(flag, value)| format!("{flag}={value}")).collect();
+        if pairs.is_empty() { "default".to_owned() } else { pairs.join(" ") }
+    }
+
+    /// A setting under one load, at its first start.
+    fn leaf(&self, candidate: usize, load: usize, identity: &Value) -> Result<Leaf<Trial>> {
+        let grid = Grid {
+            profile: self.context.profile,
+            settings: vec![self.setting(candidate, Role::Sweep, 1)],
+            loads: vec![loads(self.context)[load]],
+            first_start: 0,
+        };
+        let leaf = grid.leaves(identity)?.remove(0);
+        Ok(Leaf { role: format!("search/{}", leaf.role), ..leaf })
+    }
+
+    fn setting(&self, candidate: usize, role: Role, starts: u32) -> Setting {
+        let (label, args) = (self.label(candidate), self.args(candidate));
+        Setting { label, role, args, starts }
+    }
+
+    /// The settings to confirm, on starts that the search did not see.
+    fn confirmation(&self, finalists: &[usize]) -> Grid<'_> {
+        let profile = self.context.profile;
+        let settings = finalists.iter().map(|candidate| {
+            let role = if *candidate == DEFAULTS { Role::Default } else { Role::Sweep };
+            self.setting(*candidate, role, profile.starts)
+        });
+        let (settings, loads) = (settings.collect(), self.fresh.iter().collect());
+        Grid { profile, settings, loads, first_start: 1 }
+    }
+
+    /// Goes on as far as trials are stored; the trial that is to be measured next, if it stops at
+    /// one.
+    fn walk(&self, inputs: &Inputs<'_>, identity: &Value) -> Result<Option<Leaf<Trial>>> {
+        let problem = self.problem(inputs.json(predict::NAME, predict::FILE)?);
+        let mut walk = self.walked.borrow_mut();
+        while walk.over.is_none() {
+            match problem.next(&walk.evaluations) {
+                Step::Measure { candidate, load } => {
+                    let leaf = self.leaf(candidate, load, identity)?;
+                    if !inputs.has_leaf(&leaf.role) {
+                        return Ok(Some(leaf));
+                    }
+                    let outcome: Outcome = inputs.leaf(&leaf.role)?;
+                    problem.note(&mut walk.evaluations, candidate, &outcome);
+                }
+                Step::Confirm { candidates, reason } => walk.over = Some((candidates, reason)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Task for Tune<'_> {
+    type Leaf = Trial;
+
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn epoch(&self) -> u32 {
+        1
+    }
+
+    fn needs(&self) -> Vec<String> {
+        vec![provision::NAME.to_owned(), predict::NAME.to_owned()]
+    }
+
+    fn config(&self) -> Value {
+        config(self.context)
+    }
+
+    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
+        Ok(Vec::new())
+    }
+
+    fn further_leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
+        let identity = self.context.identity(inputs)?;
+        if let Some(next) = self.walk(inputs, &identity)? {
+            return Ok(vec![next]);
+        }
+        match &self.walked.borrow().over {
+            Some((finalists, _)) => self.confirmation(finalists).leaves(&identity),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
+        let identity = self.context.identity(inputs)?;
+        self.walk(inputs, &identity)?;
+        let Walk { evaluations, over } = self.walked.borrow().clone();
+        let (finalists, reason) = over.expect("the trials of the search are stored");
+        let problem = self.problem(inputs.json(predict::NAME, predict::FILE)?);
+        let profile = self.context.profile;
+
+        let mut result = self.context.result(NAME, inputs)?;
+        let mut points = self.confirmation(&finalists).points(inputs, &identity)?;
+        let choice = choose::best(&points, &points, profile);
+        // Where the defaults stay, it is the winner that was not better.
+        let is_choice = |point: &Point| point.role == Role::Sweep && point.label == choice.label;
+        let compared = match points.iter().any(is_choice) {
+            true => choice.label.clone(),
+            false => self.label(finalists[0]),
+        };
+        let compared = points.iter_mut().filter(|p| p.role == Role::Sweep && p.label == compared);
+        compared.for_each(|point| point.role = Role::Tuned);
+        result.comparisons = compare::comparisons(&points, &[], profile);
+        result.points = points;
+        let labels: Vec<String> = (0..problem.candidates.len()).map(|c| self.label(c)).collect();
+        let page = report::TuningPage {
+            profile,
+            problem: &problem,
+            labels: &labels,
+            loads: &loads(self.context),
+            evaluations: &evaluations,
+            finalists: &finalists,
+            over: reason,
+            confirmed: &result.points,
+            comparisons: &result.comparisons,
+            choice: &choice,
+        };
+        result.findings = page.findings();
+        let (markdown, csv) = (page.markdown(), page.csv());
+        result.choice = Some(choice);
+        let mut outputs = super::one_file(FILE, &result)?;
+        outputs.insert("tuning.md".to_owned(), markdown.into_bytes());
+        outputs.insert("tuning.csv".to_owned(), csv.into_bytes());
+        Ok(outputs)
+    }
+}
