@@ -69,7 +69,15 @@ fn main() -> ExitCode {
     let seeds = if given.is_empty() { (1..=20).collect() } else { given };
     println!(
         "{:>6}  {:<13}  {:>9}  {:>8}  {:>9}  {:>6}  {:>6}  {:>6}  {:>10}  {:>6}",
-        "seed", "engine", "good of", "defaults", "min queue", "tune", "time", "starts", "one a time",
+        "seed",
+        "engine",
+        "good of",
+        "defaults",
+        "min queue",
+        "tune",
+        "time",
+        "starts",
+        "one a time",
         "random"
     );
     let next = AtomicUsize::new(0);
@@ -231,7 +239,8 @@ impl Planted {
             for start in 1..=CONFIRM_STARTS {
                 spent_s += start_s;
                 for (load, measured) in truth.iter().enumerate() {
-                    let Outcome::Measured(found) = self.noisy(index, start_s, measured, start) else {
+                    let Outcome::Measured(found) = self.noisy(index, start_s, measured, start)
+                    else {
                         continue;
                     };
                     spent_s += found.summary.duration_s;
@@ -279,7 +288,8 @@ impl Planted {
             value("queue_share", &measured[0])
         };
         let settings = (0..self.args.len()).filter(|index| share(index).is_some());
-        settings.min_by(|a, b| share(a).partial_cmp(&share(b)).unwrap_or(Ordering::Equal))
+        settings
+            .min_by(|a, b| share(a).partial_cmp(&share(b)).unwrap_or(Ordering::Equal))
             .unwrap_or(DEFAULTS)
     }
 
@@ -384,7 +394,11 @@ fn perturbed(known: &Model, kind: Kind, random: &mut Random) -> Model {
         for (name, coefficient) in coefficients {
             let by = match (kind, section, name.as_str()) {
                 // What a label says is known.
-                (_, "memory", "total_bytes" | "free_bytes" | "weights_bytes" | "kv_token_bytes") => {
+                (
+                    _,
+                    "memory",
+                    "total_bytes" | "free_bytes" | "weights_bytes" | "kv_token_bytes",
+                ) => {
                     continue;
                 }
                 (Kind::Interacting, "front_end", _) => 2.0,
@@ -406,9 +420,8 @@ type Flags = Vec<(&'static str, Vec<ArgValue>)>;
 /// The flags of a grid with their values, and which way each needs memory.
 fn flags(kind: Kind) -> (Flags, Vec<Option<Ordering>>) {
     let ints = |values: &[i64]| values.iter().map(|value| ArgValue::Int(*value)).collect();
-    let texts = |values: &[&str]| {
-        values.iter().map(|value| ArgValue::Text((*value).to_owned())).collect()
-    };
+    let texts =
+        |values: &[&str]| values.iter().map(|value| ArgValue::Text((*value).to_owned())).collect();
     let third = match kind {
         Kind::Frontier => (
             ("gpu-memory-utilization", texts(&["0.80", "0.86", "0.92", "0.95"])),
@@ -452,15 +465,11 @@ fn loads(random: &mut Random) -> Vec<Workload> {
         prefix: None,
     };
     let rate = 200.0 * (0.3 + 1.2 * random.uniform()) / f64::from(output) * 10.0;
-    let arrival = Arrival::Poisson {
-        requests_per_second: format!("{rate:.2}").parse().expect("a decimal"),
-    };
+    let arrival =
+        Arrival::Poisson { requests_per_second: format!("{rate:.2}").parse().expect("a decimal") };
     let seed = random.next_u64() >> 12;
     let load = |arrival, size| LoadSpec::drawn(arrival, size, vec![class.clone()], seed).into();
-    vec![
-        load(Arrival::AllAtOnce {}, Size::Requests(500)),
-        load(arrival, Size::DurationMs(20_000)),
-    ]
+    vec![load(Arrival::AllAtOnce {}, Size::Requests(500)), load(arrival, Size::DurationMs(20_000))]
 }
 
 fn reseeded(load: &Workload) -> Workload {

@@ -83,8 +83,9 @@ pub fn knee(curve: &[(f64, f64)]) -> Option<usize> {
         return None;
     }
     let below = |(x, y): (f64, f64)| (x - x0) / (x1 - x0) - (y - y0) / (y1 - y0);
-    let farthest = (1..curve.len() - 1)
-        .max_by(|a, b| below(curve[*a]).partial_cmp(&below(curve[*b])).unwrap_or(Ordering::Equal))?;
+    let farthest = (1..curve.len() - 1).max_by(|a, b| {
+        below(curve[*a]).partial_cmp(&below(curve[*b])).unwrap_or(Ordering::Equal)
+    })?;
     (below(curve[farthest]) > 0.0).then_some(farthest)
 }
 

@@ -19,9 +19,9 @@ mod request;
 mod resolved;
 mod stages;
 mod sweep;
-mod tune;
 #[cfg(test)]
 mod tests;
+mod tune;
 
 use std::{
     io::Read as _,
@@ -33,8 +33,8 @@ use bench_core::sim;
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use parse::parse;
 pub use resolved::{
-    Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part, Profile,
-    Sweep, Tune, TuneSetting, VllmConfig,
+    Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part,
+    Profile, Sweep, Tune, TuneSetting, VllmConfig,
 };
 
 /// Largest profile that is read.

@@ -80,9 +80,9 @@ fn resolve(
     let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
     let stages = document.get("stages");
     let tune = document.get("tune");
-    let capacity = document.get("capacity").map(|item| {
-        item.table("[capacity]").and_then(|table| capacity::read(table, &loads))
-    });
+    let capacity = document
+        .get("capacity")
+        .map(|item| item.table("[capacity]").and_then(|table| capacity::read(table, &loads)));
     let is_simulated =
         engine.as_ref().is_some_and(|engine| matches!(engine.accepted, Accepted::Simulated));
     let calibrate = document.get("calibrate").map(|item| {

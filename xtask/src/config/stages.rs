@@ -22,12 +22,8 @@ pub(super) const TUNE: &str = "tune";
 /// The stage that every profile with a [capacity] table runs.
 pub(super) const CAPACITY: &str = "capacity";
 /// Stages that run by themselves, with their tables.
-pub(super) const BY_TABLE: [(&str, &str); 4] = [
-    (PREDICT, "[tune]"),
-    (TUNE, "[tune]"),
-    (CAPACITY, "[capacity]"),
-    (CALIBRATE, "[calibrate]"),
-];
+pub(super) const BY_TABLE: [(&str, &str); 4] =
+    [(PREDICT, "[tune]"), (TUNE, "[tune]"), (CAPACITY, "[capacity]"), (CALIBRATE, "[calibrate]")];
 
 /// The stages to run: all where the profile names none.
 pub(super) fn read(item: Option<&Item<'_>>, sweeps: &[&str]) -> Option<Vec<String>> {

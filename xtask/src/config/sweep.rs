@@ -118,19 +118,20 @@ impl Context<'_> {
     }
 
     fn check_name(&self, name: &str, span: &Span) -> Option<()> {
-        let (message, label) = if STAGES.contains(&name) || BY_TABLE.iter().any(|(stage, _)| *stage == name) {
-            (
-                format!("`{name}` is a built-in stage and cannot be a sweep's name"),
-                "name the sweep otherwise, and its flag in `flag`",
-            )
-        } else if !is_name(name) {
-            (
-                format!("`{name}` is no name of a sweep"),
-                "expected lower-case letters, digits and dashes",
-            )
-        } else {
-            return Some(());
-        };
+        let (message, label) =
+            if STAGES.contains(&name) || BY_TABLE.iter().any(|(stage, _)| *stage == name) {
+                (
+                    format!("`{name}` is a built-in stage and cannot be a sweep's name"),
+                    "name the sweep otherwise, and its flag in `flag`",
+                )
+            } else if !is_name(name) {
+                (
+                    format!("`{name}` is no name of a sweep"),
+                    "expected lower-case letters, digits and dashes",
+                )
+            } else {
+                return Some(());
+            };
         self.problems.report(Diagnostic::new(message, span.clone(), label));
         None
     }

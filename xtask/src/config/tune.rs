@@ -88,7 +88,8 @@ fn values(item: &Item<'_>) -> Option<Vec<ArgValue>> {
         return None;
     }
     if values.iter().all(|value| value.as_f64().is_some()) {
-        values.sort_by(|a, b| f64::total_cmp(&a.as_f64().unwrap_or(0.0), &b.as_f64().unwrap_or(0.0)));
+        values
+            .sort_by(|a, b| f64::total_cmp(&a.as_f64().unwrap_or(0.0), &b.as_f64().unwrap_or(0.0)));
     }
     Some(values)
 }

@@ -329,7 +329,11 @@ impl<'a, L: Clone> Dag<'a, L> {
         }
         if self.asked[index].is_none() {
             let leaves = task.leaves(&self.inputs(index, BTreeMap::new()))?;
-            self.asked[index] = Some(Asked { leaves: Vec::new(), roles: BTreeSet::new(), records: BTreeMap::new() });
+            self.asked[index] = Some(Asked {
+                leaves: Vec::new(),
+                roles: BTreeSet::new(),
+                records: BTreeMap::new(),
+            });
             self.ask(index, leaves)?;
         }
         while self.ask(index, self.tasks[index].further_leaves(&self.inputs_of(index))?)? {}

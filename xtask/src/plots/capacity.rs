@@ -36,7 +36,8 @@ pub fn draw(found: &CapacityPage<'_>, engine: &str, simulated: bool) -> Drawing 
         true => format!("simulated {engine}"),
         false => engine.to_owned(),
     };
-    let subtitle = format!("{engine} · load {} · latencies far beyond the limit left out", found.load);
+    let subtitle =
+        format!("{engine} · load {} · latencies far beyond the limit left out", found.load);
     let svg = page((1000, 560), "Latency over the rate of requests", &subtitle, |canvas, body| {
         let mut legend: Vec<(Key, String)> = found
             .configurations
@@ -75,9 +76,8 @@ pub fn draw(found: &CapacityPage<'_>, engine: &str, simulated: bool) -> Drawing 
         }
         let x_scale = Scale::around(&rates, true, 0.03);
         let plot = panel.plot;
-        let x = |rate: f64| {
-            plot.left + libm::round(x_scale.at(rate) * f64::from(plot.width())) as i32
-        };
+        let x =
+            |rate: f64| plot.left + libm::round(x_scale.at(rate) * f64::from(plot.width())) as i32;
         let ticks = x_scale.ticks();
         for (value, text) in ticks.iter().step_by(ticks.len().div_ceil(X_TICKS).max(1)) {
             panel.x_label(x(*value), plot.width() / X_TICKS as i32, std::slice::from_ref(text));

@@ -101,7 +101,8 @@ impl CapacityPage<'_> {
              load's own rate, then bisected to {} %.\n\n![Latency over the rate](capacity.svg)\n\n",
             self.load, self.precision_percent
         );
-        let header = ["Configuration", "Sets", "> Requests/s within the limits", "Beyond", "> Knee"];
+        let header =
+            ["Configuration", "Sets", "> Requests/s within the limits", "Beyond", "> Knee"];
         let rows: Vec<Vec<String>> = self
             .configurations
             .iter()
@@ -112,7 +113,11 @@ impl CapacityPage<'_> {
                 });
                 vec![
                     found.label.clone(),
-                    if found.args.is_empty() { "nothing".to_owned() } else { format::args(&found.args) },
+                    if found.args.is_empty() {
+                        "nothing".to_owned()
+                    } else {
+                        format::args(&found.args)
+                    },
                     found.shown(),
                     found.broken.clone().unwrap_or_else(|| NOTHING.to_owned()),
                     knee.unwrap_or_else(|| NOTHING.to_owned()),

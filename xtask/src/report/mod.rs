@@ -16,8 +16,8 @@ mod sweeps;
 mod tables;
 #[cfg(test)]
 mod tests;
-mod verdicts;
 mod tuning;
+mod verdicts;
 mod view;
 
 use std::collections::BTreeMap;

@@ -62,7 +62,8 @@ impl TuningPage<'_> {
         let objective = &self.profile.objective;
         let winner = *self.finalists.first().filter(|index| **index != DEFAULTS)?;
         let seen = self.evaluations.iter().find(|e| e.candidate == winner)?.figures[0]?;
-        let confirmed = self.confirmed_point(winner, &objective.load)?.metrics.get(&objective.metric)?;
+        let confirmed =
+            self.confirmed_point(winner, &objective.load)?.metrics.get(&objective.metric)?;
         let metric = metric::find(&objective.metric);
         Some(format!(
             "the search's winner, {}, gave {} once; confirmed on fresh starts and seeds it gives {}",
@@ -117,7 +118,11 @@ impl TuningPage<'_> {
     fn goal_headers(&self) -> impl Iterator<Item = String> {
         self.problem.goals.iter().map(|goal| {
             let load = self.loads[goal.load];
-            format!("> {} on `{}`", format::title(metric::find(&goal.metric), &goal.metric), load.name)
+            format!(
+                "> {} on `{}`",
+                format::title(metric::find(&goal.metric), &goal.metric),
+                load.name
+            )
         })
     }
 
@@ -195,7 +200,8 @@ impl TuningPage<'_> {
             let _ = write!(out, ",{}@{}", goal.metric, self.loads[goal.load].name);
         }
         out += ",predicted,outcome,engine_s\n";
-        let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
+        let number =
+            |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
         for evaluation in self.evaluations {
             out += &self.labels[evaluation.candidate];
             for figure in &evaluation.figures {

@@ -36,8 +36,7 @@ impl Task for Choose<'_> {
     }
 
     fn needs(&self) -> Vec<String> {
-        let mut needs =
-            self.context.present(&[provision::NAME, baseline::NAME, tune::NAME]);
+        let mut needs = self.context.present(&[provision::NAME, baseline::NAME, tune::NAME]);
         needs.extend(self.context.sweep_names());
         needs
     }
@@ -69,7 +68,10 @@ impl Task for Choose<'_> {
         let searched: Option<ResultFile> =
             inputs.has(tune::NAME).then(|| inputs.json(tune::NAME, tune::FILE)).transpose()?;
         if let Some(ResultFile { points, choice: Some(choice), .. }) = searched {
-            gains.insert(0, (gain_percent(&points, &choice.label, profile), tune::NAME.to_owned(), choice));
+            gains.insert(
+                0,
+                (gain_percent(&points, &choice.label, profile), tune::NAME.to_owned(), choice),
+            );
         }
         let mut result = self.context.result(NAME, inputs)?;
         let mut args = Args::new();

@@ -81,7 +81,10 @@ impl Predict<'_> {
                     scope.spawn(move || part.iter().map(say).collect::<Vec<_>>())
                 })
                 .collect();
-            workers.into_iter().flat_map(|w| w.join().expect("the simulator has an answer")).collect()
+            workers
+                .into_iter()
+                .flat_map(|w| w.join().expect("the simulator has an answer"))
+                .collect()
         })
     }
 }

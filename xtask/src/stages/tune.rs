@@ -68,8 +68,11 @@ pub fn goals(context: &Context<'_>) -> Vec<Goal> {
     let index = |name: &str| loads.iter().position(|load| load.name == name).unwrap_or(0);
     let objective = &profile.objective;
     let want = if objective.maximize { Want::Most } else { Want::Least };
-    let goal =
-        |metric: &str, load: &str, want| Goal { metric: metric.to_owned(), load: index(load), want };
+    let goal = |metric: &str, load: &str, want| Goal {
+        metric: metric.to_owned(),
+        load: index(load),
+        want,
+    };
     let limits = profile.slo.iter().map(|limit| {
         let bound = limit.limit.to_f64();
         let want = match limit.bound {

@@ -203,7 +203,14 @@ pub struct Evaluation {
 impl Evaluation {
     /// A setting that is started.
     fn begin(candidate: usize, goals: usize) -> Self {
-        Self { candidate, loads: 0, figures: vec![None; goals], failure: None, start_s: 0.0, cost_s: 0.0 }
+        Self {
+            candidate,
+            loads: 0,
+            figures: vec![None; goals],
+            failure: None,
+            start_s: 0.0,
+            cost_s: 0.0,
+        }
     }
 }
 
@@ -275,8 +282,8 @@ impl Problem {
         let last = evaluations.last_mut().expect("one was just there");
         match outcome {
             Outcome::Refused(failure) => {
-                let is_memory =
-                    failure.class.is_memory_of_start() || failure.class == FailureClass::OutOfMemory;
+                let is_memory = failure.class.is_memory_of_start()
+                    || failure.class == FailureClass::OutOfMemory;
                 last.failure = Some(if is_memory { Failure::Memory } else { Failure::Other });
                 if failure.foreseen.is_none() {
                     last.cost_s += start_s;
@@ -323,7 +330,8 @@ impl Problem {
     /// The defaults are measured whole: everything is compared with them.
     fn is_given_up(&self, last: &Evaluation, before: &[Evaluation]) -> bool {
         let feasible = before.iter().filter(|evaluation| self.is_feasible(evaluation));
-        let best = feasible.filter_map(|evaluation| self.objective(evaluation)).max_by(f64::total_cmp);
+        let best =
+            feasible.filter_map(|evaluation| self.objective(evaluation)).max_by(f64::total_cmp);
         let breaks = |(goal, figure): (&Goal, &Option<f64>)| {
             figure.is_some_and(|figure| goal.want.score(figure) < -GIVEN_UP)
         };
@@ -457,12 +465,15 @@ impl Problem {
     }
 
     /// Settings that kept the limits, by what is believed of their objective, the best first.
-    fn ranked(&self, evaluations: &[Evaluation], beliefs: &[Option<Process<'_>>]) -> Vec<(usize, f64)> {
+    fn ranked(
+        &self,
+        evaluations: &[Evaluation],
+        beliefs: &[Option<Process<'_>>],
+    ) -> Vec<(usize, f64)> {
         let Some(objective) = &beliefs[0] else { return Vec::new() };
         let feasible = evaluations.iter().filter(|evaluation| self.is_feasible(evaluation));
-        let mut ranked: Vec<_> = feasible
-            .map(|e| (e.candidate, objective.at(&self.place(0, e.candidate)).0))
-            .collect();
+        let mut ranked: Vec<_> =
+            feasible.map(|e| (e.candidate, objective.at(&self.place(0, e.candidate)).0)).collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         ranked
     }
@@ -494,7 +505,8 @@ struct Costs<'a> {
 
 impl<'a> Costs<'a> {
     fn learn(problem: &'a Problem, evaluations: &[Evaluation]) -> Self {
-        let whole = || evaluations.iter().filter(|e| e.failure.is_none() && e.loads == problem.loads);
+        let whole =
+            || evaluations.iter().filter(|e| e.failure.is_none() && e.loads == problem.loads);
         let costs: Vec<f64> = whole().map(|evaluation| evaluation.cost_s).collect();
         let all_s = costs.iter().sum::<f64>();
         let predicted_s: Option<f64> =

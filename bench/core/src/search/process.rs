@@ -126,7 +126,8 @@ impl<'a> Fit<'a> {
             self.places.iter().map(|known| self.kernel.covariance(known, place)).collect();
         let shift: f64 = covariances.iter().zip(&self.weights).map(|(k, w)| k * w).sum();
         let known = self.factor.forward(&covariances);
-        let variance = self.kernel.covariance(place, place) - known.iter().map(|v| v * v).sum::<f64>();
+        let variance =
+            self.kernel.covariance(place, place) - known.iter().map(|v| v * v).sum::<f64>();
         (self.trust * place.predicted + self.mean + shift, variance.max(1e-12))
     }
 }
