@@ -146,7 +146,7 @@ impl Planted {
         let model = perturbed(&known, kind, &mut random);
         let (flags, memory) = flags(kind);
         let loads = loads(&mut random);
-        let fresh = loads.iter().map(|load| reseeded(load)).collect();
+        let fresh = loads.iter().map(reseeded).collect();
 
         let mut args = vec![Args::new()];
         let mut levels = vec![None];

@@ -68,7 +68,7 @@ impl TuningPage<'_> {
         Some(format!(
             "the search's winner, {}, gave {} once; confirmed on fresh starts and seeds it gives {}",
             self.labels[winner],
-            format::value_with_unit(metric, seen),
+            format::value(metric, seen),
             format::estimate(metric, confirmed),
         ))
     }

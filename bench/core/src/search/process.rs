@@ -142,11 +142,11 @@ impl Cholesky {
         let mut rows: Vec<Vec<f64>> = Vec::with_capacity(n);
         for i in 0..n {
             let mut row = Vec::with_capacity(i + 1);
-            for j in 0..i {
-                let dot: f64 = row.iter().zip(&rows[j]).map(|(a, b): (&f64, &f64)| a * b).sum();
-                row.push((entry(i, j) - dot) / rows[j][j]);
+            for (j, above) in rows.iter().enumerate() {
+                let dot: f64 = row.iter().zip(above).map(|(a, b): (&f64, &f64)| a * b).sum();
+                row.push((entry(i, j) - dot) / above[j]);
             }
-            let squares: f64 = row.iter().map(|a| a * a).sum();
+            let squares: f64 = row.iter().map(|a: &f64| a * a).sum();
             // The noise on the diagonal keeps it positive.
             row.push(sqrt((entry(i, i) - squares).max(1e-12)));
             rows.push(row);
