@@ -264,10 +264,10 @@ fn what_else_a_leaf_has_is_read_where_it_is_and_is_part_of_the_key() {
         let task = Fake { leaves: vec![1, 2], ..bench.task("reader", &[], json!(1)) };
         let dag = Dag::new(&bench.store, vec![Box::new(task) as Box<dyn Task<Leaf = u32>>], false)
             .expect("a DAG");
-        let records = dag.leaf_records(0).expect("they are stored");
-        let inputs = dag.inputs(0, records.clone());
+        let records = &dag.asked[0].as_ref().expect("it has no upstream").records;
+        let inputs = dag.inputs_of(0);
         let found = [1, 2].map(|n| inputs.leaf_output(&n.to_string(), "samples").expect("reads"));
-        (dag.key(0, &records).digest().expect("no floats"), found)
+        (dag.key(0, records).digest().expect("no floats"), found)
     };
     publish(1, &[("samples", "a")]);
     publish(2, &[]);
