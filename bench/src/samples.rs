@@ -17,9 +17,10 @@ use bench_core::{
 };
 use flate2::{Compression, GzBuilder, write::GzEncoder};
 
-/// Samples of one batch, and batches that wait for the writer at most.
-const BATCH: usize = 128;
-const BATCHES_MAX: usize = 32;
+/// Samples of one batch, and batches that wait for the writer at most. On a core that the two
+/// threads share, what the writer needs for a batch (0.4 ms) is how long a request may be held up.
+const BATCH: usize = 16;
+const BATCHES_MAX: usize = 256;
 
 /// Writes the samples of one trial and sums them up. The file has its name only once it is whole.
 #[derive(Debug)]

@@ -57,7 +57,8 @@ pub(crate) struct Failure(pub(crate) String);
 /// Times of one request on its connection; 0 where it has not come to that.
 #[derive(Debug, Default)]
 struct Marks {
-    wrote_ns: AtomicU64,
+    /// The first byte of the request, or the attempt to connect that it took.
+    sent_ns: AtomicU64,
     first_read_ns: AtomicU64,
     read_ns: AtomicU64,
     /// Pieces of answers that have been taken off the connection.
@@ -139,7 +140,7 @@ impl Target {
     /// fails when it is wanted.
     pub(crate) async fn open_ahead(&self, count: usize) {
         for _ in 0..count {
-            let Ok(link) = self.connect().await else { return };
+            let Ok(link) = self.connect(Arc::default()).await else { return };
             self.put_back(link);
         }
     }
@@ -162,7 +163,7 @@ impl Target {
             marks.as_deref().map(|marks| pick(marks).load(Relaxed)).filter(|ns| *ns > 0)
         };
         let times = Times {
-            sent_ns: mark(|marks| &marks.wrote_ns).unwrap_or(now_ns),
+            sent_ns: mark(|marks| &marks.sent_ns).unwrap_or(now_ns),
             first_byte_ns: mark(|marks| &marks.first_read_ns),
             end_ns: mark(|marks| &marks.read_ns).filter(|_| result.is_ok()).unwrap_or(now_ns),
         };
@@ -175,12 +176,17 @@ impl Target {
         answer: &mut Answer,
         marks: &mut Option<Arc<Marks>>,
     ) -> Result<(), Failure> {
-        let mut link = match self.take_idle().await {
-            Some(link) => link,
-            None => self.connect().await?,
+        let mut link = if let Some(link) = self.take_idle().await {
+            link.marks.reset();
+            *marks = Some(Arc::clone(&link.marks));
+            link
+        } else {
+            // A server that is slow to accept holds the request up, not this client.
+            let sent_ns = AtomicU64::new(self.now_ns());
+            let new = Arc::new(Marks { sent_ns, ..Marks::default() });
+            *marks = Some(Arc::clone(&new));
+            self.connect(new).await?
         };
-        link.marks.reset();
-        *marks = Some(Arc::clone(&link.marks));
         let mut request = Request::post(&*self.path)
             .body(Full::new(body))
             .map_err(|_| Failure("bad_request".to_owned()))?;
@@ -205,10 +211,9 @@ impl Target {
         lock(&self.idle).push(link);
     }
 
-    async fn connect(&self) -> Result<Link, Failure> {
+    async fn connect(&self, marks: Arc<Marks>) -> Result<Link, Failure> {
         let stream = TcpStream::connect(&*self.addresses).await.map_err(|e| connect_failure(&e))?;
         stream.set_nodelay(true).map_err(|e| connect_failure(&e))?;
-        let marks = Arc::new(Marks::default());
         let timed = Timed { stream, marks: Arc::clone(&marks), epoch: self.epoch };
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER_BYTES_MAX)
@@ -302,7 +307,7 @@ fn poll_connection(
 
 impl Marks {
     fn reset(&self) {
-        self.wrote_ns.store(0, Relaxed);
+        self.sent_ns.store(0, Relaxed);
         self.first_read_ns.store(0, Relaxed);
         self.read_ns.store(0, Relaxed);
     }
@@ -318,8 +323,8 @@ struct Timed {
 
 impl Timed {
     fn note_write(&self) {
-        if self.marks.wrote_ns.load(Relaxed) == 0 {
-            self.marks.wrote_ns.store(self.epoch.elapsed().as_nanos() as u64, Relaxed);
+        if self.marks.sent_ns.load(Relaxed) == 0 {
+            self.marks.sent_ns.store(self.epoch.elapsed().as_nanos() as u64, Relaxed);
         }
     }
 }

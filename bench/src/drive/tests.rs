@@ -227,6 +227,25 @@ fn nobody_listens() {
     assert!(samples.iter().all(|sample| kind(sample) == "connection_refused"));
 }
 
+#[tokio::test]
+async fn a_server_that_does_not_accept_is_no_send_lag() {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port is free");
+    let listener = socket.listen(1).expect("it listens");
+    let address = listener.local_addr().expect("bound");
+    // A backlog of one holds two that nobody accepts; a third waits for its connection.
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        held.push(tokio::net::TcpStream::connect(address).await.expect("room in the backlog"));
+    }
+    let url = format!("http://{address}");
+    let target = Target::resolve(&url, "/", &[].into(), None).await.expect("an address");
+    let (timeout, mut answer) = (Duration::from_millis(20), Answer::new(true, 1));
+    let (times, result) = target.exchange(Bytes::new(), &mut answer, timeout).await;
+    assert_eq!(result, Err(Failure("timeout".to_owned())));
+    assert!(times.end_ns - times.sent_ns >= timeout.as_nanos() as u64, "{times:?}");
+}
+
 #[test]
 fn any_split_of_an_answer_reads_the_same() {
     let fake = Fake::start(|n| {

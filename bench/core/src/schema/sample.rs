@@ -14,7 +14,7 @@ pub struct RequestSample {
     /// places.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub queued_ns: u64,
-    /// When its first byte was handed to the connection.
+    /// When its first byte was handed to the connection, or a connection for it was asked for.
     pub sent_ns: u64,
     /// When the first byte of the answer came.
     pub first_byte_ns: Option<u64>,
