@@ -11,7 +11,6 @@ PEERS = ROOT / "target/peers"
 HF_HOME = PEERS / "huggingface"
 TOKENIZER_NAME = "bench/bytes"
 TOKENIZER = HF_HOME / "hub/models--bench--bytes/snapshots" / ("0" * 40)
-INPUT_TOKENS = 8
 # Longer than any measurement: a closed loop is ended from outside.
 CLOSED_LOOP_S = 600
 
@@ -23,10 +22,14 @@ class Load:
     address: str
     folder: Path
     output_tokens: int
-    # Closed loop with so many streams, or open loop with so many requests of a rate.
+    # Closed loop with so many streams, for ever or for so many requests; or open loop with so many
+    # requests of a rate.
     streams: int | None = None
     rate: int | None = None
     requests: int | None = None
+    input_tokens: int = 8
+    tokenizer: Path = TOKENIZER
+    vocab_size: int = 32_000
 
     @property
     def url(self):
@@ -73,15 +76,14 @@ class Ours(Client):
     def command(self, load):
         if load.streams:
             arrival = {"process": "closed-loop", "concurrency": load.streams}
-            size = {"duration_ms": CLOSED_LOOP_S * 1000}
         else:
             arrival = {"process": "poisson", "requests_per_second": str(load.rate)}
-            size = {"requests": load.requests}
+        size = {"requests": load.requests} if load.requests else {"duration_ms": CLOSED_LOOP_S * 1000}
         tokens = lambda n: {"min": n, "max": n}
         plan = {
             "format": 1,
             "launch": "peers",
-            "engine": {"kind": "server", "base_url": load.url, "model": "null", "vocab_size": 32000},
+            "engine": {"kind": "server", "base_url": load.url, "model": "null", "vocab_size": load.vocab_size},
             "args": {},
             "env": {},
             "replicate": 0,
@@ -95,7 +97,7 @@ class Ours(Client):
                             {
                                 "name": "all",
                                 "share": "1",
-                                "input_tokens": tokens(INPUT_TOKENS),
+                                "input_tokens": tokens(load.input_tokens),
                                 "output_tokens": tokens(load.output_tokens),
                             }
                         ],
@@ -150,11 +152,11 @@ class Oha(Client):
         if not load.streams:
             return None
         body = {
-            "prompt": [1] * INPUT_TOKENS,
+            "prompt": [1] * load.input_tokens,
             "max_tokens": load.output_tokens,
             "ignore_eos": True,
             "stream": True,
-            "stream_options": {"include_usage": True},
+            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         }
         options = ["--no-tui", "-c", str(load.streams), "-z", f"{CLOSED_LOOP_S}s", "-m", "POST"]
         options += ["-T", "application/json", "-d", json.dumps(body)]
@@ -182,12 +184,14 @@ class Vllm(Client):
             "--base-url": load.url,
             "--endpoint": "/v1/completions",
             "--model": "null",
-            "--tokenizer": TOKENIZER,
+            "--tokenizer": load.tokenizer,
             "--dataset-name": "random",
-            "--random-input-len": INPUT_TOKENS,
+            "--random-input-len": load.input_tokens,
             "--random-output-len": load.output_tokens,
             "--num-prompts": prompts,
             "--request-rate": load.rate or "inf",
+            "--temperature": 0,
+            "--percentile-metrics": "ttft,tpot,itl,e2el",
             "--result-dir": load.folder,
             "--result-filename": "result.json",
         }
@@ -225,7 +229,7 @@ class InferencePerf(Client):
             "api": {"type": "completion", "streaming": True},
             "data": {
                 "type": "random",
-                "input_distribution": lengths(INPUT_TOKENS),
+                "input_distribution": lengths(load.input_tokens),
                 "output_distribution": lengths(load.output_tokens),
             },
             "load": {"type": kind, "stages": [stage], "num_workers": 1},
@@ -265,7 +269,7 @@ class GenaiBench(Client):
             "--model-tokenizer": TOKENIZER,
             "--task": "text-to-text",
             "--num-concurrency": load.streams,
-            "--traffic-scenario": f"D({INPUT_TOKENS},{load.output_tokens})",
+            "--traffic-scenario": f"D({load.input_tokens},{load.output_tokens})",
             "--max-time-per-run": CLOSED_LOOP_S // 60,
             "--max-requests-per-run": 1_000_000,
             "--experiment-base-dir": load.folder,
@@ -285,7 +289,7 @@ class AiPerf(Client):
             "--url": load.url,
             "--endpoint-type": "completions",
             "--tokenizer": TOKENIZER_NAME,
-            "--isl": INPUT_TOKENS,
+            "--isl": load.input_tokens,
             "--osl": load.output_tokens,
             "--extra-inputs": "ignore_eos:true",
             "--output-artifact-dir": load.folder,
@@ -318,7 +322,7 @@ class GuideLlm(Client):
         else:
             profile = f"kind=poisson,rate={load.rate}"
             limit = f"kind=max_requests,count={load.requests}"
-        data = f"kind=synthetic_text,prompt_tokens={INPUT_TOKENS},output_tokens={load.output_tokens}"
+        data = f"kind=synthetic_text,prompt_tokens={load.input_tokens},output_tokens={load.output_tokens}"
         backend = f"kind=openai_http,target={load.url},model={TOKENIZER},request_format=/v1/completions"
         options = {
             "--backend": backend,

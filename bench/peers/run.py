@@ -37,12 +37,27 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
+def never_wait():
+    """This program reads the server's account and the client's CPU time in one moment, though the
+    server leaves its core no rest."""
+    os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(2))
+
+
+def start(core: int, options, command: list, **more) -> subprocess.Popen:
+    """Starts a command on its core, in a session of its own."""
+    return subprocess.Popen(
+        ["taskset", "-c", str(core), *(["chrt", "--rr", "1"] if options.first else []), *command],
+        start_new_session=True,
+        **more,
+    )
+
+
 class Server:
     """`bench serve` on its core; its account is read from /truth and from its last line."""
 
-    def __init__(self, core: int, *args: str):
-        command = ["taskset", "-c", str(core), ROOT / "target/release/bench", "serve", "--port", "0", *args]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    def __init__(self, options, *args: str):
+        command = [ROOT / "target/release/bench", "serve", "--port", "0", *args]
+        self.process = start(options.server_core, options, command, stdout=subprocess.PIPE, text=True)
         self.address = json.loads(self.process.stdout.readline())["listening"]
 
     def truth(self) -> dict:
@@ -61,7 +76,7 @@ class Server:
 class Running:
     """A client with all the processes of its session."""
 
-    def __init__(self, client: Client, load: Load, core: int):
+    def __init__(self, client: Client, load: Load, options):
         self.start = time.monotonic()
         self.log = load.folder / "stdout"
         environment = os.environ | {
@@ -73,14 +88,15 @@ class Running:
             "NO_COLOR": "1",
         }
         with self.log.open("w") as out, (load.folder / "stderr").open("w") as errors:
-            self.process = subprocess.Popen(
-                ["taskset", "-c", str(core), *client.command(load)],
+            self.process = start(
+                options.client_core,
+                options,
+                client.command(load),
                 cwd=load.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=errors,
-                start_new_session=True,
             )
         self.memory_mib_max = 0.0
 
@@ -166,9 +182,9 @@ def first_request(server: Server, running: Running) -> float:
 
 
 def ceiling(client: Client, load: Load, options, events: int) -> Ceiling:
-    server = Server(options.server_core, "--events-per-write", str(events))
+    server = Server(options, "--events-per-write", str(events))
     load = Load(server.address, load.folder, load.output_tokens, streams=load.streams)
-    running = Running(client, load, options.client_core)
+    running = Running(client, load, options)
     try:
         start_s = first_request(server, running)
         # Each stream has ended twice: connections are open and code is warm.
@@ -197,9 +213,9 @@ def ceiling(client: Client, load: Load, options, events: int) -> Ceiling:
 
 
 def accuracy(client: Client, load: Load, options) -> Accuracy:
-    server = Server(options.server_core, "--ttft-ms", str(TTFT_MS), "--itl-ms", str(ITL_MS))
+    server = Server(options, "--ttft-ms", str(TTFT_MS), "--itl-ms", str(ITL_MS))
     load = Load(server.address, load.folder, load.output_tokens, rate=load.rate, requests=load.requests)
-    running = Running(client, load, options.client_core)
+    running = Running(client, load, options)
     arrivals = []
     try:
         first_request(server, running)
@@ -207,7 +223,6 @@ def accuracy(client: Client, load: Load, options) -> Accuracy:
             if time.monotonic() - running.start > START_S_MAX + 20 * options.seconds:
                 raise Failed("it did not end")
             arrivals.append((time.monotonic(), server.truth()["arrived"]))
-            running.look()
             time.sleep(0.2)
     finally:
         running.stop()
@@ -333,6 +348,7 @@ def parse_arguments():
     parser.add_argument("--rates", type=numbers, default=RATES, help="open loops (20,100,200,400,1000)")
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--client-core", type=int, default=1)
+    parser.add_argument("--first", action="store_true", help="before all else on the two cores: for root, on a busy machine")
     return parser.parse_args()
 
 
@@ -347,6 +363,8 @@ def main():
     chosen = [c for c in clients.ALL if (not options.only or c.name in options.only) and c.program.exists()]
     # This program must not take the client's time.
     os.sched_setaffinity(0, os.sched_getaffinity(0) - {options.client_core})
+    if options.first:
+        never_wait()
     print(f"{datetime.date.today()}, {host()}. Medians of {options.runs} runs of {options.seconds} s.\n")
     print("; ".join(f"{client.name} {client.version()}" for client in chosen) + ".", flush=True)
     if options.part != "accuracy":
