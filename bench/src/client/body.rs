@@ -66,10 +66,7 @@ impl Bodies {
 
     /// Path of the route, after the base URL.
     pub(crate) fn path(&self) -> &'static str {
-        match self.load.request.api {
-            Api::Completions | Api::CompletionsText => "/v1/completions",
-            Api::Chat => "/v1/chat/completions",
-        }
+        self.load.request.api.path()
     }
 
     /// The body of a request.

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bench_core::schema::{Observed, ServerEngine};
+use bench_core::schema::{Api, Observed, RequestShape, ServerEngine};
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -22,18 +26,26 @@ pub(crate) struct ControlPlane {
     http: reqwest::Client,
     engine: ServerEngine,
     api_key: Option<String>,
+    api: Api,
 }
 
 impl ControlPlane {
-    /// For a server, which need not answer yet.
-    pub(crate) fn new(engine: &ServerEngine, api_key: Option<&str>) -> anyhow::Result<Self> {
+    /// For a server, which need not answer yet. What it is asked has the headers of the load and
+    /// goes by its route: a gateway may know no other.
+    pub(crate) fn new(
+        engine: &ServerEngine,
+        api_key: Option<&str>,
+        shape: &RequestShape,
+    ) -> anyhow::Result<Self> {
         // Fails only when one has been installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .timeout(REQUEST_TIMEOUT)
+            .default_headers(headers(shape)?)
             .build()
             .context("cannot set up the HTTP client")?;
-        Ok(Self { http, engine: engine.clone(), api_key: api_key.map(str::to_owned) })
+        let api_key = api_key.map(str::to_owned);
+        Ok(Self { http, engine: engine.clone(), api_key, api: shape.api })
     }
 
     fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
@@ -55,7 +67,12 @@ impl ControlPlane {
         let mut last = "no answer yet".to_owned();
         while Instant::now() < deadline {
             match self.first_token().await {
-                Ok(()) => return Ok(()),
+                Ok(status) if status.is_success() => return Ok(()),
+                Ok(status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => anyhow::bail!(
+                    "{} answers {status}; see `api_key_env` of the engine and `headers` of the load",
+                    self.engine.base_url
+                ),
+                Ok(status) => last = format!("it answers {status}"),
                 Err(error) => last = format!("{error:#}"),
             }
             sleep(LOOK_PAUSE).await;
@@ -67,26 +84,25 @@ impl ControlPlane {
         )
     }
 
-    async fn first_token(&self) -> anyhow::Result<()> {
+    async fn first_token(&self) -> anyhow::Result<StatusCode> {
         let health = self.request(reqwest::Method::GET, "/health").send().await?;
         // Servers other than vLLM may have no such route.
-        if !health.status().is_success() && health.status() != reqwest::StatusCode::NOT_FOUND {
+        if !health.status().is_success() && health.status() != StatusCode::NOT_FOUND {
             anyhow::bail!("/health answers {}", health.status());
         }
-        let body = json!({"model": self.engine.model, "prompt": "a", "max_tokens": 1});
+        let mut body = json!({"model": self.engine.model, "max_tokens": 1});
+        match self.api {
+            Api::Chat => body["messages"] = json!([{"role": "user", "content": "a"}]),
+            Api::Completions | Api::CompletionsText => body["prompt"] = "a".into(),
+        }
         let answer = self
-            .request(reqwest::Method::POST, "/v1/completions")
+            .request(reqwest::Method::POST, self.api.path())
             // The first request may compile kernels.
             .timeout(Duration::from_secs(300))
             .json(&body)
             .send()
             .await?;
-        anyhow::ensure!(
-            answer.status().is_success(),
-            "/v1/completions answers {}",
-            answer.status()
-        );
-        Ok(())
+        Ok(answer.status())
     }
 
     /// What the server says of its settings.
@@ -116,5 +132,84 @@ impl ControlPlane {
             }
             last = next;
         }
+    }
+}
+
+fn headers(shape: &RequestShape) -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &shape.headers {
+        let header = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value));
+        let (Ok(header), Ok(value)) = header else {
+            anyhow::bail!("`{name}` is no header; see `headers` of the load");
+        };
+        headers.insert(header, value);
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Answers each request with the next of these statuses; gives their heads, in lower case.
+    async fn answer(listener: TcpListener, statuses: &[u16]) -> Vec<String> {
+        let mut heads = Vec::new();
+        for status in statuses {
+            let (stream, _) = listener.accept().await.expect("the client connects");
+            let mut stream = BufReader::new(stream);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                stream.read_line(&mut head).await.expect("reads");
+            }
+            let end = "content-length: 0\r\nconnection: close\r\n\r\n";
+            let answer = format!("HTTP/1.1 {status} X\r\n{end}");
+            stream.write_all(answer.as_bytes()).await.expect("writes");
+            heads.push(head.to_lowercase());
+        }
+        heads
+    }
+
+    async fn wait_ready(api: Api, statuses: &[u16]) -> (anyhow::Result<()>, Vec<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let engine = ServerEngine {
+            base_url: format!("http://{}", listener.local_addr().expect("bound")),
+            model: "m".into(),
+            vocab_size: 100,
+            api_key_env: None,
+        };
+        let headers = [("x-tenant".to_owned(), "bench".to_owned())].into();
+        let shape = RequestShape { api, headers, ..RequestShape::default() };
+        let control = ControlPlane::new(&engine, Some("sesame"), &shape).expect("sets up");
+        tokio::join!(control.wait_ready(Duration::from_secs(60)), answer(listener, statuses))
+    }
+
+    #[tokio::test]
+    async fn it_is_asked_as_the_load_asks() {
+        for (api, path) in
+            [(Api::Completions, "/v1/completions"), (Api::Chat, "/v1/chat/completions")]
+        {
+            let (ready, heads) = wait_ready(api, &[404, 200]).await;
+            ready.expect("it answers");
+            assert!(
+                heads[0].starts_with("get /health ")
+                    && heads[1].starts_with(&format!("post {path} "))
+            );
+            for head in heads {
+                assert!(head.contains("x-tenant: bench\r\n"), "{head}");
+                assert!(head.contains("authorization: bearer sesame\r\n"), "{head}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_key_is_not_waited_for() {
+        let (ready, _) = wait_ready(Api::Completions, &[200, 401]).await;
+        let error = ready.expect_err("it refuses").to_string();
+        assert!(error.contains("401") && !error.contains("sesame"), "{error}");
     }
 }

@@ -48,7 +48,8 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
         .context("cannot start the control runtime")?;
     runtime.block_on(async {
         let api_key = api_key(&engine)?;
-        let control = ControlPlane::new(&engine, api_key.as_deref())?;
+        let shape = plan.trials.first().map(|trial| trial.load.request.clone());
+        let control = ControlPlane::new(&engine, api_key.as_deref(), &shape.unwrap_or_default())?;
         control.wait_ready(Duration::from_secs(args.ready_timeout_s)).await?;
         let observed = control.observed().await;
         emit(&Event::Ready { format: FORMAT, observed: observed.clone() })?;

@@ -226,3 +226,13 @@ pub enum Api {
     /// `/v1/chat/completions` with a prompt of text.
     Chat,
 }
+
+impl Api {
+    /// Path of the route, after the base URL.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Completions | Self::CompletionsText => "/v1/completions",
+            Self::Chat => "/v1/chat/completions",
+        }
+    }
+}
