@@ -6,6 +6,7 @@
 //! is started or written.
 
 mod args;
+mod arrival;
 mod calibrate;
 mod capacity;
 mod data;

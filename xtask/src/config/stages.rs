@@ -14,6 +14,17 @@ pub(super) const STAGES: [&str; 8] = [
     "document",
 ];
 
+/// Stages that cannot do without others; what else they read is optional.
+const NEEDS: [(&str, &[&str]); 7] = [
+    ("baseline", &["provision"]),
+    ("choose", &["provision"]),
+    ("comprehensive", &["provision", "choose"]),
+    ("compare", &["provision", "baseline"]),
+    ("confirm", &["provision", "compare"]),
+    ("visualize", &["baseline", "compare"]),
+    ("document", &["provision", "baseline", "compare"]),
+];
+
 /// The stage that every profile with a [calibrate] table runs.
 pub(super) const CALIBRATE: &str = "calibrate-simulator";
 /// The stages that every profile with a [tune] table runs.
@@ -30,8 +41,9 @@ pub(super) fn read(item: Option<&Item<'_>>, sweeps: &[&str]) -> Option<Vec<Strin
     let Some(item) = item else {
         return Some(STAGES.map(str::to_owned).to_vec());
     };
+    let elements = item.list(100)?;
     let mut stages: Vec<String> = Vec::new();
-    for element in item.list(100)? {
+    for element in &elements {
         let name = element.text()?.value;
         if sweeps.contains(&name) {
             element.report(format!("`{name}` is a sweep"), "take it out: sweeps run by themselves");
@@ -46,6 +58,16 @@ pub(super) fn read(item: Option<&Item<'_>>, sweeps: &[&str]) -> Option<Vec<Strin
             element.report(format!("stage `{name}` twice"), "name it once");
         } else {
             stages.push(name.to_owned());
+        }
+    }
+    for element in &elements {
+        let name = element.text()?.value;
+        let needs = NEEDS.iter().filter(|(stage, _)| *stage == name).flat_map(|(_, needs)| *needs);
+        for missing in needs.filter(|need| !stages.iter().any(|stage| stage == *need)) {
+            element.report(
+                format!("`{name}` without `{missing}`, which it reads"),
+                format!("add \"{missing}\""),
+            );
         }
     }
     Some(stages)

@@ -118,6 +118,7 @@ fn mistakes_of_sections() {
         ("engine_minutes = 90", "engine_minutes = 1.5"),
         ("[\"provision\", \"baseline\"]", "[\"provison\", \"optimise\", \"max-num-seqs\"]"),
         ("[\"provision\", \"baseline\"]", "[\"baseline\", \"baseline\"]"),
+        ("[\"provision\", \"baseline\"]", "[\"provision\", \"visualize\", \"comprehensive\"]"),
         ("[\"provision\", \"baseline\"]", "[]"),
     ]));
     let error = read("").expect_err("nothing").to_string();
