@@ -342,7 +342,8 @@ impl Launch<'_> {
                         return Ok(Driven::ServerEnded { ready: watch.ready });
                     }
                     bench.wait(EXIT_LIMIT);
-                    return Err(driver_error(format!("ended early with {}", bench.stop())));
+                    let ended = format!("ended early with {}{}", bench.stop(), last_words(log));
+                    return Err(driver_error(ended));
                 }
             };
             let event: Event = serde_json::from_str(&line)
@@ -544,6 +545,17 @@ impl Watch {
             (format!("no first token {seconds} s after the start"), "raise `start_timeout_s`")
         };
         LaunchError::Environment { what, advice: advice.to_owned(), log: Some(log.to_owned()) }
+    }
+}
+
+/// What a log ends with; a full disk leaves it empty.
+fn last_words(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let is_full = || rustix::fs::statvfs(log).is_ok_and(|disk| disk.f_bavail < 16);
+    match text.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!(": {}", line.trim()),
+        None if is_full() => format!(": no space left on the disk of {}", log.display()),
+        None => String::new(),
     }
 }
 
