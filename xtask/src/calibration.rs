@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::Calibration;
+use bench_core::{canonical::Digest, schema::Calibration};
 
 use crate::engines;
 
@@ -14,6 +14,11 @@ const FILE: &str = "calibration.json";
 /// cannot be read, since it is made again.
 pub fn stored(artifacts: &Path) -> Option<Calibration> {
     serde_json::from_slice(&fs::read(artifacts.join(FILE)).ok()?).ok()
+}
+
+/// What stands for a calibration in a key, which holds no floats.
+pub fn digest(calibration: &Calibration) -> Digest {
+    Digest::of(&serde_json::to_vec(calibration).expect("a calibration is JSON"))
 }
 
 /// Calibrates the load generator, in less than 20 seconds, unless that was done on this host with

@@ -55,6 +55,8 @@ pub enum Command {
     Status {
         #[command(flatten)]
         profile: ProfileArg,
+        #[command(flatten)]
+        offline: OfflineArg,
     },
     /// Say why a stage or a trial would run again: the fields of its key that changed.
     Explain {
@@ -62,6 +64,8 @@ pub enum Command {
         what: String,
         #[command(flatten)]
         profile: ProfileArg,
+        #[command(flatten)]
+        offline: OfflineArg,
     },
     /// Print the DAG.
     Graph {
@@ -202,6 +206,13 @@ pub enum CompareFormat {
     Markdown,
     /// For programs.
     Json,
+}
+
+#[derive(Debug, Args)]
+pub struct OfflineArg {
+    /// As `suite --offline` sees it: with the engine and the trials of the profile's bundle.
+    #[arg(long)]
+    pub offline: bool,
 }
 
 #[derive(Debug, Args)]

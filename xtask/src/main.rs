@@ -58,9 +58,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Launch { plan, out } => {
             commands::launch::run(&plan, &out, &launch::interrupt_flag()?).map(|()| code(true))
         }
-        Command::Status { profile } => commands::status::run(&profile.profile).map(|()| code(true)),
-        Command::Explain { what, profile } => {
-            commands::explain::run(&profile.profile, &what).map(|()| code(true))
+        Command::Status { profile, offline } => {
+            commands::status::run(&profile.profile, offline.offline).map(|()| code(true))
+        }
+        Command::Explain { what, profile, offline } => {
+            commands::explain::run(&profile.profile, &what, offline.offline).map(|()| code(true))
         }
         Command::Graph { profile, format } => {
             commands::graph::run(&profile.profile, format).map(|()| code(true))

@@ -185,6 +185,46 @@ fn each_distinct_start_is_made_once_and_what_must_fail_not_at_all() {
     assert!(project.suite().contains("all cached"), "what the results need is kept");
 }
 
+/// The report quotes the load generator of the machine that measured, wherever it is rebuilt.
+#[test]
+fn a_bundle_carries_the_calibration_that_was_quoted() {
+    let project = Project::new();
+    project.suite();
+    let report = project.result("OPTIMIZATION_RESULTS.md");
+    project.ok(&["bundle", "export", "results/test/bundle.jsonl.gz", "--profile", "test"]);
+
+    let elsewhere = Project::new();
+    for name in
+        ["bench/profiles/test.toml", "results/test/bundle.jsonl.gz", "artifacts/calibration.json"]
+    {
+        let bytes = fs::read(project.path(name)).expect("reads");
+        fs::create_dir_all(elsewhere.path(name).parent().expect("a folder")).expect("creates");
+        fs::write(elsewhere.path(name), bytes).expect("writes");
+    }
+    let here = elsewhere.path("artifacts/calibration.json");
+    let mut calibration: serde_json::Value =
+        serde_json::from_slice(&fs::read(&here).expect("reads")).expect("JSON");
+    calibration["measured_at"] = "1999-01-01T00:00:00Z".into();
+    fs::write(&here, calibration.to_string()).expect("writes");
+
+    let status = elsewhere.ok(&["status", "--offline", "--profile", "test"]);
+    assert!(status.contains("baseline              missing"), "{status}");
+    let offline = ["suite", "--offline", "--profile", "test"];
+    elsewhere.ok(&offline);
+    assert_eq!(elsewhere.result("OPTIMIZATION_RESULTS.md"), report);
+    assert!(report.contains(" tokens/s") && !report.contains("1999-01-01"), "{report}");
+    let status = elsewhere.ok(&["status", "--offline", "--profile", "test"]);
+    assert_eq!(status.matches("up to date").count(), status.lines().count(), "{status}");
+    elsewhere.ok(&["gc", "--yes", "--keep-days", "0"]);
+    fs::remove_file(elsewhere.path("results/test/bundle.jsonl.gz")).expect("it is there");
+    assert!(elsewhere.ok(&offline).contains("all cached"), "gc keeps what is quoted");
+    elsewhere.ok(&["bundle", "export", "again.jsonl.gz", "--profile", "test"]);
+    assert_eq!(
+        fs::read(elsewhere.path("again.jsonl.gz")).expect("reads"),
+        fs::read(project.path("results/test/bundle.jsonl.gz")).expect("reads")
+    );
+}
+
 /// Ends a child on every way out of a test.
 struct Ending(Child);
 

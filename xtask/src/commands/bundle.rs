@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use bench_core::{
     canonical::Digest,
-    schema::{FORMAT, Outcome, ResultFile},
+    schema::{Calibration, FORMAT, Outcome, ResultFile},
 };
 
-use super::Session;
+use super::{CALIBRATION, Session};
 use crate::{
     config,
     dag::{Dag, RECORD, State},
@@ -45,7 +45,8 @@ pub fn export(profile: &str, file: &Path) -> Result<()> {
         }
     }
     let stored = entries.len() - 1;
-    let bundle = Bundle { profile: session.profile.name.clone(), entries };
+    let calibration = session.quoted_calibration().map(serde_json::to_value).transpose()?;
+    let bundle = Bundle { profile: session.profile.name.clone(), calibration, entries };
     let bytes = bundle.to_bytes()?;
     results::write(file, &bytes).with_context(|| format!("writing {}", file.display()))?;
     println!(
@@ -102,6 +103,8 @@ fn take(store: &Store, bundle: &Bundle) -> Result<usize> {
     let provision = bundle.entries.iter().find(|entry| entry.action.kind == Kind::Stage);
     let provision = provision.expect("a bundle was checked to have its engine's identity");
     store.set_latest(&bundle.profile, stages::PROVISION, &provision.action.key)?;
+    let calibration = store.put(&serde_json::to_vec(&bundle.calibration)?)?;
+    store.set_latest(&bundle.profile, CALIBRATION, &calibration)?;
     Ok(kept)
 }
 
@@ -123,6 +126,10 @@ fn refused(file: &Path, why: &str) -> anyhow::Error {
 /// records of trials on that engine. Its digests were checked when it was read.
 fn check(bundle: &Bundle) -> Result<()> {
     ensure!(config::is_profile_name(&bundle.profile), "its profile has no proper name");
+    if let Some(calibration) = &bundle.calibration {
+        serde_json::from_value::<Calibration>(calibration.clone())
+            .context("its calibration is none")?;
+    }
     let (trials, others): (Vec<&Entry>, Vec<&Entry>) =
         bundle.entries.iter().partition(|entry| entry.action.kind == Kind::Trial);
     let [provision] = others.as_slice() else {

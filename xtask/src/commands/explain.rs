@@ -12,16 +12,15 @@ use crate::{
         Dag, State,
         key::{Change, changes},
     },
-    engines,
     stages::Trial,
     store::Kind,
     usage::{self, UsageError},
 };
 
 /// Explains a stage by name, or a trial by the beginning of its key.
-pub fn run(profile: &str, what: &str) -> Result<()> {
-    let session = Session::open(profile)?;
-    let engine = engines::of(&session.profile, session.root.path())?;
+pub fn run(profile: &str, what: &str, offline: bool) -> Result<()> {
+    let session = Session::open_for(profile, offline, true)?;
+    let engine = session.engine()?;
     let context = session.context(&*engine);
     let dag = session.plan(&context, &|_| true, false)?;
     let names: Vec<String> = dag.iter().map(|(task, _)| task.name().to_owned()).collect();

@@ -16,17 +16,24 @@ pub mod verify;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use bench_core::schema::{FORMAT, ResultFile};
+use bench_core::{
+    canonical::Digest,
+    schema::{Calibration, FORMAT, ResultFile},
+};
 
 use crate::{
     calibration,
     config::Profile,
     dag::{Dag, State},
-    engines::{Engine, Recorded},
+    engines::{self, Engine, Recorded},
     stages::{self, Trial},
     store::{Kind, Store},
     usage::UsageError,
 };
+
+/// Under which name, beside those of a profile's stages, the store finds the calibration that the
+/// profile's bundle brought.
+const CALIBRATION: &str = "calibration.json";
 
 /// The project's folders, found from where the command runs.
 pub struct Root {
@@ -104,6 +111,8 @@ pub struct Session {
     pub profile: Profile,
     pub store: Store,
     pub week2: ResultFile,
+    /// Whether nothing of this machine may show in the results.
+    offline: bool,
 }
 
 impl Session {
@@ -112,7 +121,25 @@ impl Session {
         let profile = crate::config::load(profile, root.given())?;
         let store = Store::open_read_only(&root.artifacts())?;
         let week2 = root.week2()?;
-        Ok(Self { root, profile, store, week2 })
+        Ok(Self { root, profile, store, week2, offline: false })
+    }
+
+    /// Opens a profile; an `offline` one without its engine, with the bundle that lies beside its
+    /// results, which is imported: into memory where `read_only`.
+    pub fn open_for(profile: &str, offline: bool, read_only: bool) -> Result<Self> {
+        let mut session = Self { offline, ..Self::open(profile)? };
+        if offline {
+            bundle::import_published(&mut session, read_only)?;
+        }
+        Ok(session)
+    }
+
+    /// The engine here, or offline what was recorded of it elsewhere.
+    pub fn engine(&self) -> Result<Box<dyn Engine + '_>> {
+        match self.offline {
+            true => Ok(Box::new(self.recorded_engine()?)),
+            false => engines::of(&self.profile, self.root.path()),
+        }
     }
 
     /// The DAG of those stages, so far as it can be known without measuring.
@@ -150,14 +177,33 @@ impl Session {
         Recorded::new(&action.preimage, &result.context("the engine's identity is gone")?)
     }
 
+    /// What the profile's bundle says of the load generator; the outer `None` without a bundle.
+    fn carried_calibration(&self) -> Option<Option<Calibration>> {
+        let digest = self.store.latest(&self.profile.name, CALIBRATION)?;
+        serde_json::from_slice(&self.store.get(&digest).ok()??).ok()
+    }
+
+    /// The calibration that the profile's latest report quotes.
+    fn quoted_calibration(&self) -> Option<Calibration> {
+        let key = self.store.latest(&self.profile.name, stages::DOCUMENT)?;
+        let action = self.store.action(Kind::Stage, &key).ok()??;
+        let quoted = Digest::parse(action.preimage["config"]["calibration"].as_str()?)?;
+        let known = [self.carried_calibration().flatten(), self.measured_calibration()];
+        known.into_iter().flatten().find(|found| calibration::digest(found) == quoted)
+    }
+
+    /// That of this machine.
+    fn measured_calibration(&self) -> Option<Calibration> {
+        calibration::stored(&self.root.artifacts())
+    }
+
     /// What the stages read.
     pub fn context<'a>(&'a self, engine: &'a dyn Engine) -> stages::Context<'a> {
-        let over_http = !engine.is_simulated();
-        stages::Context {
-            profile: &self.profile,
-            engine,
-            week2: &self.week2,
-            calibration: over_http.then(|| calibration::stored(&self.root.artifacts())).flatten(),
-        }
+        let calibration = match self.offline {
+            _ if engine.is_simulated() => None,
+            false => self.measured_calibration(),
+            true => self.carried_calibration().unwrap_or_else(|| self.quoted_calibration()),
+        };
+        stages::Context { profile: &self.profile, engine, week2: &self.week2, calibration }
     }
 }

@@ -14,6 +14,19 @@ const WORKLOADS: &str = include_str!("../../../bench/profiles/workloads.toml");
 /// How `compare` judges, and where it comes from.
 const VERDICTS: &str = include_str!("verdicts.md");
 
+/// How a trial judges itself.
+const CHECKS: &str = include_str!("checks.md");
+
+/// What the formulas of the metrics have in common.
+const LATENCIES: &str = "\
+Latencies count from the intended time of sending, of completed requests alone. A request is sent when
+its first byte goes out or a connection for it is asked for; the send lag is how much later than
+intended that is, without the wait for one of `max_concurrency` places. Tokens are the server's own
+counts (`usage`, with each event where it gives them); an event of several tokens is one gap and then
+gaps of 0. Percentiles are of all requests of a trial.
+
+";
+
 /// The text of `docs/reference.md`; a test keeps the file fresh.
 pub fn text() -> String {
     let mut out = String::from(
@@ -34,8 +47,8 @@ pub fn text() -> String {
     out += "\n## Loads\n\nEvery arrival and every kind of request, as `bench/profiles/workloads.toml` has them.\n\n";
     out += &format!("```toml\n{WORKLOADS}```\n");
 
-    out += "\n## Metrics\n\nLatencies count from the intended time of sending, of completed requests \
-            alone.\n\n";
+    out += "\n## Metrics\n\n";
+    out += LATENCIES;
     let rows: Vec<_> = METRICS
         .iter()
         .map(|metric| {
@@ -57,6 +70,7 @@ pub fn text() -> String {
         .collect();
     out += &format::table(&header(&["Metric", "Unit", "Better", "Formula", "In vLLM"]), &rows);
 
+    out += CHECKS;
     out += VERDICTS;
     let rows: Vec<_> = METRICS
         .iter()

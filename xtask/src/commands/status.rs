@@ -5,14 +5,13 @@ use anyhow::Result;
 use super::{Session, explain};
 use crate::{
     dag::{Dag, State},
-    engines,
     stages::Trial,
 };
 
 /// Prints a line a stage.
-pub fn run(profile: &str) -> Result<()> {
-    let session = Session::open(profile)?;
-    let engine = engines::of(&session.profile, session.root.path())?;
+pub fn run(profile: &str, offline: bool) -> Result<()> {
+    let session = Session::open_for(profile, offline, true)?;
+    let engine = session.engine()?;
     let context = session.context(&*engine);
     let dag = session.plan(&context, &|_| true, false)?;
     for (task, state) in dag.iter() {

@@ -8,12 +8,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{canonical::Digest, schema::ResultFile};
 
-use super::{Session, bundle};
+use super::Session;
 use crate::{
     calibration,
     cli::RunArgs,
     dag::{Dag, State},
-    engines::{self, Engine},
+    engines::Engine,
     history::History,
     launch,
     measure::{self, Update},
@@ -34,17 +34,12 @@ pub enum Ending {
 
 /// Runs the stages named by `only`, or all of them.
 pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
-    let mut session = Session::open(profile)?;
+    let mut session = Session::open_for(profile, args.offline, args.dry_run)?;
     let names = wanted(&session, only)?;
-    let engine: Box<dyn Engine> = if args.offline {
-        bundle::import_published(&mut session, args.dry_run)?;
-        Box::new(session.recorded_engine()?)
-    } else {
-        engines::of(&session.profile, session.root.path())?
-    };
     if !args.dry_run {
         session.store.make_writable()?;
     }
+    let engine = session.engine()?;
     let ui = Ui::new(args.message_format);
     // Before the DAG, since an engine that is not there yet has nothing to be known by.
     let is_needed = names.iter().any(|name| name == stages::PROVISION);
@@ -134,7 +129,7 @@ fn within_budget(
 
 /// The named stages and everything they need, or all stages.
 fn wanted(session: &Session, only: &[String]) -> Result<Vec<String>> {
-    let engine = engines::of(&session.profile, session.root.path())?;
+    let engine = session.engine()?;
     let context = session.context(&*engine);
     let tasks = stages::tasks(&context);
     let names: Vec<String> = tasks.iter().map(|task| task.name().to_owned()).collect();

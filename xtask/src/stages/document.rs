@@ -18,6 +18,7 @@ use super::{
     Context, Trial, baseline, choose, compare, comprehensive, confirm, provision, visualize,
 };
 use crate::{
+    calibration,
     dag::{Inputs, Leaf, Outputs, Task},
     measure::SAMPLES,
     report::{self, TrialView},
@@ -60,9 +61,7 @@ impl Task for Document<'_> {
     fn config(&self) -> Value {
         let mut config = self.context.profile.hashed();
         if let Some(calibration) = &self.context.calibration {
-            // By its digest, since a key holds no floats.
-            let text = serde_json::to_vec(calibration).expect("a calibration is JSON");
-            config["calibration"] = Digest::of(&text).to_string().into();
+            config["calibration"] = calibration::digest(calibration).to_string().into();
         }
         config
     }

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bench_core::canonical::Digest;
 use flate2::{Compression, GzBuilder, bufread::GzDecoder};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::{Action, Store};
 
@@ -33,6 +33,8 @@ const COMMENT_BYTES: usize = 64;
 pub struct Bundle {
     /// Name of the profile whose results these are.
     pub profile: String,
+    /// What the report quotes of the load generator that measured.
+    pub calibration: Option<Value>,
     /// Records with their outputs.
     pub entries: Vec<Entry>,
 }
@@ -51,6 +53,8 @@ pub struct Entry {
 struct Head {
     format: u32,
     profile: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    calibration: Option<Value>,
     entries: usize,
 }
 
@@ -71,8 +75,12 @@ impl Bundle {
         let comment = [b'0'; COMMENT_BYTES];
         let builder = GzBuilder::new().comment(comment.as_slice());
         let mut gzip = builder.write(Vec::new(), Compression::best());
-        let head =
-            Head { format: FORMAT, profile: self.profile.clone(), entries: self.entries.len() };
+        let head = Head {
+            format: FORMAT,
+            profile: self.profile.clone(),
+            calibration: self.calibration.clone(),
+            entries: self.entries.len(),
+        };
         serde_json::to_writer(&mut gzip, &head)?;
         gzip.write_all(b"\n")?;
         let mut entries: Vec<&Entry> = self.entries.iter().collect();
@@ -125,7 +133,7 @@ impl Bundle {
             entries.len(),
             head.entries
         );
-        Ok(Self { profile: head.profile, entries })
+        Ok(Self { profile: head.profile, calibration: head.calibration, entries })
     }
 }
 

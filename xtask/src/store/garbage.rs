@@ -90,9 +90,11 @@ impl Store {
         roots.extend(of_stages);
         let (kept, records): (Vec<_>, Vec<_>) =
             stored.into_iter().partition(|(path, action)| is_named(path, action, &roots));
+        // A profile's latest calibration is content, under no record.
         let needed: BTreeSet<PathBuf> = kept
             .iter()
             .flat_map(|(_, action)| action.outputs.values())
+            .chain(&roots)
             .map(|digest| self.blob_path(digest))
             .collect();
         let mut content = files(&self.root.join("blobs"))?;

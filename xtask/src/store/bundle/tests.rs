@@ -24,7 +24,8 @@ fn export(store: &Store, trials: &[(u32, String)]) -> Bundle {
         let action = store.publish(Kind::Trial, preimage, &outputs, BTreeMap::new());
         store.export(action.expect("publishes"), is_record).expect("exports")
     });
-    Bundle { profile: "test".to_owned(), entries: entries.collect() }
+    let calibration = Some(json!({ "tokens_per_s": 0.1 }));
+    Bundle { profile: "test".to_owned(), calibration, entries: entries.collect() }
 }
 
 fn small() -> Vec<u8> {
@@ -177,7 +178,7 @@ proptest! {
             let action = other.action(Kind::Trial, &key).expect("reads").expect("is no miss");
             other.export(action, is_record).expect("exports")
         });
-        let again = Bundle { profile: "test".to_owned(), entries: again.collect() };
+        let again = Bundle { entries: again.collect(), ..bundle };
         prop_assert_eq!(again.to_bytes().expect("is small"), bytes);
     }
 }
