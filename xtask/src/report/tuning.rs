@@ -86,7 +86,7 @@ impl TuningPage<'_> {
     pub fn markdown(&self) -> String {
         let objective = &self.profile.objective;
         let mut out = format!(
-            "# The joint search\n\n{}.\n\n## Confirmed\n\nMeasured again on fresh starts and with \
+            "# The joint search\n\n{}\n\n## Confirmed\n\nMeasured again on fresh starts and with \
              fresh seeds: the best of many noisy figures is too good, and is shown nowhere as a \
              result. ± is half the 95 % interval over starts.\n\n",
             format::sentence(&self.choice.reason),

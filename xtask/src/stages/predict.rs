@@ -29,7 +29,7 @@ impl Task for Predict<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        1
+        2
     }
 
     fn needs(&self) -> Vec<String> {

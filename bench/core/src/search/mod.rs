@@ -11,7 +11,8 @@
 //!   its start and loads take (Snoek, Larochelle and Adams 2012).
 //! - The load of the objective comes first, and a setting that is behind by more than noise gets
 //!   no other load: successive halving (Jamieson and Talwalkar 2016) with one rung.
-//! - The best of many noisy figures is too good. So the winner, the runner-up and the defaults are
+//! - The best of many noisy figures is too good, and so is one that just keeps a limit. So the
+//!   winner, the runner-up, the best that keeps its distance from the limits, and the defaults are
 //!   measured again, on fresh starts and with fresh seeds, and that alone is reported.
 
 mod process;
@@ -26,7 +27,7 @@ use crate::{
     metric,
     rng::Random,
     schema::{Args, FailureClass, Measured, Outcome, SettingFailure},
-    sim::{self, Model},
+    sim::{self, Model, model::Noise},
     summarize::Summarizer,
     workload::Workload,
 };
@@ -40,6 +41,8 @@ const GIVEN_UP: f64 = 0.04;
 const WORTHWHILE: f64 = 1e-5;
 /// Beyond this, as a logarithm, a limit is kept or broken, no matter by how much.
 const CLIP: f64 = 1.5;
+/// Kept by less than this, as a logarithm, a limit may be broken with another seed.
+const DISTANCE: f64 = 0.06;
 /// What a start or a load may take over what is expected.
 const SLACK: f64 = 1.1;
 /// Probability that a setting starts which a simulator says starts, or does not.
@@ -152,7 +155,9 @@ pub fn predict(model: &Model, args: &Args, loads: &[Workload], goals: &[Goal]) -
     // What the simulator does not know it cannot tell apart.
     let is_known = |flag: &&String| sim::KNOWN_FLAGS.contains(&flag.as_str());
     let args = args.iter().filter(|(flag, _)| is_known(flag)).map(|(k, v)| (k.clone(), v.clone()));
-    let Ok((start_s, measured)) = simulate(model, &args.collect(), 0, loads) else {
+    // No start's luck is foreseen.
+    let model = Model { noise: Noise { start_ppm: 0, step_ppm: 0 }, ..model.clone() };
+    let Ok((start_s, measured)) = simulate(&model, &args.collect(), 0, loads) else {
         return Predicted::Refused;
     };
     let figure = |goal: &Goal| goal.figure(goal.load, measured.get(goal.load)?);
@@ -237,7 +242,8 @@ pub enum Step {
     },
     /// The search is over: measure these again, the best first.
     Confirm {
-        /// Indices of settings: the winner, the runner-up and the defaults, as far as there are.
+        /// Indices of settings, as far as there are: the winner, the runner-up, the best that keeps
+        /// its distance from the limits where neither does, and the defaults.
         candidates: Vec<usize>,
         /// Why the search is over.
         reason: Over,
@@ -315,8 +321,13 @@ impl Problem {
 
     /// Whether a setting ran, served every load and kept every limit.
     pub fn is_feasible(&self, evaluation: &Evaluation) -> bool {
+        self.keeps_by(evaluation, 0.0)
+    }
+
+    /// Whether a setting is feasible and keeps every limit by that much, as a logarithm.
+    fn keeps_by(&self, evaluation: &Evaluation, distance: f64) -> bool {
         let kept = |(goal, figure): (&Goal, &Option<f64>)| {
-            figure.is_some_and(|figure| goal.want.score(figure) >= 0.0)
+            figure.is_some_and(|figure| goal.want.score(figure) >= distance)
         };
         evaluation.failure.is_none()
             && evaluation.figures[0].is_some()
@@ -480,15 +491,24 @@ impl Problem {
 
     fn finalists(&self, evaluations: &[Evaluation]) -> Vec<usize> {
         let ranked = self.ranked(evaluations, &self.beliefs(evaluations));
-        let mut finalists: Vec<usize> =
-            ranked.into_iter().map(|(index, _)| index).filter(|i| *i != DEFAULTS).take(2).collect();
+        let ranked: Vec<usize> =
+            ranked.into_iter().map(|(index, _)| index).filter(|index| *index != DEFAULTS).collect();
+        let keeps_its_distance = |index: &usize| {
+            let evaluation = evaluations.iter().find(|e| e.candidate == *index);
+            evaluation.is_some_and(|evaluation| self.keeps_by(evaluation, DISTANCE))
+        };
+        let mut finalists: Vec<usize> = ranked.iter().copied().take(2).collect();
+        if !finalists.iter().any(keeps_its_distance) {
+            finalists.extend(ranked.iter().copied().find(keeps_its_distance));
+        }
         finalists.push(DEFAULTS);
         finalists
     }
 
-    /// What the confirmation takes: the winner, the runner-up and the defaults.
+    /// What the confirmation takes at most.
     fn confirmation_s(&self, costs: &Costs<'_>) -> f64 {
-        3.0 * f64::from(self.confirm_starts) * costs.longest_s * SLACK
+        let finalists = if self.goals.len() > 1 { 4.0 } else { 3.0 };
+        finalists * f64::from(self.confirm_starts) * costs.longest_s * SLACK
     }
 }
 
