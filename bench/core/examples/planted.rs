@@ -9,25 +9,17 @@
 //! more than 2 %, or takes more than a third of the grid's engine time, on more than one engine of
 //! ten.
 
-use std::{
-    cmp::Ordering,
-    collections::BTreeMap,
-    env,
-    num::NonZero,
-    process::ExitCode,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-    thread,
-};
+use std::{cmp::Ordering, collections::BTreeMap, env, process::ExitCode};
 
 use bench_core::{
-    metric,
+    metric, parallel,
     rng::Random,
     schema::{
         ArgValue, Args, Arrival, Class, LoadSpec, Measured, Outcome, SettingFailure, Size,
         TokenRange,
     },
-    search::{Candidate, DEFAULTS, Evaluation, Goal, Problem, Step, Want, predict, simulate},
-    sim::Model,
+    search::{Candidate, DEFAULTS, Evaluation, Goal, Problem, Step, Want, predict},
+    sim::{Model, predict::simulate},
     workload::Workload,
 };
 
@@ -80,19 +72,7 @@ fn main() -> ExitCode {
         "one a time",
         "random"
     );
-    let next = AtomicUsize::new(0);
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let scores: Vec<[bool; 3]> = thread::scope(|scope| {
-        let work = || {
-            let mut scores = Vec::new();
-            while let Some(seed) = seeds.get(next.fetch_add(1, Relaxed)) {
-                scores.push(judge(*seed));
-            }
-            scores
-        };
-        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|w| w.join().expect("no engine panics")).collect()
-    });
+    let scores: Vec<[bool; 3]> = parallel::map(&seeds, |seed| judge(*seed));
     let count = |way: usize| scores.iter().filter(|score| score[way]).count();
     println!(
         "within 2 % of the best in a third of the grid's engine time: tune {}, one flag at a time \

@@ -12,6 +12,7 @@ pub mod dataset;
 pub mod decimal;
 pub mod hist;
 pub mod metric;
+pub mod parallel;
 pub mod prompt;
 pub mod rng;
 pub mod schema;

@@ -1,27 +1,13 @@
 //! Numbers as people read them; no locale.
 
+use crate::format;
+
 /// The number with that many decimals and a comma between thousands.
 pub fn grouped(value: f64, decimals: usize) -> String {
     if value.abs() >= 1e12 {
         return format!("{value:.1e}");
     }
-    let text = format!("{:.decimals$}", value.abs());
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
-    let mut out = String::new();
-    if value < 0.0 && text.bytes().any(|b| matches!(b, b'1'..=b'9')) {
-        out.push('−');
-    }
-    for (i, digit) in whole.chars().enumerate() {
-        if i > 0 && (whole.len() - i) % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    if !fraction.is_empty() {
-        out.push('.');
-        out.push_str(fraction);
-    }
-    out
+    format::number(value, decimals)
 }
 
 /// The number to three significant digits, whole from 100 on.

@@ -1,12 +1,11 @@
 //! `predict`: what the simulator says of every setting of the search, before anything is measured.
 
-use std::{num::NonZero, thread};
-
 use anyhow::Result;
 use bench_core::{
-    INSTRUMENT_EPOCH,
+    parallel,
     schema::Args,
     search::{Predicted, predict},
+    sim,
     workload::Workload,
 };
 use serde_json::{Value, json};
@@ -42,7 +41,7 @@ impl Task for Predict<'_> {
             "tune": tune::config(self.context),
             "args": profile.engine_args,
             // What a model says of a trial hangs on how it is simulated.
-            "instrument_epoch": INSTRUMENT_EPOCH,
+            "simulator_epoch": sim::EPOCH,
         })
     }
 
@@ -71,20 +70,6 @@ impl Predict<'_> {
         }
         let loads: Vec<Workload> = loads.iter().map(|load| load.spec.clone().into()).collect();
         let goals = tune::goals(self.context);
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        thread::scope(|scope| {
-            let (loads, goals) = (&loads, &goals);
-            let parts = settings.chunks(settings.len().div_ceil(cores));
-            let workers: Vec<_> = parts
-                .map(|part| {
-                    let say = move |args: &Args| predict(model, args, loads, goals);
-                    scope.spawn(move || part.iter().map(say).collect::<Vec<_>>())
-                })
-                .collect();
-            workers
-                .into_iter()
-                .flat_map(|w| w.join().expect("the simulator has an answer"))
-                .collect()
-        })
+        parallel::map(&settings, |args| predict(model, args, &loads, &goals))
     }
 }

@@ -26,9 +26,8 @@ use self::process::{Place, Process};
 use crate::{
     metric,
     rng::Random,
-    schema::{Args, FailureClass, Measured, Outcome, SettingFailure},
-    sim::{self, Model, model::Noise},
-    summarize::Summarizer,
+    schema::{Args, FailureClass, Measured, Outcome},
+    sim::{self, Model, predict::simulate},
     workload::Workload,
 };
 
@@ -155,8 +154,7 @@ pub fn predict(model: &Model, args: &Args, loads: &[Workload], goals: &[Goal]) -
     // What the simulator does not know it cannot tell apart.
     let is_known = |flag: &&String| sim::KNOWN_FLAGS.contains(&flag.as_str());
     let args = args.iter().filter(|(flag, _)| is_known(flag)).map(|(k, v)| (k.clone(), v.clone()));
-    // No start's luck is foreseen.
-    let model = Model { noise: Noise { start_ppm: 0, step_ppm: 0 }, ..model.clone() };
+    let model = model.without_noise();
     let Ok((start_s, measured)) = simulate(&model, &args.collect(), 0, loads) else {
         return Predicted::Refused;
     };
@@ -166,26 +164,6 @@ pub fn predict(model: &Model, args: &Args, loads: &[Workload], goals: &[Goal]) -
         start_s,
         loads_s: measured.iter().map(|measured| measured.summary.duration_s).sum(),
     }
-}
-
-/// A simulated start and the loads it serves: the time of the start, and a record a load.
-///
-/// # Errors
-/// Why the setting does not start.
-pub fn simulate(
-    model: &Model,
-    args: &Args,
-    replicate: u32,
-    loads: &[Workload],
-) -> Result<(f64, Vec<Measured>), SettingFailure> {
-    let server = sim::launch(model, args, replicate)?;
-    let observed = server.observed();
-    let serve = |load: &Workload| {
-        let mut summarizer = Summarizer::new(load);
-        let observation = server.run(load, &mut |sample| summarizer.push(&sample), &mut |_| {});
-        summarizer.finish(&observation, &observed, "simulated", None)
-    };
-    Ok((observed.start_s.unwrap_or_default(), loads.iter().map(serve).collect()))
 }
 
 /// A setting that was started, with the loads that it has served so far.

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::schema::SettingFailure;
 
 const SIDE: usize = 7;
 const START_S: f64 = 60.0;

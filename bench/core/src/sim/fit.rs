@@ -6,14 +6,13 @@
 //! loss), since no coefficient explains a machine's hiccup. Hosts of one kind differ in their
 //! processors: trials say which host they come from, and each host has its pace.
 
-use std::thread;
-
 use super::{
     Model,
     predict::{MeasuredTrial, error, near_capacity, predict},
 };
 use crate::{
     metric::{self, Metric},
+    parallel,
     schema::{Args, Measured, SettingFailure},
 };
 
@@ -59,7 +58,7 @@ const STEP_MAX: f64 = 0.7;
 /// What a model says as it is, of hosts of middling pace.
 pub fn judge(model: &Model, trials: &[MeasuredTrial]) -> Fit {
     let hosts = trials.iter().map(|trial| trial.host + 1).max().unwrap_or(0);
-    let predictions = trials.iter().map(|trial| predict(model, trial)).collect();
+    let predictions = parallel::map(trials, |trial| predict(model, trial));
     Fit { model: model.clone(), host_paces: vec![1_000_000; hosts], predictions, held_out: None }
 }
 
@@ -133,26 +132,14 @@ impl Problem<'_> {
         self.predict(point, &all)
     }
 
-    /// What the model of a point says of some trials, on as many threads as the machine has.
+    /// What the model of a point says of some trials.
     fn predict(&self, point: &Point, indices: &[usize]) -> Predictions {
         let (model, paces) = self.model(point);
         let models: Vec<Model> = paces.iter().map(|pace| model.on_host(*pace)).collect();
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let one = |index: &usize| {
+        parallel::map(indices, |index| {
             let trial = &self.trials[*index];
             predict(&models[trial.host], trial)
-        };
-        let of_thread = |offset| indices.iter().skip(offset).step_by(threads).map(one).collect();
-        let mut parts: Vec<std::vec::IntoIter<_>> = thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads)
-                .map(|offset| scope.spawn(move || -> Vec<_> { of_thread(offset) }))
-                .collect();
-            let join = |worker: thread::ScopedJoinHandle<'_, Vec<_>>| {
-                worker.join().expect("predictions do not fail")
-            };
-            workers.into_iter().map(|worker| join(worker).into_iter()).collect()
-        });
-        (0..indices.len()).filter_map(|at| parts[at % threads].next()).collect()
+        })
     }
 
     /// Residuals in units of [`FITTED`], then how far each coordinate is from the start.
@@ -270,30 +257,10 @@ fn solve_linear(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f6
     Some(right)
 }
 
-/// The coefficients that are fitted. Memory is not: what vLLM says of it is exact.
+/// The coefficients that are fitted. Memory's are not: what vLLM says of it is exact.
 fn coefficients_mut(model: &mut Model) -> Vec<&mut u64> {
-    let (step, front_end) = (&mut model.step, &mut model.front_end);
-    vec![
-        &mut step.weights_ns,
-        &mut step.token_ns,
-        &mut step.prefill_pair_fs,
-        &mut step.kv_token_ps,
-        &mut step.sequence_ns,
-        &mut step.host_graph_ns,
-        &mut step.host_piecewise_ns,
-        &mut step.host_compiled_ns,
-        &mut step.host_eager_ns,
-        &mut step.host_sequence_ns,
-        &mut step.host_kernels_sequence_ns,
-        &mut step.host_api_server_ppm,
-        &mut step.update_ns,
-        &mut step.update_sequence_ns,
-        &mut front_end.request_ns,
-        &mut front_end.input_token_ns,
-        &mut front_end.request_latency_ns,
-        &mut front_end.output_token_ns,
-        &mut front_end.output_latency_ns,
-    ]
+    let (others, host) = model.times_mut();
+    others.into_iter().chain(host).collect()
 }
 
 #[cfg(test)]
@@ -303,8 +270,7 @@ mod tests {
     use super::*;
     use crate::{
         schema::{Arrival, Class, LoadSpec, Size, TokenRange},
-        summarize::Summarizer,
-        workload::Workload,
+        sim::predict::simulate,
     };
 
     fn tiny() -> Model {
@@ -335,16 +301,10 @@ mod tests {
                 let args =
                     Args::from([("max-num-seqs".to_owned(), crate::schema::ArgValue::Int(seqs))]);
                 let load = load(arrival);
-                let workload = Workload::from(load.clone());
-                let server = super::super::launch(model, &args, 0).expect("starts");
-                let mut summarizer = Summarizer::new(&workload);
-                let seen = server.run(&workload, &mut |s| summarizer.push(&s), &mut |_| {});
-                let measured = summarizer.finish(&seen, &server.observed(), "planted", None);
-                let mut trial = MeasuredTrial { args, load, measured, host };
-                if host == 1 {
-                    trial.measured = predict(&model.on_host(1_300_000), &trial).expect("starts");
-                }
-                trials.push(trial);
+                let host_model = model.on_host([1_000_000, 1_300_000][host]);
+                let simulated = simulate(&host_model, &args, 0, &[load.clone().into()]);
+                let measured = simulated.expect("starts").1.remove(0);
+                trials.push(MeasuredTrial { args, load, measured, host });
             }
         }
         trials

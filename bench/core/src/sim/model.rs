@@ -114,16 +114,31 @@ impl Model {
     #[must_use]
     pub fn on_host(&self, pace: u64) -> Self {
         let mut model = self.clone();
-        for ns in model.host_times_mut() {
+        for ns in model.times_mut().1 {
             *ns = scale(*ns, pace);
         }
         model
     }
 
-    /// The times that hang on the host's processor.
-    pub(super) fn host_times_mut(&mut self) -> [&mut u64; 13] {
+    /// The same engine without noise: what is expected of a start, without its luck.
+    #[must_use]
+    pub fn without_noise(&self) -> Self {
+        Self { noise: Noise { start_ppm: 0, step_ppm: 0 }, ..self.clone() }
+    }
+
+    /// Every coefficient of time: of the device and of API servers' effect on each other, then the
+    /// times that hang on the host's processor.
+    pub(super) fn times_mut(&mut self) -> ([&mut u64; 6], [&mut u64; 13]) {
         let (step, front_end) = (&mut self.step, &mut self.front_end);
-        [
+        let others = [
+            &mut step.weights_ns,
+            &mut step.token_ns,
+            &mut step.prefill_pair_fs,
+            &mut step.kv_token_ps,
+            &mut step.sequence_ns,
+            &mut step.host_api_server_ppm,
+        ];
+        let host = [
             &mut step.host_graph_ns,
             &mut step.host_piecewise_ns,
             &mut step.host_compiled_ns,
@@ -137,7 +152,8 @@ impl Model {
             &mut front_end.request_latency_ns,
             &mut front_end.output_token_ns,
             &mut front_end.output_latency_ns,
-        ]
+        ];
+        (others, host)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Model, launch, model::Noise};
+use super::{Model, launch};
 use crate::{
     metric::{self, Metric},
     schema::{Args, Arrival, LoadSpec, Measured, Outcome, SettingFailure},
@@ -72,12 +72,29 @@ impl MeasuredTrial {
 /// # Errors
 /// The start-up failure of the settings.
 pub fn predict(model: &Model, trial: &MeasuredTrial) -> Result<Measured, SettingFailure> {
-    let model = Model { noise: Noise { start_ppm: 0, step_ppm: 0 }, ..model.clone() };
-    let server = launch(&model, &trial.args, 0)?;
     let workload = Workload::from(trial.load.clone());
-    let mut summarizer = Summarizer::new(&workload);
-    let observation = server.run(&workload, &mut |s| summarizer.push(&s), &mut |_| {});
-    Ok(summarizer.finish(&observation, &server.observed(), "predicted", None))
+    let (_, mut measured) = simulate(&model.without_noise(), &trial.args, 0, &[workload])?;
+    Ok(measured.remove(0))
+}
+
+/// A simulated start and the loads it serves: the time of the start, and a record a load.
+///
+/// # Errors
+/// Why the setting does not start.
+pub fn simulate(
+    model: &Model,
+    args: &Args,
+    replicate: u32,
+    loads: &[Workload],
+) -> Result<(f64, Vec<Measured>), SettingFailure> {
+    let server = launch(model, args, replicate)?;
+    let observed = server.observed();
+    let serve = |load: &Workload| {
+        let mut summarizer = Summarizer::new(load);
+        let observation = server.run(load, &mut |sample| summarizer.push(&sample), &mut |_| {});
+        summarizer.finish(&observation, &observed, "simulated", None)
+    };
+    Ok((observed.start_s.unwrap_or_default(), loads.iter().map(serve).collect()))
 }
 
 /// Predicted less measured: in percent of the measured value, in percentage points for shares.
