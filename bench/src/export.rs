@@ -91,6 +91,11 @@ fn latencies(sample: &RequestSample) -> Latencies {
     }
 }
 
+/// Time per output token after the first, as vLLM's client has it: to the request's end.
+fn tpot_s(sample: &RequestSample, latencies: &Latencies) -> f64 {
+    (latencies.e2el_s - latencies.ttft_s) / f64::from(sample.output_tokens - 1)
+}
+
 fn result(plan: &LaunchPlan, load: &LoadSpec, samples: &[RequestSample], date: &str) -> Value {
     let model = match &plan.engine {
         Engine::Simulator { .. } => "simulator",
@@ -110,6 +115,14 @@ fn result(plan: &LaunchPlan, load: &LoadSpec, samples: &[RequestSample], date: &
     let per_s = |count: f64| if duration > 0.0 { count / duration } else { 0.0 };
     let (rate, burstiness, concurrency) = arrival(&load.arrival);
     let concurrency = load.max_concurrency.map_or(concurrency, |count| json!(count));
+    let goodput = load.goodput.map(|limits| {
+        let ns = |s: f64| (s * 1e9) as u64;
+        let keeps = |(s, l): &&(&RequestSample, &Latencies)| {
+            let tpot_s = (s.output_tokens > 1).then(|| tpot_s(s, l));
+            limits.keeps(Some(ns(l.ttft_s)), tpot_s.map(ns), ns(l.e2el_s))
+        };
+        per_s(completed.iter().filter(keeps).count() as f64)
+    });
     let mut fields = json!({
         "date": date, "endpoint_type": backend, "backend": backend, "label": null,
         "model_id": model, "tokenizer_id": model, "num_prompts": samples.len(),
@@ -117,7 +130,7 @@ fn result(plan: &LaunchPlan, load: &LoadSpec, samples: &[RequestSample], date: &
         "duration": duration, "completed": completed.len(),
         "failed": samples.len() - completed.len(),
         "total_input_tokens": input, "total_output_tokens": output,
-        "request_throughput": per_s(completed.len() as f64), "request_goodput": null,
+        "request_throughput": per_s(completed.len() as f64), "request_goodput": goodput,
         "output_throughput": per_s(output as f64),
         "total_token_throughput": per_s((input + output) as f64),
         "max_output_tokens_per_s": output_tokens_per_s_max(samples),
@@ -133,10 +146,7 @@ fn result(plan: &LaunchPlan, load: &LoadSpec, samples: &[RequestSample], date: &
         }).collect::<Vec<_>>(),
     });
     let by_name = fields.as_object_mut().expect("it was made as an object");
-    let tpot = completed
-        .iter()
-        .filter(|(s, _)| s.output_tokens > 1)
-        .map(|(s, l)| (l.e2el_s - l.ttft_s) / f64::from(s.output_tokens - 1));
+    let tpot = completed.iter().filter(|(s, _)| s.output_tokens > 1).map(|(s, l)| tpot_s(s, l));
     put(by_name, "ttft", completed.iter().map(|(_, l)| l.ttft_s).collect());
     put(by_name, "tpot", tpot.collect());
     put(by_name, "itl", completed.iter().flat_map(|(_, l)| &l.itls_s).copied().collect());

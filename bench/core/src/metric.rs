@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::schema::{ClassSummary, Measured, Quantiles};
+use crate::schema::{ClassSummary, Measured, Quantiles, SteadyState, SteadyWindow};
 
 /// Whether more is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,13 @@ fn share(measured: &Measured, part: fn(&crate::schema::Anatomy) -> f64) -> Optio
     (anatomy.e2e_ms() > 0.0).then(|| part(anatomy) / anatomy.e2e_ms())
 }
 
+fn steady(measured: &Measured) -> Option<&SteadyWindow> {
+    match measured.summary.steady_state.as_ref()? {
+        SteadyState::Found(window) => Some(window),
+        SteadyState::NotFound => None,
+    }
+}
+
 fn longest_and_shortest(measured: &Measured) -> Option<(&ClassSummary, &ClassSummary)> {
     let mut classes = measured.summary.classes.iter().filter(|class| class.e2e.count > 0);
     let first = classes.next()?;
@@ -145,7 +152,7 @@ const LATENCIES: [Metric; 16] = quantile_metrics! {
     }
 };
 
-const OTHERS: [Metric; 18] = [
+const OTHERS: [Metric; 23] = [
     Metric {
         id: "output_tokens_per_s",
         title: "Output throughput",
@@ -163,6 +170,57 @@ const OTHERS: [Metric; 18] = [
         formula: "completed requests / (last end − start)",
         vllm: "vllm:request_success_total",
         value: |m| Some(m.summary.requests_per_s),
+    },
+    Metric {
+        id: "steady_output_tokens_per_s",
+        title: "Output throughput, steady state",
+        unit: "tokens/s",
+        direction: Direction::Higher,
+        formula: "output tokens that came in the steady window / its length",
+        vllm: "",
+        value: |m| steady(m).map(|window| window.output_tokens_per_s),
+    },
+    Metric {
+        id: "steady_requests_per_s",
+        title: "Request throughput, steady state",
+        unit: "requests/s",
+        direction: Direction::Higher,
+        formula: "requests that ended in the steady window / its length",
+        vllm: "",
+        value: |m| steady(m).map(|window| window.requests_per_s),
+    },
+    Metric {
+        id: "goodput_requests_per_s",
+        title: "Goodput",
+        unit: "requests/s",
+        direction: Direction::Higher,
+        formula: "completed requests that kept every limit of the load's `goodput` / (last end − start)",
+        vllm: "request_goodput of `vllm bench serve`",
+        value: |m| {
+            let good = m.summary.good? as f64;
+            (m.summary.duration_s > 0.0).then(|| good / m.summary.duration_s)
+        },
+    },
+    Metric {
+        id: "goodput_share",
+        title: "Good requests",
+        unit: "share",
+        direction: Direction::Higher,
+        formula: "completed requests that kept every limit of the load's `goodput` / sent",
+        vllm: "",
+        value: |m| {
+            let good = m.summary.good? as f64;
+            (m.summary.counts.sent > 0).then(|| good / m.summary.counts.sent as f64)
+        },
+    },
+    Metric {
+        id: "normalized_latency_mean_ms",
+        title: "Normalised latency mean",
+        unit: "ms",
+        direction: Direction::Lower,
+        formula: "mean over requests of E2E / output tokens",
+        vllm: "",
+        value: |m| m.summary.normalized_latency_mean_ms,
     },
     Metric {
         id: "queue_share",

@@ -32,6 +32,9 @@ pub struct Summarizer {
     classes: Vec<ClassLatencies>,
     phases: PhaseSums,
     timeline: Timeline,
+    good: u64,
+    normalized_ns: u128,
+    with_output: u64,
 }
 
 /// The histograms that exist for the whole and for each class.
@@ -73,6 +76,9 @@ impl Summarizer {
             classes: vec![ClassLatencies::default(); load.classes.len()],
             phases: PhaseSums::default(),
             timeline: Timeline::default(),
+            good: 0,
+            normalized_ns: 0,
+            with_output: 0,
             load: load.clone(),
         }
     }
@@ -102,6 +108,13 @@ impl Summarizer {
         };
         let e2e_ns = since(sample.end_ns);
         self.all.record(ttft_ns, tpot_ns, e2e_ns);
+        if self.load.goodput.is_some_and(|limits| limits.keeps(ttft_ns, tpot_ns, e2e_ns)) {
+            self.good += 1;
+        }
+        if sample.output_tokens > 0 {
+            self.with_output += 1;
+            self.normalized_ns += u128::from(e2e_ns / u64::from(sample.output_tokens));
+        }
         if let Some(class) = self.classes.get_mut(usize::from(sample.class)) {
             class.record(ttft_ns, tpot_ns, e2e_ns);
         }
@@ -118,6 +131,7 @@ impl Summarizer {
     fn record_gaps(&mut self, tokens: &[(u64, u32)]) {
         let mut previous_ns = None;
         for &(at_ns, count) in tokens {
+            self.timeline.record_tokens(at_ns, count);
             if let Some(previous_ns) = previous_ns {
                 self.itl.record_ns(at_ns - previous_ns);
                 self.itl.record_many_ns(0, u64::from(count.saturating_sub(1)));
@@ -192,6 +206,10 @@ impl Summarizer {
             requests_per_s: per_s(self.counts.completed),
             output_tokens_per_s: per_s(self.output_tokens),
             anatomy: self.anatomy(server, client_ms, &e2e),
+            steady_state: Some(self.timeline.steady_state(self.end_ns)),
+            good: self.load.goodput.map(|_| self.good),
+            normalized_latency_mean_ms: (self.with_output > 0)
+                .then(|| round(self.normalized_ns as f64 / self.with_output as f64 / 1e6)),
             client_queue,
             send_lag,
             ttft: self.all.ttft.quantiles(),

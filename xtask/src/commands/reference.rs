@@ -25,6 +25,15 @@ intended that is, without the wait for one of `max_concurrency` places. Tokens a
 counts (`usage`, with each event where it gives them); an event of several tokens is one gap and then
 gaps of 0. Percentiles are of all requests of a trial.
 
+Throughput counts the whole trial, its warm-up and its drain too. The steady state is what is left
+without them, and it is found, not given: of 64 equal parts of the trial, the stretch whose mean token
+rate has the smallest standard error (the truncation rule MSER of White, 1997, at both ends). Where that
+is no more than half of the trial, or its two halves differ by more than a tenth and more than chance,
+the rate never settled (a ramp, a burst that mostly drains) and the trial has no such figure; nor has one
+of fewer than 64 requests. A load's `goodput = { ttft_ms = 500,
+tpot_ms = 50, e2e_ms = 5000 }` says what one request must keep to be good; other limits are another
+load, which is measured again.
+
 ";
 
 /// The text of `docs/reference.md`; a test keeps the file fresh.

@@ -4,7 +4,7 @@ use std::{fmt, path::Path};
 
 use bench_core::{
     decimal::Decimal,
-    schema::{Arrival, Class, Conversation, LoadSpec, Prefix, Size, TokenRange},
+    schema::{Arrival, Class, Conversation, Goodput, LoadSpec, Prefix, Size, TokenRange},
 };
 
 use super::{
@@ -120,6 +120,10 @@ fn one(
         Some(item) => max_concurrency(problems, &item, arrival.as_ref()).map(Some),
         None => Some(None),
     };
+    let goodput = match table.get("goodput") {
+        Some(item) => goodput(&item).map(Some),
+        None => Some(None),
+    };
     let seed = match table.get("seed") {
         Some(item) => item.integer(0..=i64::MAX).map(|n| n.value.unsigned_abs()),
         None => Some(0),
@@ -144,6 +148,7 @@ fn one(
             data,
             conversation: requests.conversation,
             max_concurrency: max_concurrency?,
+            goodput: goodput?,
         };
         let load = NamedLoad { name: name.clone()?.value, part: part?, spec, data_file: path };
         Some(PlacedLoad { load, longest: requests.longest })
@@ -263,6 +268,23 @@ fn max_concurrency(
         }
         _ => Some(count),
     }
+}
+
+/// Limits on one request.
+fn goodput(item: &Item<'_>) -> Option<Goodput> {
+    let mut table = item.table("`goodput`")?;
+    let [ttft_ms, tpot_ms, e2e_ms] =
+        ["ttft_ms", "tpot_ms", "e2e_ms"].map(|key| match table.get(key) {
+            Some(item) => item.positive_decimal(1000 * DURATION_S_MAX).map(Some),
+            None => Some(None),
+        });
+    table.finish(|_| None);
+    let limits = Goodput { ttft_ms: ttft_ms?, tpot_ms: tpot_ms?, e2e_ms: e2e_ms? };
+    if limits == Goodput::default() {
+        item.report("`goodput` without a limit", "give ttft_ms, tpot_ms or e2e_ms");
+        return None;
+    }
+    Some(limits)
 }
 
 /// Whether a text can be the name of a load or a sweep: it becomes a file's name.

@@ -263,6 +263,7 @@ pub fn example_trial(args: &[(&str, &str)]) -> Trial {
             conversation: None,
             data: None,
             max_concurrency: None,
+            goodput: None,
             arrival: Arrival::AllAtOnce {},
             size: Size::Requests(1),
             classes: vec![Class {

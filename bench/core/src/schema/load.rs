@@ -29,14 +29,46 @@ pub struct LoadSpec {
     /// wait in the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<u32>,
+    /// What a request must keep to count as good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goodput: Option<Goodput>,
 }
 
 impl LoadSpec {
     /// Single requests, drawn from classes, put in the default way and without a limit in flight.
     pub fn drawn(arrival: Arrival, size: Size, classes: Vec<Class>, seed: u64) -> Self {
         let request = RequestShape::default();
-        let (data, conversation, max_concurrency) = (None, None, None);
-        Self { arrival, size, classes, seed, request, data, conversation, max_concurrency }
+        let (data, conversation, max_concurrency, goodput) = (None, None, None, None);
+        Self { arrival, size, classes, seed, request, data, conversation, max_concurrency, goodput }
+    }
+}
+
+/// Limits in milliseconds on one request, each kept where it is given, as in `vllm bench serve
+/// --goodput`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Goodput {
+    /// Longest time to the first token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttft_ms: Option<Decimal>,
+    /// Longest time per output token after the first; a request of one token keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpot_ms: Option<Decimal>,
+    /// Longest end-to-end latency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e2e_ms: Option<Decimal>,
+}
+
+impl Goodput {
+    /// Whether a completed request with these latencies is good; without a first token it is not
+    /// where one is asked for in time.
+    pub fn keeps(&self, ttft_ns: Option<u64>, tpot_ns: Option<u64>, e2e_ns: u64) -> bool {
+        let within = |ns: u64, limit: Option<Decimal>| {
+            limit.is_none_or(|ms| i128::from(ns) <= i128::from(ms.millionths()))
+        };
+        ttft_ns.map_or(self.ttft_ms.is_none(), |ns| within(ns, self.ttft_ms))
+            && tpot_ns.is_none_or(|ns| within(ns, self.tpot_ms))
+            && within(e2e_ns, self.e2e_ms)
     }
 }
 

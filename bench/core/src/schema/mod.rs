@@ -18,13 +18,13 @@ pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair};
 pub use event::{Event, Progress};
 pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, VllmEngine};
 pub use load::{
-    Api, Arrival, Class, Conversation, DataFormat, DataSpec, LoadSpec, Prefix, RequestShape, Size,
-    TokenRange,
+    Api, Arrival, Class, Conversation, DataFormat, DataSpec, Goodput, LoadSpec, Prefix,
+    RequestShape, Size, TokenRange,
 };
 pub use machine::{GpuUse, MachineUse};
 pub use record::{
     Anatomy, Check, ClassSummary, Counts, FailureClass, Measured, Observed, Outcome, Quantiles,
-    ServerTotals, SettingFailure, Summary,
+    ServerTotals, SettingFailure, SteadyState, SteadyWindow, Summary,
 };
 pub use result::{
     Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, Point, ResultFile, Role,

@@ -148,6 +148,16 @@ pub struct Summary {
     pub requests_per_s: f64,
     /// Output tokens of completed requests over the duration.
     pub output_tokens_per_s: f64,
+    /// The rates without warm-up and drain; `None` in records from before they were looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steady_state: Option<SteadyState>,
+    /// Completed requests that kept every limit of the load's `goodput`, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good: Option<u64>,
+    /// Mean over requests of end-to-end latency over output tokens (Yu et al., "Orca", OSDI 2022);
+    /// `None` in records from before, and without output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalized_latency_mean_ms: Option<f64>,
     /// Waited in the client for one of `max_concurrency` places, where the load has such a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_queue: Option<Quantiles>,
@@ -167,6 +177,30 @@ pub struct Summary {
     pub classes: Vec<ClassSummary>,
     /// The server's own totals.
     pub server: ServerTotals,
+}
+
+/// Whether a trial settled.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SteadyState {
+    /// No window of more than half of the trial has a steady rate.
+    NotFound,
+    /// It did.
+    Found(SteadyWindow),
+}
+
+/// The part of a trial between warm-up and drain.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SteadyWindow {
+    /// Since the trial's start.
+    pub from_s: f64,
+    /// Since the trial's start.
+    pub to_s: f64,
+    /// Output tokens that came in the window over its length.
+    pub output_tokens_per_s: f64,
+    /// Requests that ended in the window over its length.
+    pub requests_per_s: f64,
 }
 
 /// Requests by outcome.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::schema::{Arrival, Class, LoadSpec, Size, TokenRange};
+use crate::schema::{Arrival, Class, Goodput, LoadSpec, Size, TokenRange};
 
 fn load(requests: u32, arrival: Arrival) -> Workload {
     let class = |name: &str| Class {
@@ -144,6 +144,41 @@ fn each_lie_fails_its_check() {
     summarizer.push(&good[0]);
     let cut = summarizer.finish(&server(1), &Observed::default(), "launch", None);
     assert!(cut.checks.iter().any(|c| c.name == "all-sent" && !c.passed));
+}
+
+#[test]
+fn a_request_is_good_when_it_keeps_every_limit() {
+    // TTFT, TPOT and E2E of 30, 5 and 40 ms; the first token of the second comes a millisecond late,
+    // the third fails.
+    let failed = RequestSample {
+        status: RequestStatus::Failed("http_503".into()),
+        ..sample(2, 0, 0, 30, 40)
+    };
+    let samples = [sample(0, 0, 0, 30, 40), sample(1, 0, 0, 31, 41), failed];
+    let good = |limits: [Option<&str>; 3]| {
+        let [ttft_ms, tpot_ms, e2e_ms] =
+            limits.map(|limit| limit.map(|ms| ms.parse().expect("decimal")));
+        let mut load = load(3, Arrival::AllAtOnce {});
+        load.spec.goodput = Some(Goodput { ttft_ms, tpot_ms, e2e_ms });
+        let mut summarizer = Summarizer::new(&load);
+        samples.iter().for_each(|sample| summarizer.push(sample));
+        let measured = summarizer.finish(&server(2), &Observed::default(), "launch", None);
+        let metrics = crate::metric::all(&measured);
+        (measured.summary.good, metrics["goodput_requests_per_s"], metrics["goodput_share"])
+    };
+    let duration_s = 0.041;
+    assert_eq!(good([Some("30"), Some("5"), Some("40")]), (Some(1), 1.0 / duration_s, 1.0 / 3.0));
+    assert_eq!(good([Some("31"), None, None]), (Some(2), 2.0 / duration_s, 2.0 / 3.0));
+    assert_eq!(good([None, Some("4.9"), None]), (Some(0), 0.0, 0.0));
+    assert_eq!(good([None, None, Some("39.999999")]), (Some(0), 0.0, 0.0));
+}
+
+#[test]
+fn latency_is_normalised_by_each_requests_tokens() {
+    // 30 ms for 3 tokens, 60 for 1: 10 and 60 ms a token.
+    let short = RequestSample { output_tokens: 1, ..sample(1, 0, 0, 30, 60) };
+    let measured = measure(&[sample(0, 0, 0, 10, 30), short], &server(2));
+    assert_eq!(measured.summary.normalized_latency_mean_ms, Some(35.0));
 }
 
 #[test]

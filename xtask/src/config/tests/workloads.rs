@@ -112,6 +112,9 @@ fn mistakes_of_conversations_and_limits() {
         with("turns = 2\nthink_time_s = -1"),
         with("turns = 40"),
         with("max_concurrency = 0"),
+        with("goodput = {}"),
+        with("goodput = { ttft_ms = 0, e2el_ms = 3 }"),
+        with("goodput = 100"),
         closed,
     ];
     assert_text!(all_messages(&loads.each_ref().map(String::as_str)));
