@@ -152,7 +152,7 @@ const LATENCIES: [Metric; 16] = quantile_metrics! {
     }
 };
 
-const OTHERS: [Metric; 23] = [
+const OTHERS: [Metric; 24] = [
     Metric {
         id: "output_tokens_per_s",
         title: "Output throughput",
@@ -239,6 +239,15 @@ const OTHERS: [Metric; 23] = [
         formula: "mean (E2E − send lag − queue − prefill − decode) / mean E2E",
         vllm: "e2e − queue − inference",
         value: |m| share(m, |a| a.front_end_ms),
+    },
+    Metric {
+        id: "send_lag_share",
+        title: "Send lag's share of E2E",
+        unit: "share",
+        direction: Direction::Neither,
+        formula: "mean (sent − intended) / mean E2E, the client's queue included",
+        vllm: "",
+        value: |m| share(m, |a| a.send_lag_ms),
     },
     Metric {
         id: "prefill_share",

@@ -3,7 +3,7 @@
 
 use bench_core::{
     metric::{self, Metric},
-    schema::{Anatomy, Estimate, Point, Role},
+    schema::{Estimate, Point, Role},
     stats,
 };
 
@@ -25,7 +25,7 @@ pub struct Trap<'a> {
     /// Change of the objective in percent of `from` (points for shares); always for the worse.
     pub change: Estimate,
     /// Parts whose share of latency grew, with the share before and after, the most first.
-    pub grew: Vec<(&'static str, f64, f64)>,
+    pub grew: Vec<Moved>,
 }
 
 /// Looks for the trap among the points of a sweep on the objective's load.
@@ -42,15 +42,7 @@ pub fn trap<'a>(points: &'a [Point], objective: &Objective) -> Option<Trap<'a>> 
     let change = change(&objective.metric, from, to)?;
     let worse = if objective.maximize { -change.mean } else { change.mean };
     let is_trap = worse > stats::MARGIN_PERCENT && share(to)? < share(from)?;
-    is_trap.then(|| Trap {
-        from,
-        to,
-        change,
-        grew: match (&from.anatomy, &to.anatomy) {
-            (Some(before), Some(after)) => grew(before, after),
-            _ => Vec::new(),
-        },
-    })
+    is_trap.then(|| Trap { from, to, change, grew: grew(from, to) })
 }
 
 impl Trap<'_> {
@@ -78,7 +70,7 @@ impl Trap<'_> {
             let parts: Vec<_> = self
                 .grew
                 .iter()
-                .map(|(name, before, after)| format!("{name} ({})", percents(*before, *after)))
+                .map(|part| format!("{} ({})", part.name, part.percents()))
                 .collect();
             out += &format!(" The time moved into {}; it did not go away.", format::list(&parts));
         }
@@ -87,18 +79,22 @@ impl Trap<'_> {
 }
 
 /// Where the time went, in shares of the mean latency: `queue 53 → 41 %, front end 16 → 17 %, …`.
-pub fn where_time_went(before: &Anatomy, after: &Anatomy) -> String {
+///
+/// Empty when the server does not say.
+pub fn where_time_went(before: &Point, after: &Point) -> String {
+    let is_told = |part: &Moved| {
+        part.name != "send lag" || part.before.mean.max(part.after.mean) >= GREW_SHARE_MIN
+    };
     let parts: Vec<_> = shares(before, after)
-        .into_iter()
-        .filter(|(name, before, after)| *name != "send lag" || before.max(*after) >= GREW_SHARE_MIN)
-        .map(|(name, before, after)| format!("{name} {}", percents(before, after)))
+        .filter(is_told)
+        .map(|part| format!("{} {}", part.name, part.percents()))
         .collect();
     parts.join(", ")
 }
 
 /// Whether any part's share changed by a percent of the latency or more.
-pub fn has_moved(before: &Anatomy, after: &Anatomy) -> bool {
-    shares(before, after).iter().any(|(_, before, after)| (after - before).abs() >= GREW_SHARE_MIN)
+pub fn has_moved(before: &Point, after: &Point) -> bool {
+    shares(before, after).any(|part| part.growth().abs() >= GREW_SHARE_MIN)
 }
 
 /// How much a knob moves the objective over the values that were tried.
@@ -196,33 +192,32 @@ pub fn of_sweep(points: &[Point], objective: &Objective) -> Vec<String> {
 ///
 /// Empty when the load has no anatomy there.
 pub fn against_baseline(swept: &[Point], reference: &[Point], load: &str) -> Vec<String> {
-    let told = |points: &'_ [Point], role| {
-        let mut points = points.iter().filter(|point| point.role == role && point.load == load);
-        points.find_map(|point| point.anatomy)
+    let queue = |point: &Point| {
+        let share = share(point, "queue")?;
+        let ms = match point.metrics.get("queue_mean_ms") {
+            Some(ms) => format::estimate(metric::find("queue_mean_ms"), ms),
+            None => format::ms(point.anatomy.as_ref()?.queue_ms),
+        };
+        Some((share.mean, format!("{ms} ({})", percent(&share))))
     };
-    let queue = |anatomy: &Anatomy| {
-        let share = if anatomy.e2e_ms() > 0.0 { anatomy.queue_ms / anatomy.e2e_ms() } else { 0.0 };
-        (
-            share,
-            format!("{} ({} %)", format::ms(anatomy.queue_ms), format::number(share * 100.0, 0)),
-        )
+    let told = |role| {
+        let mut points = reference.iter().filter(|point| point.role == role && point.load == load);
+        points.find_map(queue)
     };
     let lowest = swept
         .iter()
         .filter(|point| point.role == Role::Sweep && point.load == load)
-        .filter_map(|point| Some((&point.label, queue(point.anatomy.as_ref()?))))
+        .filter_map(|point| Some((&point.label, queue(point)?)))
         .min_by(|(_, (a, _)), (_, (b, _))| f64::total_cmp(a, b));
-    let (Some(baseline), Some((label, (_, lowest)))) = (told(reference, Role::Baseline), lowest)
-    else {
+    let (Some((_, baseline)), Some((label, (_, lowest)))) = (told(Role::Baseline), lowest) else {
         return Vec::new();
     };
-    let default = told(reference, Role::Default)
-        .map(|anatomy| format!(", {} at vLLM's defaults", queue(&anatomy).1))
+    let default = told(Role::Default)
+        .map(|(_, queue)| format!(", {queue} at vLLM's defaults"))
         .unwrap_or_default();
     vec![format!(
-        "Mean time in the queue on `{load}`: {} at the baseline{default}, {lowest} at {label}, the \
-         lowest share.",
-        queue(&baseline).1
+        "Mean time in the queue on `{load}`: {baseline} at the baseline{default}, {lowest} at {label}, \
+         the lowest share."
     )]
 }
 
@@ -256,26 +251,56 @@ fn change(metric_id: &str, before: &Point, after: &Point) -> Option<Estimate> {
     stats::change(before.metrics.get(metric_id)?, after.metrics.get(metric_id)?, is_share)
 }
 
+/// A part of the latency and its share of it, before and after.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moved {
+    name: &'static str,
+    before: Estimate,
+    after: Estimate,
+}
+
+impl Moved {
+    fn growth(&self) -> f64 {
+        self.after.mean - self.before.mean
+    }
+
+    fn percents(&self) -> String {
+        let [before, after] = [&self.before, &self.after].map(percent);
+        format!("{} → {after}", before.trim_end_matches(" %"))
+    }
+}
+
+/// A share to the percent, or with its interval.
+pub fn percent(share: &Estimate) -> String {
+    match share.low {
+        Some(_) => format::estimate(metric::find("queue_share"), share),
+        None => format!("{} %", format::number(share.mean * 100.0, 0)),
+    }
+}
+
+/// A part's share of the mean latency, over the starts.
+pub fn share(point: &Point, part: &str) -> Option<Estimate> {
+    let id = format!("{}_share", part.replace(' ', "_"));
+    point.metrics.get(&id).cloned().or_else(|| {
+        let anatomy = point.anatomy.as_ref()?;
+        let (_, ms) = anatomy.parts().into_iter().find(|(name, _)| *name == part)?;
+        let e2e_ms = anatomy.e2e_ms();
+        stats::estimate(vec![if e2e_ms > 0.0 { ms / e2e_ms } else { 0.0 }])
+    })
+}
+
 /// Shares of each part before and after, in the order of [`PARTS`].
-fn shares(before: &Anatomy, after: &Anatomy) -> Vec<(&'static str, f64, f64)> {
-    let share = |anatomy: &Anatomy, name: &str| {
-        let part: f64 = anatomy.parts().iter().filter(|(n, _)| *n == name).map(|(_, ms)| ms).sum();
-        if anatomy.e2e_ms() > 0.0 { part / anatomy.e2e_ms() } else { 0.0 }
-    };
-    PARTS.iter().map(|name| (*name, share(before, name), share(after, name))).collect()
+fn shares(before: &Point, after: &Point) -> impl Iterator<Item = Moved> {
+    PARTS.into_iter().filter_map(|name| {
+        Some(Moved { name, before: share(before, name)?, after: share(after, name)? })
+    })
 }
 
-fn grew(before: &Anatomy, after: &Anatomy) -> Vec<(&'static str, f64, f64)> {
-    let mut grew: Vec<_> = shares(before, after)
-        .into_iter()
-        .filter(|(_, before, after)| after - before >= GREW_SHARE_MIN)
-        .collect();
-    grew.sort_by(|a, b| f64::total_cmp(&(b.2 - b.1), &(a.2 - a.1)));
+fn grew(before: &Point, after: &Point) -> Vec<Moved> {
+    let mut grew: Vec<_> =
+        shares(before, after).filter(|part| part.growth() >= GREW_SHARE_MIN).collect();
+    grew.sort_by(|a, b| f64::total_cmp(&b.growth(), &a.growth()));
     grew
-}
-
-fn percents(before: f64, after: f64) -> String {
-    format!("{} → {} %", format::number(before * 100.0, 0), format::number(after * 100.0, 0))
 }
 
 #[cfg(test)]
@@ -330,14 +355,19 @@ mod tests {
 
     #[test]
     fn time_is_told_in_shares() {
-        let before = anatomy(9_000.0, [0.0, 0.16, 0.53, 0.04, 0.27]);
-        let after = anatomy(8_000.0, [0.0, 0.17, 0.41, 0.05, 0.37]);
+        let told =
+            |e2e_ms, shares| point("x", Role::Sweep, "burst", &[], Some(anatomy(e2e_ms, shares)));
+        let mut before = told(9_000.0, [0.0, 0.16, 0.53, 0.04, 0.27]);
+        let after = told(8_000.0, [0.0, 0.17, 0.41, 0.05, 0.37]);
         assert_eq!(
             where_time_went(&before, &after),
             "queue 53 → 41 %, front end 16 → 17 %, prefill 4 → 5 %, decode 27 → 37 %"
         );
-        let lagging = anatomy(8_000.0, [0.10, 0.07, 0.41, 0.05, 0.37]);
+        let lagging = told(8_000.0, [0.10, 0.07, 0.41, 0.05, 0.37]);
         assert!(where_time_went(&before, &lagging).ends_with("send lag 0 → 10 %"));
+        let queue = stats::estimate(vec![0.52, 0.54]).expect("starts");
+        before.metrics.insert("queue_share".to_owned(), queue);
+        assert!(where_time_went(&before, &after).starts_with("queue 53.0 ± 12.7 → 41 %, front"));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bench_core::{
     metric::{self, Metric},
-    schema::{ClassPoint, Column, Comparison, Estimate, Point, Role, Verdict},
+    schema::{Anatomy, ClassPoint, Column, Comparison, Estimate, Point, Role, Verdict},
+    stats,
 };
 use serde::Serialize;
 
@@ -274,26 +275,33 @@ impl AnatomyView {
         let (_, _, first) = told.first()?;
         let part = |name: &str, index: usize| {
             let cells = told.iter().map(|(_, point, anatomy)| {
-                let (ms, e2e) = (anatomy.parts()[index].1, anatomy.e2e_ms());
-                let percent = if e2e > 0.0 { ms / e2e * 100.0 } else { 0.0 };
-                let id = format!("{}_share", name.replace(' ', "_"));
-                let share = match point.metrics.get(&id) {
-                    Some(share) => format::estimate(metric::find(&id), share),
-                    None => format!("{} %", format::number(percent, 0)),
+                let share = findings::share(point, name);
+                let ms = share
+                    .as_ref()
+                    .zip(point.metrics.get("e2e_mean_ms"))
+                    .and_then(|(share, e2e)| stats::of_both(share, e2e, |share, ms| share * ms));
+                let ms = match ms {
+                    Some(ms) => format::estimate(metric::find("e2e_mean_ms"), &ms),
+                    None => format::ms(anatomy.parts()[index].1),
                 };
-                format!("{} ({share})", format::ms(ms))
+                let share =
+                    share.map_or(format::NOTHING.to_owned(), |share| findings::percent(&share));
+                format!("{ms} ({share})")
             });
             std::iter::once(name.to_owned()).chain(cells).collect::<Vec<_>>()
         };
         let parts = first.parts();
         let mut rows: Vec<_> = (0..parts.len()).map(|i| part(parts[i].0, i)).collect();
-        let total = told.iter().map(|(_, point, anatomy)| match point.metrics.get("e2e_mean_ms") {
-            Some(mean) => format!("**{}**", format::estimate(metric::find("e2e_mean_ms"), mean)),
-            None => format!("**{}**", format::ms(anatomy.e2e_ms())),
-        });
+        let e2e = |point: &Point, anatomy: &Anatomy| match point.metrics.get("e2e_mean_ms") {
+            Some(mean) => format::estimate(metric::find("e2e_mean_ms"), mean),
+            None => format::ms(anatomy.e2e_ms()),
+        };
+        let total = told.iter().map(|(_, point, anatomy)| format!("**{}**", e2e(point, anatomy)));
         rows.push(std::iter::once("**mean E2E**".to_owned()).chain(total).collect());
         let moves = told.windows(2).map(|pair| {
-            let [(from, _, before), (to, _, after)] = pair else { unreachable!("windows of two") };
+            let [(from, before, anatomy), (to, after, anatomy_after)] = pair else {
+                unreachable!("windows of two")
+            };
             let has_moved = findings::has_moved(before, after);
             Move {
                 from,
@@ -303,8 +311,8 @@ impl AnatomyView {
                 } else {
                     String::new()
                 },
-                before: format::ms(before.e2e_ms()),
-                after: format::ms(after.e2e_ms()),
+                before: e2e(before, anatomy),
+                after: e2e(after, anatomy_after),
             }
         });
         Some(Self {
@@ -385,6 +393,7 @@ fn part_metrics(part: Part) -> &'static [&'static str] {
         ],
         Part::Throughput => &[
             "output_tokens_per_s",
+            "steady_output_tokens_per_s",
             "requests_per_s",
             "queue_share",
             "front_end_share",
@@ -393,6 +402,7 @@ fn part_metrics(part: Part) -> &'static [&'static str] {
         ],
         Part::Production => &[
             "requests_per_s",
+            "goodput_requests_per_s",
             "output_tokens_per_s",
             "ttft_p95_ms",
             "tpot_p95_ms",
@@ -427,16 +437,20 @@ fn classes(settings: &[(Column, &Point)], load: &NamedLoad) -> Vec<Vec<String>> 
 }
 
 fn class_row(class: &ClassPoint, shortest: Option<&ClassPoint>, column: &str) -> Vec<String> {
-    let mean = |class: &ClassPoint, id: &str| class.metrics.get(id).map(|e| e.mean);
     let figure = |id: &str| {
         let estimate = class.metrics.get(id);
         estimate.map_or_else(|| NOTHING.into(), |e| format::estimate(metric::find(id), e))
     };
-    let ratio = |above: Option<f64>, below: Option<f64>| match (above, below) {
-        (Some(above), Some(below)) if below > 0.0 => {
-            format!("{} ×", format::number(above / below, 1))
+    let ratio = |above: Option<&Estimate>, below: Option<&Estimate>| {
+        let ratio = above
+            .zip(below)
+            .and_then(|(above, below)| stats::of_both(above, below, |above, below| above / below));
+        match ratio {
+            Some(ratio) if ratio.mean.is_finite() => {
+                format::estimate(metric::find("length_slowdown"), &ratio)
+            }
+            _ => NOTHING.to_owned(),
         }
-        _ => NOTHING.to_owned(),
     };
     vec![
         class.name.clone(),
@@ -444,8 +458,11 @@ fn class_row(class: &ClassPoint, shortest: Option<&ClassPoint>, column: &str) ->
         figure("e2e_mean_ms"),
         figure("e2e_p50_ms"),
         figure("e2e_p95_ms"),
-        ratio(mean(class, "e2e_p95_ms"), mean(class, "e2e_p50_ms")),
-        ratio(mean(class, "e2e_mean_ms"), shortest.and_then(|s| mean(s, "e2e_mean_ms"))),
+        ratio(class.metrics.get("e2e_p95_ms"), class.metrics.get("e2e_p50_ms")),
+        ratio(
+            class.metrics.get("e2e_mean_ms"),
+            shortest.and_then(|shortest| shortest.metrics.get("e2e_mean_ms")),
+        ),
     ]
 }
 

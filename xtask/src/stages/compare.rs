@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use bench_core::{
     metric::{self, Direction, METRICS},
-    schema::{
-        Anatomy, Column, Comparison, Estimate, Point, ResultFile, Role, TargetOutcome, Verdict,
-    },
+    schema::{Column, Comparison, Estimate, Point, ResultFile, Role, TargetOutcome, Verdict},
     stats::{self, Question},
 };
 use serde::Serialize;
@@ -35,7 +33,7 @@ impl Task for Compare<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        2
+        3
     }
 
     fn needs(&self) -> Vec<String> {
@@ -67,9 +65,11 @@ impl Task for Compare<'_> {
         let mut result = self.context.result(NAME, inputs)?;
         result.comparisons = comparisons(&points, &self.context.week2.points, profile);
         result.targets = profile.targets.iter().map(|limit| target(limit, &points)).collect();
-        let anatomy = |role| anatomy(&points, role, &profile.objective.load);
-        if let (Some(before), Some(after)) = (anatomy(Role::Default), anatomy(Role::Tuned)) {
-            result.findings.push(findings::where_time_went(&before, &after));
+        let told =
+            |role| points.iter().find(|p| p.role == role && p.load == profile.objective.load);
+        if let (Some(before), Some(after)) = (told(Role::Default), told(Role::Tuned)) {
+            let went = findings::where_time_went(before, after);
+            result.findings.extend((!went.is_empty()).then_some(went));
         }
         one_file(FILE, &result)
     }
@@ -83,11 +83,6 @@ fn column(role: Role) -> Option<Column> {
         Role::Reference => Some(Column::Week2),
         Role::Sweep => None,
     }
-}
-
-/// Mean anatomy of a configuration under a load.
-pub fn anatomy(points: &[Point], role: Role, load: &str) -> Option<Anatomy> {
-    points.iter().find(|point| point.role == role && point.load == load)?.anatomy
 }
 
 /// Every metric on every load, in the order of the profile's loads and of the metrics; tuned

@@ -41,7 +41,7 @@ impl Task for Comprehensive<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        2
+        3
     }
 
     fn needs(&self) -> Vec<String> {

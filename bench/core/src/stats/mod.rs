@@ -28,6 +28,16 @@ pub fn estimate(starts: Vec<f64>) -> Option<Estimate> {
     })
 }
 
+/// A figure made of two, start by start, such as a ratio; `None` where they do not have a value each
+/// for the same number of starts.
+pub fn of_both(a: &Estimate, b: &Estimate, of: impl Fn(f64, f64) -> f64) -> Option<Estimate> {
+    let (a, b) = (a.values(), b.values());
+    if a.len() != b.len() {
+        return None;
+    }
+    estimate(a.iter().zip(b).map(|(a, b)| of(*a, *b)).collect())
+}
+
 /// Change from `before` to `after` with its 95 % interval by Welch's t (1947): in percent of
 /// `before`, or in points when the values are shares.
 ///
