@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
     schema::{
-        Engine, Event, LaunchPlan, Observed, Outcome, PlannedTrial, Progress, ServerEngine,
+        Engine, Event, FORMAT, LaunchPlan, Observed, Outcome, PlannedTrial, Progress, ServerEngine,
         SettingFailure, VllmEngine,
     },
 };
@@ -348,6 +348,13 @@ impl Launch<'_> {
             };
             let event: Event = serde_json::from_str(&line)
                 .map_err(|e| driver_error(format!("printed an unknown line ({e}): {line}")))?;
+            if let Event::Ready { format, .. } = event
+                && format != FORMAT
+            {
+                return Err(driver_error(format!(
+                    "speaks format {format}, this program reads {FORMAT}: build both from one commit"
+                )));
+            }
             if has_failures(&event)
                 && server.is_some_and(|server| server.wait(DEATH_SETTLES).is_some())
             {

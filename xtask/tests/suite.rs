@@ -6,12 +6,21 @@ mod common;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        process::ExitStatusExt as _,
+    },
     path::PathBuf,
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::Instant,
 };
 
-use bench_core::schema::ResultFile;
-use common::{copy, files_below, xtask};
+use bench_core::{
+    rng::Random,
+    schema::{LaunchPlan, ResultFile},
+};
+use common::{copy, files_below, paths_below, xtask};
 use serde_json::json;
 
 const PROFILE: &str = r#"
@@ -271,18 +280,121 @@ fn a_killed_suite_goes_on_and_ends_with_the_same_bytes() {
     assert_eq!(tmp, 0, "what dead runs left is cleared");
 }
 
+/// Which file each stored trial is: another one once its record is written again.
+fn trial_files(project: &Project) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+    let paths = paths_below(&project.path("artifacts/actions/trial"));
+    let files = paths.into_iter().map(|path| {
+        let file = fs::metadata(&path).expect("a record stays");
+        (path, (file.ino(), file.mtime(), file.mtime_nsec()))
+    });
+    files.collect()
+}
+
+/// A benchmark, not a test: `cargo test -p xtask --test suite two_hundred_kills -- --ignored
+/// --nocapture`.
 #[test]
-fn two_suites_at_once_measure_each_trial_once() {
-    let project = Project::new();
-    let spawn = || {
-        let mut command = project.command(&["suite", "--profile", "test"]);
-        command.stdout(std::process::Stdio::null()).spawn().expect("the program runs")
-    };
-    let (mut a, mut b) = (spawn(), spawn());
-    assert!(a.wait().expect("waits").success() && b.wait().expect("waits").success());
+#[ignore = "takes minutes"]
+fn soak_of_two_hundred_kills() {
+    const KILLS: u32 = 200;
+    let undisturbed = Project::new();
+    let begun = Instant::now();
+    undisturbed.suite();
+    let whole = begun.elapsed();
+
+    let mut random = Random::new(1, 0);
+    let (mut rounds, mut kills, mut whole_suites, mut again) = (0, 0, 0, 0);
+    while kills < KILLS {
+        let project = Project::new();
+        let mut known = BTreeMap::new();
+        loop {
+            let mut child = project
+                .command(&["suite", "--profile", "test"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("the program runs");
+            if kills < KILLS {
+                thread::sleep(whole.mul_f64(random.uniform()));
+                child.kill().expect("it is not reaped yet");
+            }
+            let status = child.wait().expect("waits");
+            rounds += 1;
+            let found = trial_files(&project);
+            again += known.iter().filter(|(path, file)| found.get(*path) != Some(file)).count();
+            known = found;
+            if status.success() {
+                break;
+            }
+            assert_eq!(status.signal(), Some(9), "{status}");
+            kills += 1;
+        }
+        assert_eq!(project.results(), undisturbed.results());
+        assert_eq!(known.len(), undisturbed.stored_trials());
+        whole_suites += 1;
+    }
+    println!(
+        "{rounds} runs, {kills} of them killed; {whole_suites} suites with the bytes of an \
+         undisturbed one; {again} finished trials measured again"
+    );
+    assert_eq!(again, 0);
+}
+
+/// Runs `bench` and keeps the plan that it was given.
+const COUNTING_BENCH: &str = r#"#!/bin/sh
+cp "$3" "PLANS/$$"
+exec BENCH "$@"
+"#;
+
+/// The program with a `bench` beside it that counts.
+fn counting(project: &Project) -> PathBuf {
+    let built = PathBuf::from(project.command(&[]).get_program());
+    let (bin, plans) = (project.path("bin"), project.path("plans"));
+    fs::create_dir(&bin).expect("creates");
+    fs::create_dir(&plans).expect("creates");
+    fs::copy(&built, bin.join("xtask")).expect("copies");
+    let bench = COUNTING_BENCH
+        .replace("PLANS", &plans.to_string_lossy())
+        .replace("BENCH", &built.with_file_name("bench").to_string_lossy());
+    fs::write(bin.join("bench"), bench).expect("writes");
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(bin.join("bench"), mode).expect("it is ours");
+    bin.join("xtask")
+}
+
+#[test]
+fn suites_at_once_measure_each_trial_once() {
     let alone = Project::new();
     alone.suite();
-    assert_eq!(project.results(), alone.results());
+    let all = alone.stored_trials();
+    for (seed, suites) in [(1, 2), (2, 2), (3, 2), (4, 3), (5, 3), (6, 3)] {
+        let project = Project::new();
+        let program = counting(&project);
+        let mut random = Random::new(seed, 0);
+        let mut running: Vec<Child> = Vec::new();
+        for _ in 0..suites {
+            // The next one begins anywhere in the course of those before it.
+            let trials = random.below(all as u64) as usize;
+            let is_alive = |child: &mut Child| child.try_wait().expect("waits").is_none();
+            while project.stored_trials() < trials && running.iter_mut().any(is_alive) {
+                thread::yield_now();
+            }
+            let mut command = Command::new(&program);
+            command.args(["suite", "--profile", "test"]).current_dir(project.path("."));
+            command.env_remove("CARGO").stdout(Stdio::null());
+            running.push(command.spawn().expect("the program runs"));
+        }
+        for mut child in running {
+            assert!(child.wait().expect("waits").success(), "seed {seed}");
+        }
+        assert_eq!(project.results(), alone.results(), "seed {seed}");
+        let plans = paths_below(&project.path("plans")).into_iter().map(|path| {
+            let text = fs::read(&path).expect("reads");
+            serde_json::from_slice::<LaunchPlan>(&text).expect("a plan")
+        });
+        let measured: Vec<_> = plans.flat_map(|plan| plan.trials).map(|trial| trial.key).collect();
+        let distinct: BTreeSet<_> = measured.iter().collect();
+        assert_eq!((measured.len(), distinct.len()), (all, all), "seed {seed}");
+    }
 }
 
 #[test]

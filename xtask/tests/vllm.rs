@@ -4,13 +4,17 @@
 mod common;
 
 use std::{
-    fs,
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::mpsc,
 };
 
-use common::{copy, files_below, xtask};
+use common::{copy, files_below, paths_below, xtask};
 
 const PROFILE: &str = r#"
 [engine]
@@ -261,4 +265,160 @@ fn a_killed_suite_leaves_a_server_that_the_next_one_ends() {
     assert_eq!(stranger.0.try_wait().expect("it is ours"), None, "another's is left alone");
     // Seven settings and the file, and again the one during whose load the suite was killed.
     assert_eq!(project.starts().len(), 9, "{:?}", project.starts());
+}
+
+/// What a run finds in its environment and tells nobody.
+const SECRETS: [(&str, &str); 3] = [
+    ("HF_TOKEN", "hf_planted-hub-token"),
+    ("VLLM_API_KEY", "sk-planted-engine-key"),
+    ("GATEWAY_KEY", "sk-planted-gateway-key"),
+];
+
+fn secret_in(bytes: &[u8]) -> Option<&'static str> {
+    let text = String::from_utf8_lossy(bytes);
+    SECRETS.into_iter().map(|(_, secret)| secret).find(|secret| text.contains(secret))
+}
+
+/// Runs the program with the secrets in its environment, its output in files of the project; how
+/// it ended. `lists` takes the argument lists of all processes that had that environment.
+fn with_secrets(project: &Project, args: &[&str], lists: &mut BTreeSet<String>) -> Option<i32> {
+    let output = |name: &str| {
+        let name = format!("output/{}-{name}", files_below(&project.path("output")));
+        project.write(&name, "");
+        File::create(project.path(&name)).expect("creates")
+    };
+    let mut command = project.command(args);
+    command.envs(SECRETS).env("TMPDIR", project.path("tmp"));
+    command.stdout(output("stdout")).stderr(output("stderr"));
+    let mut child = Ending(command.spawn().expect("it starts"));
+    loop {
+        let ended = child.0.try_wait().expect("it is ours");
+        for entry in fs::read_dir("/proc").expect("reads").flatten() {
+            let read = |name| fs::read(entry.path().join(name)).unwrap_or_default();
+            if secret_in(&read("environ")).is_some() {
+                lists.insert(String::from_utf8_lossy(&read("cmdline")).replace('\0', " "));
+            }
+        }
+        if let Some(status) = ended {
+            return status.code();
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Looks for the secrets in every file below a project, and in what is compressed there; how many
+/// were.
+fn search(project: &Project) -> usize {
+    let mut compressed = 0;
+    for path in paths_below(&project.path(".")) {
+        let mut bytes = fs::read(&path).expect("reads");
+        assert_eq!(secret_in(&bytes), None, "{}", path.display());
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            let packed = std::mem::take(&mut bytes);
+            flate2::read::GzDecoder::new(&*packed).read_to_end(&mut bytes).expect("gzip");
+            assert_eq!(secret_in(&bytes), None, "in {}", path.display());
+            compressed += 1;
+        }
+    }
+    compressed
+}
+
+fn assert_lists_are_clean(lists: &BTreeSet<String>, seen: &[&str]) {
+    assert_eq!(lists.iter().find(|list| secret_in(list.as_bytes()).is_some()), None);
+    for program in seen {
+        assert!(lists.iter().any(|list| list.contains(program)), "no {program} in {lists:?}");
+    }
+}
+
+#[test]
+fn no_secret_of_the_environment_reaches_a_file_an_output_or_an_argument_list() {
+    let project = Project::new();
+    project.write("tmp/.keep", "");
+    let mut lists = BTreeSet::new();
+    for args in [
+        &["suite", "--profile", "test"][..],
+        &["bundle", "export", "results/test/bundle.jsonl.gz", "--profile", "test"],
+        &["doctor", "--profile", "test"],
+        &["explain", "baseline", "--profile", "test"],
+    ] {
+        let code = with_secrets(&project, args, &mut lists);
+        assert!(code == Some(0) || args[0] == "doctor", "{args:?}: {code:?}");
+    }
+    assert_lists_are_clean(&lists, &["suite --profile", "bench run", "bench serve"]);
+    assert!(search(&project) > 2, "samples and the bundle are compressed");
+}
+
+/// A server that runs already; it takes any key.
+fn server(project: &Project) -> (Ending, String) {
+    let bench = PathBuf::from(project.command(&[]).get_program()).with_file_name("bench");
+    let mut command = Command::new(bench);
+    command.args(["serve", "--port", "0"]);
+    let mut server = Ending(command.stdout(Stdio::piped()).spawn().expect("it starts"));
+    let mut line = String::new();
+    let stdout = server.0.stdout.take().expect("it is piped");
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    let address = line["listening"].as_str().expect("the first line has the address").to_owned();
+    (server, address)
+}
+
+/// A server that refuses every prompt and quotes the request in its answer; where it listens, and
+/// what it was asked first.
+fn refusing_server() -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it listens").to_string();
+    let (sender, requests) = mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = String::new();
+            let mut lines = BufReader::new(stream.try_clone().expect("it is open"));
+            while lines.read_line(&mut request).is_ok_and(|read| read > 2) {}
+            let is_prompt = request.starts_with("POST");
+            let length = request.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+            });
+            let mut body = vec![0; length.unwrap_or(0)];
+            lines.read_exact(&mut body).ok();
+            let status = if is_prompt { "401 Unauthorized" } else { "404 Not Found" };
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{request}",
+                request.len()
+            )
+            .ok();
+            if is_prompt {
+                sender.send(request).ok();
+            }
+        }
+    });
+    (address, requests)
+}
+
+#[test]
+fn the_key_of_an_endpoint_stays_in_the_environment_whether_it_serves_or_refuses() {
+    let project = Project::new();
+    project.write("tmp/.keep", "");
+    let place = |table| PROFILE.find(table).expect("it is there");
+    let (loads, aims) = (place("[[load]]")..place("[sweep"), place("[objective]")..);
+    let mut lists = BTreeSet::new();
+    let (_server, serving) = server(&project);
+    let (refusing, requests) = refusing_server();
+    for (address, expected) in [(serving, 0), (refusing, 1)] {
+        let engine = format!(
+            "stages = [\"provision\", \"baseline\", \"compare\", \"visualize\", \"document\"]\n\
+             [engine]\nkind = \"endpoint\"\nurl = \"http://{address}\"\nmodel = \"m\"\n\
+             vocab_size = 32000\nidentity = \"a server\"\napi_key_env = \"GATEWAY_KEY\"\n\
+             [baseline]\nstarts = 1\n"
+        );
+        let profile = engine + &PROFILE[loads.clone()] + &PROFILE[aims.clone()];
+        project.write("bench/profiles/test.toml", &profile);
+        let code = with_secrets(&project, &["suite", "--profile", "test"], &mut lists);
+        assert_eq!(code, Some(expected));
+        with_secrets(&project, &["doctor", "--profile", "test"], &mut lists);
+    }
+    let request = requests.try_recv().expect("it was asked");
+    assert_eq!(secret_in(request.as_bytes()), Some(SECRETS[2].1), "the key was sent: {request}");
+    assert_lists_are_clean(&lists, &["suite --profile", "bench run"]);
+    assert!(search(&project) > 0, "samples are compressed");
 }

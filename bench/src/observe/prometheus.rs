@@ -136,6 +136,20 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_damaged_scrape_is_survived(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), 0..9_usize, "[\\PC{}=\"\\\\,\\n0-9.e#]{0,6}"), 1..4),
+        ) {
+            let mut text: Vec<char> = TEXT.chars().collect();
+            for (at, len, piece) in edits {
+                let start = at.index(text.len() + 1);
+                let end = (start + len).min(text.len());
+                text.splice(start..end, piece.chars());
+            }
+            let scrape = Scrape::parse(&String::from_iter(text), |_| true);
+            prop_assert!(scrape.sum("vllm:num_requests_running").is_none_or(|sum| !sum.is_nan()));
+        }
+
+        #[test]
         fn any_text_is_survived(text in "[a-z{}=\"\\\\, 0-9\\n#é]{0,80}") {
             Scrape::parse(&text, |_| true);
         }

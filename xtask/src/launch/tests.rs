@@ -286,6 +286,9 @@ fn what_bench_prints_is_checked() {
     assert_eq!(events, ["ready"]);
     assert!(what.starts_with("printed an unknown line (unknown variant `news`"), "{what}");
     assert!(what.ends_with(r#"{"event":"news"}"#), "{what}");
+    let (events, what) = fail("say ready | sed s/1/99/; say a; say b; say done");
+    assert!(events.is_empty());
+    assert_eq!(what, "speaks format 99, this program reads 1: build both from one commit");
     assert_eq!(fail("say ready; say a; say done").1, "was done, but gave no record of 1 trials");
     assert_eq!(
         fail("say ready; say a; say b; say done; exit 4").1,

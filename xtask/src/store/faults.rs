@@ -101,13 +101,13 @@ impl Disk for Faulty {
 }
 
 /// A stage that joins its trials and the stage before it.
-struct Join {
-    name: &'static str,
-    needs: Option<&'static str>,
-    trials: [u32; 3],
+pub(super) struct Join {
+    pub name: &'static str,
+    pub needs: Option<&'static str>,
+    pub trials: Vec<u32>,
 }
 
-fn preimage(trial: u32) -> Value {
+pub(super) fn preimage(trial: u32) -> Value {
     json!({ "trial": trial })
 }
 
@@ -140,7 +140,7 @@ impl Task for Join {
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let mut text = String::new();
-        for trial in self.trials {
+        for trial in &self.trials {
             text += &inputs.leaf::<Value>(&trial.to_string())?.to_string();
         }
         if let Some(before) = self.needs {
@@ -160,8 +160,8 @@ struct Done {
 }
 
 fn suite(store: &Store, done: &mut Done) -> Result<()> {
-    let task = |name, needs, trials| -> Box<dyn Task<Leaf = u32>> {
-        Box::new(Join { name, needs, trials })
+    let task = |name, needs, trials: [u32; 3]| -> Box<dyn Task<Leaf = u32>> {
+        Box::new(Join { name, needs, trials: Vec::from(trials) })
     };
     let tasks = vec![
         task("baseline", None, [1, 2, 3]),

@@ -3,8 +3,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::*;
-use serde_json::json;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{
+    faults::{Join, preimage},
+    *,
+};
+use crate::dag::{Dag, Task};
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -110,10 +116,77 @@ fn dead_runs_are_cleared_and_living_ones_are_not() {
 
 #[test]
 fn another_format_is_refused() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    fs::write(folder.path().join("format"), "99").expect("writes");
-    let error = Store::open_read_only(folder.path()).expect_err("is refused").to_string();
-    assert!(error.contains("has format 99, this program reads 1"), "{error}");
+    for format in ["0", "2", "99", "", "1 1", "one"] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join("format"), format).expect("writes");
+        let error = Store::open_read_only(folder.path()).expect_err("is refused").to_string();
+        let expected = format!("has format {format}, this program reads 1: move it away");
+        assert!(error.contains(&expected), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).expect("reads").count(), 1);
+    }
+}
+
+/// The text of a record around this text of an action, under a right seal.
+fn sealed(action: &str) -> String {
+    format!("{{\"seal\":\"{}\",\"action\":{action}}}\n", Digest::of(action.as_bytes()))
+}
+
+#[test]
+fn a_record_of_another_format_is_set_aside_and_made_again() {
+    let (_folder, store) = store();
+    let publish = || {
+        let published =
+            store.publish(Kind::Trial, json!({"n": 1}), &outputs("hello"), BTreeMap::new());
+        published.expect("publishes")
+    };
+    let action = publish();
+    let path = store.action_path(Kind::Trial, &action.key);
+    let record: Value = serde_json::from_slice(&fs::read(&path).expect("reads")).expect("JSON");
+    for format in [0, 2, 99] {
+        let mut other = record["action"].clone();
+        other["format"] = format.into();
+        fs::write(&path, sealed(&other.to_string())).expect("writes");
+        assert_eq!(store.action(Kind::Trial, &action.key).expect("reads"), None, "{format}");
+        assert!(!path.exists() && files_below(&store, "quarantine") == 1);
+        publish();
+        fs::write(&path, sealed(&other.to_string())).expect("writes");
+        assert_eq!(store.verify().expect("verifies").damaged, std::slice::from_ref(&path));
+        assert_eq!(publish(), action);
+    }
+    let same = sealed(&record["action"].to_string());
+    fs::write(&path, same).expect("writes");
+    assert_eq!(store.action(Kind::Trial, &action.key).expect("reads"), Some(action));
+}
+
+fn files_below(store: &Store, folder: &str) -> usize {
+    garbage::files(&store.root.join(folder)).expect("reads").len()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whatever a record is made to say, it is a miss or a record of that key.
+    #[test]
+    fn no_record_under_a_right_seal_is_misread(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..9_usize, "[\\PC\"{}\\[\\]:,0-9]{0,6}"), 1..4),
+    ) {
+        let action = Action::new(
+            Kind::Stage,
+            json!({"stage": "a"}),
+            BTreeMap::from([("record".to_owned(), Digest::of(b"x"))]),
+            BTreeMap::from([("a/b/0".to_owned(), Digest::of(b"y"))]),
+        );
+        let mut text = serde_json::to_string(&action.expect("no floats")).expect("JSON");
+        for (at, len, piece) in edits {
+            let places: Vec<_> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+            let start = at.index(places.len());
+            let end = places[(start + len).min(places.len() - 1)];
+            text.replace_range(places[start]..end, &piece);
+        }
+        if let Some(found) = Action::from_json(sealed(&text).as_bytes()) {
+            prop_assert_eq!(Action::from_json(&found.to_json()), Some(found));
+        }
+    }
 }
 
 #[test]
@@ -173,36 +246,50 @@ fn there_is_no_garbage_while_another_run_writes() {
     store.garbage(&BTreeSet::new(), SystemTime::now()).expect("alone again");
 }
 
-/// A benchmark, not a test: `cargo test --release -p xtask --bin xtask -- --ignored --nocapture
-/// hundred_thousand`, with `TMPDIR` on the disk that is meant.
+/// A benchmark, not a test: `cargo test --release -p xtask --bin xtask hundred_thousand -- --ignored
+/// --nocapture`, with `TMPDIR` on the disk that is meant.
 #[test]
 #[ignore = "a benchmark"]
 fn hundred_thousand_trials() {
     const TRIALS: u32 = 100_000;
+    const PLANNED: u32 = 1_000;
     let (folder, store) = store();
     let record = "x".repeat(3_000);
-    let timed = |what: &str, run: &mut dyn FnMut()| {
+    let timed = |what: &str, of: u32, run: &mut dyn FnMut()| {
         let begun = std::time::Instant::now();
         run();
         let s = begun.elapsed().as_secs_f64();
-        println!("{what}: {s:.1} s, {:.0} µs each", s * 1e6 / f64::from(TRIALS));
+        println!("{what} {of}: {s:.2} s, {:.0} µs each", s * 1e6 / f64::from(of));
     };
     let mut keys = Vec::new();
-    timed("adding", &mut || {
+    timed("adding", TRIALS, &mut || {
         for n in 0..TRIALS {
-            let text = format!("{n} {record}");
-            let action =
-                store.publish(Kind::Trial, json!({ "n": n }), &outputs(&text), BTreeMap::new());
+            let outputs = outputs(&format!("{n} {record}"));
+            let action = store.publish(Kind::Trial, preimage(n), &outputs, BTreeMap::new());
             keys.push(action.expect("publishes").key);
         }
     });
-    timed("finding", &mut || {
+    timed("finding", TRIALS, &mut || {
         let again = open(folder.path());
         for key in &keys {
             assert!(again.action(Kind::Trial, key).expect("reads").is_some());
         }
     });
-    timed("verifying", &mut || {
+    timed("planning", PLANNED, &mut || {
+        let again = Store::open_read_only(folder.path()).expect("opens");
+        // The last of them is not stored.
+        let trials = (TRIALS + 1 - PLANNED..=TRIALS).collect();
+        let task: Box<dyn Task<Leaf = u32>> = Box::new(Join { name: "a", needs: None, trials });
+        let dag = Dag::new(&again, vec![task], false).expect("plans");
+        assert_eq!(dag.missing_leaves().len(), 1);
+        assert_eq!(dag.stored_leaves().expect("reads").len(), PLANNED as usize - 1);
+    });
+    timed("verifying", TRIALS, &mut || {
         assert_eq!(store.verify().expect("verifies").records, u64::from(TRIALS));
     });
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    println!(
+        "{}",
+        status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("no peak known")
+    );
 }

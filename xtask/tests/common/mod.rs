@@ -39,9 +39,14 @@ pub fn copy(names: &[&str], folder: &Path) {
     }
 }
 
+/// Every file below a folder; none where there is no such folder.
+pub fn paths_below(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.flat_map(|path| if path.is_dir() { paths_below(&path) } else { vec![path] }).collect()
+}
+
 /// Number of files below a folder; 0 where there is none.
 pub fn files_below(folder: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
+    paths_below(folder).len()
 }

@@ -1,3 +1,5 @@
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -152,6 +154,41 @@ fn what_has_its_samples_stays_and_what_has_not_is_replaced() {
     let newer = export(&other, &[(2, "newer".to_owned())]);
     assert_eq!(here.import(&newer.entries).expect("imports"), 0);
     assert_eq!(record(2).0, b"newer");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Whatever a stranger writes under a right seal is refused, or holds what it says.
+    #[test]
+    fn no_text_under_a_right_seal_is_misread(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..9_usize, "[\\PC\"{}\\[\\]:,\\n0-9]{0,6}"), 0..3),
+        cut in any::<prop::sample::Index>(),
+        is_cut: bool,
+    ) {
+        static SMALL: LazyLock<String> = LazyLock::new(|| decompress(&small()).expect("a bundle"));
+        let mut text = SMALL.clone();
+        for (at, len, piece) in edits {
+            let start = at.index(text.len());
+            let end = (start + len).min(text.len());
+            // The example is plain ASCII, what was put into it is not.
+            if text.is_char_boundary(start) && text.is_char_boundary(end) {
+                text.replace_range(start..end, &piece);
+            }
+        }
+        if is_cut {
+            let end = cut.index(text.len());
+            text.truncate(text.floor_char_boundary(end));
+        }
+        let mut gzip = GzBuilder::new()
+            .comment([b'0'; COMMENT_BYTES].as_slice())
+            .write(Vec::new(), Compression::best());
+        gzip.write_all(text.as_bytes()).expect("writes");
+        if let Ok(bundle) = Bundle::from_bytes(&seal(gzip.finish().expect("writes"))) {
+            let again = Bundle::from_bytes(&bundle.to_bytes().expect("is small"));
+            prop_assert_eq!(again.expect("is whole"), bundle);
+        }
+    }
 }
 
 proptest! {
