@@ -47,6 +47,13 @@ impl Problems {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Every key that was asked for, by the title of its table: what a schema must have.
+    pub(super) static ASKED: RefCell<std::collections::BTreeSet<(String, &'static str)>> =
+        RefCell::default();
+}
+
 /// A table whose keys are asked for one by one.
 pub(super) struct Table<'a> {
     problems: &'a Problems,
@@ -87,6 +94,8 @@ impl<'a> Table<'a> {
     /// The value of a key, if it is there.
     pub(super) fn get(&mut self, key: &'static str) -> Option<Item<'a>> {
         self.known.push(key);
+        #[cfg(test)]
+        ASKED.with_borrow_mut(|asked| asked.insert((self.title.clone(), key)));
         let index = self.items.iter().position(|item| item.key.value == key)?;
         Some(self.items.remove(index))
     }
