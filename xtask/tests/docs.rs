@@ -160,6 +160,22 @@ fn every_table_of_the_guides_is_right() {
     assert_eq!(count, 3, "the guides have blocks");
 }
 
+/// What a card will have to do is told before anything is installed.
+#[test]
+fn a_dry_run_needs_no_engine() {
+    let project = project();
+    let project = project.path();
+    let output = run(project, &["suite", "--profile", "vllm-cuda", "--dry-run"]);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let plan = text.lines().find(|line| line.starts_with(" plan")).expect("a plan");
+    assert!(plan.contains("launches to run, about") && plan.contains(": 0 cached"), "{plan}");
+    assert!(text.contains("until then nothing counts as measured"), "{text}");
+    assert_eq!(files_below(&project.join("artifacts")), 0, "a dry run leaves nothing");
+    let doctor = run(project, &["doctor", "--profile", "vllm-cuda"]);
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(text.contains(" GPU ") && text.contains("vllm 0.22.1"), "{text}");
+}
+
 /// A sweep and a load are added as data: a table each, and nothing else changes.
 #[test]
 fn a_sweep_and_a_load_take_a_table_and_no_code() {
