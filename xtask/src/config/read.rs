@@ -308,6 +308,11 @@ impl<'a> Item<'a> {
     }
 }
 
+/// What a key says that may be absent; `None` where it is there with a mistake.
+pub(super) fn absent_or_right<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    read.map_or(Some(None), |value| value.map(Some))
+}
+
 /// The number as it is written; `None` where the value is none.
 pub(super) fn decimal(value: &DeValue<'_>) -> Option<Result<Decimal, &'static str>> {
     Some(match value {
