@@ -160,6 +160,139 @@ fn every_table_of_the_guides_is_right() {
     assert_eq!(count, 3, "the guides have blocks");
 }
 
+/// What a card will have to do is told before anything is installed.
+#[test]
+fn a_dry_run_needs_no_engine() {
+    let project = project();
+    let project = project.path();
+    let output = run(project, &["suite", "--profile", "vllm-cuda", "--dry-run"]);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let plan = text.lines().find(|line| line.starts_with(" plan")).expect("a plan");
+    assert!(plan.contains("launches to run, about") && plan.contains(": 0 cached"), "{plan}");
+    assert!(text.contains("until then nothing counts as measured"), "{text}");
+    assert_eq!(files_below(&project.join("artifacts")), 0, "a dry run leaves nothing");
+    let doctor = run(project, &["doctor", "--profile", "vllm-cuda"]);
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(text.contains(" GPU ") && text.contains("vllm 0.22.1"), "{text}");
+}
+
+/// A sweep and a load are added as data: a table each, and nothing else changes.
+#[test]
+fn a_sweep_and_a_load_take_a_table_and_no_code() {
+    let project = project();
+    let project = project.path();
+    let added = r#"
+[[load]]
+name = "mine"
+requests = 4
+arrival = { process = "constant", requests_per_second = 50 }
+input_tokens = 16
+output_tokens = 4
+[sweep.my-seqs]
+flag = "max-num-seqs"
+values = [2, 4]
+loads = ["mine"]
+"#;
+    fs::write(project.join("bench/profiles/mine.toml"), format!("{SMALL}{added}")).expect("writes");
+    let output = run(project, &["suite", "-p", "mine"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let results = project.join("results/mine");
+    let sweep = fs::read(results.join("my_seqs_optimization.json")).expect("the sweep's result");
+    let sweep: serde_json::Value = serde_json::from_slice(&sweep).expect("JSON");
+    let points = sweep["points"].as_array().expect("points");
+    assert!(points.iter().any(|point| point["label"] == "4" && point["load"] == "mine"));
+    assert!(results.join("sweep_my_seqs.svg").is_file(), "it has its plot");
+    let report = fs::read_to_string(results.join("OPTIMIZATION_RESULTS.md")).expect("the report");
+    assert!(report.contains("my-seqs"), "and its chapter");
+}
+
+/// What stands for one of each kind, and the number of files that have it.
+const ADDED: [(&str, &[&str], usize); 6] = [
+    ("format of a data file", &["ShareGpt"], 3),
+    ("metric", &["\"running_mean\""], 1),
+    ("plot", &["throughput::draw", "throughput_optimization_comparison", "plots/throughput.rs"], 3),
+    ("stage", &["CalibrateSimulator", "\"calibrate-simulator\"", "\"calibrated_model.json\""], 4),
+    ("engine", &["EndpointConfig", "endpoint::Endpoint"], 5),
+    ("flag's knowledge", &["\"stream-interval\""], 1),
+];
+
+/// What was added as code lies where the architecture's table says, and nowhere else.
+#[test]
+fn adding_touches_what_the_architecture_promises() {
+    let architecture = read("ARCHITECTURE.md");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut sources = Vec::new();
+    for folder in ["xtask/src", "bench/src", "bench/core/src"] {
+        sources_below(&root, folder, &mut sources);
+    }
+    for (thing, words, count) in ADDED {
+        let row = architecture.lines().find(|line| line.starts_with(&format!("| {thing} |")));
+        let row = row.unwrap_or_else(|| panic!("no row `{thing}`"));
+        let promised: Vec<&str> = row.split('`').filter(|part| part.contains('/')).collect();
+        let has = |(name, text): &&(String, String)| {
+            words.iter().any(|word| text.contains(word) || name.ends_with(word))
+        };
+        let touched: Vec<&str> = sources.iter().filter(has).map(|(name, _)| &**name).collect();
+        assert_eq!(touched.len(), count, "{thing}: {touched:?}");
+        for name in &touched {
+            let foreseen = promised.iter().any(|path| name.starts_with(path));
+            assert!(foreseen, "{thing}: {name} is not in the table");
+        }
+        for path in promised {
+            let is_touched = touched.iter().any(|name| name.starts_with(path));
+            assert!(is_touched, "{thing}: {path} has nothing of it");
+        }
+    }
+}
+
+/// Names and texts of the sources below a folder, those of tests left out.
+fn sources_below(root: &Path, folder: &str, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(root.join(folder)).expect("a folder of sources") {
+        let entry = entry.expect("an entry");
+        let name = format!("{folder}/{}", entry.file_name().to_string_lossy());
+        let is_of_tests =
+            ["tests", "fixture", "snapshots"].iter().any(|part| name.contains(&format!("/{part}")));
+        if is_of_tests {
+            continue;
+        }
+        if entry.path().is_dir() {
+            sources_below(root, &name, found);
+        } else if name.ends_with(".rs") || name.ends_with(".j2") {
+            found.push((name, fs::read_to_string(entry.path()).expect("UTF-8")));
+        }
+    }
+}
+
+/// Results in git, those of every stage, are as `docs/schemas/result.json` says.
+#[test]
+fn results_are_as_their_schema_says() {
+    let json = |path: &Path| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path).expect("reads")).expect("JSON")
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut compiler = boon::Compiler::new();
+    let schema = json(&root.join("docs/schemas/result.json"));
+    compiler.add_resource("result.json", schema).expect("a schema");
+    let mut schemas = boon::Schemas::new();
+    let index = compiler.compile("result.json", &mut schemas).expect("compiles");
+    let mut paths = vec![root.join("baselines/week2.json")];
+    for folder in ["results/sim", "results/h100-qwen2.5-7b"] {
+        let entries = fs::read_dir(root.join(folder)).expect("results in git");
+        paths.extend(entries.map(|entry| entry.expect("an entry").path()).filter(|path| {
+            path.extension().is_some_and(|e| e == "json")
+                && !path.ends_with("calibrated_model.json")
+        }));
+    }
+    assert!(paths.len() > 15, "{paths:?}");
+    for path in paths {
+        let mut result = json(&path);
+        let found = schemas.validate(&result, index);
+        found.unwrap_or_else(|mistake| panic!("{}: {mistake}", path.display()));
+        result["verdict"] = true.into();
+        assert!(schemas.validate(&result, index).is_err(), "an unknown key is a mistake");
+    }
+}
+
 #[test]
 fn messages_are_one_json_object_a_line_as_documented() {
     let project = project();

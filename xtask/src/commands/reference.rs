@@ -1,9 +1,9 @@
 //! `reference`: stages, metrics and flags as Markdown, from their definitions.
 
-use bench_core::metric::{Direction, METRICS, Margin};
+use bench_core::metric::{Direction, METRICS, Margin, Metric};
 
 use crate::{
-    flags::{self, Memory},
+    flags::{self, Flag, Memory},
     format,
     stages::BUILT_IN,
 };
@@ -41,9 +41,6 @@ pub fn text() -> String {
     let mut out = String::from(
         "# Reference\n\nWritten by `cargo xtask reference` from the definitions in the code.\n",
     );
-    let header = |titles: &[&str]| titles.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
-    let code = |text: &str| format!("`{text}`");
-
     out += "\n## Stages\n\nEach `[sweep.NAME]` of a profile is one more, after `baseline`; it writes \
             `NAME_optimization.json`\nunless the profile says otherwise.\n\n";
     let rows: Vec<_> = BUILT_IN
@@ -58,63 +55,71 @@ pub fn text() -> String {
 
     out += "\n## Metrics\n\n";
     out += LATENCIES;
-    let rows: Vec<_> = METRICS
-        .iter()
-        .map(|metric| {
-            let better = match metric.direction {
-                Direction::Higher => "more",
-                Direction::Lower => "less",
-                Direction::Neither => format::NOTHING,
-            };
-            let unit = if metric.unit.is_empty() { format::NOTHING } else { metric.unit };
-            [
-                code(metric.id),
-                unit.to_owned(),
-                better.to_owned(),
-                metric.formula.to_owned(),
-                metric.vllm.to_owned(),
-            ]
-            .to_vec()
-        })
-        .collect();
-    out += &format::table(&header(&["Metric", "Unit", "Better", "Formula", "In vLLM"]), &rows);
-
+    out += &metrics();
     out += CHECKS;
     out += VERDICTS;
-    let rows: Vec<_> = METRICS
-        .iter()
-        .filter(|metric| metric.direction != Direction::Neither)
-        .map(|metric| {
-            let Margin { percent, floor } = metric.margin();
-            let unit = if metric.is_share() { "points" } else { "%" };
-            let floor = match floor {
-                0.0 => format::NOTHING.to_owned(),
-                floor => format!("{floor} {}", metric.unit).trim_end().to_owned(),
-            };
-            vec![code(metric.id), format!("{percent} {unit}"), floor]
-        })
-        .collect();
-    out += &format::table(&header(&["Metric", ">Margin", ">At least"]), &rows);
+    out += &margins();
 
     out += "\n## Flags\n\nAny flag of `vllm serve` may be swept. Of these more is known: their domain is \
             checked, and what\nvLLM refuses together is an error before anything starts. Beyond a value that did not start \
             for want of memory,\na sweep does not try those further out.\n\n";
-    let rows: Vec<_> = flags::FLAGS
-        .iter()
-        .map(|flag| {
-            let memory = match flag.more_needs_memory {
-                Some(Memory::Increasing) => "larger values",
-                Some(Memory::Decreasing) => "smaller values",
-                Some(Memory::Between) => "beyond two edges",
-                None => format::NOTHING,
-            };
-            [code(flag.name), flag.default.to_owned(), memory.to_owned(), flag.help.to_owned()]
-                .to_vec()
-        })
-        .collect();
-    let columns = ["Flag", "Default", "Needs more memory", "What it does"];
-    out += &format::table(&header(&columns), &rows);
+    out += &known_flags();
     out
+}
+
+fn header(titles: &[&str]) -> Vec<String> {
+    titles.iter().map(|title| (*title).to_owned()).collect()
+}
+
+fn code(text: &str) -> String {
+    format!("`{text}`")
+}
+
+fn metrics() -> String {
+    let row = |metric: &Metric| {
+        let better = match metric.direction {
+            Direction::Higher => "more",
+            Direction::Lower => "less",
+            Direction::Neither => format::NOTHING,
+        };
+        let unit = if metric.unit.is_empty() { format::NOTHING } else { metric.unit };
+        let cells = [unit, better, metric.formula, metric.vllm].map(str::to_owned);
+        [vec![code(metric.id)], cells.to_vec()].concat()
+    };
+    let rows: Vec<_> = METRICS.iter().map(row).collect();
+    format::table(&header(&["Metric", "Unit", "Better", "Formula", "In vLLM"]), &rows)
+}
+
+fn margins() -> String {
+    let row = |metric: &Metric| {
+        let Margin { percent, floor } = metric.margin();
+        let unit = if metric.is_share() { "points" } else { "%" };
+        let floor = match floor {
+            0.0 => format::NOTHING.to_owned(),
+            floor => format!("{floor} {}", metric.unit).trim_end().to_owned(),
+        };
+        vec![code(metric.id), format!("{percent} {unit}"), floor]
+    };
+    let judged = METRICS.iter().filter(|metric| metric.direction != Direction::Neither);
+    format::table(
+        &header(&["Metric", ">Margin", ">At least"]),
+        &judged.map(row).collect::<Vec<_>>(),
+    )
+}
+
+fn known_flags() -> String {
+    let row = |flag: &Flag| {
+        let memory = match flag.more_needs_memory {
+            Some(Memory::Increasing) => "larger values",
+            Some(Memory::Decreasing) => "smaller values",
+            Some(Memory::Between) => "beyond two edges",
+            None => format::NOTHING,
+        };
+        let cells = [flag.default, memory, flag.help].map(str::to_owned);
+        [vec![code(flag.name)], cells.to_vec()].concat()
+    };
+    let rows: Vec<_> = flags::FLAGS.iter().map(row).collect();
+    format::table(&header(&["Flag", "Default", "Needs more memory", "What it does"]), &rows)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::{
     calibration,
     cli::RunArgs,
     dag::{Dag, State},
-    engines::Engine,
+    engines::{Engine, Foreseen},
     history::History,
     launch,
     measure::{self, Update},
@@ -39,11 +39,14 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     if !args.dry_run {
         session.store.make_writable()?;
     }
-    let engine = session.engine()?;
+    let mut engine = session.engine()?;
     let ui = Ui::new(args.message_format);
     // Before the DAG, since an engine that is not there yet has nothing to be known by.
     let is_needed = names.iter().any(|name| name == stages::PROVISION);
-    if is_needed && engine.witness().is_none() && !args.dry_run {
+    let is_missing = is_needed && engine.witness().is_none();
+    if is_missing && args.dry_run {
+        engine = Box::new(Foreseen(engine));
+    } else if is_missing {
         engine.provision(&mut |step| ui.step(step))?;
     }
     let is_wanted = |name: &str| names.iter().any(|wanted| wanted == name);
@@ -53,9 +56,9 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     let context = session.context(&*engine);
     let mut dag = session.plan(&context, &is_wanted, args.fresh)?;
     let history = history(&session, &*engine, &dag)?;
-    ui.header(&engine.title(), &ui::plan_line(&dag, &*engine, &history));
+    ui.header(&engine.title(), &ui::plan_line(&dag, &*engine, &history, is_missing));
     if args.dry_run {
-        ui.dry_run(&dag);
+        ui.dry_run(&dag, is_missing);
         return Ok(Ending::Done);
     }
     if !args.offline {

@@ -7,7 +7,7 @@ use bench_core::{
 use toml::de::DeValue;
 
 use super::{
-    diagnostic::{Diagnostic, suggest},
+    diagnostic::{Diagnostic, nearest, suggest},
     read::{Item, Problems, Span, Table, decimal},
 };
 use crate::flags;
@@ -109,11 +109,15 @@ impl Accepted {
                 Self::Any { .. } => problem(unknown, suggest(name, flags::names()))
                     .map(|problem| problem.note("a flag is lower case with dashes")),
                 _ if KNOWN_FLAGS.contains(&name) => None,
-                _ if flags::exists(name) => problem(
-                    format!("the simulator does not model `{name}`"),
-                    "measure it with kind = \"vllm\"".to_owned(),
-                )
-                .map(|problem| problem.note(format!("it models {}", KNOWN_FLAGS.join(", ")))),
+                _ if flags::exists(name)
+                    || nearest(name, KNOWN_FLAGS.iter().copied()).is_none() =>
+                {
+                    problem(
+                        format!("the simulator does not model `{name}`"),
+                        "measure it with kind = \"vllm\"".to_owned(),
+                    )
+                    .map(|problem| problem.note(format!("it models {}", KNOWN_FLAGS.join(", "))))
+                }
                 _ => problem(unknown, suggest(name, KNOWN_FLAGS.iter().copied())),
             }
         };

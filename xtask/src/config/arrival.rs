@@ -12,7 +12,7 @@ const BURSTINESS_MAX: i64 = 1_000_000;
 const SPEED_UP_MAX: i64 = 1_000_000;
 
 #[derive(Clone, Copy)]
-enum Process {
+pub(super) enum Process {
     AllAtOnce,
     Poisson,
     Gamma,
@@ -22,7 +22,7 @@ enum Process {
     ClosedLoop,
 }
 
-const PROCESSES: [(&str, Process); 7] = [
+pub(super) const PROCESSES: [(&str, Process); 7] = [
     ("all-at-once", Process::AllAtOnce),
     ("poisson", Process::Poisson),
     ("gamma", Process::Gamma),

@@ -16,7 +16,7 @@ use super::{
     read::{At, Item},
 };
 
-const FORMATS: [(&str, DataFormat); 3] = [
+pub(super) const FORMATS: [(&str, DataFormat); 3] = [
     ("mooncake", DataFormat::Mooncake),
     ("custom", DataFormat::Custom),
     ("sharegpt", DataFormat::ShareGpt),

@@ -11,7 +11,7 @@ use super::{
     ReadModel,
     args::{Accepted, PlacedArgs},
     diagnostic::{Diagnostic, suggest},
-    read::{Item, Problems, Span, Table},
+    read::{Item, Problems, Span, Table, absent_or_right},
     resolved::{EndpointConfig, EngineConfig, VllmConfig},
 };
 use crate::flags::{self, Refusal};
@@ -175,10 +175,7 @@ fn vllm(problems: &Problems, table: &mut Table<'_>) -> Engine {
         Some(EngineConfig::Vllm(VllmConfig {
             version: version?,
             package: package?.to_owned(),
-            python: match python {
-                Some(path) => Some(path?),
-                None => None,
-            },
+            python: absent_or_right(python)?,
             model: model?.value.to_owned(),
             gpus: gpus?,
             start_timeout_s: u64::from(start_timeout_s?),
@@ -208,14 +205,8 @@ fn endpoint(problems: &Problems, table: &mut Table<'_>) -> Engine {
             base_url: url?,
             model: model?.value.to_owned(),
             vocab_size: vocab_size?,
-            declared_identity: match identity {
-                Some(text) => Some(text?.value.to_owned()),
-                None => None,
-            },
-            api_key_env: match api_key_env {
-                Some(name) => Some(name?),
-                None => None,
-            },
+            declared_identity: absent_or_right(identity)?.map(|text| text.value.to_owned()),
+            api_key_env: absent_or_right(api_key_env)?,
         }))
     })();
     Engine {

@@ -1,8 +1,8 @@
 //! From the text of a profile to a [`Profile`].
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use bench_core::schema::ArgValue;
+use bench_core::{decimal::Decimal, schema::ArgValue};
 use toml::de::{DeTable, DeValue};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     engine::{self, Engine},
     goals::Goals,
     load::{self, PlacedLoad},
-    read::{Problems, Span, Table},
+    read::{Problems, Span, Table, absent_or_right},
     resolved::{Limit, Objective, Profile},
     stages, sweep, tune,
 };
@@ -63,19 +63,8 @@ fn resolve(
         .require("load", "a [[load]] table")
         .map(|item| load::read(problems, &item, folder))
         .unwrap_or_default();
-    let goals = Goals { problems, loads: &loads };
-    let objective = document
-        .require("objective", "an [objective] table")
-        .and_then(|item| item.table("[objective]"))
-        .and_then(|table| goals.objective(table));
-    let mut limits = |key, title: &str| {
-        let table = document.get(key).and_then(|item| item.table(title));
-        table.map(|table| goals.limits(table)).unwrap_or_default()
-    };
-    let slo = limits("slo", "[slo]");
-    let targets = limits("targets", "[targets]");
-    let compare = document.get("compare").and_then(|item| item.table("[compare]"));
-    let margins_percent = compare.map(|table| goals.margins(table)).unwrap_or_default();
+    let (objective, slo, targets, margins_percent) =
+        read_goals(&mut document, &Goals { problems, loads: &loads });
     let baseline = document.get("baseline");
     let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
     let stages = document.get("stages");
@@ -89,13 +78,7 @@ fn resolve(
         item.table("[calibrate]").and_then(|t| calibrate::read(t, is_simulated, &loads, models))
     });
     let budget =
-        document.get("budget").and_then(|item| item.table("[budget]")).and_then(|mut table| {
-            let minutes = table
-                .require("engine_minutes", "engine_minutes = N")
-                .and_then(|item| item.integer_u32(1..=ENGINE_MINUTES_MAX));
-            table.finish(|_| None);
-            minutes
-        });
+        document.get("budget").and_then(|item| item.table("[budget]")).and_then(read_budget);
     document.finish(|_| None);
 
     // What follows speaks of the engine's flags, and would mislead without it.
@@ -117,27 +100,19 @@ fn resolve(
     };
     let sweep_names: Vec<_> = sweeps.iter().map(|sweep| sweep.name.as_str()).collect();
     let mut stages = stages::read(stages.as_ref(), &sweep_names)?;
-    let calibrate = match calibrate {
-        Some(calibrate) => Some(calibrate?),
-        None => None,
-    };
-    let tune = match tune {
-        Some(item) => Some(tune::read(problems, item.table("[tune]")?, &engine, models)?),
-        None => None,
-    };
-    if tune.is_some() {
-        stages.extend([stages::PREDICT, stages::TUNE].map(str::to_owned));
-    }
-    let capacity = match capacity {
-        Some(capacity) => Some(capacity?),
-        None => None,
-    };
-    if capacity.is_some() {
-        stages.push(stages::CAPACITY.to_owned());
-    }
-    if calibrate.is_some() {
-        stages.push(stages::CALIBRATE.to_owned());
-    }
+    let calibrate = absent_or_right(calibrate)?;
+    let tune = absent_or_right(
+        tune.map(|item| tune::read(problems, item.table("[tune]")?, &engine, models)),
+    )?;
+    let capacity = absent_or_right(capacity)?;
+    let by_table = [
+        (tune.is_some(), stages::PREDICT),
+        (tune.is_some(), stages::TUNE),
+        (capacity.is_some(), stages::CAPACITY),
+        (calibrate.is_some(), stages::CALIBRATE),
+    ];
+    let by_table = by_table.into_iter().filter(|(is_there, _)| *is_there);
+    stages.extend(by_table.map(|(_, stage)| stage.to_owned()));
     Some(Profile {
         name: String::new(),
         path: std::path::PathBuf::new(),
@@ -158,6 +133,33 @@ fn resolve(
         capacity,
         budget_engine_minutes: budget,
     })
+}
+
+/// Objective, limits, targets and margins.
+fn read_goals(
+    document: &mut Table<'_>,
+    goals: &Goals<'_>,
+) -> (Option<Objective>, Vec<Limit>, Vec<Limit>, BTreeMap<String, Decimal>) {
+    let objective = document
+        .require("objective", "an [objective] table")
+        .and_then(|item| item.table("[objective]"))
+        .and_then(|table| goals.objective(table));
+    let mut limits = |key, title: &str| {
+        let table = document.get(key).and_then(|item| item.table(title));
+        table.map(|table| goals.limits(table)).unwrap_or_default()
+    };
+    let slo = limits("slo", "[slo]");
+    let targets = limits("targets", "[targets]");
+    let compare = document.get("compare").and_then(|item| item.table("[compare]"));
+    (objective, slo, targets, compare.map(|table| goals.margins(table)).unwrap_or_default())
+}
+
+fn read_budget(mut table: Table<'_>) -> Option<u32> {
+    let minutes = table
+        .require("engine_minutes", "engine_minutes = N")
+        .and_then(|item| item.integer_u32(1..=ENGINE_MINUTES_MAX));
+    table.finish(|_| None);
+    minutes
 }
 
 /// The loads by which settings are judged: the objective's, then those of its limits.

@@ -47,6 +47,13 @@ impl Problems {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Every key that was asked for, by the title of its table: what a schema must have.
+    pub(super) static ASKED: RefCell<std::collections::BTreeSet<(String, &'static str)>> =
+        RefCell::default();
+}
+
 /// A table whose keys are asked for one by one.
 pub(super) struct Table<'a> {
     problems: &'a Problems,
@@ -87,6 +94,8 @@ impl<'a> Table<'a> {
     /// The value of a key, if it is there.
     pub(super) fn get(&mut self, key: &'static str) -> Option<Item<'a>> {
         self.known.push(key);
+        #[cfg(test)]
+        ASKED.with_borrow_mut(|asked| asked.insert((self.title.clone(), key)));
         let index = self.items.iter().position(|item| item.key.value == key)?;
         Some(self.items.remove(index))
     }
@@ -297,6 +306,11 @@ impl<'a> Item<'a> {
         let item = |value| Item { problems: self.problems, key: self.key.clone(), value };
         Some(array.iter().map(item).collect())
     }
+}
+
+/// What a key says that may be absent; `None` where it is there with a mistake.
+pub(super) fn absent_or_right<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    read.map_or(Some(None), |value| value.map(Some))
 }
 
 /// The number as it is written; `None` where the value is none.

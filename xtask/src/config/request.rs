@@ -11,7 +11,7 @@ use super::{
     read::{Item, Problems, Span, Table},
 };
 
-const APIS: [(&str, Api); 3] = [
+pub(super) const APIS: [(&str, Api); 3] = [
     ("completions", Api::Completions),
     ("completions-text", Api::CompletionsText),
     ("chat", Api::Chat),

@@ -18,7 +18,7 @@ const SWEEPS_MAX: usize = 200;
 const STARTS_MAX: u32 = 100;
 
 /// Files that built-in stages write.
-const OTHER_FILES: [&str; 9] = [
+pub(super) const OTHER_FILES: [&str; 10] = [
     "baseline.json",
     "identity.json",
     "recommendation.json",
@@ -27,6 +27,7 @@ const OTHER_FILES: [&str; 9] = [
     "predictions.json",
     "tune.json",
     "capacity.json",
+    "calibrated_model.json",
     "comprehensive_optimized_benchmark.json",
 ];
 

@@ -23,6 +23,7 @@ macro_rules! assert_text {
     };
 }
 
+mod schema;
 mod workloads;
 
 const EXAMPLE: &str = r#"
@@ -549,4 +550,16 @@ fn mistakes_of_the_calibration() {
     let plain = read(EXAMPLE).expect("is right");
     assert_ne!(own.digest(), plain.digest());
     assert!(plain.hashed().get("calibrate").is_none(), "other profiles keep their digest");
+}
+
+#[test]
+fn every_built_in_stage_is_known_to_profiles() {
+    for stage in &crate::stages::BUILT_IN {
+        let by_table = stages::BY_TABLE.iter().any(|(name, _)| *name == stage.name);
+        assert!(by_table || stages::STAGES.contains(&stage.name), "{}", stage.name);
+        let written = stage.files.split(", ").filter(|file| file.ends_with(".json"));
+        for file in written {
+            assert!(sweep::OTHER_FILES.contains(&file), "a sweep could write {file} too");
+        }
+    }
 }

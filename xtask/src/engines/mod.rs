@@ -1,6 +1,7 @@
 //! What is measured: the simulator, a vLLM started here, a running endpoint.
 
 mod endpoint;
+mod foreseen;
 mod group;
 mod recorded;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::{
     measure::Launch,
 };
 
+pub use foreseen::Foreseen;
 pub use group::{Ended, Group, Program, end_orphans};
 pub use recorded::Recorded;
 

@@ -88,9 +88,14 @@ impl Ui {
     }
 
     /// What `--dry-run` shows: each stage and what it lacks.
-    pub fn dry_run(&self, dag: &Dag<'_, Trial>) {
+    /// `engine_is_missing`: what stands for it passes for provisioned, and is not.
+    pub fn dry_run(&self, dag: &Dag<'_, Trial>, engine_is_missing: bool) {
         for (task, state) in dag.iter() {
             let (mark, state, trials, what) = match state {
+                State::Done(_) if engine_is_missing => {
+                    let what = "find or install the engine; until then nothing counts as measured";
+                    ("→", "run", 0, what.to_owned())
+                }
                 State::Done(action) => ("✓", "cached", action.leaves.len(), "cached".to_owned()),
                 State::Runnable(..) => ("→", "run", 0, "run".to_owned()),
                 State::Wanting(leaves) => {
@@ -276,12 +281,17 @@ fn find<'d>(dag: &'d Dag<'_, Trial>, key: &Digest) -> Option<(&'d str, &'d str, 
 }
 
 /// `12 stages, 74 trials on 13 launches: 4 stages cached, 52 trials on 9 launches to run, about 14 s`
-pub fn plan_line(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History) -> String {
+pub fn plan_line(
+    dag: &Dag<'_, Trial>,
+    engine: &dyn Engine,
+    history: &History,
+    engine_is_missing: bool,
+) -> String {
     let (mut stages, mut cached) = (0, 0);
     let mut known: std::collections::BTreeMap<Digest, _> = std::collections::BTreeMap::new();
     for (task, state) in dag.iter() {
         stages += 1;
-        cached += usize::from(matches!(state, State::Done(_)));
+        cached += usize::from(matches!(state, State::Done(_)) && !engine_is_missing);
         let leaves = dag.leaves(task.name()).unwrap_or_default();
         known.extend(leaves.iter().map(|leaf| (leaf.key, leaf.clone())));
     }

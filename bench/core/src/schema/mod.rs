@@ -6,6 +6,8 @@
 mod args;
 mod calibration;
 mod event;
+#[cfg(test)]
+mod json_schema;
 mod launch;
 mod load;
 mod machine;

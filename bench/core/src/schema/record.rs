@@ -71,6 +71,7 @@ pub struct Observed {
 
 /// Why a setting cannot run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SettingFailure {
     /// The kind.
@@ -93,6 +94,7 @@ impl SettingFailure {
 
 /// Kinds of failure that belong to the setting. Those of the environment are never stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {
     /// No memory left for the KV cache, or not enough for one request.
@@ -239,6 +241,7 @@ pub struct Quantiles {
 
 /// Where the mean request's end-to-end time went, in milliseconds. The parts add up to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Anatomy {
     /// In our client: sent later than intended, the wait for one of `max_concurrency` places

@@ -7,6 +7,7 @@ use crate::canonical::Digest;
 
 /// The one schema of every JSON file that a stage writes into `results/`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ResultFile {
     /// [`super::FORMAT`].
@@ -42,6 +43,7 @@ pub struct ResultFile {
 
 /// What was measured, for titles and provenance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EngineLabel {
     /// Such as `simulated H100 80GB, Qwen2.5-7B`.
@@ -54,6 +56,7 @@ pub struct EngineLabel {
 
 /// Part that a configuration plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The profile's settings to beat.
@@ -70,6 +73,7 @@ pub enum Role {
 
 /// One configuration under one load, over its server starts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Point {
     /// Short name: `baseline`, `default`, `tuned` or the swept value.
@@ -113,6 +117,7 @@ impl Point {
 
 /// Figures of one class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClassPoint {
     /// Name of the class.
@@ -123,6 +128,7 @@ pub struct ClassPoint {
 
 /// A trial behind a figure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TrialRef {
     /// Its key.
@@ -136,6 +142,7 @@ pub struct TrialRef {
 
 /// A mean over server starts with its 95 % interval.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Estimate {
     /// Mean over starts.
@@ -157,6 +164,7 @@ impl Estimate {
 
 /// What a stage recommends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Choice {
     /// Label of the chosen point.
@@ -169,6 +177,7 @@ pub struct Choice {
 
 /// A column of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Column {
     /// The seed's own figures: other hardware, other load.
@@ -183,6 +192,7 @@ pub enum Column {
 
 /// One metric, before and after.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Comparison {
     /// Metric id.
@@ -211,6 +221,7 @@ pub struct Comparison {
 
 /// Whether a change is real ([`crate::stats::judge`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// More than chance, for the better.
@@ -225,6 +236,7 @@ pub enum Verdict {
 
 /// One target of the profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TargetOutcome {
     /// Metric id.

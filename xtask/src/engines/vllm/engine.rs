@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use bench_core::schema::{self, VllmEngine};
 use serde_json::{Value, json};
 
-use super::{Device, Provisioned, known, provision};
+use super::{Device, Provisioned, gpu, known, provision};
 use crate::{
     commands::doctor::{Finding, Missing},
     config::VllmConfig,
@@ -91,12 +91,27 @@ impl Engine for Vllm<'_> {
             Some(found) => Ok(found.python.display().to_string()),
             None => Err(Missing {
                 what: "not installed yet".to_owned(),
-                mend: "cargo xtask stage provision with this profile installs it".to_owned(),
+                mend:
+                    "cargo xtask stage provision --profile NAME, or the suite itself, installs it"
+                        .to_owned(),
             }),
         };
-        vec![Finding {
-            what: format!("{} {}", self.config.package, self.config.version),
-            found: environment,
-        }]
+        let package = format!("{} {}", self.config.package, self.config.version);
+        let gpus = (!self.config.gpus.is_empty()).then(|| Finding {
+            what: "GPU".to_owned(),
+            found: match gpu::query(&self.config.gpus) {
+                Ok(found) => {
+                    Ok(found.iter().map(gpu::Gpu::to_string).collect::<Vec<_>>().join(", "))
+                }
+                Err(error) => Err(Missing {
+                    what: format!("{error:#}"),
+                    mend: "install NVIDIA's driver, or name another card in `gpus`; without one \
+                           there are the profiles sim and vllm-cpu"
+                        .to_owned(),
+                }),
+            },
+        });
+        let environment = Finding { what: package, found: environment };
+        gpus.into_iter().chain([environment]).collect()
     }
 }

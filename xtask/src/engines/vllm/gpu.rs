@@ -26,6 +26,13 @@ pub(super) struct Gpu {
     pub(super) memory_used_mib: u64,
 }
 
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, name, driver, memory_used_mib, .. } = self;
+        write!(f, "{index}: {name}, driver {driver}, {memory_used_mib} MiB in use")
+    }
+}
+
 /// A process that uses a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct User {
