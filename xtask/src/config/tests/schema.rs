@@ -244,6 +244,14 @@ fn load() -> Value {
             ("format!", one_of("How it is read.", &FORMATS)),
         ],
     );
+    let goodput = table(
+        "`goodput`",
+        [
+            ("ttft_ms", above_zero("Longest time to the first token.")),
+            ("tpot_ms", above_zero("Longest time per token after it.")),
+            ("e2e_ms", above_zero("Longest end-to-end latency.")),
+        ],
+    );
     let parts = Part::ALL.map(|part| (part.name(), part));
     table(
         "[[load]]",
@@ -261,6 +269,7 @@ fn load() -> Value {
             ("think_time_s", range("Between an answer and the next turn.", &seconds)),
             ("data", told("A file of requests.", data)),
             ("max_concurrency", integer("Most requests in flight.", 1)),
+            ("goodput", told("What a good request keeps.", goodput)),
             ("seed", integer("Another seed draws other requests.", 0)),
             ("api", one_of("The route.", &APIS)),
             ("stream", boolean("Whether tokens come one by one; true where it is absent.")),
