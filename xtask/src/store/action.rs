@@ -90,10 +90,15 @@ impl Action {
 
     pub fn to_json(&self) -> Vec<u8> {
         let text = serde_json::to_string(self).expect("an action is plain JSON");
-        let seal = Digest::of(text.as_bytes());
-        let action = serde_json::value::RawValue::from_string(text).expect("just serialized");
-        let mut bytes = serde_json::to_vec(&Sealed { seal, action }).expect("plain JSON");
+        let mut bytes = Self::sealed(text).expect("just serialized");
         bytes.push(b'\n');
         bytes
+    }
+
+    /// A text under its seal; `None` when it is no JSON.
+    pub fn sealed(text: String) -> Option<Vec<u8>> {
+        let seal = Digest::of(text.as_bytes());
+        let action = serde_json::value::RawValue::from_string(text).ok()?;
+        serde_json::to_vec(&Sealed { seal, action }).ok()
     }
 }

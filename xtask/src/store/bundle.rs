@@ -66,35 +66,45 @@ struct Line {
     outputs: BTreeMap<String, String>,
 }
 
+/// The text under its seal.
+pub fn packed(text: &str) -> Result<Vec<u8>> {
+    let comment = [b'0'; COMMENT_BYTES];
+    let builder = GzBuilder::new().comment(comment.as_slice());
+    let mut gzip = builder.write(Vec::new(), Compression::best());
+    gzip.write_all(text.as_bytes())?;
+    Ok(seal(gzip.finish()?))
+}
+
+/// The file with the digest of what follows its comment in the comment's place.
+fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
+    let (start, end) = (GZIP_HEADER.len(), GZIP_HEADER.len() + COMMENT_BYTES);
+    debug_assert_eq!(bytes[..start], GZIP_HEADER);
+    let digest = Digest::of(&bytes[end..]).to_string();
+    bytes[start..end].copy_from_slice(digest.as_bytes());
+    bytes
+}
+
 impl Bundle {
     /// The file: the same bytes for the same content, in whatever order it is given.
     ///
     /// # Errors
     /// When it is larger than a bundle may be.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let comment = [b'0'; COMMENT_BYTES];
-        let builder = GzBuilder::new().comment(comment.as_slice());
-        let mut gzip = builder.write(Vec::new(), Compression::best());
         let head = Head {
             format: FORMAT,
             profile: self.profile.clone(),
             calibration: self.calibration.clone(),
             entries: self.entries.len(),
         };
-        serde_json::to_writer(&mut gzip, &head)?;
-        gzip.write_all(b"\n")?;
+        let mut text = serde_json::to_string(&head)? + "\n";
         let mut entries: Vec<&Entry> = self.entries.iter().collect();
         entries.sort_unstable_by_key(|entry| order(&entry.action));
         for Entry { action, outputs } in entries {
             let record = serde_json::from_slice(&action.to_json())?;
-            serde_json::to_writer(&mut gzip, &Line { record, outputs: outputs.clone() })?;
-            gzip.write_all(b"\n")?;
+            text += &serde_json::to_string(&Line { record, outputs: outputs.clone() })?;
+            text += "\n";
         }
-        let mut bytes = gzip.finish()?;
-        let (start, end) = (GZIP_HEADER.len(), GZIP_HEADER.len() + COMMENT_BYTES);
-        debug_assert_eq!(bytes[..start], GZIP_HEADER);
-        let digest = Digest::of(&bytes[end..]).to_string();
-        bytes[start..end].copy_from_slice(digest.as_bytes());
+        let bytes = packed(&text)?;
         ensure!(
             bytes.len() <= BYTES_MAX,
             "the bundle has {} bytes, at most {BYTES_MAX} are allowed: export a profile with \

@@ -35,7 +35,7 @@ use bench_core::canonical::Digest;
 use disk::{Disk, RealDisk};
 
 pub use action::{Action, Kind};
-pub use bundle::{BYTES_MAX as BUNDLE_BYTES_MAX, Bundle, Entry};
+pub use bundle::{BYTES_MAX as BUNDLE_BYTES_MAX, Bundle, Entry, packed};
 pub use garbage::{Garbage, entries};
 pub use verify::Verified;
 

@@ -246,7 +246,7 @@ fn there_is_no_garbage_while_another_run_writes() {
     store.garbage(&BTreeSet::new(), SystemTime::now()).expect("alone again");
 }
 
-/// A benchmark, not a test: `cargo test --release -p xtask --bin xtask hundred_thousand -- --ignored
+/// A benchmark, not a test: `cargo test --release -p xtask --lib hundred_thousand -- --ignored
 /// --nocapture`, with `TMPDIR` on the disk that is meant.
 #[test]
 #[ignore = "a benchmark"]

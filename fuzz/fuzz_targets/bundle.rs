@@ -1,0 +1,5 @@
+//! A bundle may come from a stranger.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|text: &str| xtask::fuzz::bundle(text));

@@ -1,0 +1,101 @@
+//! The pipeline: a content-hashed DAG of stages over a store of trials.
+
+mod calibration;
+mod cli;
+mod commands;
+mod config;
+mod dag;
+mod engines;
+mod flags;
+mod format;
+mod front;
+mod frontier;
+pub mod fuzz;
+mod history;
+mod import;
+mod launch;
+mod measure;
+mod plots;
+mod report;
+mod results;
+mod stages;
+mod store;
+mod ui;
+mod usage;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory as _, Parser as _};
+
+use cli::{BaselineCommand, BundleCommand, Cli, Command};
+use commands::suite::{self, Ending};
+
+/// Runs the command line; what failed is printed.
+pub fn main() -> ExitCode {
+    let error = match run(Cli::parse()) {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
+    if let Some(mistakes) = error.downcast_ref::<config::ConfigError>() {
+        mistakes.print();
+        return ExitCode::from(2);
+    }
+    if error.is::<usage::UsageError>() {
+        eprintln!("error: {error}\nnothing was changed.");
+        return ExitCode::from(2);
+    }
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let code = |well: bool| if well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let suite = |profile: &str, only: &[String], args: &cli::RunArgs| {
+        suite::run(profile, only, args).map(|ending| code(ending == Ending::Done))
+    };
+    match cli.command {
+        Command::Suite { profile, only, run } => suite(&profile.profile, &only, &run),
+        Command::Stage { name, profile, run } => suite(&profile.profile, &[name], &run),
+        Command::Launch { plan, out } => {
+            commands::launch::run(&plan, &out, &launch::interrupt_flag()?).map(|()| code(true))
+        }
+        Command::Status { profile, offline } => {
+            commands::status::run(&profile.profile, offline.offline).map(|()| code(true))
+        }
+        Command::Explain { what, profile, offline } => {
+            commands::explain::run(&profile.profile, &what, offline.offline).map(|()| code(true))
+        }
+        Command::Graph { profile, format } => {
+            commands::graph::run(&profile.profile, format).map(|()| code(true))
+        }
+        Command::Compare(args) => commands::compare::run(&args).map(|gate| match args.gate {
+            true => ExitCode::from(gate.exit_code()),
+            false => ExitCode::SUCCESS,
+        }),
+        Command::Baseline(BaselineCommand::Save { name, profile }) => {
+            commands::baseline::save(&profile.profile, &name).map(|()| code(true))
+        }
+        Command::Bundle(BundleCommand::Export { file, profile }) => {
+            commands::bundle::export(&profile.profile, &file).map(|()| code(true))
+        }
+        Command::Bundle(BundleCommand::Import { file }) => {
+            commands::bundle::import(&file).map(|()| code(true))
+        }
+        Command::Verify => commands::verify::run().map(code),
+        Command::Gc { yes, keep_days } => commands::gc::run(yes, keep_days).map(|()| code(true)),
+        Command::Baseline(BaselineCommand::Import { file, name, load }) => {
+            commands::baseline::import(&file, &name, &load).map(|()| code(true))
+        }
+        Command::Completions { shell } => {
+            let mut command = Cli::command().name("xtask").bin_name("xtask");
+            clap_complete::generate(shell, &mut command, "xtask", &mut std::io::stdout());
+            Ok(code(true))
+        }
+        Command::Reference => {
+            print!("{}", commands::reference::text());
+            Ok(code(true))
+        }
+        Command::Doctor { profile } => commands::doctor::run(&profile.profile).map(code),
+    }
+}
