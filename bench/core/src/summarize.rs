@@ -96,6 +96,7 @@ impl Summarizer {
             return;
         }
         self.counts.completed += 1;
+        self.timeline.record_completion(sample.end_ns);
         self.input_tokens += u64::from(sample.input_tokens);
         self.output_tokens += u64::from(sample.output_tokens);
         let since = |at: u64| at.saturating_sub(sample.intended_ns);

@@ -201,7 +201,7 @@ pub struct SteadyWindow {
     pub to_s: f64,
     /// Output tokens that came in the window over its length.
     pub output_tokens_per_s: f64,
-    /// Requests that ended in the window over its length.
+    /// Requests that were completed in the window over its length.
     pub requests_per_s: f64,
 }
 

@@ -9,13 +9,14 @@ const BINS: usize = 1024;
 /// Batches that a trial is cut into to find its steady state; each is 8 to 16 bins.
 const BATCHES: usize = 64;
 
-/// Arrivals, ends and output tokens by time. The bins double in width when a time falls beyond the last, so any
-/// length of trial takes the same memory.
+/// Arrivals, ends, completions and output tokens by time. The bins double in width when a time falls
+/// beyond the last, so any length of trial takes the same memory.
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
     bin_ns: u64,
     arrivals: Vec<u64>,
     ends: Vec<u64>,
+    completions: Vec<u64>,
     tokens: Vec<u64>,
     last_arrival_ns: u64,
 }
@@ -23,8 +24,8 @@ pub(super) struct Timeline {
 impl Default for Timeline {
     fn default() -> Self {
         let zeros = || vec![0; BINS];
-        let (arrivals, ends, tokens) = (zeros(), zeros(), zeros());
-        Self { bin_ns: 1_000_000, arrivals, ends, tokens, last_arrival_ns: 0 }
+        let (arrivals, ends, completions, tokens) = (zeros(), zeros(), zeros(), zeros());
+        Self { bin_ns: 1_000_000, arrivals, ends, completions, tokens, last_arrival_ns: 0 }
     }
 }
 
@@ -37,6 +38,12 @@ impl Timeline {
         self.ends[(end_ns / self.bin_ns) as usize] += 1;
     }
 
+    /// Counts that a recorded request ended well.
+    pub(super) fn record_completion(&mut self, end_ns: u64) {
+        self.make_room(end_ns);
+        self.completions[(end_ns / self.bin_ns) as usize] += 1;
+    }
+
     /// Counts output tokens that came at a time.
     pub(super) fn record_tokens(&mut self, at_ns: u64, count: u32) {
         self.make_room(at_ns);
@@ -46,7 +53,9 @@ impl Timeline {
     fn make_room(&mut self, at_ns: u64) {
         while at_ns / self.bin_ns >= BINS as u64 {
             self.bin_ns *= 2;
-            for bins in [&mut self.arrivals, &mut self.ends, &mut self.tokens] {
+            for bins in
+                [&mut self.arrivals, &mut self.ends, &mut self.completions, &mut self.tokens]
+            {
                 halve(bins);
             }
         }
@@ -57,16 +66,17 @@ impl Timeline {
     /// Of all windows of batches, the one whose mean token rate has the smallest standard error: the
     /// truncation rule MSER (White, "An effective truncation heuristic for bias reduction in
     /// simulation output", 1997), at both ends. A window of less than half of the trial is none, nor
-    /// is one whose halves differ: the rate never settled. Nor is there one in a trial with fewer requests than batches.
+    /// is one whose halves differ: the rate never settled. Nor is there one in a trial with fewer
+    /// completed requests than batches.
     pub(super) fn steady_state(&self, end_ns: u64) -> SteadyState {
         let width = (end_ns / self.bin_ns) as usize / BATCHES;
-        if width == 0 || self.ends.iter().sum::<u64>() < BATCHES as u64 {
+        if width == 0 || self.completions.iter().sum::<u64>() < BATCHES as u64 {
             return SteadyState::NotFound;
         }
         let batch = |bins: &[u64]| -> Vec<f64> {
             bins.chunks(width).take(BATCHES).map(|batch| batch.iter().sum::<u64>() as f64).collect()
         };
-        let (tokens, ends) = (batch(&self.tokens), batch(&self.ends));
+        let (tokens, completions) = (batch(&self.tokens), batch(&self.completions));
         // Of two windows as good, the longer: those come first.
         let mut best = (f64::INFINITY, 0..0);
         for length in (BATCHES / 2..=BATCHES).rev() {
@@ -90,7 +100,7 @@ impl Timeline {
             from_s: round(from_s),
             to_s: round(to_s),
             output_tokens_per_s: per_s(&tokens),
-            requests_per_s: per_s(&ends),
+            requests_per_s: per_s(&completions),
         })
     }
 
@@ -197,6 +207,7 @@ mod tests {
         for count in tenths {
             timeline.record_tokens(end_ns + 50_000_000, count);
             timeline.record(end_ns, end_ns + 50_000_000);
+            timeline.record_completion(end_ns + 50_000_000);
             end_ns += 100_000_000;
         }
         timeline.steady_state(end_ns)
