@@ -185,7 +185,7 @@ const OTHERS: [Metric; 24] = [
         title: "Request throughput, steady state",
         unit: "requests/s",
         direction: Direction::Higher,
-        formula: "requests that ended in the steady window / its length",
+        formula: "requests completed in the steady window / its length",
         vllm: "",
         value: |m| steady(m).map(|window| window.requests_per_s),
     },

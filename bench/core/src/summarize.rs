@@ -90,13 +90,13 @@ impl Summarizer {
         self.client_queue.record_ns(sample.queued_ns);
         self.send_lag
             .record_ns(sample.sent_ns.saturating_sub(sample.intended_ns + sample.queued_ns));
-        self.timeline.record(sample.intended_ns, sample.end_ns);
+        let is_completed = !matches!(sample.status, RequestStatus::Failed(_));
+        self.timeline.record(sample.intended_ns, sample.end_ns, is_completed);
         if let RequestStatus::Failed(kind) = &sample.status {
             *self.counts.failed.entry(kind.clone()).or_default() += 1;
             return;
         }
         self.counts.completed += 1;
-        self.timeline.record_completion(sample.end_ns);
         self.input_tokens += u64::from(sample.input_tokens);
         self.output_tokens += u64::from(sample.output_tokens);
         let since = |at: u64| at.saturating_sub(sample.intended_ns);

@@ -82,6 +82,21 @@ pub(crate) struct Times {
     pub(crate) end_ns: u64,
 }
 
+/// The headers of a load.
+///
+/// # Errors
+/// A name or a value that no header may have.
+pub(crate) fn header_map(headers: &BTreeMap<String, String>) -> anyhow::Result<HeaderMap> {
+    let parse = |(name, value): (&String, &String)| {
+        let header = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value));
+        let (Ok(name), Ok(value)) = header else {
+            anyhow::bail!("`{name}` is no header; see `headers` of the load");
+        };
+        Ok((name, value))
+    };
+    headers.iter().map(parse).collect()
+}
+
 impl Target {
     /// Resolves the server's name; `path` is that of the route, `more` are the load's headers.
     pub(crate) async fn resolve(
@@ -104,13 +119,7 @@ impl Target {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_str(authority.as_str())?);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        for (name, value) in more {
-            let header = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value));
-            let (Ok(header), Ok(value)) = header else {
-                anyhow::bail!("`{name}` is no header; see `headers` of the load");
-            };
-            headers.insert(header, value);
-        }
+        headers.extend(header_map(more)?);
         if let Some(key) = api_key {
             let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
                 .map_err(|_| anyhow::anyhow!("the API key holds a character no header may hold"))?;

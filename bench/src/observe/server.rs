@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bench_core::schema::{Api, Observed, RequestShape, ServerEngine};
-use reqwest::{
-    StatusCode,
-    header::{HeaderMap, HeaderName, HeaderValue},
-};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{prometheus::Scrape, watch};
+use crate::client::connection::header_map;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two looks at a server that is not ready or not idle.
@@ -41,7 +39,7 @@ impl ControlPlane {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .timeout(REQUEST_TIMEOUT)
-            .default_headers(headers(shape)?)
+            .default_headers(header_map(&shape.headers)?)
             .build()
             .context("cannot set up the HTTP client")?;
         let api_key = api_key.map(str::to_owned);
@@ -133,18 +131,6 @@ impl ControlPlane {
             last = next;
         }
     }
-}
-
-fn headers(shape: &RequestShape) -> anyhow::Result<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &shape.headers {
-        let header = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value));
-        let (Ok(header), Ok(value)) = header else {
-            anyhow::bail!("`{name}` is no header; see `headers` of the load");
-        };
-        headers.insert(header, value);
-    }
-    Ok(headers)
 }
 
 #[cfg(test)]

@@ -69,31 +69,7 @@ pub(super) fn read(
             file.report(format!("{name}: {error}"), "mend the file, or name another `format`");
         })
         .ok()?;
-    let Some(rows) =
-        u32::try_from(extent.rows).ok().filter(|rows| (1..=REQUESTS_MAX).contains(rows))
-    else {
-        let expected = format!("expected 1 to {REQUESTS_MAX}");
-        file.report(format!("{name} has {} requests", extent.rows), expected);
-        return None;
-    };
-    if let Some(size) = &size
-        && rows_max != u64::MAX
-        && rows_max > extent.rows
-    {
-        file.report_at(
-            size.span.clone(),
-            format!("{rows_max} requests of a file that has {rows}"),
-            format!("expected at most {rows}: a prompt sent twice finds itself in the cache"),
-        );
-        return None;
-    }
-    if let Some(row) = extent.lengthless {
-        file.report(
-            format!("request {row} of {name} says no length of its output"),
-            "add output_tokens = N or [min, max] to the load",
-        );
-        return None;
-    }
+    let rows = extent.enough(&file, name, size.as_ref())?;
     Some(Data {
         spec: DataSpec { format, digest, output_tokens },
         path,
@@ -118,6 +94,34 @@ struct Extent {
 }
 
 impl Extent {
+    /// The number of rows, if the load can be made of them; reports it where not.
+    fn enough(&self, file: &Item<'_>, name: &str, size: Option<&At<Size>>) -> Option<u32> {
+        let rows = u32::try_from(self.rows).ok().filter(|rows| (1..=REQUESTS_MAX).contains(rows));
+        let Some(rows) = rows else {
+            let expected = format!("expected 1 to {REQUESTS_MAX}");
+            file.report(format!("{name} has {} requests", self.rows), expected);
+            return None;
+        };
+        if let Some(At { value: Size::Requests(asked), span }) = size
+            && *asked > rows
+        {
+            file.report_at(
+                span.clone(),
+                format!("{asked} requests of a file that has {rows}"),
+                format!("expected at most {rows}: a prompt sent twice finds itself in the cache"),
+            );
+            return None;
+        }
+        if let Some(row) = self.lengthless {
+            file.report(
+                format!("request {row} of {name} says no length of its output"),
+                "add output_tokens = N or [min, max] to the load",
+            );
+            return None;
+        }
+        Some(rows)
+    }
+
     fn take(&mut self, row: &Row) {
         self.rows += 1;
         if self.rows > self.rows_max {

@@ -76,7 +76,7 @@ impl Goals<'_> {
             None => self.only_load(metric, &item)?,
         };
         self.measurable(metric, &load, &item)?;
-        Some(Objective { metric: metric.id.to_owned(), maximize, load })
+        Some(Objective { metric: metric.id.to_owned(), maximize, load, margin_percent: None })
     }
 
     /// Reads `[slo]` or `[targets]`: METRIC = N on the table's load, or a table of its own.

@@ -11,7 +11,7 @@ use super::{
     arrival,
     data::{self, Data},
     diagnostic::{Diagnostic, suggest},
-    read::{At, Item, Problems, Span, Table},
+    read::{At, Item, Problems, Span, Table, absent_or_right},
     request,
     resolved::{NamedLoad, Part},
 };
@@ -92,23 +92,9 @@ fn one(
     mut table: Table<'_>,
     folder: &Path,
 ) -> (Option<At<String>>, Option<PlacedLoad>) {
-    let name = table.require("name", "name = \"burst\", or another").and_then(|item| {
-        let text = item.text()?;
-        if !is_name(text.value) {
-            item.report(
-                format!("`{}` is no name of a load", text.value),
-                "expected lower-case letters, digits and dashes",
-            );
-            return None;
-        }
-        Some(At { value: text.value.to_owned(), span: text.span })
-    });
-    let part = match table.get("part") {
-        Some(item) => {
-            item.choice(&Part::ALL.map(|part| (part.name(), part))).map(|p| Some(p.value))
-        }
-        None => Some(None),
-    };
+    let name = table.require("name", "name = \"burst\", or another").and_then(|item| name(&item));
+    let parts = Part::ALL.map(|part| (part.name(), part));
+    let part = table.get("part").map(|item| item.choice(&parts).map(|part| part.value));
     let arrival = table
         .require("arrival", "arrival = \"all-at-once\", or a table with its process")
         .and_then(|item| arrival::read(&item));
@@ -116,14 +102,9 @@ fn one(
         Some(item) => of_file(problems, &mut table, &item, folder),
         None => drawn(problems, &mut table),
     };
-    let max_concurrency = match table.get("max_concurrency") {
-        Some(item) => max_concurrency(problems, &item, arrival.as_ref()).map(Some),
-        None => Some(None),
-    };
-    let goodput = match table.get("goodput") {
-        Some(item) => goodput(&item).map(Some),
-        None => Some(None),
-    };
+    let max_concurrency =
+        table.get("max_concurrency").map(|item| max_concurrency(problems, &item, arrival.as_ref()));
+    let goodput = table.get("goodput").map(|item| goodput(&item));
     let seed = match table.get("seed") {
         Some(item) => item.integer(0..=i64::MAX).map(|n| n.value.unsigned_abs()),
         None => Some(0),
@@ -147,13 +128,26 @@ fn one(
             request: request?,
             data,
             conversation: requests.conversation,
-            max_concurrency: max_concurrency?,
-            goodput: goodput?,
+            max_concurrency: absent_or_right(max_concurrency)?,
+            goodput: absent_or_right(goodput)?,
         };
-        let load = NamedLoad { name: name.clone()?.value, part: part?, spec, data_file: path };
+        let part = absent_or_right(part)?;
+        let load = NamedLoad { name: name.clone()?.value, part, spec, data_file: path };
         Some(PlacedLoad { load, longest: requests.longest })
     })();
     (name, load)
+}
+
+fn name(item: &Item<'_>) -> Option<At<String>> {
+    let text = item.text()?;
+    if !is_name(text.value) {
+        item.report(
+            format!("`{}` is no name of a load", text.value),
+            "expected lower-case letters, digits and dashes",
+        );
+        return None;
+    }
+    Some(At { value: text.value.to_owned(), span: text.span })
 }
 
 /// What is asked, however it is said.

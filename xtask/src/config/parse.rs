@@ -140,7 +140,7 @@ fn read_goals(
     document: &mut Table<'_>,
     goals: &Goals<'_>,
 ) -> (Option<Objective>, Vec<Limit>, Vec<Limit>, BTreeMap<String, Decimal>) {
-    let objective = document
+    let mut objective = document
         .require("objective", "an [objective] table")
         .and_then(|item| item.table("[objective]"))
         .and_then(|table| goals.objective(table));
@@ -151,7 +151,11 @@ fn read_goals(
     let slo = limits("slo", "[slo]");
     let targets = limits("targets", "[targets]");
     let compare = document.get("compare").and_then(|item| item.table("[compare]"));
-    (objective, slo, targets, compare.map(|table| goals.margins(table)).unwrap_or_default())
+    let margins = compare.map(|table| goals.margins(table)).unwrap_or_default();
+    if let Some(objective) = &mut objective {
+        objective.margin_percent = margins.get(&objective.metric).copied();
+    }
+    (objective, slo, targets, margins)
 }
 
 fn read_budget(mut table: Table<'_>) -> Option<u32> {

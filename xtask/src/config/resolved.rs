@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use bench_core::{
     canonical::Digest,
     decimal::Decimal,
-    metric::Metric,
+    metric::{self, MARGIN_PERCENT, Metric},
     schema::{Args, LoadSpec},
     sim::{self, predict::MeasuredTrial},
 };
@@ -343,6 +343,18 @@ pub struct Objective {
     pub maximize: bool,
     /// Load on which it is measured.
     pub load: String,
+    /// The metric's margin of `[compare]`, where that gives one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub margin_percent: Option<Decimal>,
+}
+
+impl Objective {
+    /// A change of the objective within this many percent, or points of shares, is none worth having.
+    pub fn margin_percent(&self) -> f64 {
+        let of_metric =
+            || metric::find(&self.metric).map_or(MARGIN_PERCENT, |m| m.margin().percent);
+        self.margin_percent.map_or_else(of_metric, Decimal::to_f64)
+    }
 }
 
 /// A limit on a metric under a load.

@@ -4,13 +4,13 @@ use bench_core::metric;
 
 use super::{
     Drawing,
-    canvas::{Rect, Shape},
+    canvas::{Canvas, Rect, Shape},
     data::Measure,
     panel::{Frame, Key, Panel, page},
     scale::Scale,
     style::{CONFIGURATIONS, INK, VERMILLION},
 };
-use crate::report::CapacityPage;
+use crate::report::{CapacityPage, Configuration};
 
 /// Latencies beyond this many times the limit, or the knee, are left out.
 const BEYOND: f64 = 4.0;
@@ -18,59 +18,67 @@ const BEYOND: f64 = 4.0;
 const X_TICKS: usize = 10;
 
 /// Draws the plot.
-pub fn draw(found: &CapacityPage<'_>, engine: &str, simulated: bool) -> Drawing {
-    let limits = found.limits.iter().filter(|limit| limit.metric == found.latency);
-    let limit = limits.map(|limit| limit.limit.to_f64()).next();
-    let most = limit.unwrap_or_else(|| {
-        let knees = found.configurations.iter().filter_map(|c| Some(c.knee()?.1));
-        knees.fold(0.0, f64::max)
-    });
-    let is_shown = |(_, latency): &&(f64, f64)| most == 0.0 || *latency <= BEYOND * most;
-    let curves: Vec<Vec<(f64, f64)>> = found
-        .configurations
-        .iter()
-        .map(|configuration| configuration.curve.iter().filter(is_shown).copied().collect())
-        .collect();
-
-    let engine = match simulated && !engine.contains("simulated") {
-        true => format!("simulated {engine}"),
-        false => engine.to_owned(),
-    };
+pub fn draw(found: &CapacityPage<'_>, engine: &str) -> Drawing {
     let subtitle =
         format!("{engine} · load {} · latencies far beyond the limit left out", found.load);
     let svg = page((1000, 560), "Latency over the rate of requests", &subtitle, |canvas, body| {
-        let mut legend: Vec<(Key, String)> = found
-            .configurations
-            .iter()
-            .map(|configuration| {
-                let (name, color) = style(configuration.role);
-                let capacity = configuration.capacity().map_or(0.0, |capacity| capacity.mean);
-                let text = format!("{name}: up to {capacity:.1} requests/s within the limits");
-                (Key::Line(color, Shape::Circle), text)
-            })
-            .collect();
-        legend.push((Key::Hollow, "the knee".to_owned()));
-        if limit.is_some() {
-            legend.push((Key::Dashes(VERMILLION), "limit".to_owned()));
-        }
-        let latencies = curves.iter().flatten().map(|(_, latency)| *latency).chain(limit);
-        let latencies: Vec<f64> = latencies.collect();
-        let measure = Measure::of(found.latency, latencies.iter().copied().fold(0.0, f64::max));
-        let shown: Vec<f64> = latencies.iter().map(|latency| latency * measure.factor).collect();
-        let y_title = format!("{} ({})", measure.title, measure.unit);
+        Curves::of(found).draw(canvas, Rect { top: body.top - 10, ..body });
+    });
+    Drawing { name: "capacity".to_owned(), svg }
+}
+
+/// A curve of rates and latencies for each configuration, as far as it is shown.
+struct Curves<'a> {
+    found: &'a CapacityPage<'a>,
+    limit: Option<f64>,
+    points: Vec<Vec<(f64, f64)>>,
+}
+
+impl<'a> Curves<'a> {
+    fn of(found: &'a CapacityPage<'a>) -> Self {
+        let mut limits = found.limits.iter().filter(|limit| limit.metric == found.latency);
+        let limit = limits.next().map(|limit| limit.limit.to_f64());
+        let most = limit.unwrap_or_else(|| {
+            let knees = found.configurations.iter().filter_map(|c| Some(c.knee()?.1));
+            knees.fold(0.0, f64::max)
+        });
+        let is_shown = |(_, latency): &&(f64, f64)| most == 0.0 || *latency <= BEYOND * most;
+        let shown = |c: &Configuration| c.curve.iter().filter(is_shown).copied().collect();
+        let points = found.configurations.iter().map(shown).collect();
+        Self { found, limit, points }
+    }
+
+    fn legend(&self) -> Vec<(Key, String)> {
+        let entry = |configuration: &Configuration| {
+            let (name, color) = style(configuration.role);
+            let capacity = configuration.capacity().map_or(0.0, |capacity| capacity.mean);
+            let text = format!("{name}: up to {capacity:.1} requests/s within the limits");
+            (Key::Line(color, Shape::Circle), text)
+        };
+        let limit = self.limit.map(|_| (Key::Dashes(VERMILLION), "limit".to_owned()));
+        let configurations = self.found.configurations.iter().map(entry);
+        configurations.chain([(Key::Hollow, "the knee".to_owned())]).chain(limit).collect()
+    }
+
+    fn draw(&self, canvas: &Canvas<'_>, area: Rect) {
+        let latency = self.found.latency;
+        let points = || self.points.iter().flatten();
+        let latencies: Vec<f64> = points().map(|(_, latency)| *latency).chain(self.limit).collect();
+        let measure = Measure::of(latency, latencies.iter().copied().fold(0.0, f64::max));
         let frame = Frame {
-            title: metric::find(found.latency).map_or("Latency", |metric| metric.title),
-            y_title: &y_title,
+            title: metric::find(latency).map_or("Latency", |metric| metric.title),
+            y_title: &format!("{} ({})", measure.title, measure.unit),
             x_title: "requests/s offered",
             x_lines: 1,
-            legend: &legend,
+            legend: &self.legend(),
         };
+        let shown: Vec<f64> = latencies.iter().map(|latency| latency * measure.factor).collect();
         let scale = match shown.as_slice() {
             [] => Scale::around(&[], true, 0.05),
             shown => Scale::fitting(shown, 0.05),
         };
-        let panel = Panel::new(canvas, Rect { top: body.top - 10, ..body }, &frame, scale);
-        let rates: Vec<f64> = curves.iter().flatten().map(|(rate, _)| *rate).collect();
+        let panel = Panel::new(canvas, area, &frame, scale);
+        let rates: Vec<f64> = points().map(|(rate, _)| *rate).collect();
         if rates.is_empty() {
             return panel.empty();
         }
@@ -82,22 +90,21 @@ pub fn draw(found: &CapacityPage<'_>, engine: &str, simulated: bool) -> Drawing 
         for (value, text) in ticks.iter().step_by(ticks.len().div_ceil(X_TICKS).max(1)) {
             panel.x_label(x(*value), plot.width() / X_TICKS as i32, std::slice::from_ref(text));
         }
-        if let Some(limit) = limit {
+        if let Some(limit) = self.limit {
             let key = Key::Dashes(VERMILLION);
             panel.reference((plot.left, plot.right), limit * measure.factor, key);
         }
-        for (configuration, curve) in found.configurations.iter().zip(&curves) {
+        let at = |&(rate, latency): &(f64, f64)| (x(rate), panel.y(latency * measure.factor));
+        for (configuration, points) in self.found.configurations.iter().zip(&self.points) {
             let (_, color) = style(configuration.role);
-            let at = |(rate, latency): (f64, f64)| (x(rate), panel.y(latency * measure.factor));
-            let line: Vec<(i32, i32)> = curve.iter().map(|point| at(*point)).collect();
+            let line: Vec<(i32, i32)> = points.iter().map(at).collect();
             canvas.line(&line, color, 2);
             line.iter().for_each(|at| canvas.mark(*at, Shape::Circle, color, false));
-            if let Some(knee) = configuration.knee().filter(|knee| is_shown(&knee)) {
-                canvas.mark(at(knee), Shape::Circle, INK, true);
+            if let Some(knee) = configuration.knee().filter(|knee| points.contains(knee)) {
+                canvas.mark(at(&knee), Shape::Circle, INK, true);
             }
         }
-    });
-    Drawing { name: "capacity".to_owned(), svg }
+    }
 }
 
 /// Name and colour of a configuration.

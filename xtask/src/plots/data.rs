@@ -137,12 +137,7 @@ impl<'a> Inputs<'a> {
 
     /// The engine in a title, with the word "simulated" where it applies.
     pub fn engine(&self) -> String {
-        let engine = &self.baseline.engine;
-        if engine.simulated && !engine.title.contains("simulated") {
-            format!("simulated {}", engine.title)
-        } else {
-            engine.title.clone()
-        }
+        self.baseline.engine.shown()
     }
 }
 

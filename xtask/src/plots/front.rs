@@ -38,23 +38,7 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
         |figure: fn(&Candidate) -> f64| front.candidates.iter().map(figure).fold(0.0, f64::max);
     let tokens = Measure::of(front.throughput.metric.id, largest(|c| c.throughput.mean));
     let wait = Measure::of(front.latency.metric.id, largest(|c| c.latency.mean));
-    let mut dots: Vec<Dot<'_>> = front
-        .candidates
-        .iter()
-        .filter_map(|candidate| {
-            Some(Dot {
-                candidate,
-                throughput: Figure::of(&candidate.throughput, tokens.factor)?,
-                latency: Figure::of(&candidate.latency, wait.factor)?,
-            })
-        })
-        .collect();
-    let most = dots.iter().map(|dot| dot.throughput.mean).fold(0.0, f64::max);
-    let least = dots.iter().map(|dot| dot.latency.mean).fold(f64::INFINITY, f64::min);
-    let is_far = |dot: &Dot<'_>| dot.throughput.mean * FAR < most || dot.latency.mean > FAR * least;
-    let far: Vec<&str> =
-        dots.iter().filter(|dot| is_far(dot)).map(|dot| dot.candidate.name.as_str()).collect();
-    dots.retain(|dot| !is_far(dot));
+    let (far, dots) = far_and_near(&front, &tokens, &wait);
     let subtitle = format!(
         "{} · {} on {} against {} on {}",
         inputs.engine(),
@@ -91,10 +75,31 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
         across.dots(&dots, numbers);
         if !far.is_empty() {
             let how = faint(Anchor::Start);
+            let far: Vec<&str> = far.iter().map(|dot| dot.candidate.name.as_str()).collect();
             let text = how.cut(&format!("far off, not drawn: {}", far.join("; ")), NAMES - 24);
             canvas.text(&text, (numbers.left, panel.plot.bottom), how);
         }
     })
+}
+
+/// The candidates that would squeeze all others together, and the others.
+fn far_and_near<'a>(
+    front: &'a Front,
+    tokens: &Measure,
+    wait: &Measure,
+) -> (Vec<Dot<'a>>, Vec<Dot<'a>>) {
+    let dot = |candidate: &'a Candidate| {
+        Some(Dot {
+            candidate,
+            throughput: Figure::of(&candidate.throughput, tokens.factor)?,
+            latency: Figure::of(&candidate.latency, wait.factor)?,
+        })
+    };
+    let dots: Vec<Dot<'_>> = front.candidates.iter().filter_map(dot).collect();
+    let most = dots.iter().map(|dot| dot.throughput.mean).fold(0.0, f64::max);
+    let least = dots.iter().map(|dot| dot.latency.mean).fold(f64::INFINITY, f64::min);
+    dots.into_iter()
+        .partition(|dot| dot.throughput.mean * FAR < most || dot.latency.mean > FAR * least)
 }
 
 fn axis_title(measure: &Measure) -> String {

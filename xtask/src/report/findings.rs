@@ -31,7 +31,7 @@ pub struct Trap<'a> {
 /// Looks for the trap among the points of a sweep on the objective's load.
 ///
 /// `None` when the lowest queue share is also the best, or less than the margin
-/// ([`stats::MARGIN_PERCENT`]) worse.
+/// worse.
 pub fn trap<'a>(points: &'a [Point], objective: &Objective) -> Option<Trap<'a>> {
     let (_, from) = ranked(points, objective)?;
     let share = |point: &Point| point.mean("queue_share");
@@ -41,7 +41,7 @@ pub fn trap<'a>(points: &'a [Point], objective: &Objective) -> Option<Trap<'a>> 
         .min_by(|a, b| f64::total_cmp(&share(a).unwrap_or(1.0), &share(b).unwrap_or(1.0)))?;
     let change = change(&objective.metric, from, to)?;
     let worse = if objective.maximize { -change.mean } else { change.mean };
-    let is_trap = worse > stats::MARGIN_PERCENT && share(to)? < share(from)?;
+    let is_trap = worse > objective.margin_percent() && share(to)? < share(from)?;
     is_trap.then(|| Trap { from, to, change, grew: grew(from, to) })
 }
 
@@ -122,7 +122,7 @@ pub fn knob_effect<'a>(points: &'a [Point], objective: &Objective) -> Option<Eff
         (Some(low), Some(high)) => low <= 0.0 && high >= 0.0,
         _ => false,
     };
-    let is_real = change.mean.abs() > stats::MARGIN_PERCENT && !by_chance;
+    let is_real = change.mean.abs() > objective.margin_percent() && !by_chance;
     Some(Effect { best, worst, change, is_real })
 }
 
@@ -141,7 +141,7 @@ impl Effect<'_> {
         format!(
             "No effect on {name} on `{load}`: {change} from {worst} to {best}, within chance or \
              the margin of {} %.",
-            stats::MARGIN_PERCENT,
+            objective.margin_percent(),
         )
     }
 }
@@ -315,6 +315,7 @@ mod tests {
             metric: "output_tokens_per_s".to_owned(),
             maximize: true,
             load: "burst".to_owned(),
+            margin_percent: None,
         }
     }
 

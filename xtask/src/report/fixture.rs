@@ -563,6 +563,7 @@ fn profile() -> Profile {
             metric: "output_tokens_per_s".to_owned(),
             maximize: true,
             load: "burst".to_owned(),
+            margin_percent: None,
         },
         slo: vec![
             limit("ttft_p95_ms", "production", Bound::Max, "500"),

@@ -99,31 +99,7 @@ impl Page<'_> {
                 sentences.push(format!("{word}: {}.", format::list(&names)));
             }
         }
-        let is_worse = |(metric, load): &(String, String)| {
-            let mut rows = self.rows();
-            let row = rows.find(|row| row.metric == *metric && row.load == *load);
-            row.is_some_and(|row| row.verdict == Some(Verdict::Worse))
-        };
-        let goals = open_goals(&self.compared.rows, self.profile);
-        let open: Vec<_> = goals
-            .iter()
-            .filter(|goal| !is_worse(goal))
-            .map(|(metric, load)| format!("{} on `{load}`", format::name(metric)))
-            .collect();
-        match self.profile {
-            Some(profile) if goals.is_empty() => sentences.push(format!(
-                "For each of the {} goals of profile `{}` a change for the worse beyond the margin is \
-                 excluded.",
-                profile.goals().len(),
-                profile.name
-            )),
-            Some(_) if open.is_empty() => {}
-            Some(_) => sentences.push(format!("Not settled: {}.", format::list(&open))),
-            None => sentences.push(format!(
-                "No profile says which metrics count; a change for the worse is not excluded of {}.",
-                open.len()
-            )),
-        }
+        sentences.extend(self.open());
         let tested = self.rows().filter(|row| row.detectable.is_some()).count();
         if tested > 0 {
             sentences.push(format!(
@@ -138,17 +114,47 @@ impl Page<'_> {
                 format::list(&self.compared.other_loads)
             ));
         }
-        let unknown = |side: &Side| side.points.iter().any(|point| point.load_digest.is_none());
-        for side in [self.before, self.after].into_iter().filter(|side| unknown(side)) {
-            sentences.push(format!(
+        let unknown = |side: &&Side| side.points.iter().any(|point| point.load_digest.is_none());
+        let unknown = [self.before, self.after].into_iter().filter(unknown);
+        sentences.extend(unknown.map(|side| {
+            format!(
                 "`{}` does not say what its loads were: that they are the same is taken from their names.",
                 side.name
-            ));
-        }
+            )
+        }));
         if self.before.engine.identity != self.after.engine.identity {
             sentences.push("The engines differ: a change may be theirs.".to_owned());
         }
         sentences.join(" ")
+    }
+
+    /// Whether a change for the worse is excluded, in a sentence; what is proven worse is not named again.
+    fn open(&self) -> Option<String> {
+        let is_worse = |(metric, load): &(String, String)| {
+            let mut rows = self.rows();
+            let row = rows.find(|row| row.metric == *metric && row.load == *load);
+            row.is_some_and(|row| row.verdict == Some(Verdict::Worse))
+        };
+        let goals = open_goals(&self.compared.rows, self.profile);
+        let open: Vec<_> = goals
+            .iter()
+            .filter(|goal| !is_worse(goal))
+            .map(|(metric, load)| format!("{} on `{load}`", format::name(metric)))
+            .collect();
+        Some(match self.profile {
+            Some(profile) if goals.is_empty() => format!(
+                "For each of the {} goals of profile `{}` a change for the worse beyond the margin is \
+                 excluded.",
+                profile.goals().len(),
+                profile.name
+            ),
+            Some(_) if open.is_empty() => return None,
+            Some(_) => format!("Not settled: {}.", format::list(&open)),
+            None => format!(
+                "No profile says which metrics count; a change for the worse is not excluded of {}.",
+                open.len()
+            ),
+        })
     }
 
     /// The verdict in words.

@@ -165,11 +165,7 @@ impl View {
             .collect();
         let missed = |row: &&Vec<String>| row.last().is_some_and(|outcome| outcome == "missed");
         Self {
-            engine: if label.simulated && !label.title.contains("simulated") {
-                format!("simulated {}", label.title)
-            } else {
-                label.title.clone()
-            },
+            engine: label.shown(),
             simulated: label.simulated,
             dummy_weights: matches!(
                 &profile.engine,
@@ -181,11 +177,10 @@ impl View {
             identity: inputs.identity.identity.as_ref().map(|json| format!("{json:#}")),
             instrument_epoch: INSTRUMENT_EPOCH,
             calibration: inputs.calibration.map(|found| CalibrationView::new(inputs, found)),
-            margin_percent: stats::MARGIN_PERCENT.to_string(),
-            baseline_args: if profile.baseline_args.is_empty() {
-                String::new()
-            } else {
-                format::args(&profile.baseline_args)
+            margin_percent: profile.objective.margin_percent().to_string(),
+            baseline_args: match &profile.baseline_args {
+                none if none.is_empty() => String::new(),
+                args => format::args(args),
             },
             objective: Objective {
                 maximize: profile.objective.maximize,

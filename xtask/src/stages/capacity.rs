@@ -276,7 +276,7 @@ impl Task for Capacity<'_> {
             configurations: &configurations,
         };
         result.findings = page.findings();
-        let drawing = plots::capacity(&page, &result.engine.title, result.engine.simulated);
+        let drawing = plots::capacity(&page, &result.engine.shown());
         let mut outputs = one_file(FILE, &result)?;
         outputs.insert("capacity.md".to_owned(), page.markdown().into_bytes());
         outputs.insert(format!("{}.png", drawing.name), plots::png(&drawing.svg)?);

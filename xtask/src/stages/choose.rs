@@ -6,7 +6,6 @@ use anyhow::Result;
 use bench_core::{
     metric,
     schema::{Args, Choice, Point, ResultFile, Role},
-    stats::MARGIN_PERCENT,
 };
 use serde_json::Value;
 
@@ -162,7 +161,7 @@ pub fn best(swept: &[Point], reference: &[Point], profile: &Profile) -> Choice {
         return Choice { label: point.label.clone(), args: point.args.clone(), reason };
     };
     let gain = gain(*value, default, objective.maximize);
-    if gain < MARGIN_PERCENT {
+    if gain < objective.margin_percent() {
         return keep(format!(
             "the best value, {}, changes {title} on `{}` by {} %, which is not worth a change",
             point.label,

@@ -54,6 +54,17 @@ pub struct EngineLabel {
     pub identity: Digest,
 }
 
+impl EngineLabel {
+    /// The title, with the word "simulated" where it applies.
+    pub fn shown(&self) -> String {
+        if self.simulated && !self.title.contains("simulated") {
+            format!("simulated {}", self.title)
+        } else {
+            self.title.clone()
+        }
+    }
+}
+
 /// Part that a configuration plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

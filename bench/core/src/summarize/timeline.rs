@@ -31,17 +31,12 @@ impl Default for Timeline {
 
 impl Timeline {
     /// Counts a request that was due at `arrival_ns` and ended at `end_ns`.
-    pub(super) fn record(&mut self, arrival_ns: u64, end_ns: u64) {
+    pub(super) fn record(&mut self, arrival_ns: u64, end_ns: u64, is_completed: bool) {
         self.last_arrival_ns = self.last_arrival_ns.max(arrival_ns);
         self.make_room(arrival_ns.max(end_ns));
         self.arrivals[(arrival_ns / self.bin_ns) as usize] += 1;
         self.ends[(end_ns / self.bin_ns) as usize] += 1;
-    }
-
-    /// Counts that a recorded request ended well.
-    pub(super) fn record_completion(&mut self, end_ns: u64) {
-        self.make_room(end_ns);
-        self.completions[(end_ns / self.bin_ns) as usize] += 1;
+        self.completions[(end_ns / self.bin_ns) as usize] += u64::from(is_completed);
     }
 
     /// Counts output tokens that came at a time.
@@ -176,7 +171,7 @@ mod tests {
         let mut timeline = Timeline::default();
         for i in 0..requests {
             let at_ms = i * gap_ms;
-            timeline.record(at_ms * 1_000_000, (at_ms + latency_ms(i)) * 1_000_000);
+            timeline.record(at_ms * 1_000_000, (at_ms + latency_ms(i)) * 1_000_000, true);
         }
         timeline
     }
@@ -206,8 +201,7 @@ mod tests {
         let mut end_ns = 0;
         for count in tenths {
             timeline.record_tokens(end_ns + 50_000_000, count);
-            timeline.record(end_ns, end_ns + 50_000_000);
-            timeline.record_completion(end_ns + 50_000_000);
+            timeline.record(end_ns, end_ns + 50_000_000, true);
             end_ns += 100_000_000;
         }
         timeline.steady_state(end_ns)

@@ -46,70 +46,68 @@ pub struct Shape {
 }
 
 /// Every known shape. The dimensions are those of the `config.json` that each model publishes.
-pub fn shapes() -> &'static [Shape] {
-    &[
-        Shape {
-            name: "tiny",
-            architecture: "LlamaForCausalLM",
-            model_type: "llama",
-            hidden_size: 256,
-            intermediate_size: 512,
-            layers: 2,
-            attention_heads: 4,
-            key_value_heads: 2,
-            vocab_size: 4_096,
-            first_special_token: 4_094,
-            max_position_embeddings: 8_192,
-            rope_theta: 10_000,
-            tie_word_embeddings: true,
-        },
-        Shape {
-            name: "qwen2.5-1.5b",
-            architecture: "Qwen2ForCausalLM",
-            model_type: "qwen2",
-            hidden_size: 1_536,
-            intermediate_size: 8_960,
-            layers: 28,
-            attention_heads: 12,
-            key_value_heads: 2,
-            vocab_size: 151_936,
-            first_special_token: 151_643,
-            max_position_embeddings: 32_768,
-            rope_theta: 1_000_000,
-            tie_word_embeddings: true,
-        },
-        Shape {
-            name: "qwen2.5-7b",
-            architecture: "Qwen2ForCausalLM",
-            model_type: "qwen2",
-            hidden_size: 3_584,
-            intermediate_size: 18_944,
-            layers: 28,
-            attention_heads: 28,
-            key_value_heads: 4,
-            vocab_size: 152_064,
-            first_special_token: 151_643,
-            max_position_embeddings: 32_768,
-            rope_theta: 1_000_000,
-            tie_word_embeddings: false,
-        },
-        Shape {
-            name: "llama-3.1-8b",
-            architecture: "LlamaForCausalLM",
-            model_type: "llama",
-            hidden_size: 4_096,
-            intermediate_size: 14_336,
-            layers: 32,
-            attention_heads: 32,
-            key_value_heads: 8,
-            vocab_size: 128_256,
-            first_special_token: 128_000,
-            max_position_embeddings: 131_072,
-            rope_theta: 500_000,
-            tie_word_embeddings: false,
-        },
-    ]
-}
+pub const SHAPES: [Shape; 4] = [
+    Shape {
+        name: "tiny",
+        architecture: "LlamaForCausalLM",
+        model_type: "llama",
+        hidden_size: 256,
+        intermediate_size: 512,
+        layers: 2,
+        attention_heads: 4,
+        key_value_heads: 2,
+        vocab_size: 4_096,
+        first_special_token: 4_094,
+        max_position_embeddings: 8_192,
+        rope_theta: 10_000,
+        tie_word_embeddings: true,
+    },
+    Shape {
+        name: "qwen2.5-1.5b",
+        architecture: "Qwen2ForCausalLM",
+        model_type: "qwen2",
+        hidden_size: 1_536,
+        intermediate_size: 8_960,
+        layers: 28,
+        attention_heads: 12,
+        key_value_heads: 2,
+        vocab_size: 151_936,
+        first_special_token: 151_643,
+        max_position_embeddings: 32_768,
+        rope_theta: 1_000_000,
+        tie_word_embeddings: true,
+    },
+    Shape {
+        name: "qwen2.5-7b",
+        architecture: "Qwen2ForCausalLM",
+        model_type: "qwen2",
+        hidden_size: 3_584,
+        intermediate_size: 18_944,
+        layers: 28,
+        attention_heads: 28,
+        key_value_heads: 4,
+        vocab_size: 152_064,
+        first_special_token: 151_643,
+        max_position_embeddings: 32_768,
+        rope_theta: 1_000_000,
+        tie_word_embeddings: false,
+    },
+    Shape {
+        name: "llama-3.1-8b",
+        architecture: "LlamaForCausalLM",
+        model_type: "llama",
+        hidden_size: 4_096,
+        intermediate_size: 14_336,
+        layers: 32,
+        attention_heads: 32,
+        key_value_heads: 8,
+        vocab_size: 128_256,
+        first_special_token: 128_000,
+        max_position_embeddings: 131_072,
+        rope_theta: 500_000,
+        tie_word_embeddings: false,
+    },
+];
 
 impl Shape {
     /// The contents of `config.json`.
@@ -278,8 +276,8 @@ enum Source<'a> {
 impl<'a> Source<'a> {
     fn of(spec: &'a str) -> Result<Self> {
         if let Some(name) = spec.strip_prefix(DUMMY) {
-            let known: Vec<_> = shapes().iter().map(|shape| shape.name).collect();
-            return match shapes().iter().find(|shape| shape.name == name) {
+            let known: Vec<_> = SHAPES.iter().map(|shape| shape.name).collect();
+            return match SHAPES.iter().find(|shape| shape.name == name) {
                 Some(shape) => Ok(Self::Dummy(shape)),
                 None => bail!("no shape `{name}`; known are {}", known.join(", ")),
             };
@@ -458,7 +456,7 @@ mod tests {
 
     #[test]
     fn heads_divide_and_tokens_fit() {
-        for shape in shapes() {
+        for shape in &SHAPES {
             assert_eq!(shape.hidden_size % shape.attention_heads, 0, "{}", shape.name);
             assert_eq!(shape.attention_heads % shape.key_value_heads, 0, "{}", shape.name);
             assert!(shape.first_special_token + 1 < shape.vocab_size, "{}", shape.name);
