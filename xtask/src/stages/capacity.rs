@@ -145,7 +145,7 @@ impl Capacity<'_> {
             Outcome::Measured(measured) => measured,
         };
         if let Some(check) = measured.checks.iter().find(|check| !check.passed) {
-            return Some(format!("the trial is invalid: {}", check.detail));
+            return Some(format!("nothing is known, since the trial is invalid: {}", check.detail));
         }
         if measured.saturated {
             return Some("requests come faster than they are served".to_owned());
