@@ -113,53 +113,49 @@ struct Arrivals<'a> {
     damaged: Vec<(String, String)>,
 }
 
-/// The remote store of a profile, unless the machine names another or none. It is written by a run
-/// alone, and not read by one that measures afresh.
+/// Where a profile's remote store is, unless the machine names another or none.
 ///
 /// # Errors
 /// When the machine's is no URL of one.
-pub fn of<'a>(
-    profile: &Profile,
-    args: &RemoteArgs,
-    run: Option<&RunArgs>,
-    interrupted: &'a AtomicBool,
-    warn: impl Fn(&str) + 'a,
-) -> Result<Option<Remote<'a>>> {
+pub fn url(profile: &Profile, args: &RemoteArgs) -> Result<Option<String>> {
     let own = args.remote.as_deref().filter(|url| !url.is_empty());
-    if let Some(url) = own.filter(|url| *url != NONE) {
-        config::check_remote_url(url).map_err(|expected| {
-            UsageError::new(format!(
-                "--remote or BENCH_REMOTE is no URL of a remote store: {expected}"
-            ))
-        })?;
+    if let Some(Err(expected)) = own.filter(|url| *url != NONE).map(config::check_remote_url) {
+        let what = "--remote or BENCH_REMOTE is no URL of a remote store";
+        return Err(UsageError::new(format!("{what}: {expected}")).into());
     }
     // Of a server that nobody has named nothing is kept, here or there.
     if matches!(&profile.engine, EngineConfig::Endpoint(e) if e.declared_identity.is_none()) {
         return Ok(None);
     }
-    let given = profile.remote.as_ref();
-    let url = own.or(given.map(|remote| &*remote.url)).filter(|url| *url != NONE);
-    let is_ci = || env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&&*value));
-    let may_write = |run: &RunArgs| {
-        let said = run.remote_write.or(given.and_then(|remote| remote.write));
-        said.unwrap_or_else(is_ci)
-    };
-    Ok(url.map(|url| Remote {
-        url: url.to_owned(),
-        read: !run.is_some_and(|run| run.fresh),
-        write: run.is_some_and(may_write),
-        interrupted,
-        warn: Box::new(warn),
-        link: Link::Idle,
-        asked: BTreeSet::new(),
-        there: BTreeSet::new(),
-        pushing: BTreeSet::new(),
-        moved: Moved::default(),
-        damage_told: false,
-    }))
+    let given = profile.remote.as_ref().map(|remote| &*remote.url);
+    Ok(own.or(given).filter(|url| *url != NONE).map(str::to_owned))
 }
 
-impl Remote<'_> {
+impl<'a> Remote<'a> {
+    /// The one at that URL, to be read.
+    pub fn new(url: String, interrupted: &'a AtomicBool, warn: impl Fn(&str) + 'a) -> Self {
+        Self {
+            url,
+            read: true,
+            write: false,
+            interrupted,
+            warn: Box::new(warn),
+            link: Link::Idle,
+            asked: BTreeSet::new(),
+            there: BTreeSet::new(),
+            pushing: BTreeSet::new(),
+            moved: Moved::default(),
+            damage_told: false,
+        }
+    }
+
+    /// As a run uses it: it may write, and where it measures afresh it does not read.
+    pub fn of_run(self, profile: &Profile, run: &RunArgs) -> Self {
+        let is_ci = || env::var("CI").is_ok_and(|value| !["", "0", "false"].contains(&&*value));
+        let said = run.remote_write.or(profile.remote.as_ref().and_then(|remote| remote.write));
+        Self { read: !run.fresh, write: said.unwrap_or_else(is_ci), ..self }
+    }
+
     /// Where it is.
     pub fn url(&self) -> &str {
         &self.url

@@ -31,7 +31,7 @@ use crate::{
     config::Profile,
     dag::{Dag, State},
     engines::{self, Engine, Recorded},
-    remote,
+    remote::{self, Remote},
     stages::{self, Trial},
     store::{Kind, Store},
     usage::UsageError,
@@ -174,9 +174,9 @@ impl Session {
         }
         let never = AtomicBool::new(false);
         let warn = |text: &str| eprintln!("warning: {text}");
-        let remote = remote::of(&self.profile, args, None, &never, warn)?;
+        let url = remote::url(&self.profile, args)?;
         let keys: Vec<Digest> = dag.missing_leaves().iter().map(|leaf| leaf.key).collect();
-        Ok(remote.map(|mut remote| remote.find(&keys)).unwrap_or_default())
+        Ok(url.map(|url| Remote::new(url, &never, warn).find(&keys)).unwrap_or_default())
     }
 
     /// The engine as it was recorded last: by a run here, or by the bundle that was imported.

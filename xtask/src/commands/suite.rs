@@ -37,6 +37,7 @@ pub enum Ending {
 pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     let mut session = Session::open_for(profile, args.offline, args.dry_run)?;
     let names = wanted(&session, only)?;
+    let remote_url = remote::url(&session.profile, &args.remote)?.filter(|_| !args.offline);
     if !args.dry_run {
         session.store.make_writable()?;
     }
@@ -52,13 +53,9 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     }
     let is_wanted = |name: &str| names.iter().any(|wanted| wanted == name);
     let interrupted = launch::interrupt_flag()?;
-    let mut remote = match args.offline {
-        true => None,
-        false => {
-            let warn = |text: &str| ui.warn(text);
-            remote::of(&session.profile, &args.remote, Some(args), &interrupted, warn)?
-        }
-    };
+    let warn = |text: &str| ui.warn(text);
+    let mut remote =
+        remote_url.map(|url| Remote::new(url, &interrupted, warn).of_run(&session.profile, args));
     if let Some(remote) = remote.as_mut().filter(|_| !args.dry_run && !args.fresh) {
         prefetch(&session, &*engine, &is_wanted, remote, &ui)?;
     }
