@@ -4,8 +4,8 @@ use std::{fs, path::Path, process::Output};
 
 use super::*;
 
-/// Trials that depend on answers, at every stage that asks for some.
-pub const ADAPTIVE: &str = r#"
+/// Stages whose trials depend on answers.
+const ADAPTIVE: &str = r#"
 [capacity]
 load = "steady"
 [tune]
@@ -28,9 +28,15 @@ pub struct Clone {
 impl Clone {
     pub fn new(url: &str) -> Self {
         let project = Project::new();
-        project.write_profile(&format!("{PROFILE}{ADAPTIVE}"));
         let program = counting(&project);
         Self { project, program, url: url.to_owned(), env: Vec::new() }
+    }
+
+    /// One whose stages ask for trials by the answers of others.
+    pub fn adaptive(url: &str) -> Self {
+        let clone = Self::new(url);
+        clone.project.write_profile(&format!("{PROFILE}{ADAPTIVE}"));
+        clone
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
@@ -108,7 +114,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 #[test]
 fn a_fresh_clone_fetches_every_trial_and_measures_nothing() {
     let (folder, url) = team();
-    let first = Clone::new(&url);
+    let first = Clone::adaptive(&url);
     let output = first.suite(true);
     assert!(warnings(&output).is_empty(), "{output}");
     let trials = first.project.stored_trials();
@@ -116,7 +122,7 @@ fn a_fresh_clone_fetches_every_trial_and_measures_nothing() {
     let written = files(folder.path());
     assert_eq!(files_below(&folder.path().join("actions/trial")), trials);
 
-    let second = Clone::new(&url);
+    let second = Clone::adaptive(&url);
     let plan = second.ok(&["suite", "--profile", "test", "--dry-run"]);
     assert!(plan.contains("need not be measured: they are in file://"), "{plan}");
     let status = second.ok(&["status", "--profile", "test"]);
