@@ -8,6 +8,7 @@ mod drive;
 mod export;
 mod host;
 mod observe;
+mod remote;
 mod run;
 mod samples;
 mod serve;
@@ -31,6 +32,7 @@ enum Command {
     Serve(serve::ServeArgs),
     Calibrate(calibrate::CalibrateArgs),
     Export(export::ExportArgs),
+    Remote(remote::RemoteArgs),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Remote(args) => remote::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -57,6 +57,8 @@ pub enum Command {
         profile: ProfileArg,
         #[command(flatten)]
         offline: OfflineArg,
+        #[command(flatten)]
+        remote: RemoteArgs,
     },
     /// Say why a stage or a trial would run again: the fields of its key that changed.
     Explain {
@@ -66,6 +68,8 @@ pub enum Command {
         profile: ProfileArg,
         #[command(flatten)]
         offline: OfflineArg,
+        #[command(flatten)]
+        remote: RemoteArgs,
     },
     /// Print the DAG.
     Graph {
@@ -216,6 +220,14 @@ pub struct OfflineArg {
 }
 
 #[derive(Debug, Args)]
+pub struct RemoteArgs {
+    /// Where trials are shared, in the place of the profile's [remote]: s3://BUCKET/PREFIX,
+    /// file:///FOLDER, or none.
+    #[arg(long, value_name = "URL", env = "BENCH_REMOTE", hide_env_values = true)]
+    pub remote: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct RunArgs {
     /// Say what would run, with launches, trials and an estimate of time, and stop there.
     #[arg(long)]
@@ -226,6 +238,12 @@ pub struct RunArgs {
     /// Start no engine: take its identity and all trials from the store and the profile's bundle.
     #[arg(long, conflicts_with = "fresh")]
     pub offline: bool,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+    /// Whether what is measured is written to the remote store, where it is not yet; by default
+    /// what the profile says, else where CI is set.
+    #[arg(long, value_name = "true|false", env = "BENCH_REMOTE_WRITE", hide_env_values = true)]
+    pub remote_write: Option<bool>,
     /// How to say what happens: lines for people, or one JSON object a line (docs/messages.md).
     #[arg(long, value_enum, default_value_t = MessageFormat::Human, value_name = "FORMAT")]
     pub message_format: MessageFormat,

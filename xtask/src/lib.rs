@@ -16,6 +16,7 @@ mod import;
 mod launch;
 mod measure;
 mod plots;
+mod remote;
 mod report;
 mod results;
 mod stages;
@@ -60,11 +61,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Launch { plan, out } => {
             commands::launch::run(&plan, &out, &launch::interrupt_flag()?).map(|()| code(true))
         }
-        Command::Status { profile, offline } => {
-            commands::status::run(&profile.profile, offline.offline).map(|()| code(true))
+        Command::Status { profile, offline, remote } => {
+            let plan = commands::status::run(&profile.profile, offline.offline, &remote);
+            plan.map(|()| code(true))
         }
-        Command::Explain { what, profile, offline } => {
-            commands::explain::run(&profile.profile, &what, offline.offline).map(|()| code(true))
+        Command::Explain { what, profile, offline, remote } => {
+            let why = commands::explain::run(&profile.profile, &what, offline.offline, &remote);
+            why.map(|()| code(true))
         }
         Command::Graph { profile, format } => {
             commands::graph::run(&profile.profile, format).map(|()| code(true))

@@ -2,6 +2,10 @@
 //! preempts early.
 
 mod common;
+#[path = "suite/remote.rs"]
+mod remote;
+#[path = "suite/s3.rs"]
+mod s3;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +21,7 @@ use std::{
 };
 
 use bench_core::{
+    canonical::Digest,
     rng::Random,
     schema::{LaunchPlan, ResultFile},
 };
@@ -341,7 +346,7 @@ fn soak_of_two_hundred_kills() {
 
 /// Runs `bench` and keeps the plan that it was given.
 const COUNTING_BENCH: &str = r#"#!/bin/sh
-cp "$3" "PLANS/$$"
+if [ "$1" = run ]; then cp "$3" "PLANS/$$"; fi
 exec BENCH "$@"
 "#;
 
@@ -359,6 +364,15 @@ fn counting(project: &Project) -> PathBuf {
     let mode = fs::Permissions::from_mode(0o755);
     fs::set_permissions(bin.join("bench"), mode).expect("it is ours");
     bin.join("xtask")
+}
+
+/// The trials that were given to `bench run` by a program that counts.
+fn measured(project: &Project) -> Vec<Digest> {
+    let plans = paths_below(&project.path("plans")).into_iter().map(|path| {
+        let text = fs::read(&path).expect("reads");
+        serde_json::from_slice::<LaunchPlan>(&text).expect("a plan")
+    });
+    plans.flat_map(|plan| plan.trials).map(|trial| trial.key).collect()
 }
 
 #[test]
@@ -387,11 +401,7 @@ fn suites_at_once_measure_each_trial_once() {
             assert!(child.wait().expect("waits").success(), "seed {seed}");
         }
         assert_eq!(project.results(), alone.results(), "seed {seed}");
-        let plans = paths_below(&project.path("plans")).into_iter().map(|path| {
-            let text = fs::read(&path).expect("reads");
-            serde_json::from_slice::<LaunchPlan>(&text).expect("a plan")
-        });
-        let measured: Vec<_> = plans.flat_map(|plan| plan.trials).map(|trial| trial.key).collect();
+        let measured = measured(&project);
         let distinct: BTreeSet<_> = measured.iter().collect();
         assert_eq!((measured.len(), distinct.len()), (all, all), "seed {seed}");
     }

@@ -268,10 +268,13 @@ fn a_killed_suite_leaves_a_server_that_the_next_one_ends() {
 }
 
 /// What a run finds in its environment and tells nobody.
-const SECRETS: [(&str, &str); 3] = [
+const SECRETS: [(&str, &str); 6] = [
     ("HF_TOKEN", "hf_planted-hub-token"),
     ("VLLM_API_KEY", "sk-planted-engine-key"),
     ("GATEWAY_KEY", "sk-planted-gateway-key"),
+    ("AWS_ACCESS_KEY_ID", "AKIAPLANTEDACCESSKEY"),
+    ("AWS_SECRET_ACCESS_KEY", "planted-secret-access-key"),
+    ("AWS_SESSION_TOKEN", "planted-session-token"),
 ];
 
 fn secret_in(bytes: &[u8]) -> Option<&'static str> {
@@ -281,14 +284,19 @@ fn secret_in(bytes: &[u8]) -> Option<&'static str> {
 
 /// Runs the program with the secrets in its environment, its output in files of the project; how
 /// it ended. `lists` takes the argument lists of all processes that had that environment.
-fn with_secrets(project: &Project, args: &[&str], lists: &mut BTreeSet<String>) -> Option<i32> {
+fn with_secrets(
+    project: &Project,
+    args: &[&str],
+    more: &[(&str, &str)],
+    lists: &mut BTreeSet<String>,
+) -> Option<i32> {
     let output = |name: &str| {
         let name = format!("output/{}-{name}", files_below(&project.path("output")));
         project.write(&name, "");
         File::create(project.path(&name)).expect("creates")
     };
     let mut command = project.command(args);
-    command.envs(SECRETS).env("TMPDIR", project.path("tmp"));
+    command.envs(SECRETS).envs(more.iter().copied()).env("TMPDIR", project.path("tmp"));
     command.stdout(output("stdout")).stderr(output("stderr"));
     let mut child = Ending(command.spawn().expect("it starts"));
     loop {
@@ -341,7 +349,7 @@ fn no_secret_of_the_environment_reaches_a_file_an_output_or_an_argument_list() {
         &["doctor", "--profile", "test"],
         &["explain", "baseline", "--profile", "test"],
     ] {
-        let code = with_secrets(&project, args, &mut lists);
+        let code = with_secrets(&project, args, &[], &mut lists);
         assert!(code == Some(0) || args[0] == "doctor", "{args:?}: {code:?}");
     }
     assert_lists_are_clean(&lists, &["suite --profile", "bench run", "bench serve"]);
@@ -362,9 +370,11 @@ fn server(project: &Project) -> (Ending, String) {
     (server, address)
 }
 
-/// A server that refuses every prompt and quotes the request in its answer; where it listens, and
-/// what it was asked first.
-fn refusing_server() -> (String, mpsc::Receiver<String>) {
+const NOT_FOUND: &str = "404 Not Found";
+
+/// A server that refuses every prompt, answers all else with `others`, and quotes the request; where
+/// it listens, and what it was asked, of other requests than prompts only where `others` is no 404.
+fn refusing_server(others: &'static str) -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it listens").to_string();
     let (sender, requests) = mpsc::channel();
@@ -380,14 +390,14 @@ fn refusing_server() -> (String, mpsc::Receiver<String>) {
             });
             let mut body = vec![0; length.unwrap_or(0)];
             lines.read_exact(&mut body).ok();
-            let status = if is_prompt { "401 Unauthorized" } else { "404 Not Found" };
+            let status = if is_prompt { "401 Unauthorized" } else { others };
             write!(
                 stream,
                 "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{request}",
                 request.len()
             )
             .ok();
-            if is_prompt {
+            if is_prompt || others != NOT_FOUND {
                 sender.send(request).ok();
             }
         }
@@ -403,7 +413,7 @@ fn the_key_of_an_endpoint_stays_in_the_environment_whether_it_serves_or_refuses(
     let (loads, aims) = (place("[[load]]")..place("[sweep"), place("[objective]")..);
     let mut lists = BTreeSet::new();
     let (_server, serving) = server(&project);
-    let (refusing, requests) = refusing_server();
+    let (refusing, requests) = refusing_server(NOT_FOUND);
     for (address, expected) in [(serving, 0), (refusing, 1)] {
         let engine = format!(
             "stages = [\"provision\", \"baseline\", \"compare\", \"visualize\", \"document\"]\n\
@@ -413,12 +423,39 @@ fn the_key_of_an_endpoint_stays_in_the_environment_whether_it_serves_or_refuses(
         );
         let profile = engine + &PROFILE[loads.clone()] + &PROFILE[aims.clone()];
         project.write("bench/profiles/test.toml", &profile);
-        let code = with_secrets(&project, &["suite", "--profile", "test"], &mut lists);
+        let code = with_secrets(&project, &["suite", "--profile", "test"], &[], &mut lists);
         assert_eq!(code, Some(expected));
-        with_secrets(&project, &["doctor", "--profile", "test"], &mut lists);
+        with_secrets(&project, &["doctor", "--profile", "test"], &[], &mut lists);
     }
     let request = requests.try_recv().expect("it was asked");
     assert_eq!(secret_in(request.as_bytes()), Some(SECRETS[2].1), "the key was sent: {request}");
     assert_lists_are_clean(&lists, &["suite --profile", "bench run"]);
     assert!(search(&project) > 0, "samples are compressed");
+}
+
+/// A bucket behind a service that quotes what it refuses, credentials and all.
+#[test]
+fn the_credentials_of_a_remote_store_stay_in_the_environment() {
+    let project = Project::new();
+    project.write("tmp/.keep", "");
+    let mut lists = BTreeSet::new();
+    let remote = ["--remote", "s3://team/trials", "--profile", "test"];
+    for status in ["403 Forbidden", "400 Bad Request", "500 Internal Server Error"] {
+        let (address, requests) = refusing_server(status);
+        let endpoint = format!("http://{address}");
+        // What the first run measured, the others would write.
+        let suite = [&["suite", "--remote-write", "true"][..], &remote].concat();
+        let code = with_secrets(&project, &suite, &[("AWS_ENDPOINT_URL", &endpoint)], &mut lists);
+        assert_eq!(code, Some(0), "{status}");
+        let request = requests.try_recv().expect("it was asked");
+        assert_eq!(secret_in(request.as_bytes()), Some(SECRETS[3].1), "{request}");
+        assert!(request.contains(SECRETS[5].1), "the token was sent: {request}");
+    }
+    assert_lists_are_clean(&lists, &["suite --remote-write", "bench remote s3://team/trials"]);
+    search(&project);
+    let said = paths_below(&project.path("output"));
+    let said: String = said.iter().map(|path| fs::read_to_string(path).expect("UTF-8")).collect();
+    for what in ["refuses these credentials", "answers 400 Bad Request", "answers 500"] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
 }

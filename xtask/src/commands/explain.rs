@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Session;
 use crate::{
+    cli::RemoteArgs,
     dag::{
         Dag, State,
         key::{Change, changes},
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Explains a stage by name, or a trial by the beginning of its key.
-pub fn run(profile: &str, what: &str, offline: bool) -> Result<()> {
+pub fn run(profile: &str, what: &str, offline: bool, remote: &RemoteArgs) -> Result<()> {
     let session = Session::open_for(profile, offline, true)?;
     let engine = session.engine()?;
     let context = session.context(&*engine);
@@ -28,7 +29,7 @@ pub fn run(profile: &str, what: &str, offline: bool) -> Result<()> {
         return stage(&session, &dag, what);
     }
     if what.len() >= 6 && what.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return trial(&session, &dag, what);
+        return trial(&session, &dag, what, remote);
     }
     Err(UsageError::new(usage::no_such("stage or trial", what, &names)).into())
 }
@@ -110,11 +111,14 @@ fn trial_change(session: &Session, before: Option<&Digest>, now: &Value) -> Resu
     Ok(fields.join(", "))
 }
 
-fn trial(session: &Session, dag: &Dag<'_, Trial>, prefix: &str) -> Result<()> {
+fn trial(session: &Session, dag: &Dag<'_, Trial>, prefix: &str, remote: &RemoteArgs) -> Result<()> {
     for (task, _) in dag.iter() {
         for leaf in dag.leaves(task.name()).into_iter().flatten() {
             if leaf.key.to_string().starts_with(prefix) {
                 let state = match session.store.action(Kind::Trial, &leaf.key)? {
+                    None if session.in_remote(remote, dag)?.contains(&leaf.key) => {
+                        "not measured here, but in the remote store"
+                    }
                     None => "not measured yet",
                     Some(action) if action.left_out.is_empty() => "stored",
                     Some(_) => "stored without its raw samples, which the bundle left out",

@@ -13,7 +13,11 @@ pub mod status;
 pub mod suite;
 pub mod verify;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
 
 use anyhow::{Context as _, Result, bail};
 use bench_core::{
@@ -23,9 +27,11 @@ use bench_core::{
 
 use crate::{
     calibration,
+    cli::RemoteArgs,
     config::Profile,
     dag::{Dag, State},
     engines::{self, Engine, Recorded},
+    remote::{self, Remote},
     stages::{self, Trial},
     store::{Kind, Store},
     usage::UsageError,
@@ -158,6 +164,19 @@ impl Session {
             dag.run_next()?;
         }
         Ok(dag)
+    }
+
+    /// Which of the trials that are missing are in the remote store, if there is one. Offline none
+    /// is asked.
+    fn in_remote(&self, args: &RemoteArgs, dag: &Dag<'_, Trial>) -> Result<BTreeSet<Digest>> {
+        if self.offline {
+            return Ok(BTreeSet::new());
+        }
+        let never = AtomicBool::new(false);
+        let warn = |text: &str| eprintln!("warning: {text}");
+        let url = remote::url(&self.profile, args)?;
+        let keys: Vec<Digest> = dag.missing_leaves().iter().map(|leaf| leaf.key).collect();
+        Ok(url.map(|url| Remote::new(url, &never, warn).find(&keys)).unwrap_or_default())
     }
 
     /// The engine as it was recorded last: by a run here, or by the bundle that was imported.

@@ -1,21 +1,27 @@
 //! `status`: each stage, up to date, stale and why, or missing.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
+use bench_core::canonical::Digest;
 
 use super::{Session, explain};
 use crate::{
+    cli::RemoteArgs,
     dag::{Dag, State},
     stages::Trial,
 };
 
 /// Prints a line a stage.
-pub fn run(profile: &str, offline: bool) -> Result<()> {
+pub fn run(profile: &str, offline: bool, remote: &RemoteArgs) -> Result<()> {
     let session = Session::open_for(profile, offline, true)?;
     let engine = session.engine()?;
     let context = session.context(&*engine);
     let dag = session.plan(&context, &|_| true, false)?;
+    let remote = session.in_remote(remote, &dag)?;
     for (task, state) in dag.iter() {
-        println!(" {:<20}  {}", task.name(), describe(&session, &dag, task.name(), state)?);
+        let state = describe(&session, &dag, task.name(), state, &remote)?;
+        println!(" {:<20}  {state}", task.name());
     }
     Ok(())
 }
@@ -25,6 +31,7 @@ fn describe(
     dag: &Dag<'_, Trial>,
     name: &str,
     state: &State<Trial>,
+    remote: &BTreeSet<Digest>,
 ) -> Result<String> {
     if matches!(state, State::Done(_)) {
         return Ok("up to date".to_owned());
@@ -32,7 +39,15 @@ fn describe(
     if session.store.latest(&session.profile.name, name).is_none() {
         return Ok(match state {
             State::Waiting(needs) => format!("missing, after {}", needs.join(", ")),
-            State::Wanting(leaves) => format!("missing, {} trials to measure", leaves.len()),
+            State::Wanting(leaves) => {
+                match leaves.iter().filter(|leaf| remote.contains(&leaf.key)).count() {
+                    0 => format!("missing, {} trials to measure", leaves.len()),
+                    n => format!(
+                        "missing, {} trials to measure and {n} in the remote store",
+                        leaves.len() - n
+                    ),
+                }
+            }
             _ => "missing".to_owned(),
         });
     }

@@ -12,11 +12,12 @@ use super::Session;
 use crate::{
     calibration,
     cli::RunArgs,
-    dag::{Dag, State},
+    dag::{Dag, Leaf, State},
     engines::{Engine, Foreseen},
     history::History,
     launch,
     measure::{self, Update},
+    remote::{self, Remote},
     results,
     stages::{self, Trial},
     ui::{self, Ui},
@@ -36,6 +37,7 @@ pub enum Ending {
 pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     let mut session = Session::open_for(profile, args.offline, args.dry_run)?;
     let names = wanted(&session, only)?;
+    let remote_url = remote::url(&session.profile, &args.remote)?.filter(|_| !args.offline);
     if !args.dry_run {
         session.store.make_writable()?;
     }
@@ -50,6 +52,13 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
         engine.provision(&mut |step| ui.step(step))?;
     }
     let is_wanted = |name: &str| names.iter().any(|wanted| wanted == name);
+    let interrupted = launch::interrupt_flag()?;
+    let warn = |text: &str| ui.warn(text);
+    let mut remote =
+        remote_url.map(|url| Remote::new(url, &interrupted, warn).of_run(&session.profile, args));
+    if let Some(remote) = remote.as_mut().filter(|_| !args.dry_run && !args.fresh) {
+        prefetch(&session, &*engine, &is_wanted, remote, &ui)?;
+    }
     if !args.dry_run && !args.offline && !engine.is_simulated() {
         calibrate(&session, &*engine, &is_wanted, args.fresh, &ui)?;
     }
@@ -58,7 +67,10 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     let history = history(&session, &*engine, &dag)?;
     ui.header(&engine.title(), &ui::plan_line(&dag, &*engine, &history, is_missing));
     if args.dry_run {
-        ui.dry_run(&dag, is_missing);
+        let missing = keys(&dag.missing_leaves());
+        let remote = remote.as_mut().filter(|_| !is_missing && !missing.is_empty());
+        let found = remote.map(|remote| (remote.find(&missing).len(), remote.url()));
+        ui.dry_run(&dag, is_missing, found);
         return Ok(Ending::Done);
     }
     if !args.offline {
@@ -67,8 +79,8 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     // Before anything is measured: a run that is killed has its engine named for `bundle export`.
     remember(&session, &dag)?;
     let started = std::time::Instant::now();
-    let interrupted = launch::interrupt_flag()?;
-    execute(&session, &*engine, &mut dag, args, &interrupted, &ui)?;
+    execute(&session, &*engine, &mut dag, args, &interrupted, &mut remote, &ui)?;
+    share(&session, &dag, remote, &ui)?;
     finish(&session, &dag, &ui)?;
     let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
     let outcome = match (interrupted.load(Ordering::Relaxed), failed) {
@@ -162,12 +174,17 @@ fn execute(
     dag: &mut Dag<'_, Trial>,
     args: &RunArgs,
     interrupted: &AtomicBool,
+    remote: &mut Option<Remote<'_>>,
     ui: &Ui,
 ) -> Result<()> {
     dag.iter().for_each(|(task, state)| ui.cached(task.name(), state));
     loop {
         run_stages(session, dag, ui)?;
-        let launches = measure::launches(dag.missing_leaves());
+        let missing = dag.missing_leaves();
+        if fetch(session, dag, remote, &missing, ui)? {
+            continue;
+        }
+        let launches = measure::launches(missing);
         if launches.is_empty() || interrupted.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -192,14 +209,22 @@ fn execute(
                     Update::Stored(keys) => {
                         ui.stored(dag, keys);
                         dag.leaves_stored(keys)?;
+                        if let Some(remote) = remote {
+                            remote.push(&session.store, keys);
+                        }
                         run_stages(session, dag, ui)?;
                     }
                     Update::Failed { trials, reason } => dag.leaves_failed(trials, reason)?,
                     Update::Orphans(count) => ui.orphans(*count),
                     Update::Progress(progress) => ui.progress(dag, progress),
                     Update::Idle { launch, reply } => {
+                        let mut wanted = measure::of_launch(dag, *launch);
+                        while fetch(session, dag, remote, &wanted, ui)? {
+                            run_stages(session, dag, ui)?;
+                            wanted = measure::of_launch(dag, *launch);
+                        }
                         // Nobody waits any more when the worker has failed.
-                        let _ = reply.send(measure::of_launch(dag, *launch));
+                        let _ = reply.send(wanted);
                     }
                     Update::Ended => left(dag, engine, &history, ui),
                 }
@@ -218,6 +243,70 @@ fn execute(
             dag.leaves_failed(&left, why)?;
         }
     }
+}
+
+/// Fetches what the remote store has, and what is then asked for, before anything is said of what
+/// is missing. Stages that only show come later.
+fn prefetch(
+    session: &Session,
+    engine: &dyn Engine,
+    is_wanted: &dyn Fn(&str) -> bool,
+    remote: &mut Remote<'_>,
+    ui: &Ui,
+) -> Result<()> {
+    let context = session.context(engine);
+    let bears = |name: &str| is_wanted(name) && stages::bears_on_trials(name);
+    let mut dag = session.plan(&context, &bears, false)?;
+    loop {
+        while dag.run_next()?.is_some() {}
+        let missing = keys(&dag.missing_leaves());
+        if !missing.is_empty() {
+            ui.step(&format!("looking for {} trials in {}", missing.len(), remote.url()));
+        }
+        let found = remote.fetch(&session.store, &missing);
+        if found.is_empty() {
+            return Ok(());
+        }
+        dag.leaves_stored(&found)?;
+    }
+}
+
+/// Fetches those of these trials that the remote store has; whether there was any.
+fn fetch(
+    session: &Session,
+    dag: &mut Dag<'_, Trial>,
+    remote: &mut Option<Remote<'_>>,
+    missing: &[Leaf<Trial>],
+    ui: &Ui,
+) -> Result<bool> {
+    let Some(remote) = remote else { return Ok(false) };
+    let found = remote.fetch(&session.store, &keys(missing));
+    if found.is_empty() {
+        return Ok(false);
+    }
+    ui.stored(dag, &found);
+    dag.leaves_stored(&found)?;
+    Ok(true)
+}
+
+/// Writes what is stored to the remote store, where it may be written, what was measured by earlier
+/// runs too, and says what has moved.
+fn share(
+    session: &Session,
+    dag: &Dag<'_, Trial>,
+    remote: Option<Remote<'_>>,
+    ui: &Ui,
+) -> Result<()> {
+    let Some(mut remote) = remote else { return Ok(()) };
+    let stored: Vec<Digest> = dag.stored_leaves()?.iter().map(|(leaf, _)| leaf.key).collect();
+    remote.push(&session.store, &stored);
+    let moved = remote.finish();
+    ui.moved(remote.url(), moved);
+    Ok(())
+}
+
+fn keys(leaves: &[Leaf<Trial>]) -> Vec<Digest> {
+    leaves.iter().map(|leaf| leaf.key).collect()
 }
 
 /// Says what is left to measure.

@@ -16,6 +16,7 @@ mod goals;
 mod load;
 mod parse;
 mod read;
+mod remote;
 mod request;
 mod resolved;
 mod stages;
@@ -33,6 +34,7 @@ use bench_core::sim;
 
 pub use diagnostic::{ConfigError, Diagnostic};
 pub use parse::parse;
+pub use remote::check_remote_url;
 pub use resolved::{
     Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part,
     Profile, Sweep, Tune, TuneSetting, VllmConfig,

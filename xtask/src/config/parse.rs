@@ -14,6 +14,7 @@ use super::{
     goals::Goals,
     load::{self, PlacedLoad},
     read::{Problems, Span, Table, absent_or_right},
+    remote,
     resolved::{Limit, Objective, Profile},
     stages, sweep, tune,
 };
@@ -79,6 +80,7 @@ fn resolve(
     });
     let budget =
         document.get("budget").and_then(|item| item.table("[budget]")).and_then(read_budget);
+    let remote = document.get("remote").map(|item| item.table("[remote]").and_then(remote::read));
     document.finish(|_| None);
 
     // What follows speaks of the engine's flags, and would mislead without it.
@@ -132,6 +134,7 @@ fn resolve(
         tune,
         capacity,
         budget_engine_minutes: budget,
+        remote: absent_or_right(remote)?,
     })
 }
 

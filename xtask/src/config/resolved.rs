@@ -53,6 +53,8 @@ pub struct Profile {
     pub capacity: Option<Capacity>,
     /// Most engine minutes that a run may plan, if capped.
     pub budget_engine_minutes: Option<u32>,
+    /// Where trials are shared, if anywhere; it bears on no result.
+    pub remote: Option<Remote>,
 }
 
 impl Profile {
@@ -123,6 +125,15 @@ impl Profile {
     pub fn digest(&self) -> Digest {
         Digest::of_json(&self.hashed()).expect("a profile holds no floats")
     }
+}
+
+/// A store that others read and write too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// `s3://BUCKET/PREFIX` or `file:///FOLDER`.
+    pub url: String,
+    /// Whether what is measured is written there; where it is not said, CI writes.
+    pub write: Option<bool>,
 }
 
 /// What the simulator's model is fitted to.

@@ -121,6 +121,12 @@ fn mistakes_of_sections() {
         ("[\"provision\", \"baseline\"]", "[\"baseline\", \"baseline\"]"),
         ("[\"provision\", \"baseline\"]", "[\"provision\", \"visualize\", \"comprehensive\"]"),
         ("[\"provision\", \"baseline\"]", "[]"),
+        ("[budget]", "[remote]\nwrite = true\n[budget]"),
+        ("[budget]", "[remote]\nurl = \"s3://team\"\nwrite = \"yes\"\n[budget]"),
+        ("[budget]", "[remote]\nurl = \"gs://team/trials\"\n[budget]"),
+        ("[budget]", "[remote]\nurl = \"s3:///trials\"\n[budget]"),
+        ("[budget]", "[remote]\nurl = \"file://trials\"\n[budget]"),
+        ("[budget]", "[remote]\nurl = \"s3://team/trials?region=x\"\n[budget]"),
     ]));
     let error = read("").expect_err("nothing").to_string();
     assert_text!(error);

@@ -582,5 +582,6 @@ fn profile() -> Profile {
         capacity: None,
         margins_percent: BTreeMap::new(),
         budget_engine_minutes: None,
+        remote: None,
     }
 }

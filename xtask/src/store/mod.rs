@@ -17,6 +17,7 @@ mod action;
 mod bundle;
 mod disk;
 mod garbage;
+mod object;
 mod verify;
 
 use std::{
@@ -37,6 +38,7 @@ use disk::{Disk, RealDisk};
 pub use action::{Action, Kind};
 pub use bundle::{BYTES_MAX as BUNDLE_BYTES_MAX, Bundle, Entry, packed};
 pub use garbage::{Garbage, entries};
+pub use object::{blob_name, record_name};
 pub use verify::Verified;
 
 /// Version of the store's layout.
@@ -188,14 +190,11 @@ impl Store {
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
-        self.root.join("blobs").join(&name[..2]).join(&name[2..])
+        self.root.join(blob_name(digest))
     }
 
     fn action_path(&self, kind: Kind, key: &Digest) -> PathBuf {
-        let name = key.to_string();
-        let folder = self.root.join("actions").join(kind.name()).join(&name[..2]);
-        folder.join(format!("{}.json", &name[2..]))
+        self.root.join(record_name(kind, key))
     }
 
     /// Reads a file of the store; `None` when it is not there.

@@ -23,6 +23,7 @@ use crate::{
     engines::Engine,
     history::History,
     measure,
+    remote::Moved,
     stages::{self, Trial},
 };
 use live::{Live, Waiting};
@@ -87,9 +88,28 @@ impl Ui {
         self.note(text, &format!(" …        {text}"));
     }
 
+    /// Something went wrong that does not stop the run.
+    pub fn warn(&self, text: &str) {
+        let text = format!("warning: {text}");
+        self.note(&text, &format!(" {text}"));
+    }
+
+    /// What has gone from and to the remote store.
+    pub fn moved(&self, url: &str, moved: Moved) {
+        let fetched = number_of(moved.fetched, "trial", "trials");
+        let text = format!("remote   {fetched} fetched from {url}, {} written", moved.made);
+        self.note(&text, &format!(" {text}"));
+    }
+
     /// What `--dry-run` shows: each stage and what it lacks.
-    /// `engine_is_missing`: what stands for it passes for provisioned, and is not.
-    pub fn dry_run(&self, dag: &Dag<'_, Trial>, engine_is_missing: bool) {
+    /// `engine_is_missing`: what stands for it passes for provisioned, and is not. `in_remote`: how
+    /// many of the missing trials the remote store has, and where it is.
+    pub fn dry_run(
+        &self,
+        dag: &Dag<'_, Trial>,
+        engine_is_missing: bool,
+        in_remote: Option<(usize, &str)>,
+    ) {
         for (task, state) in dag.iter() {
             let (mark, state, trials, what) = match state {
                 State::Done(_) if engine_is_missing => {
@@ -109,6 +129,11 @@ impl Ui {
             };
             let message = Message::Stage { name: task.name(), state, trials, note: &what };
             self.say(&message, &stage_line(mark, task.name(), &what, ""));
+        }
+        if let Some((n, url)) = in_remote {
+            let missing = number_of(dag.missing_leaves().len(), "trial", "trials");
+            let text = format!("remote   {n} of {missing} need not be measured: they are in {url}");
+            self.note(&text, &format!(" {text}"));
         }
         let text = "dry run: nothing was changed";
         self.note(text, &format!(" {text}"));

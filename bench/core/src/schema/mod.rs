@@ -12,6 +12,7 @@ mod launch;
 mod load;
 mod machine;
 mod record;
+mod remote;
 mod result;
 mod sample;
 
@@ -28,6 +29,7 @@ pub use record::{
     Anatomy, Check, ClassSummary, Counts, FailureClass, Measured, Observed, Outcome, Quantiles,
     ServerTotals, SettingFailure, SteadyState, SteadyWindow, Summary,
 };
+pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{
     Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, Point, ResultFile, Role,
     TargetOutcome, TrialRef, Verdict,

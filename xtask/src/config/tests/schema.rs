@@ -122,6 +122,19 @@ fn schema() -> Value {
                     [("engine_minutes!", integer("A longer plan is not started.", 1))],
                 ),
             ),
+            (
+                "remote",
+                table(
+                    "[remote]",
+                    [
+                        (
+                            "url!",
+                            text("Where trials are shared: s3://BUCKET/PREFIX or file:///FOLDER."),
+                        ),
+                        ("write", boolean("Whether to write there; CI does where it is absent.")),
+                    ],
+                ),
+            ),
         ],
     );
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
@@ -423,7 +436,8 @@ fn profiles() -> Vec<(String, String)> {
             (name, text)
         })
         .collect();
-    let example = format!("{EXAMPLE}\n[compare]\nmargin_percent = 5\n");
+    let example =
+        format!("{EXAMPLE}\n[compare]\nmargin_percent = 5\n[remote]\nurl = \"s3://team/trials\"\n");
     profiles.push(("the example".to_owned(), example));
     profiles
 }
