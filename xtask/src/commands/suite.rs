@@ -14,9 +14,10 @@ use crate::{
     cli::RunArgs,
     dag::{Dag, State},
     engines::{Engine, Foreseen},
+    executor::{self, Executor},
     history::History,
     launch,
-    measure::{self, Update},
+    measure::{self, Setup, Update},
     results,
     stages::{self, Trial},
     ui::{self, Ui},
@@ -50,7 +51,8 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
         engine.provision(&mut |step| ui.step(step))?;
     }
     let is_wanted = |name: &str| names.iter().any(|wanted| wanted == name);
-    if !args.dry_run && !args.offline && !engine.is_simulated() {
+    let executor = executor::of(&session.profile, &session.root.artifacts())?;
+    if !args.dry_run && !args.offline && !engine.is_simulated() && executor.is_here() {
         calibrate(&session, &*engine, &is_wanted, args.fresh, &ui)?;
     }
     let context = session.context(&*engine);
@@ -68,7 +70,7 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     remember(&session, &dag)?;
     let started = std::time::Instant::now();
     let interrupted = launch::interrupt_flag()?;
-    execute(&session, &*engine, &mut dag, args, &interrupted, &ui)?;
+    execute(&session, &*engine, &*executor, &mut dag, args, &interrupted, &ui)?;
     finish(&session, &dag, &ui)?;
     let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
     let outcome = match (interrupted.load(Ordering::Relaxed), failed) {
@@ -159,6 +161,7 @@ fn wanted(session: &Session, only: &[String]) -> Result<Vec<String>> {
 fn execute(
     session: &Session,
     engine: &dyn Engine,
+    executor: &dyn Executor,
     dag: &mut Dag<'_, Trial>,
     args: &RunArgs,
     interrupted: &AtomicBool,
@@ -180,32 +183,25 @@ fn execute(
         }
         let history = history(session, engine, dag)?;
         left(dag, engine, &history, ui);
-        measure::run(
-            &session.store,
-            engine,
-            &launches,
-            args.fresh,
-            history.frontier.clone(),
-            interrupted,
-            |update| {
-                match &update {
-                    Update::Stored(keys) => {
-                        ui.stored(dag, keys);
-                        dag.leaves_stored(keys)?;
-                        run_stages(session, dag, ui)?;
-                    }
-                    Update::Failed { trials, reason } => dag.leaves_failed(trials, reason)?,
-                    Update::Orphans(count) => ui.orphans(*count),
-                    Update::Progress(progress) => ui.progress(dag, progress),
-                    Update::Idle { launch, reply } => {
-                        // Nobody waits any more when the worker has failed.
-                        let _ = reply.send(measure::of_launch(dag, *launch));
-                    }
-                    Update::Ended => left(dag, engine, &history, ui),
+        let setup = Setup { store: &session.store, engine, executor, fresh: args.fresh };
+        measure::run(setup, &launches, history.frontier.clone(), interrupted, |update| {
+            match &update {
+                Update::Stored(keys) => {
+                    ui.stored(dag, keys);
+                    dag.leaves_stored(keys)?;
+                    run_stages(session, dag, ui)?;
                 }
-                Ok(())
-            },
-        )?;
+                Update::Failed { trials, reason } => dag.leaves_failed(trials, reason)?,
+                Update::Note(text) => ui.noted(text),
+                Update::Progress(progress) => ui.progress(dag, progress),
+                Update::Idle { launch, reply } => {
+                    // Nobody waits any more when the worker has failed.
+                    let _ = reply.send(measure::of_launch(dag, *launch));
+                }
+                Update::Ended => left(dag, engine, &history, ui),
+            }
+            Ok(())
+        })?;
         ui.idle();
         // What a failed launch kept others from measuring fails with it.
         let left: Vec<Digest> = dag.missing_leaves().iter().map(|leaf| leaf.key).collect();

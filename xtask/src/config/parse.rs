@@ -11,10 +11,11 @@ use super::{
     calibrate, capacity,
     diagnostic::Diagnostic,
     engine::{self, Engine},
+    executor,
     goals::Goals,
     load::{self, PlacedLoad},
     read::{Problems, Span, Table, absent_or_right},
-    resolved::{Limit, Objective, Profile},
+    resolved::{ExecutorConfig, Limit, Objective, Profile},
     stages, sweep, tune,
 };
 
@@ -79,6 +80,10 @@ fn resolve(
     });
     let budget =
         document.get("budget").and_then(|item| item.table("[budget]")).and_then(read_budget);
+    let executor = document.get("executor").map(|item| {
+        let config = engine.as_ref().and_then(|engine| engine.config.as_ref());
+        item.table("[executor]").and_then(|table| executor::read(table, config))
+    });
     document.finish(|_| None);
 
     // What follows speaks of the engine's flags, and would mislead without it.
@@ -132,6 +137,7 @@ fn resolve(
         tune,
         capacity,
         budget_engine_minutes: budget,
+        executor: absent_or_right(executor)?.unwrap_or(ExecutorConfig::Local),
     })
 }
 

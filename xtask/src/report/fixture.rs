@@ -581,5 +581,6 @@ fn profile() -> Profile {
         capacity: None,
         margins_percent: BTreeMap::new(),
         budget_engine_minutes: None,
+        executor: crate::config::ExecutorConfig::Local,
     }
 }
