@@ -425,11 +425,18 @@ fn one_node_is_lost(cluster: &Cluster, local: &Project) {
     let head = project.spawn();
     await_that("n2 has told a trial", || project.path("told").exists());
     cluster.update(&["nodename=n2", "state=down", "reason=lost"]);
+    let requeued = || {
+        let jobs = cluster.jobs("%i %r");
+        jobs.iter().find_map(|job| Some(job.strip_suffix(" BeginTime")?.to_owned()))
+    };
+    await_that("the job is requeued", || requeued().is_some());
+    // Not in two minutes, as Slurm would have it.
+    let job = requeued().expect("it waits");
+    cluster.update(&[&format!("jobid={job}"), "StartTime=now"]);
     let output = head.wait_with_output().expect("it ends");
     let told = text(&output);
     assert!(output.status.success(), "{told}");
     println!("with a node lost: {:.1} s", begun.elapsed().as_secs_f64());
-    cluster.update(&["nodename=n2", "state=resume"]);
     assert!(told.contains("which Slurm runs again; trials kept: 1"), "{told}");
     assert_eq!(project.results(), local.results());
     for node in NODES {
