@@ -44,13 +44,7 @@ pub enum Command {
     ///
     /// Prints one JSON event a line. The unit of work here, in a cluster's job, or on a borrowed
     /// GPU machine; the suite makes and runs these plans by itself.
-    Launch {
-        /// The plan.
-        plan: PathBuf,
-        /// Folder for raw samples and the engine's log; created if need be.
-        #[arg(long, default_value = ".")]
-        out: PathBuf,
-    },
+    Launch(LaunchArgs),
     /// Say of each stage whether it is up to date, stale (and why) or missing.
     Status {
         #[command(flatten)]
@@ -124,6 +118,15 @@ pub enum Command {
     /// Print docs/reference.md: stages, metrics and flags, from their definitions.
     #[command(hide = true)]
     Reference,
+    /// Write into a file what computes on this machine: a job of the suite over a cluster.
+    #[command(hide = true)]
+    Device {
+        /// The file.
+        file: PathBuf,
+        /// Devices, as in a profile.
+        #[arg(long, value_delimiter = ',')]
+        gpus: Vec<u32>,
+    },
     /// Say what this machine lacks for a profile, and the command that mends it.
     Doctor {
         #[command(flatten)]
@@ -172,6 +175,28 @@ pub enum BundleCommand {
         /// The bundle to read.
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct LaunchArgs {
+    /// The plan.
+    pub plan: PathBuf,
+    /// Folder for raw samples and the engine's log; created if need be.
+    #[arg(long, default_value = ".")]
+    pub out: PathBuf,
+    /// Folder for the engine's log, if another.
+    #[arg(long, value_name = "FOLDER")]
+    pub logs: Option<PathBuf>,
+    /// The `bench` executable; by default the one beside this program.
+    #[arg(long, value_name = "FILE")]
+    pub bench: Option<PathBuf>,
+    /// As a suite elsewhere wants it, the Nth start of this launch, from 0: write into OUT/attempt-N,
+    /// leave out what earlier attempts measured, and wait for OUT/more-N.json in the end.
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
+    /// Refuse to measure on another device than the one that this file tells of.
+    #[arg(long, value_name = "FILE")]
+    pub device: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -556,7 +556,7 @@ impl Watch {
 }
 
 /// What a log ends with; a full disk leaves it empty.
-fn last_words(log: &Path) -> String {
+pub fn last_words(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let is_full = || rustix::fs::statvfs(log).is_ok_and(|disk| disk.f_bavail < 16);
     match text.lines().rev().find(|line| !line.trim().is_empty()) {

@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod dag;
 mod engines;
+mod executor;
 mod flags;
 mod format;
 mod front;
@@ -58,8 +59,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Suite { profile, only, run } => suite(&profile.profile, &only, &run),
         Command::Stage { name, profile, run } => suite(&profile.profile, &[name], &run),
-        Command::Launch { plan, out } => {
-            commands::launch::run(&plan, &out, &launch::interrupt_flag()?).map(|()| code(true))
+        Command::Launch(args) => {
+            commands::launch::run(&args, &launch::interrupt_flag()?).map(|()| code(true))
         }
         Command::Status { profile, offline, remote } => {
             let plan = commands::status::run(&profile.profile, offline.offline, &remote);
@@ -98,6 +99,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Reference => {
             print!("{}", commands::reference::text());
             Ok(code(true))
+        }
+        Command::Device { file, gpus } => {
+            commands::launch::tell_device(&file, &gpus).map(|()| code(true))
         }
         Command::Doctor { profile } => commands::doctor::run(&profile.profile).map(code),
     }

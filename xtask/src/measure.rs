@@ -3,7 +3,6 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    num::NonZero,
     path::PathBuf,
     sync::{
         Mutex,
@@ -23,10 +22,11 @@ use bench_core::{
 
 use crate::{
     dag::{Dag, Leaf, RECORD},
-    engines::{self, vllm::GRACE},
+    engines,
+    executor::Executor,
     flags,
     frontier::Frontier,
-    launch::{self, Tools},
+    launch::Tools,
     stages::{self, Trial},
     store::{Kind, Store},
 };
@@ -35,7 +35,7 @@ use crate::{
 pub const SAMPLES: &str = "samples";
 
 /// Folder of the store with notes of running process groups.
-const RUN_DIR: &str = "run";
+pub const RUN_DIR: &str = "run";
 
 /// One server start and the trials it serves.
 #[derive(Clone, Debug)]
@@ -130,8 +130,8 @@ pub enum Update {
     Progress(Progress),
     /// These trials are stored.
     Stored(Vec<Digest>),
-    /// This many servers, left behind by a run that was killed, were ended.
-    Orphans(usize),
+    /// Something that a person should know.
+    Note(String),
     /// A launch has measured all that it was to: what else is wanted of it, while it is up?
     Idle {
         /// Digest of what was started.
@@ -150,28 +150,38 @@ pub enum Update {
     },
 }
 
-/// Runs launches, as many at once as the engine allows, and reports to `on_update` on this
+/// What launches need.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    /// Where trials go.
+    pub store: &'a Store,
+    /// What is started.
+    pub engine: &'a dyn engines::Engine,
+    /// Where it is started.
+    pub executor: &'a dyn Executor,
+    /// Whether what is stored is measured again.
+    pub fresh: bool,
+}
+
+/// Runs launches, as many at once as engine and executor allow, and reports to `on_update` on this
 /// thread. After a failure no further launch is started.
 ///
 /// `frontier` is what is known of starts already: launches that are bound to fail are not started
 /// where a start costs anything.
 pub fn run(
-    store: &Store,
-    engine: &dyn engines::Engine,
+    setup: Setup<'_>,
     launches: &[Launch],
-    fresh: bool,
     frontier: Frontier,
     interrupted: &AtomicBool,
     mut on_update: impl FnMut(Update) -> Result<()>,
 ) -> Result<()> {
-    let orphans = engines::end_orphans(&store.root().join(RUN_DIR), GRACE)?;
-    if !orphans.is_empty() {
-        on_update(Update::Orphans(orphans.len()))?;
-    }
+    let Setup { store, engine, executor, fresh } = setup;
+    let mut notes = Vec::new();
+    executor.end_orphans(store, &mut |text| notes.push(text))?;
+    notes.into_iter().try_for_each(|text| on_update(Update::Note(text)))?;
     let bench = engines::bench_binary()?;
     let started = engine.to_launch()?;
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let workers = if engine.runs_side_by_side() { cores.min(launches.len()) } else { 1 };
+    let workers = executor.at_once(launches.len(), engine.runs_side_by_side());
     let frontier = Mutex::new(frontier);
     let queue = Mutex::new(launches.iter());
     let stop = AtomicBool::new(false);
@@ -188,7 +198,8 @@ pub fn run(
                     let Some(launch) = next.filter(|_| !halted()) else { return };
                     let frontier = (!engine.runs_side_by_side()).then_some(frontier);
                     let updates = &sender;
-                    let worker = Worker { store, bench, fresh, frontier, interrupted, updates };
+                    let worker =
+                        Worker { store, executor, bench, fresh, frontier, interrupted, updates };
                     let update = match worker.run(launch, started.clone()) {
                         Ok(()) => Update::Ended,
                         Err(error) => {
@@ -213,6 +224,7 @@ pub fn run(
 
 struct Worker<'a> {
     store: &'a Store,
+    executor: &'a dyn Executor,
     bench: &'a PathBuf,
     fresh: bool,
     /// `None` where a start costs nothing, so that trying is the better proof.
@@ -259,7 +271,8 @@ impl Worker<'_> {
             trials.borrow_mut().extend(more);
             planned
         };
-        launch::run(&plan, &tools, self.interrupted, &mut take, &mut more)?;
+        let note = |text| self.report(Update::Note(text));
+        self.executor.run(&plan, &tools, self.interrupted, &mut take, &mut more, &note)?;
         if let Some(error) = failure {
             return Err(error);
         }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::Root;
-use crate::{config, engines};
+use crate::{config, engines, executor};
 
 /// One thing that a profile needs.
 pub struct Finding {
@@ -28,7 +28,8 @@ pub fn run(profile: &str) -> Result<bool> {
     let engine = engines::of(&profile, root.path())?;
     println!(" profile   {}, as written in {}", profile.name, profile.path.display());
     let mut well = true;
-    for finding in engine.doctor() {
+    let executor = executor::of(&profile, &root.artifacts())?;
+    for finding in engine.doctor().into_iter().chain(executor.doctor()) {
         match finding.found {
             Ok(found) => println!(" ✓ {:<18} {found}", finding.what),
             Err(missing) => {

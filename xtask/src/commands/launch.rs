@@ -1,4 +1,5 @@
-//! `launch PLAN.json`: one launch from start to stop, events on standard output.
+//! `launch PLAN.json`: one launch from start to stop, events on standard output, or in a folder that
+//! a suite elsewhere reads.
 
 use std::{
     io::Write as _,
@@ -7,33 +8,64 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use bench_core::schema::{FORMAT, LaunchPlan};
+use bench_core::schema::{Engine, FORMAT, LaunchPlan};
 
 use crate::{
-    engines,
+    cli::LaunchArgs,
+    engines::{self, vllm},
+    executor,
     launch::{self, Tools},
 };
 
 /// Runs the plan in a file.
-pub fn run(plan: &Path, out: &Path, interrupted: &Arc<AtomicBool>) -> Result<()> {
-    let text = std::fs::read(plan).with_context(|| format!("reading {}", plan.display()))?;
-    let read: LaunchPlan = serde_json::from_slice(&text)
-        .with_context(|| format!("reading {}: not a launch plan", plan.display()))?;
-    if read.format != FORMAT {
-        bail!("{} has format {}, this program reads {FORMAT}", plan.display(), read.format);
-    }
+pub fn run(args: &LaunchArgs, interrupted: &Arc<AtomicBool>) -> Result<()> {
+    let mut plan = read(&args.plan)?;
+    let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
-    let tools = Tools {
-        bench: engines::bench_binary()?,
-        run_dir: out.join("run"),
-        log_dir: out.to_owned(),
-        out_dir: out.to_owned(),
+    if let Engine::Vllm(engine) = &mut plan.engine {
+        engine.gpus = executor::allotted_gpus(&engine.gpus)?;
+        if let Some(note) = &args.device {
+            vllm::ensure_device(note, &engine.gpus)?;
+        }
+    }
+    let run_dir = match args.attempt {
+        Some(attempt) => out.join(format!("run-{attempt}")),
+        None => out.join("run"),
     };
+    let tools = Tools {
+        bench: args.bench.clone().map_or_else(engines::bench_binary, Ok)?,
+        run_dir,
+        log_dir: args.logs.clone().unwrap_or_else(|| out.clone()),
+        out_dir: out.clone(),
+    };
+    if let Some(attempt) = args.attempt {
+        return Ok(executor::run_attempt(plan, attempt, tools, interrupted)?);
+    }
     let mut print = |event| {
         let line = serde_json::to_string(&event).expect("an event is plain JSON");
         // A reader that went away does not stop the measurement.
         let _ = writeln!(std::io::stdout(), "{line}");
     };
-    launch::run(&read, &tools, interrupted, &mut print, &mut Vec::new)?;
+    launch::run(&plan, &tools, interrupted, &mut print, &mut Vec::new)?;
     Ok(())
+}
+
+fn read(path: &Path) -> Result<LaunchPlan> {
+    let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let plan: LaunchPlan = serde_json::from_slice(&text)
+        .with_context(|| format!("reading {}: not a launch plan", path.display()))?;
+    if plan.format != FORMAT {
+        bail!("{} has format {}, this program reads {FORMAT}", path.display(), plan.format);
+    }
+    Ok(plan)
+}
+
+/// Writes what computes on this machine.
+pub fn tell_device(file: &Path, gpus: &[u32]) -> Result<()> {
+    let device = vllm::device(&executor::allotted_gpus(gpus)?)?;
+    let text = serde_json::to_vec_pretty(&device).context("a device is not JSON")?;
+    let beside = file.with_extension("tmp");
+    std::fs::write(&beside, text)
+        .and_then(|()| std::fs::rename(&beside, file))
+        .with_context(|| format!("writing {}", file.display()))
 }

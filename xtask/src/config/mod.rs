@@ -12,6 +12,7 @@ mod capacity;
 mod data;
 mod diagnostic;
 mod engine;
+mod executor;
 mod goals;
 mod load;
 mod parse;
@@ -36,8 +37,8 @@ pub use diagnostic::{ConfigError, Diagnostic};
 pub use parse::parse;
 pub use remote::check_remote_url;
 pub use resolved::{
-    Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part,
-    Profile, Sweep, Tune, TuneSetting, VllmConfig,
+    Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, ExecutorConfig, Limit, NamedLoad,
+    Objective, Part, Profile, SlurmConfig, Sweep, Tune, TuneSetting, VllmConfig,
 };
 
 /// Largest profile that is read.

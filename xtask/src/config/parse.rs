@@ -11,11 +11,12 @@ use super::{
     calibrate, capacity,
     diagnostic::Diagnostic,
     engine::{self, Engine},
+    executor,
     goals::Goals,
     load::{self, PlacedLoad},
     read::{Problems, Span, Table, absent_or_right},
     remote,
-    resolved::{Limit, Objective, Profile},
+    resolved::{ExecutorConfig, Limit, Objective, Profile},
     stages, sweep, tune,
 };
 
@@ -81,6 +82,10 @@ fn resolve(
     let budget =
         document.get("budget").and_then(|item| item.table("[budget]")).and_then(read_budget);
     let remote = document.get("remote").map(|item| item.table("[remote]").and_then(remote::read));
+    let executor = document.get("executor").map(|item| {
+        let config = engine.as_ref().and_then(|engine| engine.config.as_ref());
+        item.table("[executor]").and_then(|table| executor::read(table, config))
+    });
     document.finish(|_| None);
 
     // What follows speaks of the engine's flags, and would mislead without it.
@@ -135,6 +140,7 @@ fn resolve(
         capacity,
         budget_engine_minutes: budget,
         remote: absent_or_right(remote)?,
+        executor: absent_or_right(executor)?.unwrap_or(ExecutorConfig::Local),
     })
 }
 

@@ -55,6 +55,8 @@ pub struct Profile {
     pub budget_engine_minutes: Option<u32>,
     /// Where trials are shared, if anywhere; it bears on no result.
     pub remote: Option<Remote>,
+    /// Where launches run; it bears on no result.
+    pub executor: ExecutorConfig,
 }
 
 impl Profile {
@@ -266,6 +268,32 @@ pub struct EndpointConfig {
     /// Name of the environment variable with the API key; it bears on no result.
     #[serde(skip)]
     pub api_key_env: Option<String>,
+}
+
+/// Where launches run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecutorConfig {
+    /// On this machine.
+    Local,
+    /// Each as a job of a Slurm cluster.
+    Slurm(SlurmConfig),
+}
+
+/// How a launch becomes a Slurm job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlurmConfig {
+    /// Partition; the cluster's default without one.
+    pub partition: Option<String>,
+    /// Generic resources of a job, such as `gpu:h100:1`.
+    pub gres: Option<String>,
+    /// After which Slurm ends a job; the partition's default without one.
+    pub time_limit_minutes: Option<u32>,
+    /// Whether a job has its node to itself.
+    pub exclusive: bool,
+    /// Further options of `sbatch`, such as `--account=tuning`.
+    pub options: Vec<String>,
+    /// Environment of a job, on top of the suite's.
+    pub env: BTreeMap<String, String>,
 }
 
 /// A load point with its name.

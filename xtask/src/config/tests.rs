@@ -133,6 +133,43 @@ fn mistakes_of_sections() {
 }
 
 #[test]
+fn mistakes_of_the_executor() {
+    let slurm = |more: &str| format!("[executor]\nkind = \"slurm\"\n{more}\n[budget]");
+    let tables = [
+        "[executor]\nkind = \"slrum\"\n[budget]".to_owned(),
+        "[executor]\npartition = \"gpu\"\n[budget]".to_owned(),
+        "[executor]\nkind = \"local\"\npartition = \"gpu\"\n[budget]".to_owned(),
+        slurm("time_limit_minutes = 0"),
+        slurm("time_limit = 5"),
+        slurm("exclusive = \"yes\""),
+        slurm("options = [\"-A\", \"--mem 4G\", \"--time=5\", \"--requeue\", \"--account=a\"]"),
+        slurm("env = { \"A B\" = \"1\" }"),
+    ];
+    let mut text = String::new();
+    for table in &tables {
+        text += &messages(&[("[budget]", table)]);
+    }
+    let start = EXAMPLE.find("[engine]").expect("it has one");
+    let end = EXAMPLE.find("[baseline]").expect("it has one");
+    let endpoint = "kind = \"endpoint\"\nurl = \"http://h\"\nmodel = \"m\"\nvocab_size = 1000";
+    let engine = format!("[engine]\n{endpoint}\n[executor]\nkind = \"slurm\"\n");
+    let other = format!("{}{engine}{}", &EXAMPLE[..start], &EXAMPLE[end..]);
+    let error = read(&other).expect_err("an endpoint").to_string();
+    text += error.split("\n\n").next().expect("the first");
+    assert_text!(text);
+}
+
+/// Where launches run is in no key.
+#[test]
+fn the_executor_bears_on_no_result() {
+    let slurm = "[executor]\nkind = \"slurm\"\npartition = \"gpu\"\noptions = [\"--account=a\"]\n";
+    let there = read(&format!("{EXAMPLE}{slurm}")).expect("a profile");
+    assert_eq!(there.digest(), read(EXAMPLE).expect("a profile").digest());
+    let ExecutorConfig::Slurm(config) = there.executor else { panic!("{:?}", there.executor) };
+    assert!(config.exclusive, "a server that is measured has its node to itself");
+}
+
+#[test]
 fn mistakes_of_the_engine() {
     assert_text!(messages(&[
         ("kind = \"vllm\"", "kind = \"vlm\""),

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::{
     commands::doctor::Finding,
     config::{EngineConfig, Profile},
+    executor,
     history::History,
     measure::Launch,
 };
@@ -58,7 +59,8 @@ pub fn of<'a>(profile: &'a Profile, root: &Path) -> Result<Box<dyn Engine + 'a>>
         EngineConfig::Vllm(config) => {
             // A profile's lock lies beside it.
             let lock = profile.path.with_extension("lock");
-            Ok(Box::new(vllm::Vllm { config, lock, artifacts }))
+            let node = executor::node(&profile.executor, &config.gpus, &artifacts)?;
+            Ok(Box::new(vllm::Vllm { config, lock, artifacts, node }))
         }
         EngineConfig::Endpoint(config) => Ok(Box::new(endpoint::Endpoint::new(config))),
     }

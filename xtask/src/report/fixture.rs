@@ -583,5 +583,6 @@ fn profile() -> Profile {
         margins_percent: BTreeMap::new(),
         budget_engine_minutes: None,
         remote: None,
+        executor: crate::config::ExecutorConfig::Local,
     }
 }

@@ -72,6 +72,13 @@ impl Drop for RunFolder {
     }
 }
 
+/// Whether the run that has this folder under `tmp/` goes on.
+pub fn run_lives(folder: &Path) -> bool {
+    // Opened for writing: over NFS no other file can be locked.
+    let lock = File::options().append(true).open(folder.join("lock"));
+    lock.is_ok_and(|lock| lock.try_lock().is_err())
+}
+
 impl Store {
     /// Opens the store for reading; what is written goes no further than memory.
     ///
@@ -128,12 +135,13 @@ impl Store {
         let _creation = self.lock_file("tmp")?;
         for entry in fs::read_dir(self.root.join("tmp"))? {
             let path = entry?.path();
-            let dead = match File::open(path.join("lock")) {
-                Ok(lock) => lock.try_lock().is_ok(),
-                Err(_) => true,
-            };
-            if dead {
-                fs::remove_dir_all(&path)?;
+            if run_lives(&path) {
+                continue;
+            }
+            match fs::remove_dir_all(&path) {
+                // A job that the run left on a cluster still writes there; the next run clears it.
+                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                removed => removed?,
             }
         }
         Ok(())

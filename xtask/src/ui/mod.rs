@@ -261,10 +261,9 @@ impl Ui {
         }
     }
 
-    pub fn orphans(&self, count: usize) {
-        let them = if count == 1 { "a process group" } else { "process groups" };
-        let text = format!("ended    {them} left behind by a run that was killed ({count})");
-        self.note(&text, &format!(" {text}"));
+    /// Something that a person should know.
+    pub fn noted(&self, text: &str) {
+        self.note(text, &format!(" {text}"));
     }
 }
 

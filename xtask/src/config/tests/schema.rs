@@ -135,6 +135,7 @@ fn schema() -> Value {
                     ],
                 ),
             ),
+            ("executor", executor()),
         ],
     );
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
@@ -383,6 +384,28 @@ fn capacity() -> Value {
     )
 }
 
+fn executor() -> Value {
+    let texts = json!({ "type": "string" });
+    told(
+        "Where launches run; it bears on no result.",
+        table(
+            "[executor]",
+            [
+                ("kind!", json!({ "enum": ["local", "slurm"] })),
+                ("partition", text("Of the cluster; its default where it is absent.")),
+                ("gres", text("What a job needs, such as gpu:h100:1.")),
+                ("time_limit_minutes", integer("Of a job; the partition's if absent.", 1)),
+                (
+                    "exclusive",
+                    boolean("Whether a job has its node to itself; on the simulator it need not."),
+                ),
+                ("options", list("More options of sbatch, as --NAME=VALUE.", &texts)),
+                ("env", any_table("Environment of a job, on top of the suite's.", &texts)),
+            ],
+        ),
+    )
+}
+
 fn calibrate() -> Value {
     let texts = json!({ "type": "string" });
     table(
@@ -436,8 +459,9 @@ fn profiles() -> Vec<(String, String)> {
             (name, text)
         })
         .collect();
-    let example =
-        format!("{EXAMPLE}\n[compare]\nmargin_percent = 5\n[remote]\nurl = \"s3://team/trials\"\n");
+    let more = "[compare]\nmargin_percent = 5\n[executor]\nkind = \"slurm\"\n\
+                [remote]\nurl = \"s3://team/trials\"\n";
+    let example = format!("{EXAMPLE}\n{more}");
     profiles.push(("the example".to_owned(), example));
     profiles
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use bench_core::schema::{self, VllmEngine};
 use serde_json::{Value, json};
 
-use super::{Device, Provisioned, gpu, known, provision};
+use super::{Device, Node, Provisioned, gpu, known, provision};
 use crate::{
     commands::doctor::{Finding, Missing},
     config::VllmConfig,
@@ -24,11 +24,13 @@ pub struct Vllm<'a> {
     /// Locked requirements of the profile.
     pub lock: PathBuf,
     pub artifacts: PathBuf,
+    /// A node of the cluster that servers run on, if they do not run here.
+    pub node: Option<Node<'a>>,
 }
 
 impl Vllm<'_> {
     fn known(&self) -> Option<Provisioned> {
-        known(self.config, &self.lock, &self.artifacts)
+        known(self.config, &self.lock, &self.artifacts, self.node.as_ref())
     }
 }
 
@@ -38,7 +40,8 @@ impl Engine for Vllm<'_> {
     }
 
     fn provision(&self, say: &mut dyn FnMut(&str)) -> Result<Value> {
-        let found = provision(self.config, &self.lock, &self.artifacts, say)?;
+        let node = self.node.as_ref();
+        let found = provision(self.config, &self.lock, &self.artifacts, node, say)?;
         serde_json::to_value(&found.identity).context("writing the engine's identity")
     }
 
@@ -97,7 +100,8 @@ impl Engine for Vllm<'_> {
             }),
         };
         let package = format!("{} {}", self.config.package, self.config.version);
-        let gpus = (!self.config.gpus.is_empty()).then(|| Finding {
+        let are_here = self.node.is_none() && !self.config.gpus.is_empty();
+        let gpus = are_here.then(|| Finding {
             what: "GPU".to_owned(),
             found: match gpu::query(&self.config.gpus) {
                 Ok(found) => {

@@ -9,7 +9,9 @@ mod server;
 
 pub use classify::Failure;
 pub use engine::Vllm;
-pub use provision::{Device, Provisioned, known, provision, superseded_environments};
+pub use provision::{
+    Device, Node, Provisioned, device, ensure_device, known, provision, superseded_environments,
+};
 pub use server::{GRACE, Server};
 
 #[cfg(test)]

