@@ -1,4 +1,4 @@
-//! The command line. `--help`, completions and README's table come from these definitions.
+//! The command line. `--help` and completions come from these definitions; a test runs every command in README.
 
 use std::path::PathBuf;
 

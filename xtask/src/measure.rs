@@ -70,6 +70,13 @@ fn planned(leaf: &Leaf<Trial>) -> PlannedTrial {
     }
 }
 
+/// The launches that are left, as far as they are known, with what stands for those of the choice.
+pub fn left(dag: &Dag<'_, Trial>) -> Vec<Launch> {
+    let mut launches = launches(dag.missing_leaves());
+    launches.extend(later(dag));
+    launches
+}
+
 /// Groups trials into launches: as many as there are distinct (configuration, start replicate).
 ///
 /// First each setting once, then each a second time: what drifts during a run, such as a card's

@@ -88,7 +88,7 @@ struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It has ended already where all was well.
+        // All that was asked of it is answered, or nobody waits for it any more.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -62,8 +62,9 @@ fn read(name: &str) -> String {
 
 /// What stands in a document for the same command on a small profile, in an order in which each has
 /// what it needs.
-const RUNS: [(&str, &str); 25] = [
+const RUNS: [(&str, &str); 26] = [
     ("suite", "suite -p small"),
+    ("suite --profile h100-qwen2.5-7b", "suite -p small"),
     (
         "suite [--profile P] [--only A,B] [--dry-run] [--fresh]",
         "suite -p small --only compare --fresh",
@@ -157,7 +158,7 @@ fn every_table_of_the_guides_is_right() {
             count += 1;
         }
     }
-    assert_eq!(count, 4, "the guides have blocks");
+    assert_eq!(count, 5, "the guides have blocks");
 }
 
 /// What a card will have to do is told before anything is installed.
@@ -207,12 +208,13 @@ loads = ["mine"]
 }
 
 /// What stands for one of each kind, and the number of files that have it.
-const ADDED: [(&str, &[&str], usize); 6] = [
+const ADDED: [(&str, &[&str], usize); 7] = [
     ("format of a data file", &["ShareGpt"], 3),
     ("metric", &["\"running_mean\""], 1),
     ("plot", &["throughput::draw", "throughput_optimization_comparison", "plots/throughput.rs"], 3),
     ("stage", &["CalibrateSimulator", "\"calibrate-simulator\"", "\"calibrated_model.json\""], 4),
     ("engine", &["EndpointConfig", "endpoint::Endpoint"], 5),
+    ("place to run launches", &["SlurmConfig", "slurm::Slurm"], 6),
     ("flag's knowledge", &["\"stream-interval\""], 1),
 ];
 

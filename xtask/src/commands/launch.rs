@@ -62,10 +62,5 @@ fn read(path: &Path) -> Result<LaunchPlan> {
 
 /// Writes what computes on this machine.
 pub fn tell_device(file: &Path, gpus: &[u32]) -> Result<()> {
-    let device = vllm::device(&executor::allotted_gpus(gpus)?)?;
-    let text = serde_json::to_vec_pretty(&device).context("a device is not JSON")?;
-    let beside = file.with_extension("tmp");
-    std::fs::write(&beside, text)
-        .and_then(|()| std::fs::rename(&beside, file))
-        .with_context(|| format!("writing {}", file.display()))
+    vllm::write_json(file, &vllm::device(&executor::allotted_gpus(gpus)?)?)
 }

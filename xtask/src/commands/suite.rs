@@ -137,8 +137,7 @@ fn within_budget(
     history: &History,
 ) -> Result<()> {
     let Some(budget) = session.profile.budget_engine_minutes else { return Ok(()) };
-    let mut launches = measure::launches(dag.missing_leaves());
-    launches.extend(measure::later(dag));
+    let launches = measure::left(dag);
     let seconds = |launch| engine.estimate_s(launch, history);
     let minutes = launches.iter().map(seconds).sum::<f64>() / 60.0;
     if engine.is_simulated() || minutes <= f64::from(budget) {
@@ -211,7 +210,7 @@ impl Run<'_> {
             }
             self.measure(&launches, dag, remote)?;
             // What a failed launch kept others from measuring fails with it.
-            let left: Vec<Digest> = dag.missing_leaves().iter().map(|leaf| leaf.key).collect();
+            let left = keys(&dag.missing_leaves());
             if launches.iter().flat_map(|l| &l.trials).any(|leaf| left.contains(&leaf.key)) {
                 let why = if self.interrupted.load(Ordering::Relaxed) {
                     "interrupted"
@@ -331,8 +330,7 @@ fn keys(leaves: &[Leaf<Trial>]) -> Vec<Digest> {
 
 /// Says what is left to measure.
 fn left(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History, ui: &Ui) {
-    let mut launches = measure::launches(dag.missing_leaves());
-    launches.extend(measure::later(dag));
+    let launches = measure::left(dag);
     let seconds = launches.iter().map(|launch| engine.estimate_s(launch, history)).sum();
     ui.left(launches.len(), seconds);
 }

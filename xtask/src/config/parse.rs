@@ -71,21 +71,15 @@ fn resolve(
     let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
     let stages = document.get("stages");
     let tune = document.get("tune");
-    let capacity = document
-        .get("capacity")
-        .map(|item| item.table("[capacity]").and_then(|table| capacity::read(table, &loads)));
+    let capacity = document.section("capacity", |table| capacity::read(table, &loads));
     let is_simulated =
         engine.as_ref().is_some_and(|engine| matches!(engine.accepted, Accepted::Simulated));
-    let calibrate = document.get("calibrate").map(|item| {
-        item.table("[calibrate]").and_then(|t| calibrate::read(t, is_simulated, &loads, models))
-    });
-    let budget =
-        document.get("budget").and_then(|item| item.table("[budget]")).and_then(read_budget);
-    let remote = document.get("remote").map(|item| item.table("[remote]").and_then(remote::read));
-    let executor = document.get("executor").map(|item| {
-        let config = engine.as_ref().and_then(|engine| engine.config.as_ref());
-        item.table("[executor]").and_then(|table| executor::read(table, config))
-    });
+    let calibrate =
+        document.section("calibrate", |table| calibrate::read(table, is_simulated, &loads, models));
+    let budget = document.section("budget", read_budget).flatten();
+    let remote = document.section("remote", remote::read);
+    let config = engine.as_ref().and_then(|engine| engine.config.as_ref());
+    let executor = document.section("executor", |table| executor::read(table, config));
     document.finish(|_| None);
 
     // What follows speaks of the engine's flags, and would mislead without it.

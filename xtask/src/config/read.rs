@@ -100,6 +100,15 @@ impl<'a> Table<'a> {
         Some(self.items.remove(index))
     }
 
+    /// What a table of that name holds: `None` where there is none, `Some(None)` where it is wrong.
+    pub(super) fn section<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(Table<'a>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        self.get(key).map(|item| item.table(format!("[{key}]")).and_then(read))
+    }
+
     /// The value of a key that must be there.
     pub(super) fn require(&mut self, key: &'static str, what: &str) -> Option<Item<'a>> {
         let item = self.get(key);

@@ -113,6 +113,15 @@ impl Inputs<'_> {
         self.upstream.contains_key(task)
     }
 
+    /// A file of a task as JSON; `None` where the task is not upstream.
+    pub fn json_if_upstream<T: DeserializeOwned>(
+        &self,
+        task: &str,
+        name: &str,
+    ) -> Result<Option<T>> {
+        self.has(task).then(|| self.json(task, name)).transpose()
+    }
+
     /// Whether the record of a leaf is there.
     pub fn has_leaf(&self, role: &str) -> bool {
         self.leaves.contains_key(role)

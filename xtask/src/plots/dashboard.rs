@@ -10,7 +10,7 @@ use super::{
     Inputs,
     canvas::{Anchor, Canvas, Rect, Shape},
     configurations,
-    data::{Figure, Measure, distinct, lower_first},
+    data::{Figure, Measure, lower_first},
     number,
     panel::{Frame, Key, Panel, X_LINES, legend, page, stacked_bar, x_lines},
     queue_time::{part_keys, parts},
@@ -18,6 +18,7 @@ use super::{
     style::{CONFIGURATIONS, FAINT_INK, GREEN, INK, VERMILLION, label},
     table::{self, Cell},
 };
+use crate::report::distinct;
 
 /// Metrics whose verdicts are shown first.
 const HEADLINES: [&str; 9] = [

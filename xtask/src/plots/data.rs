@@ -6,6 +6,7 @@ use bench_core::{
 };
 
 use super::{Inputs, number};
+use crate::report::distinct;
 
 /// Part of the comprehensive benchmark that the latency plot shows.
 const PRODUCTION: &str = "production";
@@ -154,17 +155,6 @@ pub fn spread<'p>(points: impl IntoIterator<Item = &'p Point>) -> &'static str {
 /// Loads of a sweep, in order.
 pub fn sweep_loads(sweep: &ResultFile) -> Vec<&str> {
     distinct(sweep.points.iter().map(|point| point.load.as_str()))
-}
-
-/// The distinct items, in order of their first appearance.
-pub fn distinct<'t>(items: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
-    let mut seen = Vec::new();
-    for item in items {
-        if !seen.contains(&item) {
-            seen.push(item);
-        }
-    }
-    seen
 }
 
 /// The title within a sentence: `Output throughput` becomes `output throughput`, `TTFT P95` stays.

@@ -7,12 +7,13 @@ use plotters::style::RGBColor;
 use super::{
     Inputs,
     canvas::{Anchor, Canvas, Rect},
-    data::{distinct, sweep_loads},
+    data::sweep_loads,
     number,
     panel::{Frame, Key, Panel, legend, page, stacked_bar},
     scale::Scale,
     style::{CONFIGURATIONS, GRID, PARTS, QUEUE, faint, label},
 };
+use crate::report::distinct;
 
 /// The stages whose values are drawn beside the configurations, the first that there is.
 const SWEEPS: [&str; 2] = ["queue-time", "max-num-seqs"];

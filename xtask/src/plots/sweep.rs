@@ -6,13 +6,14 @@ use plotters::style::{Color, RGBColor};
 use super::{
     Inputs,
     canvas::{Anchor, Canvas, Rect, Shape},
-    data::{Figure, Measure, distinct, lower_first, spread, sweep_loads},
+    data::{Figure, Measure, lower_first, spread, sweep_loads},
     latency::TARGET_KEY,
     number,
     panel::{Frame, Key, Panel, SATURATED, X_LINES, legend, page, x_lines},
     scale::Scale,
     style::{BAND, BLUE, CONFIGURATIONS, FRONT_END, INK, PAPER, QUEUE, SERIES, label, small},
 };
+use crate::report::distinct;
 
 /// From this ratio of largest to smallest on, values are drawn on a logarithmic axis.
 const LOG_RATIO: f64 = 6.0;

@@ -7,8 +7,9 @@ use bench_core::{
     stats,
 };
 
+use super::view::bound;
 use crate::{
-    config::{Bound, Limit},
+    config::Limit,
     format::{self, NOTHING},
 };
 
@@ -83,15 +84,7 @@ impl CapacityPage<'_> {
 
     /// The page.
     pub fn markdown(&self) -> String {
-        let limits: Vec<String> = self
-            .limits
-            .iter()
-            .map(|limit| {
-                let sign = if limit.bound == Bound::Max { "≤" } else { "≥" };
-                let value = format::given(metric::find(&limit.metric), limit.limit.to_f64());
-                format!("{} {sign} {value}", format::name(&limit.metric))
-            })
-            .collect();
+        let limits: Vec<String> = self.limits.iter().map(|limit| bound(limit)).collect();
         let within = match limits.as_slice() {
             [] => "without saturation".to_owned(),
             limits => format!("with {} and without saturation", format::list(limits)),

@@ -217,7 +217,7 @@ pub fn against_baseline(swept: &[Point], reference: &[Point], load: &str) -> Vec
         .unwrap_or_default();
     vec![format!(
         "Mean time in the queue on `{load}`: {baseline} at the baseline{default}, {lowest} at {label}, \
-         the lowest share."
+         the lowest share of the values tried."
     )]
 }
 
@@ -393,7 +393,7 @@ mod tests {
         assert_eq!(
             against_baseline(&h100(), &[baseline], "burst"),
             ["Mean time in the queue on `burst`: 63.5 s (89 %) at the baseline, 1.20 s (15 %) at \
-              1024, the lowest share."]
+              1024, the lowest share of the values tried."]
         );
         assert!(against_baseline(&h100(), &[], "burst").is_empty());
     }

@@ -34,6 +34,7 @@ pub use calibration::CalibrationPage;
 pub use capacity::{CapacityPage, Configuration};
 pub use deploy::{Recommended, recommended};
 pub use html::{TrialView, page};
+pub use provenance::distinct;
 pub use tables::verdict_word;
 pub use tuning::TuningPage;
 pub use verdicts::{Page, Side};

@@ -253,13 +253,14 @@ pub fn objective_row<'a>(profile: &Profile, comparison: &'a ResultFile) -> Optio
 }
 
 fn limit(limit: &Limit) -> String {
-    format!(
-        "{} {} {} on `{}`",
-        format::name(&limit.metric),
-        if limit.bound == Bound::Max { "≤" } else { "≥" },
-        format::given(metric::find(&limit.metric), limit.limit.to_f64()),
-        limit.load,
-    )
+    format!("{} on `{}`", bound(limit), limit.load)
+}
+
+/// A limit in words, such as `TTFT P95 ≤ 500 ms`.
+pub fn bound(limit: &Limit) -> String {
+    let sign = if limit.bound == Bound::Max { "≤" } else { "≥" };
+    let value = format::given(metric::find(&limit.metric), limit.limit.to_f64());
+    format!("{} {sign} {value}", format::name(&limit.metric))
 }
 
 /// Loads of the objective and the limits, in the profile's order.

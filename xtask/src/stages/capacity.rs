@@ -20,7 +20,7 @@ use crate::{
     config::{self, Limit, NamedLoad},
     dag::{Inputs, Leaf, Outputs, Task},
     format, plots,
-    report::{CapacityPage, Configuration},
+    report::{CapacityPage, Configuration, distinct},
 };
 
 pub const NAME: &str = "capacity";
@@ -305,17 +305,6 @@ fn curve(points: &[Point], label: &str, latency: &str) -> Vec<(f64, f64)> {
         .collect();
     curve.sort_by(|a, b| a.0.total_cmp(&b.0));
     curve
-}
-
-/// Each once, in the order of the first.
-fn distinct<'t>(settings: impl Iterator<Item = &'t Setting>) -> Vec<&'t Setting> {
-    let mut distinct: Vec<&Setting> = Vec::new();
-    for setting in settings {
-        if !distinct.contains(&setting) {
-            distinct.push(setting);
-        }
-    }
-    distinct
 }
 
 fn rate(arrival: &Arrival) -> Option<Decimal> {

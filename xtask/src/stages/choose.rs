@@ -64,8 +64,7 @@ impl Task for Choose<'_> {
         // The largest gain first: what it sets, later ones must fit.
         gains.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal));
         // What was confirmed together goes before what was best alone.
-        let searched: Option<ResultFile> =
-            inputs.has(tune::NAME).then(|| inputs.json(tune::NAME, tune::FILE)).transpose()?;
+        let searched: Option<ResultFile> = inputs.json_if_upstream(tune::NAME, tune::FILE)?;
         if let Some(ResultFile { points, choice: Some(choice), .. }) = searched {
             gains.insert(
                 0,

@@ -30,10 +30,7 @@ pub struct Confirm<'a> {
 impl Confirm<'_> {
     fn recommended(&self, inputs: &Inputs<'_>) -> Result<Recommended> {
         let profile = self.context.profile;
-        let choose = inputs
-            .has(choose::NAME)
-            .then(|| inputs.json::<ResultFile>(choose::NAME, choose::FILE))
-            .transpose()?;
+        let choose: Option<ResultFile> = inputs.json_if_upstream(choose::NAME, choose::FILE)?;
         let sweeps = profile.sweeps.iter().map(|sweep| inputs.json(&sweep.name, &sweep.file));
         let comparison = inputs.json(compare::NAME, compare::FILE)?;
         Ok(report::recommended(

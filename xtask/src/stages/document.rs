@@ -96,11 +96,9 @@ impl Task for Document<'_> {
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let read = visualize::read_all(self.context, inputs)?;
         let identity: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
-        let optional = |stage: &str, file: &str| {
-            inputs.has(stage).then(|| inputs.json::<ResultFile>(stage, file)).transpose()
-        };
-        let choose = optional(choose::NAME, choose::FILE)?;
-        let confirmation = optional(confirm::NAME, confirm::FILE)?;
+        let choose: Option<ResultFile> = inputs.json_if_upstream(choose::NAME, choose::FILE)?;
+        let confirmation: Option<ResultFile> =
+            inputs.json_if_upstream(confirm::NAME, confirm::FILE)?;
         let names = inputs.file_names(visualize::NAME);
         let plots: Vec<String> =
             names.filter_map(|name| name.strip_suffix(".svg").map(str::to_owned)).collect();

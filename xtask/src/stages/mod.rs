@@ -221,8 +221,8 @@ fn goals(profile: &Profile) -> Value {
     })
 }
 
-/// A result file as the one output of a stage.
-fn one_file(name: &str, result: &ResultFile) -> Result<Outputs> {
+/// A result as the one output of a stage, as JSON.
+fn one_file<T: serde::Serialize>(name: &str, result: &T) -> Result<Outputs> {
     let mut bytes = serde_json::to_vec_pretty(result)?;
     bytes.push(b'\n');
     Ok(Outputs::from([(name.to_owned(), bytes)]))

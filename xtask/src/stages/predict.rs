@@ -10,7 +10,7 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Trial, tune};
+use super::{Context, Trial, one_file, tune};
 use crate::dag::{Inputs, Leaf, Outputs, Task};
 
 pub const NAME: &str = "predict";
@@ -50,9 +50,7 @@ impl Task for Predict<'_> {
     }
 
     fn run(&self, _inputs: &Inputs<'_>) -> Result<Outputs> {
-        let mut bytes = serde_json::to_vec_pretty(&self.predictions())?;
-        bytes.push(b'\n');
-        Ok(Outputs::from([(FILE.to_owned(), bytes)]))
+        one_file(FILE, &self.predictions())
     }
 }
 

@@ -42,7 +42,7 @@ impl Task for Sweep<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        4
+        5
     }
 
     fn needs(&self) -> Vec<String> {

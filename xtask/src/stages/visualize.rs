@@ -73,14 +73,11 @@ pub struct Results {
 
 /// Reads the results of the stages upstream.
 pub fn read_all(context: &Context<'_>, inputs: &Inputs<'_>) -> Result<Results> {
-    let optional = |stage: &str, file: &str| {
-        inputs.has(stage).then(|| inputs.json::<ResultFile>(stage, file)).transpose()
-    };
     let sweeps = context.profile.sweeps.iter();
     Ok(Results {
         baseline: inputs.json(baseline::NAME, baseline::FILE)?,
         sweeps: sweeps.map(|s| inputs.json(&s.name, &s.file)).collect::<Result<_>>()?,
-        comprehensive: optional(comprehensive::NAME, comprehensive::FILE)?,
+        comprehensive: inputs.json_if_upstream(comprehensive::NAME, comprehensive::FILE)?,
         comparison: inputs.json(compare::NAME, compare::FILE)?,
     })
 }

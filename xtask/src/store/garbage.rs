@@ -129,8 +129,7 @@ impl Store {
     fn ensure_alone(&self) -> Result<()> {
         let own = self.run.as_ref().map(|run| run.path.as_path());
         for path in entries(&self.root.join("tmp"))? {
-            let lives = own != Some(&*path)
-                && fs::File::open(path.join("lock")).is_ok_and(|lock| lock.try_lock().is_err());
+            let lives = own != Some(&*path) && super::run_lives(&path);
             if lives {
                 bail!(
                     "a run uses {} now ({}); wait for its end",

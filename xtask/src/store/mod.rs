@@ -8,6 +8,9 @@
 //!   tmp/RUN/                   work in progress; a run's folder is locked while it lives
 //!   locks/                     kernel file locks, one a launch
 //!   quarantine/                what did not match its digest
+//!   run/                       notes of running process groups
+//!   logs/                      of servers and of `bench run`
+//!   format, CACHEDIR.TAG       version of this layout; a mark for backup tools
 //! ```
 //!
 //! A file appears under its final name only whole: it is written in `tmp/`, synced, renamed. The

@@ -91,14 +91,14 @@ impl Ui {
     /// Something went wrong that does not stop the run.
     pub fn warn(&self, text: &str) {
         let text = format!("warning: {text}");
-        self.note(&text, &format!(" {text}"));
+        self.noted(&text);
     }
 
     /// What has gone from and to the remote store.
     pub fn moved(&self, url: &str, moved: Moved) {
         let fetched = number_of(moved.fetched, "trial", "trials");
         let text = format!("remote   {fetched} fetched from {url}, {} written", moved.made);
-        self.note(&text, &format!(" {text}"));
+        self.noted(&text);
     }
 
     /// What `--dry-run` shows: each stage and what it lacks.
@@ -133,10 +133,10 @@ impl Ui {
         if let Some((n, url)) = in_remote {
             let missing = number_of(dag.missing_leaves().len(), "trial", "trials");
             let text = format!("remote   {n} of {missing} need not be measured: they are in {url}");
-            self.note(&text, &format!(" {text}"));
+            self.noted(&text);
         }
         let text = "dry run: nothing was changed";
-        self.note(text, &format!(" {text}"));
+        self.noted(text);
     }
 
     pub fn cached(&self, name: &str, state: &State<Trial>) {
@@ -228,7 +228,7 @@ impl Ui {
         for leaf in trials {
             text += &format!("\n   {}  {}", leaf.key.short(), leaf.role);
         }
-        self.note(&text, &format!(" {text}"));
+        self.noted(&text);
     }
 
     pub fn closing_table(&self, profile: &Profile, comparison: &ResultFile) {

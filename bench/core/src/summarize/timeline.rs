@@ -60,7 +60,7 @@ impl Timeline {
     ///
     /// Of all windows of batches, the one whose mean token rate has the smallest standard error: the
     /// truncation rule MSER (White, "An effective truncation heuristic for bias reduction in
-    /// simulation output", 1997), at both ends. A window of less than half of the trial is none, nor
+    /// simulation output", 1997), at both ends. A window of no more than half of the trial is none, nor
     /// is one whose halves differ: the rate never settled. Nor is there one in a trial with fewer
     /// completed requests than batches.
     pub(super) fn steady_state(&self, end_ns: u64) -> SteadyState {

@@ -11,6 +11,7 @@ pub use classify::Failure;
 pub use engine::Vllm;
 pub use provision::{
     Device, Node, Provisioned, device, ensure_device, known, provision, superseded_environments,
+    write_json,
 };
 pub use server::{GRACE, Server};
 
