@@ -10,11 +10,8 @@ mod s3;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::{
-        fs::{MetadataExt as _, PermissionsExt as _},
-        process::ExitStatusExt as _,
-    },
-    path::PathBuf,
+    os::unix::{fs::MetadataExt as _, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
     time::Instant,
@@ -350,19 +347,26 @@ if [ "$1" = run ]; then cp "$3" "PLANS/$$"; fi
 exec BENCH "$@"
 "#;
 
+/// Puts a program somewhere. Another process writes it: a program that is open for writing cannot be
+/// started, and whatever this one starts meanwhile has its open files for a moment.
+fn install(program: &Path, to: &Path) {
+    let mut install = Command::new("install");
+    let status = install.args(["-m", "755"]).args([program, to]).status().expect("it starts");
+    assert!(status.success(), "{}", to.display());
+}
+
 /// The program with a `bench` beside it that counts.
 fn counting(project: &Project) -> PathBuf {
     let built = PathBuf::from(project.command(&[]).get_program());
     let (bin, plans) = (project.path("bin"), project.path("plans"));
     fs::create_dir(&bin).expect("creates");
     fs::create_dir(&plans).expect("creates");
-    fs::copy(&built, bin.join("xtask")).expect("copies");
+    install(&built, &bin.join("xtask"));
     let bench = COUNTING_BENCH
         .replace("PLANS", &plans.to_string_lossy())
         .replace("BENCH", &built.with_file_name("bench").to_string_lossy());
-    fs::write(bin.join("bench"), bench).expect("writes");
-    let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(bin.join("bench"), mode).expect("it is ours");
+    fs::write(project.path("counting"), bench).expect("writes");
+    install(&project.path("counting"), &bin.join("bench"));
     bin.join("xtask")
 }
 

@@ -1,6 +1,6 @@
 //! A remote store in a folder; `s3.rs` has the same on a real S3 server.
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, process::Output};
 
 use super::*;
 
@@ -296,7 +296,8 @@ fn a_bench_that_dies_is_warned_of_once_and_the_suite_ends() {
     let clone = Clone::new(&url);
     let bench = PathBuf::from(clone.project.command(&[]).get_program()).with_file_name("bench");
     let dying = DYING_BENCH.replace("BENCH", &bench.to_string_lossy());
-    fs::write(clone.project.path("bin/bench"), dying).expect("writes");
+    fs::write(clone.project.path("dying"), dying).expect("writes");
+    install(&clone.project.path("dying"), &clone.project.path("bin/bench"));
     let output = clone.suite(true);
     assert!(warning(&output).contains("`bench remote` has ended"), "{output}");
     assert_eq!(clone.project.results(), first.project.results());

@@ -31,8 +31,9 @@ fn python() -> &'static PathBuf {
     PYTHON.get_or_init(|| {
         let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("moto");
         let python = target.join("bin/python");
+        let program = find_uv();
         let uv = |args: &[&str]| {
-            let status = Command::new("uv").args(args).status().expect("uv is installed");
+            let status = Command::new(&program).args(args).status().expect("uv runs");
             assert!(status.success(), "uv {args:?}");
         };
         let (folder, path) = (target.to_string_lossy(), python.to_string_lossy());
@@ -43,6 +44,23 @@ fn python() -> &'static PathBuf {
         uv(&["pip", "install", "--quiet", "--python", &path, moto, "flask", "flask-cors"]);
         python
     })
+}
+
+/// uv on the path, or one that pip installs beside the tests' programs.
+fn find_uv() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("uv");
+    let runs = |uv: &PathBuf| {
+        let version = Command::new(uv).arg("--version").output();
+        version.is_ok_and(|output| output.status.success())
+    };
+    let candidates = [PathBuf::from("uv"), folder.join("bin/uv")];
+    if let Some(uv) = candidates.iter().find(|uv| runs(uv)) {
+        return uv.clone();
+    }
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&folder).arg("uv");
+    assert!(pip.status().expect("python3 runs").success(), "pip installs uv");
+    folder.join("bin/uv")
 }
 
 /// A bucket, and a key for those who may use it: the four calls that moto takes without one.
