@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use bench_core::{
-    metric::{self, Direction, METRICS},
+    metric::{self, METRICS, Metric},
     schema::{Column, Comparison, Estimate, Point, ResultFile, Role, TargetOutcome, Verdict},
-    stats::{self, Question},
+    stats::{self, LEVEL, Question, QuestionRole, Spread, Start},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ impl Task for Compare<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        3
+        4
     }
 
     fn needs(&self) -> Vec<String> {
@@ -126,27 +126,15 @@ fn row(metric: &str, load: &str, columns: BTreeMap<Column, Estimate>, is_same: b
 }
 
 /// The rows with their changes and verdicts, from the defaults' column to the tuned one; all that
-/// have no verdict yet are one family. Without a profile no row is a goal, and margins are the
-/// metrics' own.
+/// have no verdict yet are judged together. Without a profile no row is the primary one or a
+/// guardrail, and margins are the metrics' own.
 pub fn judged(rows: Vec<Comparison>, profile: Option<&Profile>) -> Vec<Comparison> {
     let (open, mut settled): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| row.verdict.is_none());
-    let questions: Vec<Question<'_>> = open
-        .iter()
-        .map(|row| {
-            let metric = metric::find(&row.metric).expect("rows are of known metrics");
-            Question {
-                metric,
-                before: values(row, Column::Default),
-                after: values(row, Column::Tuned),
-                margin_percent: profile
-                    .map_or(metric.margin().percent, |profile| profile.margin_percent(metric)),
-                is_goal: profile
-                    .is_some_and(|profile| profile.goals().contains(&(&row.metric, &row.load))),
-            }
-        })
-        .collect();
-    let judgements = stats::judge(&questions);
+    let sides: Vec<_> = open.iter().map(Sides::of).collect();
+    let questions: Vec<Question<'_>> =
+        open.iter().zip(&sides).map(|(row, sides)| sides.question(row, profile)).collect();
+    let judgements = stats::judge(&questions, LEVEL);
     let judged = open.into_iter().zip(judgements).map(|(row, judgement)| Comparison {
         change: judgement.change,
         verdict: judgement.verdict,
@@ -160,9 +148,57 @@ pub fn judged(rows: Vec<Comparison>, profile: Option<&Profile>) -> Vec<Compariso
     settled
 }
 
-/// One value a start; none where the column is not measured.
-fn values(row: &Comparison, column: Column) -> &[f64] {
-    row.columns.get(&column).map_or(&[], Estimate::values)
+/// The server starts of a row, and what its other columns say of their spread.
+struct Sides {
+    before: Vec<Start>,
+    after: Vec<Start>,
+    history: Vec<Spread>,
+}
+
+impl Sides {
+    fn of(row: &Comparison) -> Self {
+        let starts = |column| -> Vec<Start> {
+            let values = row.columns.get(&column).map_or(&[][..], Estimate::values);
+            values.iter().map(|value| Start::single(*value)).collect()
+        };
+        let metric = metric::find(&row.metric).expect("rows are of known metrics");
+        Self {
+            before: starts(Column::Default),
+            after: starts(Column::Tuned),
+            history: stats::spread(metric, &starts(Column::Baseline)).into_iter().collect(),
+        }
+    }
+
+    fn question<'a>(&'a self, row: &'a Comparison, profile: Option<&Profile>) -> Question<'a> {
+        let metric = metric::find(&row.metric).expect("rows are of known metrics");
+        Question {
+            metric,
+            load: &row.load,
+            before: &self.before,
+            after: &self.after,
+            history: &self.history,
+            requests: None,
+            margin_percent: profile
+                .map_or(metric.margin().percent, |profile| profile.margin_percent(metric)),
+            role: question_role(metric, &row.load, profile),
+        }
+    }
+}
+
+/// The objective is the primary question, limits are guardrails; what explains is judged by nobody.
+fn question_role(metric: &Metric, load: &str, profile: Option<&Profile>) -> QuestionRole {
+    let is = |(id, on): (&str, &str)| id == metric.id && on == load;
+    let objective = profile.map(|p| (p.objective.metric.as_str(), p.objective.load.as_str()));
+    let mut limits = profile.iter().flat_map(|p| &p.slo);
+    if objective.is_some_and(is) {
+        QuestionRole::Primary
+    } else if limits.any(|limit| is((&limit.metric, &limit.load))) {
+        QuestionRole::Guardrail
+    } else if metric.is_diagnostic() {
+        QuestionRole::Diagnostic
+    } else {
+        QuestionRole::Secondary
+    }
 }
 
 /// The load beside whose figures the seed's are shown: that of the target on the same metric,
@@ -243,7 +279,7 @@ fn hold_the_same(a: &Point, b: &Point) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
-    /// Nothing got worse, and for every goal a worsening beyond the margin is excluded.
+    /// Of the objective and of every limit a worsening beyond the margin is excluded.
     Passed,
     /// Something got worse, or does not run any more.
     Worse,
@@ -255,7 +291,11 @@ impl Gate {
     /// Judges by the profile's goals; by every metric where there is no profile.
     pub fn new(compared: &Compared, profile: Option<&Profile>) -> Self {
         let rows = &compared.rows;
-        if !compared.broken.is_empty() || rows.iter().any(|r| r.verdict == Some(Verdict::Worse)) {
+        let is_gated = |row: &&Comparison| {
+            profile.is_none_or(|p| gated(p).contains(&(&row.metric, &row.load)))
+        };
+        let mut gated = rows.iter().filter(is_gated);
+        if !compared.broken.is_empty() || gated.any(|row| row.verdict == Some(Verdict::Worse)) {
             return Self::Worse;
         }
         if open_goals(rows, profile).is_empty() { Self::Passed } else { Self::Inconclusive }
@@ -271,14 +311,18 @@ impl Gate {
     }
 }
 
-/// Goals, as metric and load, of which a change for the worse is not excluded: those that were not
-/// measured on both sides too. Without a profile every metric that can get worse is one.
+/// What the gate looks at: the objective and the limits.
+fn gated(profile: &Profile) -> Vec<(&str, &str)> {
+    let limits = profile.slo.iter().map(|limit| (limit.metric.as_str(), limit.load.as_str()));
+    let objective = (profile.objective.metric.as_str(), profile.objective.load.as_str());
+    std::iter::once(objective).chain(limits).collect()
+}
+
+/// Objective and limits, as metric and load, of which a change for the worse is not excluded: those that
+/// were not measured on both sides too. Without a profile every metric that can get worse is one.
 pub fn open_goals(rows: &[Comparison], profile: Option<&Profile>) -> Vec<(String, String)> {
     let goals: Vec<(&str, &str)> = match profile {
-        Some(profile) => {
-            let has_way = |id| metric::find(id).is_some_and(|m| m.direction != Direction::Neither);
-            profile.goals().into_iter().filter(|(id, _)| has_way(id)).collect()
-        }
+        Some(profile) => gated(profile),
         None => rows
             .iter()
             .filter(|row| row.verdict.is_some())
