@@ -47,6 +47,7 @@ struct Shape {
 }
 
 /// A line of text with the box that it takes: its advance by the height of a line.
+#[cfg_attr(not(test), expect(dead_code, reason = "tests look where texts are"))]
 pub(super) struct Text {
     pub content: String,
     pub bounds: Rect,
