@@ -33,7 +33,7 @@ pub struct Fixture {
     pub comprehensive: Option<ResultFile>,
     pub comparison: ResultFile,
     pub confirmation: Option<ResultFile>,
-    pub week2: ResultFile,
+    pub reference: Option<ResultFile>,
     pub calibration: Option<Calibration>,
     pub plots: Vec<String>,
 }
@@ -50,7 +50,7 @@ impl Fixture {
             comprehensive: self.comprehensive.as_ref(),
             comparison: &self.comparison,
             confirmation: self.confirmation.as_ref(),
-            week2: &self.week2,
+            reference: self.reference.as_ref(),
             calibration: self.calibration.as_ref(),
             plots: &self.plots,
         }
@@ -112,7 +112,7 @@ impl Fixture {
             profile,
             baseline,
             comparison,
-            week2,
+            reference: Some(week2),
         }
     }
 }
@@ -162,6 +162,8 @@ pub fn file(stage: &str, points: Vec<Point>) -> ResultFile {
         flag: None,
         points,
         choice: None,
+        candidates: Vec::new(),
+        decision: None,
         comparisons: Vec::new(),
         targets: Vec::new(),
         findings: Vec::new(),

@@ -48,15 +48,18 @@ pub fn of_both(a: &Estimate, b: &Estimate, of: impl Fn(f64, f64) -> f64) -> Opti
     estimate(a.iter().zip(b).map(|(a, b)| of(*a, *b)).collect())
 }
 
+/// The starts of a figure, each of no block and measured once.
+pub fn starts_of(estimate: &Estimate) -> Vec<Start> {
+    estimate.values().iter().map(|value| Start::single(*value)).collect()
+}
+
 /// Change from `before` to `after` with its 95 % interval by Welch's t (1947): in percent of
 /// `before`, or in points when the values are shares.
 ///
 /// `None` when `before` is zero and the values are no shares. `starts` of the result is empty:
 /// a change has no value of its own for a start.
 pub fn change(before: &Estimate, after: &Estimate, is_share: bool) -> Option<Estimate> {
-    let single = |values: &[f64]| values.iter().map(|v| Start::single(*v)).collect::<Vec<_>>();
-    let (before, after) = (single(before.values()), single(after.values()));
-    Difference::between(&before, &after, is_share, |_| None)?.estimate(LEVEL)
+    Difference::between(&starts_of(before), &starts_of(after), is_share, |_| None)?.estimate(LEVEL)
 }
 
 #[cfg(test)]
