@@ -85,19 +85,24 @@ pub fn first_judged_start(profile: &Profile, args: &Args) -> u32 {
         return 0;
     }
     let is_reference = args.is_empty();
-    let swept = profile.sweeps.iter().filter(|sweep| {
-        is_reference || sweep.values.iter().any(|value| value.args == *args)
-    });
+    let swept = profile
+        .sweeps
+        .iter()
+        .filter(|sweep| is_reference || sweep.values.iter().any(|value| value.args == *args));
     // A search starts each setting once, and confirms some on the starts after.
-    let tuned = profile.tune.iter().filter(|tune| {
-        is_reference || tune.settings.iter().any(|setting| setting.args == *args)
-    });
+    let tuned = profile
+        .tune
+        .iter()
+        .filter(|tune| is_reference || tune.settings.iter().any(|setting| setting.args == *args));
     let used = swept.map(|sweep| sweep.starts).chain(tuned.map(|_| 1 + profile.starts));
     used.max().unwrap_or(0)
 }
 
 /// The best value of a sweep with what speaks for it; `None` where the defaults do as well.
-pub fn best<'a>(swept: &'a Swept<'a>, profile: &Profile) -> Option<(&'a Configuration<'a>, FlagReason)> {
+pub fn best<'a>(
+    swept: &'a Swept<'a>,
+    profile: &Profile,
+) -> Option<(&'a Configuration<'a>, FlagReason)> {
     let proposals = proposals(swept, profile);
     let best = if is_default_well(swept.default.as_ref()) {
         improvement(&proposals, profile, Gain::Hint, Standing::Likely)
@@ -169,9 +174,8 @@ pub fn next(
     judged: &[Option<LimitState>],
 ) -> Option<usize> {
     // With a single start, or without a figure, no other candidate would be known better.
-    let is_settled = |state: Option<LimitState>| {
-        state.is_some_and(|state| state <= LimitState::NotMeasured)
-    };
+    let is_settled =
+        |state: Option<LimitState>| state.is_some_and(|state| state <= LimitState::NotMeasured);
     if judged.last().is_some_and(|state| is_settled(*state)) {
         return None;
     }
@@ -271,10 +275,7 @@ fn improvements<'p, 'a>(
 }
 
 /// The value of a sweep that breaks the limits least, if less than the defaults.
-fn nearest<'p, 'a>(
-    proposals: &'p [Proposal<'a>],
-    swept: &Swept<'_>,
-) -> Option<&'p Proposal<'a>> {
+fn nearest<'p, 'a>(proposals: &'p [Proposal<'a>], swept: &Swept<'_>) -> Option<&'p Proposal<'a>> {
     let excess = |limits: &[_]| limits::excess(limits).unwrap_or(f64::INFINITY);
     let default = swept.default.as_ref().filter(|default| default.is_measured());
     let default = default.map_or(f64::INFINITY, |default| excess(&default.limits));
@@ -359,3 +360,6 @@ fn combined(args: &Args, more: &Args) -> Option<Args> {
     }
     Some(combined)
 }
+
+#[cfg(test)]
+mod tests;

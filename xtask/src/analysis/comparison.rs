@@ -36,7 +36,8 @@ pub fn comparisons(points: &[Point], reference: &[Point], profile: &Profile) -> 
                 continue;
             }
             if seed_load(metric.id, profile) == load.name
-                && let Some(figure) = reference.iter().find_map(|point| point.metrics.get(metric.id))
+                && let Some(figure) =
+                    reference.iter().find_map(|point| point.metrics.get(metric.id))
             {
                 columns.insert(Column::Week2, figure.clone());
             }

@@ -90,9 +90,8 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
     let decision = comparison.as_ref().and_then(|comparison| comparison.decision.as_ref());
     let ending = Ending::of(interrupted.load(Ordering::Relaxed), failed, decision);
-    let has_file = comparison.is_some_and(|comparison| {
-        report::recommended(&session.profile, &comparison).is_some()
-    });
+    let has_file = comparison
+        .is_some_and(|comparison| report::recommended(&session.profile, &comparison).is_some());
     ui.ending(&session.profile, started.elapsed(), engine.is_simulated(), ending, has_file);
     Ok(ending)
 }

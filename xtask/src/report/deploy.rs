@@ -88,7 +88,9 @@ impl Deploy {
             is_change: decision.is_some_and(|d| d.recommendation == Recommendation::Change),
             args: decision.map_or_else(String::new, |decision| format::args(&decision.args)),
             reasons: own.chain(others).collect(),
-            limits: decision.map(|d| d.limits.iter().map(words::limit).collect()).unwrap_or_default(),
+            limits: decision
+                .map(|d| d.limits.iter().map(words::limit).collect())
+                .unwrap_or_default(),
             yaml: recommended.map(|recommended| recommended.yaml).unwrap_or_default(),
             command: args.map(|args| command(&model, &env, &args)).unwrap_or_default(),
             env,

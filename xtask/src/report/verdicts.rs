@@ -46,7 +46,8 @@ impl Page<'_> {
     /// For a pull request.
     pub fn markdown(&self) -> String {
         let (a, b) = (&self.before.name, &self.after.name);
-        let mut out = format!("### `{a}` → `{b}`: {}\n\n{}\n", self.word(), self.summary().join(" "));
+        let mut out =
+            format!("### `{a}` → `{b}`: {}\n\n{}\n", self.word(), self.summary().join(" "));
         let header: Vec<String> =
             ["Side", "Engine", ">Starts", "Settings"].map(str::to_owned).into();
         let sides = [self.before, self.after].map(|side| {
@@ -161,7 +162,11 @@ impl Page<'_> {
         }
         if parts.is_empty() {
             parts.push(match goals.len() {
-                1 => format!("The goal of profile `{}` holds: {}.", profile.name, goal_name(&goals[0])),
+                1 => format!(
+                    "The goal of profile `{}` holds: {}.",
+                    profile.name,
+                    goal_name(&goals[0])
+                ),
                 n => format!("All {n} goals of profile `{}` hold.", profile.name),
             });
         }

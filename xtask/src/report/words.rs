@@ -43,11 +43,14 @@ pub fn grounds(decision: &Decision, primary: Option<&Comparison>, profile: &Prof
         Grounds::Limits => {
             let beside = primary.filter(|_| decision.label == "tuned").and_then(change);
             let beside = beside.map(|change| format!(" It changes {change}."));
-            format!(
-                "It meets the limits, and vLLM's defaults are not known to: {}.{}",
-                format::list(&decision.default_limits.iter().filter(is_open).map(figure).collect::<Vec<_>>()),
-                beside.unwrap_or_default()
-            )
+            let open = || decision.default_limits.iter().filter(is_open);
+            let verb = match open().any(|limit| limit.state == LimitState::Violated) {
+                true => "which vLLM's defaults violate",
+                false => "and vLLM's defaults are not known to",
+            };
+            let open: Vec<_> = open().map(figure).collect();
+            let beside = beside.unwrap_or_default();
+            format!("It meets the limits, {verb} ({}).{beside}", format::list(&open))
         }
         Grounds::DefaultsFail => "vLLM's defaults do not run here.".to_owned(),
         Grounds::NothingPromised => format!(
@@ -63,12 +66,16 @@ pub fn grounds(decision: &Decision, primary: Option<&Comparison>, profile: &Prof
         Grounds::CandidateLimits => {
             let broken: Vec<_> =
                 decision.candidate_limits.iter().filter(is_open).map(limit).collect();
-            format!("{} promised most, and is not known to meet the limits: {}.", candidate(), format::list(&broken))
+            format!(
+                "{} promised most, and is not known to meet the limits: {}.",
+                candidate(),
+                format::list(&broken)
+            )
         }
         Grounds::CandidateFails => format!("{} promised most, and does not run.", candidate()),
         Grounds::NoneMeets => {
             let broken: Vec<_> = decision.limits.iter().filter(is_open).map(limit).collect();
-            format!("Nearest: {}. {}.", format::args(&decision.args), format::list(&broken))
+            format!("Nearest: {}; {}.", format::args(&decision.args), format::list(&broken))
         }
     }
 }
@@ -94,7 +101,13 @@ pub fn bound(limit: &LimitOutcome) -> String {
 /// `TPOT P95 ≤ 20 ms on `burst` is met: 18.8 ± 0.1 ms over 5 starts`
 pub fn limit(limit: &LimitOutcome) -> String {
     let starts = limit.found.as_ref().map_or(0, |found| found.starts.len());
-    format!("{} {}: {} over {}", bound(limit), state(limit), value(limit), number_of(starts, "start"))
+    format!(
+        "{} {}: {} over {}",
+        bound(limit),
+        state(limit),
+        value(limit),
+        number_of(starts, "start")
+    )
 }
 
 fn figure(limit: &LimitOutcome) -> String {
@@ -202,7 +215,8 @@ pub fn causes(points: &[Point]) -> Vec<String> {
             add(format!("invalid on {}: {why}", point.load), &point.label);
         }
     }
-    let told = causes.into_iter().map(|(cause, who)| format!("{}: {cause}", format::list(&distinct(who))));
+    let told =
+        causes.into_iter().map(|(cause, who)| format!("{}: {cause}", format::list(&distinct(who))));
     told.collect()
 }
 

@@ -119,11 +119,8 @@ pub fn best(name: &str, points: &[Point], profile: &Profile) -> Choice {
         };
     }
     let measured = swept.values.iter().any(Configuration::is_measured);
-    let objective = format!(
-        "{} on `{}`",
-        format::name(&profile.objective.metric),
-        profile.objective.load
-    );
+    let objective =
+        format!("{} on `{}`", format::name(&profile.objective.metric), profile.objective.load);
     let reason = if measured {
         format!("no value is worth a change by {objective} within the limits")
     } else {

@@ -92,9 +92,8 @@ impl Compare<'_> {
         let (default, baseline, tuned) = (of(Role::Default), of(Role::Baseline), of(Role::Tuned));
         let named: Option<ResultFile> = inputs.json_if_upstream(choose::NAME, choose::FILE)?;
         let candidates = named.map(|file| file.candidates).unwrap_or_default();
-        let candidate = chosen.and_then(|choice| {
-            candidates.iter().find(|candidate| candidate.args == choice.args)
-        });
+        let candidate = chosen
+            .and_then(|choice| candidates.iter().find(|candidate| candidate.args == choice.args));
         let judged = Judged {
             default: default.as_ref(),
             baseline: baseline.as_ref(),
@@ -109,7 +108,11 @@ impl Compare<'_> {
                  recommended: {}",
                 profile.objective.metric,
                 profile.objective.load,
-                if causes.is_empty() { "no trial tells the metric".to_owned() } else { causes.join("; ") }
+                if causes.is_empty() {
+                    "no trial tells the metric".to_owned()
+                } else {
+                    causes.join("; ")
+                }
             )
         })
     }

@@ -25,7 +25,8 @@ pub struct Comprehensive<'a> {
 impl Comprehensive<'_> {
     fn grid(&self, index: usize, args: Args) -> Grid<'_> {
         let profile = self.context.profile;
-        let label = if index == 0 { "tuned".to_owned() } else { format!("candidate-{}", index + 1) };
+        let label =
+            if index == 0 { "tuned".to_owned() } else { format!("candidate-{}", index + 1) };
         let setting = Setting::judged(profile, &label, Role::Tuned, args);
         Grid { profile, settings: vec![setting], loads: profile.loads.iter().collect() }
     }
@@ -43,7 +44,8 @@ impl Comprehensive<'_> {
     ) -> Result<(Vec<Vec<Point>>, Option<usize>)> {
         let profile = self.context.profile;
         let identity = self.context.identity(inputs)?;
-        let baseline: Option<ResultFile> = inputs.json_if_upstream(baseline::NAME, baseline::FILE)?;
+        let baseline: Option<ResultFile> =
+            inputs.json_if_upstream(baseline::NAME, baseline::FILE)?;
         let default = baseline.as_ref().and_then(|file| {
             let default =
                 Configuration::of(&file.points, profile, |point| point.role == Role::Default)?;
@@ -115,8 +117,10 @@ impl Task for Comprehensive<'_> {
         let candidates = Self::candidates(inputs)?;
         let (judged, _) = self.walk(inputs, &candidates)?;
         let mut result = self.context.result(NAME, inputs)?;
-        let settings: Vec<_> =
-            judged.iter().filter_map(|points| Configuration::of(points, profile, |_| true)).collect();
+        let settings: Vec<_> = judged
+            .iter()
+            .filter_map(|points| Configuration::of(points, profile, |_| true))
+            .collect();
         let settings: Vec<_> = settings.iter().collect();
         let Some(decided) = decision::nearest(&settings) else {
             let identity = self.context.identity(inputs)?;

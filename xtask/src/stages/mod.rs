@@ -33,9 +33,9 @@ use crate::{
     dag::{Inputs, Outputs, Task},
     engines::Engine,
 };
-pub use trial::{Grid, Setting, Trial};
 #[cfg(test)]
 pub use trial::example_trial;
+pub use trial::{Grid, Setting, Trial};
 
 /// A stage as a node of the DAG.
 pub type Stage<'a> = Box<dyn Task<Leaf = Trial> + 'a>;

@@ -32,7 +32,9 @@ pub fn closing(profile: &Profile, comparison: &ResultFile, problems: &[String]) 
             say("", 0);
             command(&words).iter().for_each(|line| say(line, 1));
         }
-        say("", 0);
+        if !(decision.flags.is_empty() && decision.limits.is_empty()) {
+            say("", 0);
+        }
         if !decision.flags.is_empty() {
             say("Why each flag:", 1);
             for reason in &decision.flags {
@@ -164,12 +166,15 @@ fn beside(profile: &Profile, comparison: &ResultFile, problems: &[String]) -> Ve
         n => {
             let more = n.saturating_sub(WORSE_MAX);
             let named = format::list(&worse[..n.min(WORSE_MAX)]);
-            let rest = if more > 0 { format!("; {more} more in the report") } else { String::new() };
+            let rest =
+                if more > 0 { format!("; {more} more in the report") } else { String::new() };
             lines.push(format!("Also worse: {named}{rest}."));
         }
     }
     if is_judged {
-        lines.extend(comparison.findings.first().map(|went| format!("Where the time went: {went}.")));
+        lines.extend(
+            comparison.findings.first().map(|went| format!("Where the time went: {went}.")),
+        );
     }
     for problem in problems {
         lines.push(format!("Does not count: {problem}."));
@@ -180,4 +185,26 @@ fn beside(profile: &Profile, comparison: &ResultFile, problems: &[String]) -> Ve
 /// Markdown's marks are for the report.
 fn plain(text: &str) -> String {
     text.replace('`', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{fixture::Fixture, outcomes::outcomes};
+
+    /// Six outcomes: every question of a user has its answer on one screen of 80 columns.
+    #[test]
+    fn the_last_screen_of_six_outcomes() {
+        let mut out = String::new();
+        for (name, Fixture { profile, comparison, .. }) in outcomes() {
+            let problems = ["4096: sampler warm-up (out of memory)".to_owned()];
+            let screen = closing(&profile, &comparison, &problems);
+            for line in screen.lines() {
+                assert!(line.chars().count() <= WIDTH, "{name}: {line}");
+            }
+            assert!(screen.lines().count() <= 40, "{name} is more than a screen");
+            out += &format!("── {name}\n{screen}\n");
+        }
+        insta::assert_snapshot!(out);
+    }
 }

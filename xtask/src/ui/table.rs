@@ -33,7 +33,15 @@ fn layout(rows: &[Vec<String>]) -> String {
 pub fn compared(page: &Page<'_>, all: bool) -> String {
     let mut out = String::new();
     let mut say = |text: &str, indent| out += &wrap(&text.replace('`', ""), indent, WIDTH);
-    say(&format!("{}: {} → {}", format::sentence(page.word()).trim_end_matches('.'), page.before.name, page.after.name), 1);
+    say(
+        &format!(
+            "{}: {} → {}",
+            format::sentence(page.word()).trim_end_matches('.'),
+            page.before.name,
+            page.after.name
+        ),
+        1,
+    );
     say("", 0);
     for goal in page.goals() {
         let rows = &page.compared.rows;

@@ -81,7 +81,9 @@ fn schema() -> Value {
             ),
             (
                 "reference",
-                text("Name of a saved baseline (baselines/NAME.json) to show beside, such as week2."),
+                text(
+                    "Name of a saved baseline (baselines/NAME.json) to show beside, such as week2.",
+                ),
             ),
             ("engine!", told("What is measured.", json!({ "oneOf": engines() }))),
             (
