@@ -2,6 +2,8 @@
 //! preempts early.
 
 mod common;
+#[path = "suite/oracle.rs"]
+mod oracle;
 #[path = "suite/remote.rs"]
 mod remote;
 #[path = "suite/s3.rs"]

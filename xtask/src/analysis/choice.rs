@@ -364,3 +364,6 @@ fn combined(args: &Args, more: &Args) -> Option<Args> {
     }
     Some(combined)
 }
+
+#[cfg(test)]
+mod tests;

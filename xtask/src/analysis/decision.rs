@@ -207,3 +207,129 @@ pub fn deployed(profile: &Profile, decision: &Decision) -> Args {
     args.extend(decision.args.clone());
     args
 }
+
+#[cfg(test)]
+mod tests {
+    use bench_core::schema::{Estimate, FailureClass, Point, Role, SettingFailure};
+
+    use super::*;
+    use crate::analysis::fixture::{point, profile};
+
+    const RATE: &str = "output_tokens_per_s";
+    const TPOT: &str = "tpot_p95_ms";
+
+    /// Three starts of a setting: its throughput, and its TPOT P95 in ms.
+    fn of(role: Role, rate: f64, tpot_ms: f64) -> Point {
+        let starts = |mean: f64| [mean * 0.999, mean, mean * 1.001];
+        let (label, args): (_, &[_]) = match role {
+            Role::Default => ("default", &[]),
+            Role::Baseline => ("baseline", &[("max-num-seqs", 16)]),
+            _ => ("tuned", &[("max-num-seqs", 128)]),
+        };
+        let figures: [(&str, &[f64]); 2] = [(RATE, &starts(rate)), (TPOT, &starts(tpot_ms))];
+        Point { role, ..point(label, args, "burst", &figures) }
+    }
+
+    fn broken(role: Role) -> Point {
+        let failure = SettingFailure {
+            class: FailureClass::KvCacheMemory,
+            evidence: Vec::new(),
+            foreseen: None,
+        };
+        Point { failure: Some(failure), metrics: Default::default(), ..of(role, 1.0, 1.0) }
+    }
+
+    fn verdict(verdict: Verdict, percent: f64) -> Comparison {
+        let change = Estimate { mean: percent, low: None, high: None, starts: Vec::new() };
+        Comparison { verdict: Some(verdict), change: Some(change), ..Comparison::default() }
+    }
+
+    /// The outcome with a limit of 20 ms: what is recommended, on which grounds, and the label.
+    fn decided(
+        points: &[Point],
+        row: Option<Comparison>,
+    ) -> Option<(Recommendation, Grounds, String)> {
+        let profile = profile(Some(20));
+        let of = |role| Configuration::of(points, &profile, |point| point.role == role);
+        let (default, baseline, tuned) = (of(Role::Default), of(Role::Baseline), of(Role::Tuned));
+        let candidate = tuned.as_ref().map(|tuned| Candidate {
+            args: tuned.args.clone(),
+            for_objective: true,
+            flags: Vec::new(),
+        });
+        let judged = Judged {
+            default: default.as_ref(),
+            baseline: baseline.as_ref(),
+            candidate: candidate.as_ref().zip(tuned.as_ref()),
+            primary: row.as_ref(),
+            judges: true,
+        };
+        let decision = decide(&profile, &judged)?;
+        Some((decision.recommendation, decision.grounds, decision.label))
+    }
+
+    fn is(points: &[Point], row: Option<Comparison>, expected: (Recommendation, Grounds, &str)) {
+        let (recommendation, grounds, label) = decided(points, row).expect("a decision");
+        assert_eq!((recommendation, grounds, label.as_str()), expected);
+    }
+
+    #[test]
+    fn a_change_is_carried_by_its_verdict() {
+        use Recommendation::{Change, Defaults};
+        let points = [of(Role::Default, 100.0, 10.0), of(Role::Tuned, 120.0, 10.0)];
+        let row = |word, percent| Some(verdict(word, percent));
+        is(&points, row(Verdict::Better, 20.0), (Change, Grounds::Better, "tuned"));
+        is(&points, row(Verdict::Better, 0.5), (Defaults, Grounds::NoDifference, "default"));
+        is(&points, row(Verdict::Inconclusive, 20.0), (Defaults, Grounds::NotProven, "default"));
+        is(&points, row(Verdict::Equivalent, 0.1), (Defaults, Grounds::NoDifference, "default"));
+        is(&points, row(Verdict::Worse, -9.0), (Defaults, Grounds::Worse, "default"));
+        is(&points[..1], None, (Defaults, Grounds::NothingPromised, "default"));
+    }
+
+    #[test]
+    fn what_meets_the_limits_goes_before_what_does_not() {
+        use Recommendation::{Change, Defaults, NoneMeets};
+        let default = || of(Role::Default, 100.0, 130.0);
+        let slower = verdict(Verdict::Worse, -10.0);
+        let points = [default(), of(Role::Tuned, 90.0, 18.0), of(Role::Baseline, 10.0, 5.0)];
+        is(&points, Some(slower.clone()), (Change, Grounds::Limits, "tuned"));
+        let points = [default(), of(Role::Tuned, 90.0, 28.0), of(Role::Baseline, 10.0, 5.0)];
+        is(&points, Some(slower.clone()), (Change, Grounds::Limits, "baseline"));
+        let points = [default(), of(Role::Tuned, 90.0, 28.0), of(Role::Baseline, 10.0, 25.0)];
+        is(&points, Some(slower), (NoneMeets, Grounds::NoneMeets, "baseline"));
+        // A faster one that breaks the limit that the defaults meet.
+        let points = [of(Role::Default, 100.0, 10.0), of(Role::Tuned, 200.0, 28.0)];
+        let faster = verdict(Verdict::Better, 100.0);
+        is(&points, Some(faster), (Defaults, Grounds::CandidateLimits, "default"));
+    }
+
+    #[test]
+    fn what_does_not_run_is_not_recommended() {
+        use Recommendation::{Change, Defaults, NoneMeets};
+        let points = [of(Role::Default, 100.0, 10.0), broken(Role::Tuned)];
+        is(&points, None, (Defaults, Grounds::CandidateFails, "default"));
+        let points = [broken(Role::Default), of(Role::Tuned, 90.0, 18.0)];
+        is(&points, None, (Change, Grounds::DefaultsFail, "tuned"));
+        let points = [broken(Role::Default), of(Role::Tuned, 90.0, 28.0)];
+        is(&points, None, (NoneMeets, Grounds::NoneMeets, "tuned"));
+        assert_eq!(decided(&[broken(Role::Default), broken(Role::Tuned)], None), None);
+        let mut invalid = of(Role::Default, 100.0, 10.0);
+        invalid.metrics.clear();
+        assert_eq!(decided(&[invalid, of(Role::Tuned, 90.0, 18.0)], None), None);
+    }
+
+    #[test]
+    fn a_limit_seen_in_one_start_is_unknown() {
+        use Recommendation::Defaults;
+        let one = |role, rate, tpot_ms| {
+            let mut point = of(role, rate, tpot_ms);
+            for estimate in point.metrics.values_mut() {
+                (estimate.low, estimate.high) = (None, None);
+            }
+            point
+        };
+        let points = [one(Role::Default, 100.0, 130.0), one(Role::Tuned, 90.0, 18.0)];
+        let row = verdict(Verdict::Inconclusive, -10.0);
+        is(&points, Some(row), (Defaults, Grounds::NotProven, "default"));
+    }
+}

@@ -99,3 +99,76 @@ fn of_limit(before: &LimitOutcome, after: &LimitOutcome, row: Option<&Comparison
         _ => of_row(row),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bench_core::schema::Point;
+
+    use super::*;
+    use crate::analysis::{
+        comparison::any_two,
+        fixture::{point, profile},
+    };
+
+    /// A side: output throughput, TPOT P95 and queue share, one value a start.
+    fn side(rate: &[f64], tpot_ms: &[f64], queue_share: &[f64]) -> Vec<Point> {
+        let figures =
+            [("output_tokens_per_s", rate), ("tpot_p95_ms", tpot_ms), ("queue_share", queue_share)];
+        let key = format!("{rate:?}");
+        vec![point(&key, &[], "burst", &figures)]
+    }
+
+    fn gate_of(before: &[Point], after: &[Point], limit_ms: Option<i64>) -> Gate {
+        let profile = profile(limit_ms);
+        gate(&any_two(before, after, Some(&profile)), Some(&profile))
+    }
+
+    /// Figures of an H100, 2026-11-24: +36 % in throughput, while the queue share trebles.
+    #[test]
+    fn a_gain_passes_although_the_queue_share_rises() {
+        let before =
+            side(&[6_528.0, 7_595.0, 6_341.0], &[137.2, 121.7, 137.1], &[0.147, 0.173, 0.137]);
+        let after = side(&[9_002.0, 9_004.0, 9_808.0], &[49.5, 49.1, 47.7], &[0.436, 0.439, 0.440]);
+        let profile = profile(Some(50));
+        let compared = any_two(&before, &after, Some(&profile));
+        let share = compared.rows.iter().find(|row| row.metric == "queue_share");
+        assert_eq!(share.and_then(|row| row.verdict), Some(Verdict::Worse), "as it should say");
+        assert_eq!(gate_of(&before, &after, None), Gate::Passed);
+        assert_eq!(gate_of(&after, &before, None), Gate::Inconclusive, "three starts vary much");
+    }
+
+    #[test]
+    fn a_limit_that_holds_is_no_regression_and_one_that_breaks_is() {
+        let rate = [100.0, 101.0, 99.0];
+        let at = |tpot_ms: f64| {
+            side(
+                &rate.map(|r| r + tpot_ms / 1e3),
+                &[tpot_ms, tpot_ms + 0.1, tpot_ms - 0.1],
+                &[0.1; 3],
+            )
+        };
+        assert_eq!(gate_of(&at(10.0), &at(15.0), Some(20)), Gate::Passed, "half as much again");
+        assert_eq!(gate_of(&at(10.0), &at(25.0), Some(20)), Gate::Regression);
+        assert_eq!(gate_of(&at(25.0), &at(25.05), Some(20)), Gate::Passed, "no worse than before");
+        assert_eq!(gate_of(&at(25.0), &at(35.0), Some(20)), Gate::Regression);
+        assert_eq!(gate_of(&at(10.0), &at(20.0), Some(20)), Gate::Regression, "worse, and unknown");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_judged() {
+        let full = side(&[100.0, 101.0, 99.0], &[10.0, 10.1, 9.9], &[0.1; 3]);
+        let mut bare = side(&[100.5, 101.0, 99.0], &[10.0, 10.1, 9.9], &[0.1; 3]);
+        bare[0].metrics.remove("output_tokens_per_s");
+        assert_eq!(gate_of(&full, &bare, None), Gate::NotJudged);
+        assert_eq!(gate(&any_two(&full, &full, None), None), Gate::NotJudged, "no profile");
+        assert_eq!(gate_of(&full, &full, Some(20)), Gate::Passed, "the same trials");
+        let one = side(&[100.0], &[10.0], &[0.1]);
+        assert_eq!(gate_of(&full, &one, None), Gate::Inconclusive);
+    }
+
+    #[test]
+    fn exit_codes_are_stable() {
+        let codes = [Gate::Passed, Gate::Regression, Gate::Inconclusive, Gate::NotJudged];
+        assert_eq!(codes.map(Gate::exit_code), [0, 1, 3, 5]);
+    }
+}

@@ -78,7 +78,7 @@ mod tests {
             metric: "tpot_p95_ms".to_owned(),
             load: "burst".to_owned(),
             bound,
-            limit: bench_core::decimal::Decimal::from_int(at),
+            limit: bench_core::decimal::Decimal::from_int(at).expect("a decimal"),
         }
     }
 

@@ -8,9 +8,11 @@ mod capacity;
 mod deploy;
 pub mod findings;
 #[cfg(test)]
-mod fixture;
+pub mod fixture;
 mod html;
 mod load_generator;
+#[cfg(test)]
+pub mod outcomes;
 mod provenance;
 mod sweeps;
 mod tables;

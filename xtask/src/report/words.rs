@@ -43,13 +43,14 @@ pub fn grounds(decision: &Decision, primary: Option<&Comparison>, profile: &Prof
         Grounds::Limits => {
             let beside = primary.filter(|_| decision.label == "tuned").and_then(change);
             let beside = beside.map(|change| format!(" It changes {change}."));
-            format!(
-                "It meets the limits, and vLLM's defaults are not known to: {}.{}",
-                format::list(
-                    &decision.default_limits.iter().filter(is_open).map(figure).collect::<Vec<_>>()
-                ),
-                beside.unwrap_or_default()
-            )
+            let open = || decision.default_limits.iter().filter(is_open);
+            let verb = match open().any(|limit| limit.state == LimitState::Violated) {
+                true => "which vLLM's defaults violate",
+                false => "and vLLM's defaults are not known to",
+            };
+            let open: Vec<_> = open().map(figure).collect();
+            let beside = beside.unwrap_or_default();
+            format!("It meets the limits, {verb} ({}).{beside}", format::list(&open))
         }
         Grounds::DefaultsFail => "vLLM's defaults do not run here.".to_owned(),
         Grounds::NothingPromised => format!(
@@ -74,7 +75,7 @@ pub fn grounds(decision: &Decision, primary: Option<&Comparison>, profile: &Prof
         Grounds::CandidateFails => format!("{} promised most, and does not run.", candidate()),
         Grounds::NoneMeets => {
             let broken: Vec<_> = decision.limits.iter().filter(is_open).map(limit).collect();
-            format!("Nearest: {}. {}.", format::args(&decision.args), format::list(&broken))
+            format!("Nearest: {}; {}.", format::args(&decision.args), format::list(&broken))
         }
     }
 }

@@ -32,7 +32,9 @@ pub fn closing(profile: &Profile, comparison: &ResultFile, problems: &[String]) 
             say("", 0);
             command(&words).iter().for_each(|line| say(line, 1));
         }
-        say("", 0);
+        if !(decision.flags.is_empty() && decision.limits.is_empty()) {
+            say("", 0);
+        }
         if !decision.flags.is_empty() {
             say("Why each flag:", 1);
             for reason in &decision.flags {
@@ -183,4 +185,26 @@ fn beside(profile: &Profile, comparison: &ResultFile, problems: &[String]) -> Ve
 /// Markdown's marks are for the report.
 fn plain(text: &str) -> String {
     text.replace('`', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{fixture::Fixture, outcomes::outcomes};
+
+    /// Six outcomes: every question of a user has its answer on one screen of 80 columns.
+    #[test]
+    fn the_last_screen_of_six_outcomes() {
+        let mut out = String::new();
+        for (name, Fixture { profile, comparison, .. }) in outcomes() {
+            let problems = ["4096: sampler warm-up (out of memory)".to_owned()];
+            let screen = closing(&profile, &comparison, &problems);
+            for line in screen.lines() {
+                assert!(line.chars().count() <= WIDTH, "{name}: {line}");
+            }
+            assert!(screen.lines().count() <= 40, "{name} is more than a screen");
+            out += &format!("── {name}\n{screen}\n");
+        }
+        insta::assert_snapshot!(out);
+    }
 }

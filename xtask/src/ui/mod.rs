@@ -177,7 +177,9 @@ impl Ui {
 
     pub fn ran(&self, name: &str, state: &State<Trial>, note: &str) {
         let State::Done(action) = state else { return self.not_done(name, state) };
-        self.is_news(name);
+        if !self.is_news(name) {
+            return;
+        }
         let trials = action.leaves.len();
         let what = match trials {
             0 => "done".to_owned(),
@@ -198,6 +200,9 @@ impl Ui {
                 ("not-run", "not run", String::new())
             }
         };
+        if !self.is_news(name) {
+            return;
+        }
         let message = Message::Stage { name, state, trials: 0, note: &note };
         self.say(&message, &stage_line("✗", name, what, &note));
     }
@@ -289,6 +294,9 @@ impl Ui {
             if has_file {
                 self.line(&format!(" deploy   {results}/{}", stages::RECOMMENDED));
             }
+        }
+        if ending == Ending::Failed {
+            self.line(" Nothing is recommended: a stage failed (✗ above says which, and why).");
         }
         if simulated {
             self.line(" simulated. With an NVIDIA GPU here: cargo xtask suite --profile vllm-cuda");

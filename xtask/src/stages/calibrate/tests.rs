@@ -1,10 +1,6 @@
 use std::{collections::BTreeMap, path::Path};
 
-use bench_core::{
-    canonical::Digest,
-    schema::{EngineLabel, ResultFile},
-    sim::predict::predict,
-};
+use bench_core::{canonical::Digest, schema::EngineLabel, sim::predict::predict};
 use serde_json::json;
 
 use super::*;
