@@ -98,6 +98,10 @@ pub fn given(metric: Option<&Metric>, value: f64) -> String {
     format!("{text}{unit}")
 }
 
+/// An interval whose middle is farther from the change than this share of its half is shown by its
+/// ends: that of a ratio reaches farther up than down.
+const LOPSIDED: f64 = 0.1;
+
 /// A change in percent, or in points between shares: `+5.8 ± 1.1 %`.
 pub fn change(metric: Option<&Metric>, change: &Estimate) -> String {
     let unit = if metric.is_some_and(Metric::is_share) { "points" } else { "%" };
@@ -105,7 +109,14 @@ pub fn change(metric: Option<&Metric>, change: &Estimate) -> String {
     let mean = signed(change.mean, digits);
     match (change.low, change.high) {
         (Some(low), Some(high)) => {
-            format!("{mean} ± {} {unit}", number((high - low) / 2.0, digits))
+            let half = (high - low) / 2.0;
+            let is_even = (high + low - 2.0 * change.mean).abs() <= LOPSIDED * half;
+            if is_even {
+                format!("{mean} ± {} {unit}", number(half, digits))
+            } else {
+                // With ± a change that is proven would look as if it were not.
+                format!("{mean} ({} to {}) {unit}", signed(low, digits), signed(high, digits))
+            }
         }
         _ => format!("{mean} {unit}"),
     }

@@ -111,12 +111,23 @@ impl Sides {
             before: &self.before,
             after: &self.after,
             history: &self.history,
-            requests: None,
+            requests: profile.and_then(|profile| requests(profile, metric, &row.load)),
             margin_percent: profile
                 .map_or(metric.margin().percent, |profile| profile.margin_percent(metric)),
             role: question_role(profile, metric, &row.load),
         }
     }
+}
+
+/// Requests of a start that the metric is made of, where the profile tells.
+fn requests(profile: &Profile, metric: &Metric, load: &str) -> Option<u64> {
+    let spec = &profile.loads.iter().find(|named| named.name == load)?.spec;
+    let requests = spec.requests_expected()?;
+    if metric.id != "long_e2e_p95_ms" {
+        return Some(requests);
+    }
+    let shares = || spec.classes.iter().map(|class| class.share.to_f64());
+    Some((requests as f64 * shares().next_back()? / shares().sum::<f64>()) as u64)
 }
 
 /// What a metric on a load is asked for. What explains is not judged.

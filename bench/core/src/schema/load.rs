@@ -35,6 +35,26 @@ pub struct LoadSpec {
 }
 
 impl LoadSpec {
+    /// Requests that are expected of a run; `None` where only its file or the server's answers tell.
+    pub fn requests_expected(&self) -> Option<u64> {
+        let duration_ms = match self.size {
+            Size::Requests(requests) => return Some(requests.into()),
+            Size::DurationMs(duration_ms) => duration_ms,
+        };
+        let per_second = match &self.arrival {
+            Arrival::Poisson { requests_per_second }
+            | Arrival::Gamma { requests_per_second, .. }
+            | Arrival::Constant { requests_per_second } => requests_per_second.to_f64(),
+            Arrival::Ramp { requests_per_second_start: start, requests_per_second_end: end } => {
+                f64::midpoint(start.to_f64(), end.to_f64())
+            }
+            Arrival::AllAtOnce {} | Arrival::Replay { .. } | Arrival::ClosedLoop { .. } => {
+                return None;
+            }
+        };
+        Some(libm::floor(per_second * duration_ms as f64 / 1e3) as u64)
+    }
+
     /// Single requests, drawn from classes, put in the default way and without a limit in flight.
     pub fn drawn(arrival: Arrival, size: Size, classes: Vec<Class>, seed: u64) -> Self {
         let request = RequestShape::default();

@@ -483,6 +483,7 @@ fn probability(p: f64) -> String {
     match p {
         _ if p < 0.0001 => "p < 0.0001".to_owned(),
         _ if p < 0.01 => format!("p = {p:.4}"),
+        _ if p < 0.1 => format!("p = {p:.3}"),
         _ => format!("p = {p:.2}"),
     }
 }
