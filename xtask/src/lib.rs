@@ -4,7 +4,6 @@ mod calibration;
 mod cli;
 mod commands;
 mod config;
-mod dag;
 mod engines;
 mod executor;
 mod flags;
@@ -21,12 +20,12 @@ mod remote;
 mod report;
 mod results;
 mod stages;
-mod store;
 mod ui;
 mod usage;
 
 use std::process::ExitCode;
 
+use ::{dag, store};
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
