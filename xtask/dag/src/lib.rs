@@ -317,8 +317,7 @@ impl<'a, L: Clone> Dag<'a, L> {
         let state = match task.run(&inputs) {
             Ok(outputs) => {
                 let preimage = key.preimage();
-                let action =
-                    self.store.publish(&TASK, preimage, &outputs, leaf_keys.clone())?;
+                let action = self.store.publish(&TASK, preimage, &outputs, leaf_keys.clone())?;
                 State::Done(Box::new(action))
             }
             Err(error) => State::Failed(format!("{error:#}")),

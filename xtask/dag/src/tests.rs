@@ -116,9 +116,7 @@ impl Bench {
                 let record =
                     Outputs::from([(RECORD.to_owned(), leaf.what.to_string().into_bytes())]);
                 let preimage = json!({ "leaf": leaf.what });
-                self.store
-                    .publish(&LEAF, preimage, &record, BTreeMap::new())
-                    .expect("stores");
+                self.store.publish(&LEAF, preimage, &record, BTreeMap::new()).expect("stores");
             }
             dag.leaves_stored(&keys).expect("refreshes");
         }
@@ -220,10 +218,7 @@ fn measuring_afresh_forgets_what_is_stored() {
     };
     for n in [1, 2] {
         let record = Outputs::from([(RECORD.to_owned(), n.to_string().into_bytes())]);
-        bench
-            .store
-            .publish(&LEAF, json!({ "leaf": n }), &record, BTreeMap::new())
-            .expect("stores");
+        bench.store.publish(&LEAF, json!({ "leaf": n }), &record, BTreeMap::new()).expect("stores");
     }
     let stored = Dag::new(&bench.store, tasks(), false).expect("a DAG");
     assert_eq!(stored.missing_leaves().len(), 0);

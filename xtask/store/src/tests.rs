@@ -134,8 +134,7 @@ fn sealed(action: &str) -> String {
 fn a_record_of_another_format_is_set_aside_and_made_again() {
     let (_folder, store) = store();
     let publish = || {
-        let published =
-            store.publish(&TRIAL, json!({"n": 1}), &outputs("hello"), BTreeMap::new());
+        let published = store.publish(&TRIAL, json!({"n": 1}), &outputs("hello"), BTreeMap::new());
         published.expect("publishes")
     };
     let action = publish();
