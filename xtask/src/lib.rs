@@ -99,6 +99,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             print!("{}", commands::reference::text());
             Ok(code(true))
         }
+        Command::Run { plan, out } => commands::launch::simulate(&plan, &out).map(|()| code(true)),
         Command::Device { file, gpus } => {
             commands::launch::tell_device(&file, &gpus).map(|()| code(true))
         }

@@ -186,8 +186,8 @@ pub fn run(
     let mut notes = Vec::new();
     executor.end_orphans(store, &mut |text| notes.push(text))?;
     notes.into_iter().try_for_each(|text| on_update(Update::Note(text)))?;
-    let bench = engines::bench_binary()?;
     let started = engine.to_launch()?;
+    let bench = engines::driver(&started)?;
     let workers = executor.at_once(launches.len(), engine.runs_side_by_side());
     let frontier = Mutex::new(frontier);
     let queue = Mutex::new(launches.iter());
