@@ -99,7 +99,7 @@ const RUNS: [(&str, &str); 26] = [
 ];
 
 #[test]
-fn every_command_of_the_readme_runs() {
+fn every_command_of_the_readme_and_its_pages_runs() {
     let project = project();
     let project = project.path();
     fs::write(project.join("bench/profiles/small.toml"), SMALL).expect("writes");
@@ -107,8 +107,9 @@ fn every_command_of_the_readme_runs() {
         r#"{"model_id": "m", "completed": 2, "request_throughput": 1.5, "output_throughput": 20}"#;
     fs::write(project.join("vllm.json"), saved).expect("writes");
 
-    let readme = read("README.md").replace("\n  ", " ");
-    let told = readme.split("cargo xtask ").skip(1).map(|rest| {
+    let pages = ["README.md", "docs/commands.md", "docs/trust.md"].map(read).concat();
+    let pages = pages.replace("\n  ", " ");
+    let told = pages.split("cargo xtask ").skip(1).map(|rest| {
         let end = rest.find(['`', '#', '\n', ')']).unwrap_or(rest.len());
         rest[..end].trim()
     });
@@ -116,7 +117,7 @@ fn every_command_of_the_readme_runs() {
     let unknown: Vec<&str> = told.filter(|command| !known.contains(command)).collect();
     assert!(
         unknown.is_empty(),
-        "README has commands that nothing runs, add them to RUNS: {unknown:?}"
+        "the pages have commands that nothing runs, add them to RUNS: {unknown:?}"
     );
 
     for (_, command) in RUNS {

@@ -1,57 +1,38 @@
 use bench_core::schema::{Anatomy, FailureClass, Point, SettingFailure};
 use proptest::prelude::*;
-use resvg::usvg::{Group, Node, Rect, Tree};
+use tiny_skia::Rect;
 
 use super::{
     Drawing, draw_all,
     fixture::{Results, crowded, estimate, results, sparse},
     png,
-    png::tree,
+    png::{Sheet, Text},
 };
 
 fn drawings(results: &Results) -> Vec<Drawing> {
     draw_all(&results.inputs()).expect("names differ")
 }
 
-/// Every text of a drawing with the box that it takes.
-fn texts(tree: &Tree) -> Vec<(String, Rect)> {
-    fn collect(group: &Group, out: &mut Vec<(String, Rect)>) {
-        for node in group.children() {
-            match node {
-                Node::Group(group) => collect(group, out),
-                Node::Text(text) => {
-                    let chunks: String = text.chunks().iter().map(|chunk| chunk.text()).collect();
-                    out.push((chunks, text.abs_bounding_box()));
-                }
-                Node::Path(_) | Node::Image(_) => {}
-            }
-        }
-    }
-    let mut out = Vec::new();
-    collect(tree.root(), &mut out);
-    out
-}
-
 /// Texts that reach over the edge by more than `slack` pixels.
-fn cut_off(tree: &Tree, slack: f32) -> Vec<String> {
-    let (width, height) = (tree.size().width() + slack, tree.size().height() + slack);
+fn cut_off(sheet: &Sheet, slack: f32) -> Vec<&str> {
+    let (width, height) = (f32::from(sheet.width) + slack, f32::from(sheet.height) + slack);
     let cut = |r: &Rect| {
         r.left() < -slack || r.top() < -slack || r.right() > width || r.bottom() > height
     };
-    texts(tree).into_iter().filter(|(_, rect)| cut(rect)).map(|(text, _)| text).collect()
+    let texts = sheet.texts.iter().filter(|text| cut(&text.bounds));
+    texts.map(|text| &*text.content).collect()
 }
 
 /// Pairs of texts that share more than a hairline.
-fn overlapping(tree: &Tree) -> Vec<(String, String)> {
+fn overlapping(sheet: &Sheet) -> Vec<(&str, &str)> {
     const SLACK: f32 = 2.0;
-    let texts = texts(tree);
     let mut pairs = Vec::new();
-    for (i, (text, a)) in texts.iter().enumerate() {
-        for (other, b) in &texts[i + 1..] {
+    for (i, Text { content, bounds: a }) in sheet.texts.iter().enumerate() {
+        for Text { content: other, bounds: b } in &sheet.texts[i + 1..] {
             let across = a.right().min(b.right()) - a.left().max(b.left());
             let down = a.bottom().min(b.bottom()) - a.top().max(b.top());
             if across > SLACK && down > SLACK {
-                pairs.push((text.clone(), other.clone()));
+                pairs.push((&**content, &**other));
             }
         }
     }
@@ -90,9 +71,9 @@ fn every_drawing_becomes_a_picture() {
 fn no_text_is_cut_off_or_overlaps_another() {
     for (prefix, results) in looked_at() {
         for Drawing { name, svg } in drawings(&results) {
-            let tree = tree(&svg).expect("a drawing is an SVG");
-            assert_eq!(cut_off(&tree, 0.0), Vec::<String>::new(), "{prefix}{name}: cut off");
-            assert_eq!(overlapping(&tree), Vec::new(), "{prefix}{name}: overlap");
+            let sheet = Sheet::read(&svg).expect("a drawing is an SVG");
+            assert_eq!(cut_off(&sheet, 0.0), Vec::<&str>::new(), "{prefix}{name}: cut off");
+            assert_eq!(overlapping(&sheet), Vec::new(), "{prefix}{name}: overlap");
         }
     }
 }
@@ -244,8 +225,8 @@ proptest! {
         for Drawing { name, svg } in drawings(&results) {
             prop_assert!(svg.len() < 300_000, "{name}: {} bytes", svg.len());
             prop_assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}");
-            let tree = tree(&svg).expect("a drawing is an SVG");
-            prop_assert_eq!(cut_off(&tree, 8.0), Vec::<String>::new(), "{}", name);
+            let sheet = Sheet::read(&svg).expect("a drawing is an SVG");
+            prop_assert_eq!(cut_off(&sheet, 8.0), Vec::<&str>::new(), "{}", name);
         }
     }
 }

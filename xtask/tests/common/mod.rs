@@ -9,12 +9,15 @@ use std::{
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// The programs, side by side; `bench` is not among the binaries that cargo builds for a test.
+/// The programs, side by side. Cargo builds `bench` for the tests of its own package, which this asks
+/// for, so that its dependencies have the features that tests have and none is compiled twice.
 static XTASK: LazyLock<PathBuf> = LazyLock::new(|| {
     let xtask = PathBuf::from(env!("CARGO_BIN_EXE_xtask"));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "bench"]).current_dir(REPOSITORY);
+    build
+        .args(["test", "--quiet", "--workspace", "--no-run", "--test", "serve"])
+        .current_dir(REPOSITORY);
     if xtask.parent().is_some_and(|folder| folder.ends_with("release")) {
         build.arg("--release");
     }
