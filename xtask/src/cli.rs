@@ -19,9 +19,9 @@ pub struct Cli {
 pub enum Command {
     /// Run every stage: provision, sweep, choose, benchmark, compare, draw, document.
     ///
-    /// What is finished is not run again. Ends with a table of baseline, defaults and tuned
-    /// settings. Exit code 0: all stages are done; 1: a stage failed; 2: the profile or the
-    /// command line is wrong, and nothing was changed.
+    /// What is finished is not run again. Ends with what to deploy, and why. Exit code 0: all stages
+    /// are done; 1: a stage failed, or nothing valid was measured; 2: the profile or the command
+    /// line is wrong, and nothing was changed; 4: no setting meets the limits; 130: interrupted.
     Suite {
         #[command(flatten)]
         profile: ProfileArg,
@@ -80,9 +80,10 @@ pub enum Command {
     /// #LABEL to pick one configuration, as in sim#default.
     ///
     /// A verdict is better, worse, equivalent (within the margin) or inconclusive, over server
-    /// starts, corrected for the number of metrics. With --gate, exit code 0: nothing got worse
-    /// (for every goal of the profile a worsening beyond the margin is excluded); 1: a metric got
-    /// worse; 3: inconclusive; 2: the command line is wrong.
+    /// starts, corrected for the number of metrics. With --gate, the profile's objective and limits
+    /// alone decide. Exit code 0: passed; 1: a regression; 2: the command line is wrong; 3:
+    /// inconclusive; 5: it could not be judged (a damaged file, a goal that was not measured, no
+    /// profile).
     Compare(CompareArgs),
     /// Keep results as a baseline under baselines/, for git and for `compare`.
     #[command(subcommand)]
@@ -147,9 +148,14 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum BaselineCommand {
     /// Save the profile's measured configurations as baselines/NAME.json.
+    ///
+    /// Asks before it replaces one.
     Save {
         /// Name of the baseline.
         name: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         profile: ProfileArg,
     },
@@ -222,9 +228,12 @@ pub struct CompareArgs {
     pub a: String,
     /// After.
     pub b: String,
-    /// Say by the exit code whether something got worse.
+    /// Say by the exit code whether the objective got worse or a limit is broken.
     #[arg(long)]
     pub gate: bool,
+    /// Print every metric, not the goals and what got worse alone.
+    #[arg(long)]
+    pub all: bool,
     /// How to print it.
     #[arg(long, value_enum, default_value_t = CompareFormat::Table)]
     pub format: CompareFormat,

@@ -2,7 +2,7 @@
 
 use bench_core::{
     metric::{self, Direction, Metric},
-    schema::{ArgValue, Args, Estimate},
+    schema::{Args, Estimate},
 };
 
 /// Shown where there is no figure.
@@ -163,20 +163,12 @@ pub fn args(args: &Args) -> String {
     args.iter().map(|(flag, value)| format!("`{flag} {value}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// Arguments as flags of a shell command, one string a flag.
-pub fn shell_flags(args: &Args) -> Vec<String> {
-    args.iter()
-        .map(|(flag, value)| match value {
-            ArgValue::Bool(true) => format!("--{flag}"),
-            ArgValue::Bool(false) => format!("--no-{flag}"),
-            ArgValue::Int(n) => format!("--{flag} {n}"),
-            ArgValue::Text(text) => format!("--{flag} {}", shell_word(text)),
-            ArgValue::List(items) => {
-                let words: Vec<_> = items.iter().map(|item| shell_word(item)).collect();
-                format!("--{flag} {}", words.join(" "))
-            }
-        })
-        .collect()
+/// Arguments as the short name of a setting: `max-num-seqs=256 enforce-eager=true`.
+pub fn args_label(args: &Args) -> String {
+    if args.is_empty() {
+        return "default".to_owned();
+    }
+    args.iter().map(|(flag, value)| format!("{flag}={value}")).collect::<Vec<_>>().join(" ")
 }
 
 /// A word that a POSIX shell reads as itself.
@@ -274,23 +266,6 @@ mod tests {
         assert_eq!(change(tokens, &of(1_143.7, 12.0)), "+1,144 ± 12 %");
         assert_eq!(change(tokens, &of(-0.04, 1.0)), "0.0 ± 1.0 %");
         assert_eq!(change(metric::find("queue_share"), &of(-12.2, 0.8)), "−12.2 ± 0.8 points");
-    }
-
-    #[test]
-    fn shell_words_survive_a_shell() {
-        let args = Args::from([
-            ("async-scheduling".to_owned(), ArgValue::Bool(false)),
-            ("compilation-config".to_owned(), ArgValue::Text(r#"{"mode": "it's"}"#.to_owned())),
-            ("max-num-seqs".to_owned(), ArgValue::Int(256)),
-        ]);
-        assert_eq!(
-            shell_flags(&args),
-            [
-                "--no-async-scheduling",
-                r#"--compilation-config '{"mode": "it'\''s"}'"#,
-                "--max-num-seqs 256"
-            ]
-        );
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub fn vllm_result(text: &[u8], label: &str, load: &str) -> Result<ResultFile, I
         flag: None,
         points: vec![point],
         choice: None,
+        candidates: Vec::new(),
+        decision: None,
         comparisons: Vec::new(),
         targets: Vec::new(),
         findings: Vec::new(),

@@ -1,5 +1,6 @@
 //! The pipeline: a content-hashed DAG of stages over a store of trials.
 
+mod analysis;
 mod calibration;
 mod cli;
 mod commands;
@@ -29,12 +30,16 @@ use ::{dag, store};
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
+use analysis::gate::Gate;
 use cli::{BaselineCommand, BundleCommand, Cli, Command};
-use commands::suite::{self, Ending};
+use commands::suite;
 
 /// Runs the command line; what failed is printed.
 pub fn main() -> ExitCode {
-    let error = match run(Cli::parse()) {
+    let cli = Cli::parse();
+    // A gate that cannot judge has found no regression.
+    let is_gate = matches!(&cli.command, Command::Compare(args) if args.gate);
+    let error = match run(cli) {
         Ok(code) => return code,
         Err(error) => error,
     };
@@ -47,13 +52,13 @@ pub fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     eprintln!("error: {error:#}");
-    ExitCode::FAILURE
+    if is_gate { ExitCode::from(Gate::NotJudged.exit_code()) } else { ExitCode::FAILURE }
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
     let code = |well: bool| if well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let suite = |profile: &str, only: &[String], args: &cli::RunArgs| {
-        suite::run(profile, only, args).map(|ending| code(ending == Ending::Done))
+        suite::run(profile, only, args).map(|ending| ExitCode::from(ending.exit_code()))
     };
     match cli.command {
         Command::Suite { profile, only, run } => suite(&profile.profile, &only, &run),
@@ -76,8 +81,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
             true => ExitCode::from(gate.exit_code()),
             false => ExitCode::SUCCESS,
         }),
-        Command::Baseline(BaselineCommand::Save { name, profile }) => {
-            commands::baseline::save(&profile.profile, &name).map(|()| code(true))
+        Command::Baseline(BaselineCommand::Save { name, yes, profile }) => {
+            commands::baseline::save(&profile.profile, &name, yes).map(|()| code(true))
         }
         Command::Bundle(BundleCommand::Export { file, profile }) => {
             commands::bundle::export(&profile.profile, &file).map(|()| code(true))

@@ -24,6 +24,16 @@ pub fn project(
     Ok(())
 }
 
+/// Removes a file that may be there.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes whole or not at all.
 pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().expect("a result lies in a folder");

@@ -5,11 +5,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use bench_core::schema::ResultFile;
 
-use super::{Root, read_result};
+use super::{Root, agreed, read_result};
 use crate::{config, import, results, stages, usage::UsageError};
 
-/// Saves the profile's baseline, defaults and tuned settings as one result file.
-pub fn save(profile: &str, name: &str) -> Result<()> {
+/// Saves the profile's baseline, defaults and tuned settings as one result file; asks before it
+/// replaces one, unless `yes`.
+pub fn save(profile: &str, name: &str, yes: bool) -> Result<()> {
     let root = Root::find()?;
     check_name(name)?;
     let profile = config::load(profile, root.given())?;
@@ -28,6 +29,11 @@ pub fn save(profile: &str, name: &str) -> Result<()> {
         saved.points.extend(read_result(&tuned)?.points);
     }
     saved.stage = "baseline save".to_owned();
+    let path = root.baselines().join(format!("{name}.json"));
+    if path.exists() && !yes && !agreed(&format!("replace {}?", path.display()))? {
+        let message = format!("{} stays as it is: --yes replaces it", path.display());
+        return Err(UsageError::new(message).into());
+    }
     write(&root, name, &saved)?;
     println!(
         "saved baselines/{name}.json: compare with `cargo xtask compare {name} {}`",

@@ -7,11 +7,11 @@ use bench_core::schema::{Point, ResultFile, Role};
 
 use super::{Root, read_result};
 use crate::{
+    analysis::{comparison, gate::Gate},
     cli::{CompareArgs, CompareFormat},
     config::{self, Profile},
     report::{Page, Side},
-    stages::{self, Gate},
-    ui,
+    stages, ui,
     usage::{self, UsageError},
 };
 
@@ -34,10 +34,10 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         return Err(UsageError::new(message).into());
     }
     let profile = match &args.profile {
-        Some(name) => Some(config::load(name, root.path())?),
+        Some(name) => Some(config::load(name, root.given())?),
         None => profile_of(&root, &after).or_else(|| profile_of(&root, &before)),
     };
-    let compared = stages::any_two(&a.points, &b.points, profile.as_ref());
+    let compared = comparison::any_two(&a.points, &b.points, profile.as_ref());
     if compared.rows.is_empty() && compared.broken.is_empty() {
         let message = match compared.other_loads.as_slice() {
             [] => format!(
@@ -58,7 +58,7 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
     }
     let page = Page { before: a, after: b, compared: &compared, profile: profile.as_ref() };
     match args.format {
-        CompareFormat::Table => print!("{}", ui::verdicts(&page)),
+        CompareFormat::Table => print!("{}", ui::compared(&page, args.all)),
         CompareFormat::Markdown => print!("{}", page.markdown()),
         CompareFormat::Json => println!("{:#}", page.json()),
     }
@@ -72,9 +72,9 @@ struct Found {
 }
 
 fn profile_of(root: &Root, found: &Found) -> Option<Profile> {
-    let path = root.path().join("bench/profiles").join(format!("{}.toml", found.profile));
+    let path = root.given().join("bench/profiles").join(format!("{}.toml", found.profile));
     // A baseline outlives its profile; then no goals are known.
-    path.is_file().then(|| config::load(&found.profile, root.path()).ok()).flatten()
+    path.is_file().then(|| config::load(&found.profile, root.given()).ok()).flatten()
 }
 
 fn loads(points: &[Point]) -> String {
@@ -104,15 +104,23 @@ fn side(root: &Root, args: &CompareArgs, name: &str) -> Result<Found> {
     let results = read(&existing)?;
     let first = results.first().with_context(|| format!("{source} holds no result"))?;
     let (engine, profile) = (first.engine.clone(), first.profile.clone());
+    let stage = first.stage.clone();
     let known = labels(&results);
     let all: Vec<Point> = results.into_iter().flat_map(|result| result.points).collect();
     // Without a label: the tuned settings, else the first configuration there is.
     let tuned = || all.iter().find(|point| point.role == Role::Tuned).or(all.first());
     let label = match label {
         Some(label) => label.to_owned(),
-        None => tuned()
-            .map(|point| point.label.clone())
-            .with_context(|| format!("{source} holds no measured configuration"))?,
+        None => match tuned() {
+            Some(point) => point.label.clone(),
+            None => {
+                let message = format!(
+                    "{source} is no baseline: it holds no measured configuration (stage {stage}); \
+                     expected what cargo xtask baseline save wrote, or the results of a profile"
+                );
+                return Err(UsageError::new(message).into());
+            }
+        },
     };
     let points: Vec<Point> = all.into_iter().filter(|point| point.label == label).collect();
     if points.is_empty() {

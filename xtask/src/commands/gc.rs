@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead as _, IsTerminal as _, Write as _},
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -10,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{canonical::Digest, schema::ResultFile};
 
-use super::Root;
+use super::{Root, agreed};
 use crate::{
     engines::vllm,
     store::{Garbage, Store, entries},
@@ -44,24 +43,13 @@ pub fn run(yes: bool, keep_days: u32) -> Result<()> {
     for garbage in &garbage {
         println!("{:>6}  {:>9}  {}", garbage.paths.len(), size(garbage.bytes()), garbage.what);
     }
-    if !yes && !agreed()? {
+    if !yes && !agreed("remove them?")? {
         println!("nothing was removed; --yes removes it");
         return Ok(());
     }
     garbage.iter().try_for_each(Garbage::remove)?;
     println!("removed");
     Ok(())
-}
-
-fn agreed() -> Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        return Ok(false);
-    }
-    print!("remove them? [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
 /// Trials behind the points of every result and baseline that people see.

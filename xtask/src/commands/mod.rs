@@ -15,6 +15,7 @@ pub mod verify;
 
 use std::{
     collections::BTreeSet,
+    io::{BufRead as _, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
@@ -94,10 +95,33 @@ impl Root {
         self.path.join("baselines")
     }
 
-    /// The seed's own figures.
-    pub fn week2(&self) -> Result<ResultFile> {
-        read_result(&self.given.join("baselines/week2.json"))
+    /// The figures that a profile wants shown beside its own: a saved baseline.
+    fn reference(&self, profile: &Profile) -> Result<Option<ResultFile>> {
+        let Some(name) = &profile.reference else { return Ok(None) };
+        let file = format!("baselines/{name}.json");
+        let found = [&self.path, &self.given].map(|folder| folder.join(&file));
+        let Some(path) = found.iter().find(|path| path.is_file()) else {
+            let message = format!(
+                "reference = \"{name}\": no {file}; cargo xtask baseline save {name}, or take the \
+                 key out of {}",
+                profile.path.display()
+            );
+            return Err(UsageError::new(message).into());
+        };
+        read_result(path).map(Some)
     }
+}
+
+/// Whether a person at the terminal says yes; nobody there does not.
+fn agreed(question: &str) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    print!("{question} [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
 /// Reads a result file, refusing versions that this program does not know.
@@ -116,7 +140,7 @@ pub struct Session {
     pub root: Root,
     pub profile: Profile,
     pub store: Store,
-    pub week2: ResultFile,
+    reference: Option<ResultFile>,
     /// Whether nothing of this machine may show in the results.
     offline: bool,
 }
@@ -126,8 +150,8 @@ impl Session {
         let root = Root::find()?;
         let profile = crate::config::load(profile, root.given())?;
         let store = Store::open_read_only(&root.artifacts())?;
-        let week2 = root.week2()?;
-        Ok(Self { root, profile, store, week2, offline: false })
+        let reference = root.reference(&profile)?;
+        Ok(Self { root, profile, store, reference, offline: false })
     }
 
     /// Opens a profile; an `offline` one without its engine, with the bundle that lies beside its
@@ -223,6 +247,7 @@ impl Session {
             false => self.measured_calibration(),
             true => self.carried_calibration().unwrap_or_else(|| self.quoted_calibration()),
         };
-        stages::Context { profile: &self.profile, engine, week2: &self.week2, calibration }
+        let reference = self.reference.as_ref();
+        stages::Context { profile: &self.profile, engine, reference, calibration }
     }
 }

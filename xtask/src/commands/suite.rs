@@ -6,10 +6,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bench_core::{canonical::Digest, schema::ResultFile};
+use bench_core::{
+    canonical::Digest,
+    schema::{Point, ResultFile},
+};
 
 use super::Session;
 use crate::{
+    analysis::ending::Ending,
     calibration,
     cli::RunArgs,
     dag::{Dag, Leaf, State},
@@ -19,20 +23,11 @@ use crate::{
     launch,
     measure::{self, Setup, Update},
     remote::{self, Remote},
-    results,
+    report, results,
     stages::{self, Trial},
     ui::{self, Ui},
     usage::{self, UsageError},
 };
-
-/// How a run ended, for the exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Every stage that was asked for is done.
-    Done,
-    /// A stage failed, or the run was interrupted.
-    Failed,
-}
 
 /// Runs the stages named by `only`, or all of them.
 pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
@@ -91,15 +86,15 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     };
     run.execute(&mut dag, &mut remote)?;
     share(&session, &dag, remote, &ui)?;
-    finish(&session, &dag, &ui)?;
+    let is_interrupted = interrupted.load(Ordering::Relaxed);
+    let comparison = finish(&session, &dag, is_interrupted, &ui)?;
     let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
-    let outcome = match (interrupted.load(Ordering::Relaxed), failed) {
-        (true, _) => "interrupted",
-        (false, true) => "failed",
-        (false, false) => "done",
-    };
-    ui.ending(&session.profile, started.elapsed(), engine.is_simulated(), outcome);
-    Ok(if failed { Ending::Failed } else { Ending::Done })
+    let decision = comparison.as_ref().and_then(|comparison| comparison.decision.as_ref());
+    let ending = Ending::of(is_interrupted, failed, decision);
+    let has_file = comparison
+        .is_some_and(|comparison| report::recommended(&session.profile, &comparison).is_some());
+    ui.ending(&session.profile, started.elapsed(), engine.is_simulated(), ending, has_file);
+    Ok(ending)
 }
 
 /// What stored trials say of those to come; nothing where launches cost next to nothing.
@@ -190,7 +185,7 @@ impl Run<'_> {
     /// Runs stages and launches until nothing is left that can run.
     fn execute(&self, dag: &mut Dag<'_, Trial>, remote: &mut Option<Remote<'_>>) -> Result<()> {
         let Self { session, ui, .. } = *self;
-        dag.iter().for_each(|(task, state)| ui.cached(task.name(), state));
+        ui.cached(dag);
         loop {
             run_stages(session, dag, ui)?;
             let missing = dag.missing_leaves();
@@ -336,26 +331,31 @@ fn left(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History, ui: &Ui) {
 }
 
 fn run_stages(session: &Session, dag: &mut Dag<'_, Trial>, ui: &Ui) -> Result<()> {
+    ui.cached(dag);
     while let Some(name) = dag.run_next()? {
         let state = dag.state(&name).expect("the stage that ran is in the DAG");
         if let State::Done(action) = state {
             session.store.set_latest(&session.profile.name, &name, &action.key)?;
         }
         ui.ran(&name, state, &summary(session, state));
+        ui.cached(dag);
     }
     Ok(())
 }
 
 /// What a stage's line says of its result, in a few words.
 fn summary(session: &Session, state: &State<Trial>) -> String {
-    let State::Done(action) = state else { return String::new() };
-    let result = action.outputs.iter().filter(|(name, _)| name.ends_with(".json")).find_map(
-        |(_, digest)| {
-            let bytes = session.store.get(digest).ok()??;
-            serde_json::from_slice::<ResultFile>(&bytes).ok()
-        },
-    );
-    result.map_or_else(String::new, |result| ui::stage_summary(&result))
+    result_of(session, state).map_or_else(String::new, |result| ui::stage_summary(&result))
+}
+
+/// The result file that a stage wrote, if it did.
+fn result_of(session: &Session, state: &State<Trial>) -> Option<ResultFile> {
+    let State::Done(action) = state else { return None };
+    let mut files = action.outputs.iter().filter(|(name, _)| name.ends_with(".json"));
+    files.find_map(|(_, digest)| {
+        let bytes = session.store.get(digest).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    })
 }
 
 /// Notes the keys of the stages that are done.
@@ -368,26 +368,40 @@ fn remember(session: &Session, dag: &Dag<'_, Trial>) -> Result<()> {
     Ok(())
 }
 
-/// Projects what is done, remembers its keys and shows the closing table.
-fn finish(session: &Session, dag: &Dag<'_, Trial>, ui: &Ui) -> Result<()> {
+/// Projects what is done, remembers its keys and shows the last screen; the comparison, if there is
+/// one.
+fn finish(
+    session: &Session,
+    dag: &Dag<'_, Trial>,
+    is_interrupted: bool,
+    ui: &Ui,
+) -> Result<Option<ResultFile>> {
     remember(session, dag)?;
     let mut files = BTreeMap::new();
+    let mut points: Vec<Point> = Vec::new();
     for (task, state) in dag.iter() {
         match state {
             State::Done(action) => {
                 files.extend(action.outputs.iter().map(|(name, digest)| (name.clone(), *digest)));
+                points.extend(result_of(session, state).into_iter().flat_map(|file| file.points));
             }
             state => ui.not_done(task.name(), state),
         }
     }
     let folder = session.root.results(&session.profile);
     results::project(&folder, &files, |digest| session.store.get(digest))?;
-    if let Some(digest) = files.get(stages::COMPARISON_FILE)
-        && let Some(bytes) = session.store.get(digest)?
-    {
-        let comparison: ResultFile =
-            serde_json::from_slice(&bytes).context("reading the comparison")?;
-        ui.closing_table(&session.profile, &comparison);
+    // What an earlier run recommended does not outlive a run that recommends nothing.
+    let recommends = files.contains_key(stages::RECOMMENDED);
+    let is_settled = |stage| {
+        matches!(dag.state(stage), Some(State::Done(_) | State::Failed(_) | State::Blocked(_)))
+    };
+    if !recommends && !is_interrupted && is_settled(stages::DOCUMENT) {
+        results::remove(&folder.join(stages::RECOMMENDED))?;
     }
-    Ok(())
+    let Some(digest) = files.get(stages::COMPARISON_FILE) else { return Ok(None) };
+    let Some(bytes) = session.store.get(digest)? else { return Ok(None) };
+    let comparison: ResultFile =
+        serde_json::from_slice(&bytes).context("reading the comparison")?;
+    ui.closing(&session.profile, &comparison, &report::causes(&points));
+    Ok(Some(comparison))
 }

@@ -14,7 +14,7 @@ use super::{
     executor,
     goals::Goals,
     load::{self, PlacedLoad},
-    read::{Problems, Span, Table, absent_or_right},
+    read::{Item, Problems, Span, Table, absent_or_right},
     remote,
     resolved::{ExecutorConfig, Limit, Objective, Profile},
     stages, sweep, tune,
@@ -70,6 +70,7 @@ fn resolve(
     let baseline = document.get("baseline");
     let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
     let stages = document.get("stages");
+    let reference = document.get("reference").and_then(|item| reference(problems, &item));
     let tune = document.get("tune");
     let capacity = document.section("capacity", |table| capacity::read(table, &loads));
     let is_simulated =
@@ -122,6 +123,7 @@ fn resolve(
         engine_env: engine.env,
         baseline_args: baseline.args,
         starts: starts?,
+        reference,
         loads: loads.placed.into_iter().map(|placed| placed.load).collect(),
         sweeps,
         objective: objective?,
@@ -136,6 +138,21 @@ fn resolve(
         remote: absent_or_right(remote)?,
         executor: absent_or_right(executor)?.unwrap_or(ExecutorConfig::Local),
     })
+}
+
+/// The name of a saved baseline.
+fn reference(problems: &Problems, item: &Item<'_>) -> Option<String> {
+    let name = item.text()?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.value.starts_with('.') || !name.value.chars().all(is_plain) {
+        problems.report(Diagnostic::new(
+            format!("`{}` is no name of a baseline", name.value),
+            name.span,
+            "expected the NAME of a file baselines/NAME.json",
+        ));
+        return None;
+    }
+    Some(name.value.to_owned())
 }
 
 /// Objective, limits, targets and margins.

@@ -31,6 +31,8 @@ pub struct Profile {
     pub baseline_args: Args,
     /// Server starts of baseline, defaults and tuned settings.
     pub starts: u32,
+    /// Name of a saved baseline whose figures are shown beside, if any.
+    pub reference: Option<String>,
     /// Load points, in the order of the file.
     pub loads: Vec<NamedLoad>,
     /// Sweeps, in the order of the file.
@@ -93,6 +95,9 @@ impl Profile {
         if let Some(capacity) = &self.capacity {
             hashed["capacity"] = json!(capacity);
         }
+        if let Some(reference) = &self.reference {
+            hashed["reference"] = json!(reference);
+        }
         if !self.margins_percent.is_empty() {
             hashed["margins_percent"] = json!(self.margins_percent);
         }
@@ -103,18 +108,6 @@ impl Profile {
     pub fn margin_percent(&self, metric: &Metric) -> f64 {
         let margin = self.margins_percent.get(metric.id);
         margin.map_or(metric.margin().percent, |margin| margin.to_f64())
-    }
-
-    /// Metrics and loads that the objective, a limit or a target is about, each once.
-    pub fn goals(&self) -> Vec<(&str, &str)> {
-        let mut goals = vec![(self.objective.metric.as_str(), self.objective.load.as_str())];
-        for limit in self.slo.iter().chain(&self.targets) {
-            let goal = (limit.metric.as_str(), limit.load.as_str());
-            if !goals.contains(&goal) {
-                goals.push(goal);
-            }
-        }
-        goals
     }
 
     /// The load whose latency counts: that of the first limit on one, else the objective's.

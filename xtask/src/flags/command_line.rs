@@ -7,32 +7,38 @@ use bench_core::{
     schema::{ArgValue, Args},
 };
 
+use crate::format::shell_word;
+
 /// Flags that 0.32 takes without a `--no-` form.
 const SWITCHES: [&str; 2] = ["aggregate-engine-logging", "data-parallel-multi-port-external-lb"];
 
 /// The words after `vllm serve MODEL`, in the order of the names.
 pub fn to_command_line(args: &Args) -> Vec<String> {
-    let mut words = Vec::new();
-    for (name, value) in args {
-        match value {
-            ArgValue::Bool(true) => words.push(format!("--{name}")),
-            ArgValue::Bool(false) if SWITCHES.contains(&name.as_str()) => {}
-            ArgValue::Bool(false) => words.push(format!("--no-{name}")),
-            ArgValue::List(items) => {
-                words.push(format!("--{name}"));
-                words.extend(items.iter().cloned());
-            }
-            // argparse takes a word that begins with a dash for the next flag.
-            ArgValue::Int(_) | ArgValue::Text(_) if value.to_string().starts_with('-') => {
-                words.push(format!("--{name}={value}"));
-            }
-            ArgValue::Int(_) | ArgValue::Text(_) => {
-                words.push(format!("--{name}"));
-                words.push(value.to_string());
-            }
+    args.iter().flat_map(|(name, value)| words(name, value)).collect()
+}
+
+/// The same for a POSIX shell, one string a flag.
+pub fn to_shell(args: &Args) -> Vec<String> {
+    let flags = args.iter().map(|(name, value)| words(name, value));
+    let flags = flags.filter(|words| !words.is_empty());
+    flags.map(|words| words.iter().map(|w| shell_word(w)).collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// The words of one flag; none of a switch that is off.
+fn words(name: &str, value: &ArgValue) -> Vec<String> {
+    match value {
+        ArgValue::Bool(true) => vec![format!("--{name}")],
+        ArgValue::Bool(false) if SWITCHES.contains(&name) => Vec::new(),
+        ArgValue::Bool(false) => vec![format!("--no-{name}")],
+        ArgValue::List(items) => {
+            std::iter::once(format!("--{name}")).chain(items.iter().cloned()).collect()
         }
+        // argparse takes a word that begins with a dash for the next flag.
+        ArgValue::Int(_) | ArgValue::Text(_) if value.to_string().starts_with('-') => {
+            vec![format!("--{name}={value}")]
+        }
+        ArgValue::Int(_) | ArgValue::Text(_) => vec![format!("--{name}"), value.to_string()],
     }
-    words
 }
 
 /// The same as a YAML document for `vllm serve --config FILE.yaml`.
@@ -106,6 +112,29 @@ mod tests {
     #[test]
     fn command_line() {
         insta::assert_snapshot!(to_command_line(&example()).join("\n"));
+    }
+
+    /// A flag is one string, whatever vLLM lacks or a shell would take apart.
+    #[test]
+    fn words_survive_a_shell() {
+        let args = Args::from([
+            ("aggregate-engine-logging".to_owned(), ArgValue::Bool(false)),
+            ("async-scheduling".to_owned(), ArgValue::Bool(false)),
+            ("compilation-config".to_owned(), ArgValue::Text(r#"{"mode": "it's"}"#.to_owned())),
+            ("cudagraph-capture-sizes".to_owned(), ArgValue::List(vec!["1".into(), "8".into()])),
+            ("max-num-seqs".to_owned(), ArgValue::Int(256)),
+            ("x-offset".to_owned(), ArgValue::Int(-1)),
+        ]);
+        assert_eq!(
+            to_shell(&args),
+            [
+                "--no-async-scheduling",
+                r#"--compilation-config '{"mode": "it'\''s"}'"#,
+                "--cudagraph-capture-sizes 1 8",
+                "--max-num-seqs 256",
+                "--x-offset=-1",
+            ]
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod command_line;
 mod known;
 mod rules;
 
-pub use command_line::{to_command_line, to_yaml};
+pub use command_line::{to_command_line, to_shell, to_yaml};
 pub use known::FLAGS;
 pub use rules::{Refusal, check_combination};
 

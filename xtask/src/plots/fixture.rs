@@ -58,6 +58,8 @@ pub(super) fn file(stage: &str, points: Vec<Point>) -> ResultFile {
         flag: None,
         points,
         choice: None,
+        candidates: Vec::new(),
+        decision: None,
         comparisons: Vec::new(),
         targets: Vec::new(),
         findings: Vec::new(),

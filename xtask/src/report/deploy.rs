@@ -1,10 +1,11 @@
 //! The configuration to deploy.
 
-use bench_core::schema::{Args, Choice, ResultFile, Verdict};
+use bench_core::schema::{Args, Recommendation, ResultFile};
 use serde::Serialize;
 
-use super::{Inputs, view::objective_row};
+use super::{Inputs, words};
 use crate::{
+    analysis::{comparison::primary, decision::deployed},
     config::{EngineConfig, Profile},
     flags, format,
 };
@@ -15,20 +16,22 @@ const MODEL: &str = "MODEL";
 /// What to deploy, ready to paste.
 #[derive(Debug, Serialize)]
 pub struct Deploy {
-    /// Where the settings come from: `choose`, the name of a sweep, or `defaults`.
-    source: String,
+    /// What to deploy, in a sentence.
+    headline: String,
+    /// Why, in sentences.
+    grounds: String,
+    /// Whether there is a configuration to deploy.
+    is_recommended: bool,
+    /// Whether it is other than vLLM's defaults.
+    is_change: bool,
     /// The chosen arguments in a sentence.
     args: String,
-    /// No argument is chosen: vLLM's defaults.
-    is_default: bool,
-    /// Why these, as the stage that chose them says.
-    reason: String,
-    /// What it says of each sweep.
+    /// Why each flag, and what the sweeps say of those that were not taken.
     reasons: Vec<String>,
+    /// The limits with the figures of what is to be deployed, or of the nearest setting.
+    limits: Vec<String>,
     /// Environment of the server, as `NAME=VALUE`.
     env: Vec<String>,
-    /// The chosen arguments were found worse than the defaults, which are recommended instead.
-    turned_down: bool,
     /// Body of the YAML.
     yaml: String,
     /// `vllm serve` with flags, lines joined by backslashes.
@@ -44,60 +47,52 @@ pub struct Deploy {
 /// The settings to deploy.
 #[derive(Debug)]
 pub struct Recommended {
-    /// Where they come from: `choose`, the name of a sweep, or `defaults`.
-    source: String,
-    /// What was chosen, on top of the profile's arguments.
-    chosen: Args,
     /// Every argument.
     pub args: Args,
-    /// Why these, as the stage that chose them says.
-    reason: String,
-    /// The choice was found worse than the defaults, which are recommended instead.
-    turned_down: bool,
     /// `recommended.yaml` but for its comments.
     pub yaml: String,
 }
 
-/// The combined choice; without it the only sweep's; else, and when the comparison found the
-/// choice worse, the engine's arguments alone.
-pub fn recommended(
-    profile: &Profile,
-    choose: Option<&ResultFile>,
-    sweeps: &[ResultFile],
-    comparison: &ResultFile,
-) -> Recommended {
-    let choice = choice(choose, sweeps);
-    let verdict = objective_row(profile, comparison).and_then(|row| row.verdict);
-    let turned_down = choice.is_some() && verdict == Some(Verdict::Worse);
-    let (source, chosen, reason) = match choice.filter(|_| !turned_down) {
-        Some((source, choice)) => (source, choice.args.clone(), choice.reason.clone()),
-        None => ("defaults", Args::new(), String::new()),
-    };
-    let mut args = profile.engine_args.clone();
-    args.extend(chosen.clone());
-    let (source, yaml) = (source.to_owned(), to_yaml(&args));
-    Recommended { source, chosen, args, reason, turned_down, yaml }
+/// What the comparison decided; `None` where it recommends nothing.
+pub fn recommended(profile: &Profile, comparison: &ResultFile) -> Option<Recommended> {
+    let decision = comparison.decision.as_ref()?;
+    if decision.recommendation == Recommendation::NoneMeets {
+        return None;
+    }
+    let args = deployed(profile, decision);
+    Some(Recommended { yaml: to_yaml(&args), args })
 }
 
 impl Deploy {
     pub fn new(inputs: &Inputs<'_>) -> Self {
-        let Recommended { source, chosen, args, reason, turned_down, yaml } =
-            recommended(inputs.profile, inputs.choose, inputs.sweeps, inputs.comparison);
-        let model = model(&inputs.profile.engine);
-        let env = &inputs.profile.engine_env;
-        let env: Vec<_> = env
-            .iter()
-            .map(|(name, value)| format!("{name}={}", format::shell_word(value)))
-            .collect();
+        let Inputs { profile, comparison, .. } = *inputs;
+        let decision = comparison.decision.as_ref();
+        let recommended = recommended(profile, comparison);
+        let args = recommended.as_ref().map(|recommended| recommended.args.clone());
+        let env = env(profile);
+        let model = model(&profile.engine);
+        let own = decision.map(|decision| &decision.flags[..]).unwrap_or_default();
+        let own = own.iter().map(|reason| {
+            format!("{}: {}", format::args(&reason.args), words::flag(reason, profile))
+        });
+        let others = inputs.choose.map(|file| file.findings.clone()).unwrap_or_default();
         Self {
-            source,
-            args: format::args(&chosen),
-            is_default: chosen.is_empty(),
-            reason: format::sentence(&reason),
-            reasons: inputs.choose.map(|file| file.findings.clone()).unwrap_or_default(),
-            turned_down,
-            yaml,
-            command: command(&model, &env, &args),
+            headline: decision.map_or_else(
+                || "Nothing was compared, so nothing is recommended.".to_owned(),
+                words::headline,
+            ),
+            grounds: decision.map_or_else(String::new, |decision| {
+                words::grounds(decision, primary(&comparison.comparisons, profile), profile)
+            }),
+            is_recommended: recommended.is_some(),
+            is_change: decision.is_some_and(|d| d.recommendation == Recommendation::Change),
+            args: decision.map_or_else(String::new, |decision| format::args(&decision.args)),
+            reasons: own.chain(others).collect(),
+            limits: decision
+                .map(|d| d.limits.iter().map(words::limit).collect())
+                .unwrap_or_default(),
+            yaml: recommended.map(|recommended| recommended.yaml).unwrap_or_default(),
+            command: args.map(|args| command(&model, &env, &args)).unwrap_or_default(),
             env,
             model,
             confirmed: inputs
@@ -108,17 +103,16 @@ impl Deploy {
     }
 }
 
-fn choice<'a>(
-    choose: Option<&'a ResultFile>,
-    sweeps: &'a [ResultFile],
-) -> Option<(&'a str, &'a Choice)> {
-    if let Some(choice) = choose.and_then(|file| file.choice.as_ref()) {
-        return Some(("choose", choice));
-    }
-    match sweeps {
-        [only] => Some((only.stage.as_str(), only.choice.as_ref()?)),
-        _ => None,
-    }
+/// `vllm serve` with what the comparison decided, one flag a line; `None` where it recommends
+/// nothing.
+pub fn serve_command(profile: &Profile, comparison: &ResultFile) -> Option<Vec<String>> {
+    let recommended = recommended(profile, comparison)?;
+    Some(command_words(&model(&profile.engine), &env(profile), &recommended.args))
+}
+
+fn env(profile: &Profile) -> Vec<String> {
+    let env = profile.engine_env.iter();
+    env.map(|(name, value)| format!("{name}={}", format::shell_word(value))).collect()
 }
 
 fn model(engine: &EngineConfig) -> String {
@@ -140,9 +134,12 @@ fn model(engine: &EngineConfig) -> String {
 }
 
 fn command(model: &str, env: &[String], args: &Args) -> String {
+    command_words(model, env, args).join(" \\\n  ")
+}
+
+fn command_words(model: &str, env: &[String], args: &Args) -> Vec<String> {
     let serve = std::iter::once(format!("vllm serve {model}"));
-    let words = env.iter().cloned().chain(serve).chain(format::shell_flags(args));
-    words.collect::<Vec<_>>().join(" \\\n  ")
+    env.iter().cloned().chain(serve).chain(flags::to_shell(args)).collect()
 }
 
 /// YAML that `vllm serve --config` reads. An empty file stops vLLM 0.32, so no arguments are `{}`.

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use bench_core::{
     canonical::Digest,
     schema::{
-        Anatomy, ArgValue, Args, Arrival, Calibration, Choice, Class, ClassPoint, Column,
-        Comparison, EngineLabel, FORMAT, FailureClass, LoadSpec, Point, ResultFile, Role,
-        SettingFailure, Size, TargetOutcome, TokenRange, TrialRef,
+        Anatomy, ArgValue, Args, Arrival, Calibration, Candidate, Choice, Class, ClassPoint,
+        Column, Comparison, Effect, EngineLabel, Estimate, FORMAT, FailureClass, FlagReason,
+        LoadSpec, Point, ResultFile, Role, SettingFailure, Size, TargetOutcome, TokenRange,
+        TrialRef,
     },
     stats,
 };
@@ -15,8 +16,12 @@ use serde_json::json;
 
 use super::{Inputs, findings};
 use crate::{
+    analysis::{
+        Configuration,
+        comparison::{self, primary},
+        decision::{self, Judged},
+    },
     config::{Bound, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part, Profile},
-    stages,
 };
 
 /// Classes of the load `lengths`.
@@ -33,7 +38,7 @@ pub struct Fixture {
     pub comprehensive: Option<ResultFile>,
     pub comparison: ResultFile,
     pub confirmation: Option<ResultFile>,
-    pub week2: ResultFile,
+    pub reference: Option<ResultFile>,
     pub calibration: Option<Calibration>,
     pub plots: Vec<String>,
 }
@@ -50,7 +55,7 @@ impl Fixture {
             comprehensive: self.comprehensive.as_ref(),
             comparison: &self.comparison,
             confirmation: self.confirmation.as_ref(),
-            week2: &self.week2,
+            reference: self.reference.as_ref(),
             calibration: self.calibration.as_ref(),
             plots: &self.plots,
         }
@@ -60,10 +65,12 @@ impl Fixture {
     pub fn full() -> Self {
         let profile = profile();
         let baseline = file("baseline", all_loads(&BASELINE, &DEFAULT));
-        let comprehensive = file("comprehensive", loads_of(&TUNED));
+        let mut comprehensive = file("comprehensive", loads_of(&TUNED));
+        let tuned = args(&[("max-num-batched-tokens", ArgValue::Int(16_384))]);
+        comprehensive.points.iter_mut().for_each(|point| point.args = tuned.clone());
         let week2 = file("week2", vec![week2()]);
         let comparison = comparison(&profile, &baseline, &comprehensive, &week2);
-        Self {
+        let mut fixture = Self {
             profile_digest: Digest::of(b"profile"),
             identity: ResultFile {
                 identity: Some(json!({"engine": "simulator", "model": "h100-qwen2.5-7b"})),
@@ -77,6 +84,7 @@ impl Fixture {
             .map(|sweep| judged_by(&baseline, sweep))
             .into(),
             choose: Some(ResultFile {
+                candidates: vec![candidate(&tuned)],
                 choice: Some(Choice {
                     label: "tuned".to_owned(),
                     args: args(&[("max-num-batched-tokens", ArgValue::Int(16_384))]),
@@ -112,8 +120,41 @@ impl Fixture {
             profile,
             baseline,
             comparison,
-            week2,
-        }
+            reference: Some(week2),
+        };
+        fixture.decide();
+        fixture
+    }
+
+    /// Decides again, after a figure, a limit or a verdict was changed.
+    pub fn decide(&mut self) {
+        let measured = self.comprehensive.iter().flat_map(|file| &file.points);
+        let points: Vec<Point> = self.baseline.points.iter().chain(measured).cloned().collect();
+        let of = |role| Configuration::of(&points, &self.profile, |point| point.role == role);
+        let (default, baseline, tuned) = (of(Role::Default), of(Role::Baseline), of(Role::Tuned));
+        let candidate = self.choose.as_ref().and_then(|file| file.candidates.first());
+        let judged = Judged {
+            default: default.as_ref(),
+            baseline: baseline.as_ref(),
+            candidate: candidate.zip(tuned.as_ref()),
+            primary: primary(&self.comparison.comparisons, &self.profile),
+            judges: self.choose.is_some(),
+        };
+        self.comparison.decision = decision::decide(&self.profile, &judged);
+    }
+
+    /// The objective's row.
+    pub fn objective(&mut self) -> &mut Comparison {
+        let mut rows = self.comparison.comparisons.iter_mut();
+        let row = rows.find(|row| row.metric == "output_tokens_per_s" && row.load == "burst");
+        row.expect("the objective is compared")
+    }
+
+    /// The points of some role on a load, wherever they are.
+    pub fn point_mut(&mut self, role: Role, load: &str) -> &mut Point {
+        let measured = self.comprehensive.iter_mut().flat_map(|file| &mut file.points);
+        let mut points = self.baseline.points.iter_mut().chain(measured);
+        points.find(|point| point.role == role && point.load == load).expect("it is measured")
     }
 }
 
@@ -162,6 +203,8 @@ pub fn file(stage: &str, points: Vec<Point>) -> ResultFile {
         flag: None,
         points,
         choice: None,
+        candidates: Vec::new(),
+        decision: None,
         comparisons: Vec::new(),
         targets: Vec::new(),
         findings: Vec::new(),
@@ -231,7 +274,7 @@ const TUNED: Settings = Settings {
 };
 
 /// Spread of three starts.
-const STARTS: [f64; 3] = [-0.004, 0.0, 0.004];
+pub const STARTS: [f64; 3] = [-0.004, 0.0, 0.004];
 
 fn loads_of(settings: &Settings) -> Vec<Point> {
     let on = |load: &str, part: Part, figures: &[(&str, f64)]| Point {
@@ -426,6 +469,18 @@ fn own_trials(stage: &str, mut points: Vec<Point>) -> Vec<Point> {
     points
 }
 
+/// What `choose` names.
+fn candidate(args: &Args) -> Candidate {
+    let [low, high] = [4.0, 8.0].map(Some);
+    let reason = FlagReason {
+        from: "chunked-prefill".to_owned(),
+        label: "16384".to_owned(),
+        args: args.clone(),
+        effect: Effect::Objective { change: Estimate { mean: 6.0, low, high, starts: Vec::new() } },
+    };
+    Candidate { args: args.clone(), for_objective: true, flags: vec![reason] }
+}
+
 fn week2() -> Point {
     let figures = [
         ("queue_share", 0.85),
@@ -480,7 +535,7 @@ fn comparison(
             });
         }
     }
-    let comparisons = stages::judged(comparisons, Some(profile));
+    let comparisons = comparison::judged(comparisons, Some(profile));
     let targets = profile.targets.iter().map(|limit| {
         let found = comparisons
             .iter()
@@ -552,6 +607,7 @@ fn profile() -> Profile {
             ("max-num-seqs", ArgValue::Int(16)),
         ]),
         starts: 3,
+        reference: Some("week2".to_owned()),
         loads: vec![
             load("burst", Part::Throughput, &["all"]),
             load("steady", Part::Latency, &["all"]),

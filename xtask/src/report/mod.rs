@@ -8,9 +8,11 @@ mod capacity;
 mod deploy;
 pub mod findings;
 #[cfg(test)]
-mod fixture;
+pub mod fixture;
 mod html;
 mod load_generator;
+#[cfg(test)]
+pub mod outcomes;
 mod provenance;
 mod sweeps;
 mod tables;
@@ -19,6 +21,7 @@ mod tests;
 mod tuning;
 mod verdicts;
 mod view;
+pub mod words;
 
 use std::collections::BTreeMap;
 
@@ -32,13 +35,13 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig
 use crate::{config::Profile, format};
 pub use calibration::CalibrationPage;
 pub use capacity::{CapacityPage, Configuration};
-pub use deploy::{Recommended, recommended};
+pub use deploy::{Recommended, recommended, serve_command};
 pub use html::{TrialView, page};
 pub use provenance::distinct;
-pub use tables::verdict_word;
 pub use tuning::TuningPage;
 pub use verdicts::{Page, Side};
 use view::View;
+pub use words::causes;
 
 const REPORT: (&str, &str) =
     ("OPTIMIZATION_RESULTS.md.j2", include_str!("OPTIMIZATION_RESULTS.md.j2"));
@@ -65,8 +68,8 @@ pub struct Inputs<'a> {
     pub comparison: &'a ResultFile,
     /// The start from `recommended.yaml`, if that stage ran.
     pub confirmation: Option<&'a ResultFile>,
-    /// The seed's own figures: one point, of other hardware and load.
-    pub week2: &'a ResultFile,
+    /// Figures of another system, of other hardware and load, where the profile names some.
+    pub reference: Option<&'a ResultFile>,
     /// The load generator on the host that measured, where it measured over HTTP.
     pub calibration: Option<&'a Calibration>,
     /// Names of the plots that were drawn, without ending; they lie beside the report.
@@ -82,12 +85,15 @@ pub fn markdown(inputs: &Inputs<'_>) -> Result<String> {
 }
 
 /// `recommended.yaml`, which `vllm serve --config` reads: where it comes from in comments, then
-/// the engine's arguments and the chosen ones.
+/// the engine's arguments and the chosen ones; `None` where nothing is recommended.
 ///
 /// # Errors
 /// As [`markdown`].
-pub fn recommended_yaml(inputs: &Inputs<'_>) -> Result<String> {
-    render(RECOMMENDED, &View::new(inputs))
+pub fn recommended_yaml(inputs: &Inputs<'_>) -> Result<Option<String>> {
+    if recommended(inputs.profile, inputs.comparison).is_none() {
+        return Ok(None);
+    }
+    render(RECOMMENDED, &View::new(inputs)).map(Some)
 }
 
 /// Digests of the templates, for the key of the stage.

@@ -14,8 +14,9 @@ use super::{
     format::{self, NOTHING},
     provenance::distinct,
     sweeps::note,
+    words,
 };
-use crate::config::{Bound, NamedLoad, Part};
+use crate::config::{NamedLoad, Part};
 
 /// The Week 2 figures' own metrics, which the main table always shows where they were compared.
 const WEEK2: [&str; 9] = [
@@ -73,17 +74,12 @@ impl ComparisonView {
     }
 }
 
-/// What tuning made worse, the objective aside: `` TPOT P95 on `production` (+1.1 ± 1.0 %) ``.
+/// Everything that tuning made worse, the objective aside.
 pub fn worse(inputs: &Inputs<'_>) -> Vec<String> {
     let objective = &inputs.profile.objective;
-    let rows = inputs.comparison.comparisons.iter().filter(|row| is_main(inputs, row));
-    rows.filter(|row| row.metric != objective.metric || row.load != objective.load)
-        .filter(|row| row.verdict == Some(Verdict::Worse))
-        .filter_map(|row| {
-            let change = format::change(metric::find(&row.metric), row.change.as_ref()?);
-            Some(format!("{} on `{}` ({change})", format::name(&row.metric), row.load))
-        })
-        .collect()
+    words::worse(&inputs.comparison.comparisons, |row| {
+        row.metric == objective.metric && row.load == objective.load
+    })
 }
 
 fn is_main(inputs: &Inputs<'_>, row: &Comparison) -> bool {
@@ -178,17 +174,23 @@ pub fn targets(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Limits of the objective in the same form.
+/// Limits with the figures of what is to be deployed (of the nearest setting, where none meets
+/// them): metric, load, limit, found, and whether it is met.
 pub fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
-    inputs
-        .profile
-        .slo
+    let decision = inputs.comparison.decision.as_ref();
+    let limits = decision.map(|decision| &decision.limits[..]).unwrap_or_default();
+    limits
         .iter()
         .map(|limit| {
             let metric = metric::find(&limit.metric);
-            let is_max = limit.bound == Bound::Max;
-            let found = tuned(inputs, &limit.metric, &limit.load);
-            limit_row(metric, &limit.metric, &limit.load, is_max, limit.limit.to_f64(), found)
+            let sign = if limit.bound == "max" { "≤" } else { "≥" };
+            vec![
+                format::title(metric, &limit.metric),
+                format!("`{}`", limit.load),
+                format!("{sign} {}", format::given(metric, limit.limit)),
+                words::value(limit),
+                words::state(limit).trim_start_matches("is ").to_owned(),
+            ]
         })
         .collect()
 }
@@ -223,7 +225,7 @@ fn tuned<'a>(inputs: &Inputs<'a>, metric: &str, load: &str) -> Option<&'a Estima
 /// The point of a column under a load.
 pub fn point<'a>(inputs: &Inputs<'a>, column: Column, load: &str) -> Option<&'a Point> {
     let (file, role) = match column {
-        Column::Week2 => (inputs.week2, Role::Reference),
+        Column::Week2 => (inputs.reference?, Role::Reference),
         Column::Baseline => (inputs.baseline, Role::Baseline),
         Column::Default => (inputs.baseline, Role::Default),
         Column::Tuned => (inputs.comprehensive?, Role::Tuned),
@@ -489,7 +491,8 @@ impl Figures {
         let beside = rows().find(|row| row.columns.contains_key(&Column::Week2));
         let row = beside.or_else(|| rows().next());
         let cell = |column| row.map_or_else(|| NOTHING.into(), |r| column_cell(metric, column, r));
-        let week2 = inputs.week2.points.first().and_then(|point| point.mean(id));
+        let reference = inputs.reference.and_then(|file| file.points.first());
+        let week2 = reference.and_then(|point| point.mean(id));
         Self {
             week2: week2.map_or_else(|| NOTHING.to_owned(), |mean| format::given(metric, mean)),
             default: cell(Column::Default),

@@ -1,8 +1,6 @@
-use bench_core::schema::{
-    Arrival, Column, Comparison, FailureClass, Role, SettingFailure, Verdict,
-};
+use bench_core::schema::{Arrival, Column, FailureClass, Role, SettingFailure, Verdict};
 
-use super::{fixture::Fixture, *};
+use super::{fixture::Fixture, outcomes::outcomes, *};
 use crate::config::{EngineConfig, VllmConfig};
 
 /// The report, with what every report must keep checked.
@@ -32,11 +30,8 @@ fn section<'a>(report: &'a str, title: &str) -> &'a str {
     rest.split("\n## ").next().unwrap_or_default()
 }
 
-/// The comparison of the objective.
-fn objective(fixture: &mut Fixture) -> &mut Comparison {
-    let mut rows = fixture.comparison.comparisons.iter_mut();
-    let row = rows.find(|row| row.metric == "output_tokens_per_s" && row.load == "burst");
-    row.expect("the objective is compared")
+fn yaml(fixture: &Fixture) -> Option<String> {
+    recommended_yaml(&fixture.inputs()).expect("the template renders")
 }
 
 /// A profile without `choose` and `comprehensive`, on a real vLLM with made-up weights.
@@ -64,6 +59,7 @@ fn small() -> Fixture {
     }
     fixture.identity.engine.title = "vLLM 0.32.0 on a CPU, a model of two layers".to_owned();
     fixture.identity.engine.simulated = false;
+    fixture.decide();
     fixture
 }
 
@@ -73,7 +69,7 @@ fn empty() -> Fixture {
     fixture.sweeps.clear();
     fixture.comparison.comparisons.clear();
     fixture.identity.identity = None;
-    fixture.week2.points.clear();
+    fixture.reference = None;
     fixture.profile.engine_args.clear();
     fixture.profile.engine_env.clear();
     fixture.profile.baseline_args.clear();
@@ -88,6 +84,7 @@ fn empty() -> Fixture {
         point.classes.clear();
         point.anatomy = None;
     }
+    fixture.decide();
     fixture
 }
 
@@ -123,27 +120,27 @@ fn the_first_paragraph_follows_the_verdict() {
     let mut out = String::new();
     for verdict in [Verdict::Better, Verdict::Worse, Verdict::Equivalent, Verdict::Inconclusive] {
         let mut fixture = Fixture::full();
-        let row = objective(&mut fixture);
+        let row = fixture.objective();
         row.verdict = Some(verdict);
         row.reason = "a reason".to_owned();
+        fixture.decide();
         out += &format!("{verdict:?}\n{}\n", section(&report(&fixture), "In one paragraph"));
     }
-    let mut fixture = Fixture::full();
-    let choice = fixture.choose.as_mut().and_then(|file| file.choice.as_mut());
-    choice.expect("a choice").args.clear();
-    out += &format!("Nothing chosen\n{}", section(&report(&fixture), "In one paragraph"));
+    for (name, fixture) in outcomes() {
+        out += &format!("{name}\n{}\n", section(&report(&fixture), "In one paragraph"));
+    }
     insta::assert_snapshot!(out);
 }
 
 #[test]
 fn a_setting_found_worse_is_not_recommended() {
     let mut fixture = Fixture::full();
-    objective(&mut fixture).verdict = Some(Verdict::Worse);
-    let yaml = recommended_yaml(&fixture.inputs()).expect("a configuration");
+    fixture.objective().verdict = Some(Verdict::Worse);
+    fixture.decide();
+    let yaml = yaml(&fixture).expect("a configuration");
     assert!(yaml.ends_with("\nmax-model-len: 4096\n"), "{yaml}");
-    assert!(
-        section(&report(&fixture), "The configuration to deploy").starts_with("vLLM's defaults")
-    );
+    let deploy = "The configuration to deploy";
+    assert!(section(&report(&fixture), deploy).starts_with("Keep vLLM's defaults."));
 }
 
 #[test]
@@ -155,7 +152,7 @@ fn a_file_that_did_not_start_is_not_recommended() {
     let report = report(&fixture);
     let warning = "**Do not deploy `recommended.yaml`: it does not run (bad combination): no.**";
     assert!(section(&report, "In one paragraph").starts_with(warning));
-    let yaml = recommended_yaml(&fixture.inputs()).expect("a configuration");
+    let yaml = yaml(&fixture).expect("a configuration");
     assert!(yaml.contains("\n# NOT CONFIRMED: it does not run (bad combination): no.\n"), "{yaml}");
     fixture.confirmation = None;
     assert!(self::report(&fixture).contains("Nothing was started from this file"));
@@ -180,8 +177,12 @@ fn a_limit_that_is_broken_or_unknown_is_said() {
     let mut fixture = Fixture::full();
     fixture.profile.slo[0].limit = "1".parse().expect("a decimal");
     fixture.profile.slo[1].metric = "itl_p95_ms".to_owned();
+    fixture.decide();
+    assert_eq!(yaml(&fixture), None);
     let report = report(&fixture);
-    assert!(section(&report, "In one paragraph").contains("**Limits broken: TTFT P95.**"));
+    let paragraph = section(&report, "In one paragraph");
+    assert!(paragraph.starts_with("**No setting meets the limits: nothing is recommended.**"));
+    assert!(paragraph.contains("TTFT P95 ≤ 1 ms on `production` is violated"), "{paragraph}");
     assert!(
         section(&report, "What was not measured")
             .contains("**A limit of the objective:** ITL P95 on `production`.")
@@ -201,12 +202,15 @@ fn the_same_trap_of_two_sweeps_is_one_lesson() {
 
 #[test]
 fn the_recommended_configuration() {
-    insta::assert_snapshot!(recommended_yaml(&Fixture::full().inputs()).expect("a configuration"));
+    insta::assert_snapshot!(yaml(&Fixture::full()).expect("a configuration"));
 }
 
 #[test]
 fn no_arguments_are_an_empty_mapping() {
-    let yaml = recommended_yaml(&empty().inputs()).expect("a configuration");
+    assert_eq!(yaml(&empty()), None, "nothing was measured");
+    let mut fixture = small();
+    fixture.profile.engine_args.clear();
+    let yaml = yaml(&fixture).expect("a configuration");
     // vLLM 0.32 fails on a file that holds comments alone.
     assert!(yaml.ends_with("\n{}\n"), "{yaml}");
 }

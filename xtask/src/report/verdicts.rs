@@ -6,11 +6,14 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::tables::verdict_word;
+use super::{tables::verdict_word, words};
 use crate::{
+    analysis::{
+        comparison::{Compared, is_goal},
+        gate::{self, Gate, Goal},
+    },
     config::Profile,
     format::{self, NOTHING},
-    stages::{Compared, Gate, open_goals},
 };
 
 /// One side of a comparison.
@@ -30,20 +33,21 @@ pub struct Page<'a> {
     /// Side B.
     pub after: &'a Side,
     /// Metric by metric.
-    pub compared: &'a Compared,
+    pub compared: &'a Compared<'a>,
     /// Whose goals count; `None` where no profile is known.
     pub profile: Option<&'a Profile>,
 }
 
 impl Page<'_> {
     pub fn gate(&self) -> Gate {
-        Gate::new(self.compared, self.profile)
+        gate::gate(self.compared, self.profile)
     }
 
     /// For a pull request.
     pub fn markdown(&self) -> String {
         let (a, b) = (&self.before.name, &self.after.name);
-        let mut out = format!("### `{a}` → `{b}`: {}\n\n{}\n", self.word(), self.summary());
+        let mut out =
+            format!("### `{a}` → `{b}`: {}\n\n{}\n", self.word(), self.summary().join(" "));
         let header: Vec<String> =
             ["Side", "Engine", ">Starts", "Settings"].map(str::to_owned).into();
         let sides = [self.before, self.after].map(|side| {
@@ -84,7 +88,7 @@ impl Page<'_> {
     }
 
     /// What got worse or better, what is open, and what was compared, in sentences.
-    pub fn summary(&self) -> String {
+    pub fn summary(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         let names = |verdict| -> Vec<String> {
             let rows = self.rows().filter(|row| row.verdict == Some(verdict));
@@ -93,13 +97,15 @@ impl Page<'_> {
         for (load, why) in &self.compared.broken {
             sentences.push(format!("Does not run any more on `{load}`: {why}."));
         }
-        for (verdict, word) in [(Verdict::Worse, "Worse"), (Verdict::Better, "Better")] {
-            let names = names(verdict);
-            if !names.is_empty() {
-                sentences.push(format!("{word}: {}.", format::list(&names)));
-            }
+        sentences.push(self.open());
+        let worse = self.also_worse();
+        if !worse.is_empty() {
+            sentences.push(format!("Also worse, and no goal: {}.", format::list(&worse)));
         }
-        sentences.extend(self.open());
+        let better = names(Verdict::Better);
+        if !better.is_empty() {
+            sentences.push(format!("Better: {}.", format::list(&better)));
+        }
         let tested = self.rows().filter(|row| row.detectable.is_some()).count();
         if tested > 0 {
             sentences.push(format!(
@@ -125,44 +131,60 @@ impl Page<'_> {
         if self.before.engine.identity != self.after.engine.identity {
             sentences.push("The engines differ: a change may be theirs.".to_owned());
         }
-        sentences.join(" ")
+        sentences
     }
 
-    /// Whether a change for the worse is excluded, in a sentence; what is proven worse is not named again.
-    fn open(&self) -> Option<String> {
-        let is_worse = |(metric, load): &(String, String)| {
-            let mut rows = self.rows();
-            let row = rows.find(|row| row.metric == *metric && row.load == *load);
-            row.is_some_and(|row| row.verdict == Some(Verdict::Worse))
+    /// The goals, the objective first; none without a profile.
+    pub fn goals(&self) -> Vec<Goal> {
+        self.profile.map(|profile| gate::goals(self.compared, profile)).unwrap_or_default()
+    }
+
+    /// How the goals fare, in a sentence.
+    fn open(&self) -> String {
+        let Some(profile) = self.profile else {
+            return "No profile says which metrics count: name one with --profile.".to_owned();
         };
-        let goals = open_goals(&self.compared.rows, self.profile);
-        let open: Vec<_> = goals
-            .iter()
-            .filter(|goal| !is_worse(goal))
-            .map(|(metric, load)| format!("{} on `{load}`", format::name(metric)))
-            .collect();
-        Some(match self.profile {
-            Some(profile) if goals.is_empty() => format!(
-                "For each of the {} goals of profile `{}` a change for the worse beyond the margin is \
-                 excluded.",
-                profile.goals().len(),
-                profile.name
-            ),
-            Some(_) if open.is_empty() => return None,
-            Some(_) => format!("Not settled: {}.", format::list(&open)),
-            None => format!(
-                "No profile says which metrics count; a change for the worse is not excluded of {}.",
-                open.len()
-            ),
-        })
+        let goals = self.goals();
+        let of = |gate| -> Vec<String> {
+            let goals = goals.iter().filter(|goal| goal.gate == gate);
+            goals.map(goal_name).collect()
+        };
+        let mut parts = Vec::new();
+        for (gate, word) in [
+            (Gate::Regression, "Worse or beyond its limit"),
+            (Gate::NotJudged, "Not measured on both sides"),
+            (Gate::Inconclusive, "Not settled"),
+        ] {
+            let names = of(gate);
+            if !names.is_empty() {
+                parts.push(format!("{word}: {}.", format::list(&names)));
+            }
+        }
+        if parts.is_empty() {
+            parts.push(match goals.len() {
+                1 => format!(
+                    "The goal of profile `{}` holds: {}.",
+                    profile.name,
+                    goal_name(&goals[0])
+                ),
+                n => format!("All {n} goals of profile `{}` hold.", profile.name),
+            });
+        }
+        parts.join(" ")
+    }
+
+    /// What got worse and is no goal.
+    pub fn also_worse(&self) -> Vec<String> {
+        words::worse(&self.compared.rows, |row| self.is_goal(row))
     }
 
     /// The verdict in words.
     pub fn word(&self) -> &'static str {
         match self.gate() {
-            Gate::Passed => "nothing got worse",
-            Gate::Worse => "worse",
+            Gate::Passed => "passed",
+            Gate::Regression => "regression",
             Gate::Inconclusive => "inconclusive",
+            Gate::NotJudged => "could not be judged",
         }
     }
 
@@ -181,7 +203,7 @@ impl Page<'_> {
             "before": side(self.before),
             "after": side(self.after),
             "gate": self.gate(),
-            "summary": self.summary(),
+            "summary": self.summary().join(" "),
             "comparisons": self.compared.rows,
         })
     }
@@ -191,8 +213,7 @@ impl Page<'_> {
     }
 
     fn is_goal(&self, row: &Comparison) -> bool {
-        let profile = self.profile;
-        profile.is_some_and(|profile| profile.goals().contains(&(&row.metric, &row.load)))
+        self.profile.is_some_and(|profile| is_goal(profile, &row.metric, &row.load))
     }
 
     fn loads(&self) -> Vec<String> {
@@ -205,6 +226,11 @@ impl Page<'_> {
         }
         loads
     }
+}
+
+/// ``TPOT P95 on `burst` ``
+fn goal_name(goal: &Goal) -> String {
+    format!("{} on `{}`", format::name(&goal.metric), goal.load)
 }
 
 fn is_change(row: &Comparison) -> bool {

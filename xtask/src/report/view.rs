@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bench_core::{
     INSTRUMENT_EPOCH,
     metric::{self, METRICS},
-    schema::{Column, Comparison, Estimate, Point, ResultFile},
+    schema::{Column, Comparison, Estimate, Point},
     stats,
 };
 use serde::Serialize;
@@ -20,6 +20,7 @@ use super::{
     tables::{self, AnatomyView, ComparisonView, Figures, PartView},
 };
 use crate::{
+    analysis::comparison::primary,
     config::{Bound, EngineConfig, Limit, Part, Profile},
     front::{Axis, Candidate, Front},
 };
@@ -29,6 +30,7 @@ use crate::{
 pub struct View {
     engine: String,
     simulated: bool,
+    has_reference: bool,
     dummy_weights: bool,
     profile: String,
     profile_digest: String,
@@ -49,8 +51,7 @@ pub struct View {
     targets: Vec<Vec<String>>,
     targets_met: usize,
     slo: Vec<Vec<String>>,
-    slo_missed: Vec<String>,
-    /// What tuning made worse among the metrics of the main table, with the change.
+    /// What tuning made worse, with the change.
     worse: Vec<String>,
     anatomy: Vec<AnatomyView>,
     sweeps: Vec<SweepView>,
@@ -156,17 +157,17 @@ impl View {
     pub fn new(inputs: &Inputs<'_>) -> Self {
         let profile = inputs.profile;
         let label = &inputs.identity.engine;
-        let row = objective_row(profile, inputs.comparison);
+        let row = primary(&inputs.comparison.comparisons, profile);
         let targets = tables::targets(inputs);
         let slo = tables::slo(inputs);
         let anatomy: Vec<_> = loads_of_interest(inputs)
             .into_iter()
             .filter_map(|load| AnatomyView::new(inputs, load))
             .collect();
-        let missed = |row: &&Vec<String>| row.last().is_some_and(|outcome| outcome == "missed");
         Self {
             engine: label.shown(),
             simulated: label.simulated,
+            has_reference: inputs.reference.is_some(),
             dummy_weights: matches!(
                 &profile.engine,
                 EngineConfig::Vllm(vllm) if vllm.model.starts_with("dummy:")
@@ -198,7 +199,6 @@ impl View {
                 .iter()
                 .filter(|row| row.last().is_some_and(|o| o == "met"))
                 .count(),
-            slo_missed: slo.iter().filter(missed).map(|row| row[0].clone()).collect(),
             anatomy,
             sweeps: inputs.sweeps.iter().map(|sweep| SweepView::new(inputs, sweep)).collect(),
             front: FrontView::new(&front(inputs)),
@@ -243,13 +243,6 @@ impl Headline {
             reason: row.reason.clone(),
         }
     }
-}
-
-/// The objective before and after, where it was compared.
-pub fn objective_row<'a>(profile: &Profile, comparison: &'a ResultFile) -> Option<&'a Comparison> {
-    let objective = &profile.objective;
-    let mut rows = comparison.comparisons.iter();
-    rows.find(|row| row.metric == objective.metric && row.load == objective.load)
 }
 
 fn limit(limit: &Limit) -> String {

@@ -19,12 +19,8 @@ pub struct Baseline<'a> {
 impl Baseline<'_> {
     fn grid(&self) -> Grid<'_> {
         let profile = self.context.profile;
-        let setting = |label: &str, role, args: &Args| Setting {
-            label: label.to_owned(),
-            role,
-            args: args.clone(),
-            starts: profile.starts,
-        };
+        let setting =
+            |label, role, args: &Args| Setting::judged(profile, label, role, args.clone());
         Grid {
             profile,
             settings: vec![
@@ -32,7 +28,6 @@ impl Baseline<'_> {
                 setting("default", Role::Default, &Args::new()),
             ],
             loads: profile.loads.iter().collect(),
-            first_start: 0,
         }
     }
 }

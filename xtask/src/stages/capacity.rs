@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Grid, Setting, Trial, choose, one_file, provision, trial::point};
 use crate::{
+    analysis::limits,
     config::{self, Limit, NamedLoad},
     dag::{Inputs, Leaf, Outputs, Task},
     format, plots,
@@ -73,6 +74,7 @@ impl Capacity<'_> {
             role,
             args: args.clone(),
             starts: 1,
+            first_start: 0,
         };
         let mut settings = vec![
             setting("baseline", Role::Baseline, &profile.baseline_args),
@@ -133,8 +135,8 @@ impl Capacity<'_> {
         identity: &Value,
     ) -> Result<Leaf<Trial>> {
         let (profile, load) = (self.context.profile, self.at_rate(rate)?);
-        let (settings, loads) = (vec![setting.clone()], vec![&load]);
-        let grid = Grid { profile, settings, loads, first_start: replicate };
+        let setting = Setting { first_start: replicate, ..setting.clone() };
+        let grid = Grid { profile, settings: vec![setting], loads: vec![&load] };
         Ok(grid.leaves(identity)?.remove(0))
     }
 
@@ -153,7 +155,7 @@ impl Capacity<'_> {
         self.limits().find_map(|limit| {
             let metric = metric::find(&limit.metric);
             let value = (metric?.value)(measured)?;
-            (!choose::keeps(limit, value)).then(|| {
+            (!limits::keeps(limit, value)).then(|| {
                 format!("{} is {}", format::name(&limit.metric), format::value(metric, value))
             })
         })

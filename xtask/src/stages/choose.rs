@@ -1,19 +1,19 @@
-//! `choose`: the best value of each sweep, put together.
-
-use std::cmp::Ordering;
+//! `choose`: the settings worth being judged, from the sweeps.
 
 use anyhow::Result;
-use bench_core::{
-    metric,
-    schema::{Args, Choice, Point, ResultFile, Role},
-};
+use bench_core::schema::{Args, Choice, Point, ResultFile, Role};
 use serde_json::Value;
 
 use super::{Context, Trial, baseline, goals, one_file, provision, tune};
 use crate::{
-    config::{Bound, Limit, Profile},
+    analysis::{
+        Configuration,
+        choice::{self, Swept},
+    },
+    config::Profile,
     dag::{Inputs, Leaf, Outputs, Task},
     flags, format,
+    report::words,
 };
 
 pub const NAME: &str = "choose";
@@ -31,7 +31,7 @@ impl Task for Choose<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        2
+        3
     }
 
     fn needs(&self) -> Vec<String> {
@@ -50,172 +50,81 @@ impl Task for Choose<'_> {
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let profile = self.context.profile;
-        let mut gains = Vec::new();
+        let mut files: Vec<(&str, ResultFile)> = Vec::new();
         for sweep in &profile.sweeps {
-            let swept: ResultFile = inputs.json(&sweep.name, &sweep.file)?;
-            if let Some(choice) = swept.choice {
-                gains.push((
-                    gain_percent(&swept.points, &choice.label, profile),
-                    sweep.name.clone(),
-                    choice,
-                ));
-            }
+            files.push((&sweep.name, inputs.json(&sweep.name, &sweep.file)?));
         }
-        // The largest gain first: what it sets, later ones must fit.
-        gains.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal));
-        // What was confirmed together goes before what was best alone.
         let searched: Option<ResultFile> = inputs.json_if_upstream(tune::NAME, tune::FILE)?;
-        if let Some(ResultFile { points, choice: Some(choice), .. }) = searched {
-            gains.insert(
-                0,
-                (gain_percent(&points, &choice.label, profile), tune::NAME.to_owned(), choice),
-            );
-        }
+        let sweeps: Vec<Swept<'_>> =
+            files.iter().map(|(name, file)| swept(name, &file.points, profile)).collect();
+        let tuned = searched.as_ref().map(|file| swept(choice::TUNE, &file.points, profile));
+        let fits = |args: &Args| fits(args, profile);
+
         let mut result = self.context.result(NAME, inputs)?;
-        let mut args = Args::new();
-        let mut labels = Vec::new();
-        for (gain, sweep, choice) in gains {
-            let found = format!("{sweep}: {}", choice.reason);
-            match combine(&args, &choice.args, profile) {
-                _ if choice.args.is_empty() => result.findings.push(found),
-                Ok(combined) => {
-                    args = combined;
-                    labels.push(format!(
-                        "{sweep} = {} ({} % alone)",
-                        choice.label,
-                        format::signed(gain, 1)
-                    ));
-                    result.findings.push(found);
-                }
-                Err(why) => result.findings.push(format!("{found}; not taken, since {why}")),
-            }
-        }
-        let reason = match labels.as_slice() {
-            [] => "no sweep found a value worth a change from the defaults".to_owned(),
-            labels => format!("the best value of each sweep together: {}", labels.join(", ")),
+        result.candidates = choice::candidates(&sweeps, tuned.as_ref(), profile, &fits);
+        let proposed = files.iter().map(|(name, file)| (*name, file));
+        let proposed = searched.iter().map(|file| (choice::TUNE, file)).chain(proposed);
+        result.findings = proposed
+            .filter_map(|(name, file)| Some(format!("{name}: {}", file.choice.as_ref()?.reason)))
+            .collect();
+        let is_well = |swept: &Swept<'_>| {
+            swept.default.as_ref().is_none_or(|default| choice::is_default_well(Some(default)))
         };
-        result.choice = Some(Choice { label: "tuned".to_owned(), args, reason });
+        let first = result.candidates.first();
+        let first = first.filter(|first| first.for_objective || !sweeps.iter().all(is_well));
+        result.choice = Some(match first {
+            None => Choice {
+                label: "default".to_owned(),
+                args: Args::new(),
+                reason: "no value promises more than vLLM's defaults".to_owned(),
+            },
+            Some(first) => Choice {
+                label: "tuned".to_owned(),
+                args: first.args.clone(),
+                reason: words::flags(&first.flags, profile),
+            },
+        });
         one_file(FILE, &result)
     }
 }
 
-/// Both sets of arguments, or why they do not go together.
-fn combine(chosen: &Args, more: &Args, profile: &Profile) -> Result<Args, String> {
-    let mut combined = chosen.clone();
-    for (name, value) in more {
-        if let Some(other) = combined.insert(name.clone(), value.clone())
-            && other != *value
-        {
-            return Err(format!("{name} is {other} already"));
-        }
-    }
+/// Why arguments do not go together on this engine.
+fn fits(args: &Args, profile: &Profile) -> Result<(), String> {
     let mut all = profile.engine_args.clone();
-    all.extend(combined.clone());
+    all.extend(args.clone());
     match flags::check_combination(&all, &Args::new()) {
-        None => Ok(combined),
+        None => Ok(()),
         Some(why) => Err(why.message),
     }
 }
 
-/// The best value of a sweep by the profile's objective and limits, or the defaults when no value
-/// is worth a change.
-pub fn best(swept: &[Point], reference: &[Point], profile: &Profile) -> Choice {
-    let objective = &profile.objective;
-    let title = format::name(&objective.metric);
-    let metric = metric::find(&objective.metric);
-    let shown = |point: &Point| {
-        let figure = point.metrics.get(&objective.metric);
-        let figure = figure.map_or_else(String::new, |e| format::estimate(metric, e));
-        figure + &format::unit_of_title(metric)
-    };
-    let default = reference
-        .iter()
-        .find(|point| point.role == Role::Default && point.load == objective.load)
-        .and_then(|point| Some((point, point.mean(&objective.metric)?)));
-    let keep = |why: String| Choice { label: "default".to_owned(), args: Args::new(), reason: why };
-
-    let candidates: Vec<(&Point, f64)> = swept
-        .iter()
-        .filter(|point| point.role == Role::Sweep && point.load == objective.load)
-        .filter_map(|point| Some((point, point.mean(&objective.metric)?)))
-        .collect();
-    if candidates.is_empty() {
-        return keep(format!("no value gave a valid {title} on `{}`", objective.load));
-    }
-    let within: Vec<_> = candidates
-        .iter()
-        .filter(|(point, _)| broken_limit(swept, &point.label, &profile.slo).is_none())
-        .collect();
-    let best = within.into_iter().reduce(|best, next| {
-        let better = if objective.maximize { next.1 > best.1 } else { next.1 < best.1 };
-        if better { next } else { best }
-    });
-    let Some((point, value)) = best else {
-        let (point, _) = candidates[0];
-        let why = broken_limit(swept, &point.label, &profile.slo).unwrap_or_default();
-        return keep(format!("no value keeps the limits (at {}: {why})", point.label));
-    };
-    let Some((defaults, default)) = default else {
-        let reason = format!("best {title} on `{}`: {}", objective.load, shown(point));
-        return Choice { label: point.label.clone(), args: point.args.clone(), reason };
-    };
-    let gain = gain(*value, default, objective.maximize);
-    if gain < objective.margin_percent() {
-        return keep(format!(
-            "the best value, {}, changes {title} on `{}` by {} %, which is not worth a change",
-            point.label,
-            objective.load,
-            format::signed(gain, 1)
-        ));
-    }
-    let reason = format!(
-        "{} gives {title} {} on `{}`, {} % against the defaults' {}, within the limits",
-        point.label,
-        shown(point),
-        objective.load,
-        format::signed(gain, 1),
-        shown(defaults)
-    );
-    Choice { label: point.label.clone(), args: point.args.clone(), reason }
-}
-
-/// Improvement in percent; positive is better whichever way the objective points.
-fn gain(value: f64, default: f64, maximize: bool) -> f64 {
-    let change = 100.0 * (value / default - 1.0);
-    if maximize { change } else { -change }
-}
-
-fn gain_percent(points: &[Point], label: &str, profile: &Profile) -> f64 {
-    let objective = &profile.objective;
-    let value = |label: &str| {
-        let found = points.iter().find(|p| p.label == label && p.load == objective.load)?;
-        found.mean(&objective.metric)
-    };
-    match (value(label), value("default")) {
-        (Some(value), Some(default)) => gain(value, default, objective.maximize),
-        _ => 0.0,
+/// The points of a sweep as configurations.
+pub fn swept<'a>(name: &'a str, points: &'a [Point], profile: &Profile) -> Swept<'a> {
+    let is_value = |point: &Point| matches!(point.role, Role::Sweep | Role::Tuned);
+    Swept {
+        name,
+        values: Configuration::all(points, profile, is_value),
+        default: Configuration::of(points, profile, |point| point.role == Role::Default),
     }
 }
 
-/// The first limit that a setting breaks, in words; a limit that was not measured is not broken.
-fn broken_limit(points: &[Point], label: &str, limits: &[Limit]) -> Option<String> {
-    limits.iter().find_map(|limit| {
-        let point = points.iter().find(|p| p.label == label && p.load == limit.load)?;
-        if point.saturated {
-            return Some(format!("{} is above capacity", limit.load));
-        }
-        let value = point.mean(&limit.metric)?;
-        let kept = keeps(limit, value);
-        (!kept).then(|| {
-            format!("{} on {} is {value:.1}, limit {}", limit.metric, limit.load, limit.limit)
-        })
-    })
-}
-
-/// Whether a value keeps a limit.
-pub fn keeps(limit: &Limit, value: f64) -> bool {
-    match limit.bound {
-        Bound::Max => value <= limit.limit.to_f64(),
-        Bound::Min => value >= limit.limit.to_f64(),
+/// The best value of a sweep in words, or why the defaults do as well.
+pub fn best(name: &str, points: &[Point], profile: &Profile) -> Choice {
+    let swept = swept(name, points, profile);
+    if let Some((value, reason)) = choice::best(&swept, profile) {
+        return Choice {
+            label: value.label.to_owned(),
+            args: value.args.clone(),
+            reason: words::flag(&reason, profile),
+        };
     }
+    let measured = swept.values.iter().any(Configuration::is_measured);
+    let objective =
+        format!("{} on `{}`", format::name(&profile.objective.metric), profile.objective.load);
+    let reason = if measured {
+        format!("no value is worth a change by {objective} within the limits")
+    } else {
+        format!("no value gave a valid {objective}")
+    };
+    Choice { label: "default".to_owned(), args: Args::new(), reason }
 }

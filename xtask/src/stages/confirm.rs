@@ -6,8 +6,9 @@ use bench_core::schema::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Trial, baseline, choose, compare, comprehensive, one_file, provision};
+use super::{Context, Trial, compare, one_file, provision};
 use crate::{
+    analysis::choice,
     dag::{Inputs, Leaf, Outputs, Task},
     format,
     report::{self, Recommended},
@@ -28,17 +29,13 @@ pub struct Confirm<'a> {
 }
 
 impl Confirm<'_> {
-    fn recommended(&self, inputs: &Inputs<'_>) -> Result<Recommended> {
+    /// What the comparison recommends, with the number of its first judged start.
+    fn recommended(&self, inputs: &Inputs<'_>) -> Result<Option<(Recommended, u32)>> {
         let profile = self.context.profile;
-        let choose: Option<ResultFile> = inputs.json_if_upstream(choose::NAME, choose::FILE)?;
-        let sweeps = profile.sweeps.iter().map(|sweep| inputs.json(&sweep.name, &sweep.file));
-        let comparison = inputs.json(compare::NAME, compare::FILE)?;
-        Ok(report::recommended(
-            profile,
-            choose.as_ref(),
-            &sweeps.collect::<Result<Vec<_>>>()?,
-            &comparison,
-        ))
+        let comparison: ResultFile = inputs.json(compare::NAME, compare::FILE)?;
+        let own = comparison.decision.as_ref().map(|decision| decision.args.clone());
+        let start = choice::first_judged_start(profile, &own.unwrap_or_default());
+        Ok(report::recommended(profile, &comparison).map(|recommended| (recommended, start)))
     }
 }
 
@@ -50,19 +47,11 @@ impl Task for Confirm<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        1
+        2
     }
 
     fn needs(&self) -> Vec<String> {
-        let mut needs = self.context.present(&[
-            provision::NAME,
-            baseline::NAME,
-            choose::NAME,
-            comprehensive::NAME,
-            compare::NAME,
-        ]);
-        needs.extend(self.context.sweep_names());
-        needs
+        self.context.present(&[provision::NAME, compare::NAME])
     }
 
     fn config(&self) -> Value {
@@ -73,7 +62,9 @@ impl Task for Confirm<'_> {
     /// One request on a server that reads the file, and what the same settings gave as flags:
     /// the latter is measured already.
     fn leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        let Recommended { args, yaml, .. } = self.recommended(inputs)?;
+        let Some((Recommended { args, yaml }, replicate)) = self.recommended(inputs)? else {
+            return Ok(Vec::new());
+        };
         let profile = self.context.profile;
         let as_flags = Trial {
             identity: self.context.identity(inputs)?,
@@ -82,7 +73,7 @@ impl Task for Confirm<'_> {
             config_file: None,
             load: profile.loads[0].spec.clone(),
             data_file: profile.loads[0].data_file.clone(),
-            replicate: 0,
+            replicate,
         };
         let mut as_file = Trial { config_file: Some(yaml), ..as_flags.clone() };
         (as_file.load.arrival, as_file.load.size) = (Arrival::AllAtOnce {}, Size::Requests(1));
@@ -93,8 +84,10 @@ impl Task for Confirm<'_> {
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        let recommended = self.recommended(inputs)?;
         let mut result = self.context.result(NAME, inputs)?;
+        let Some((recommended, _)) = self.recommended(inputs)? else {
+            return one_file(FILE, &result);
+        };
         let found = inputs.leaf::<Outcome>(AS_FILE).context("the start from recommended.yaml")?;
         match confirm(&found, &inputs.leaf(AS_FLAGS)?) {
             Ok(reason) => {

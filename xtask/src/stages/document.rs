@@ -26,6 +26,9 @@ use crate::{
 
 pub const NAME: &str = "document";
 
+/// The configuration to deploy, if any.
+pub const RECOMMENDED: &str = "recommended.yaml";
+
 /// Steps of a trial's time that the page draws.
 const STEPS: usize = 60;
 
@@ -41,7 +44,7 @@ impl Task for Document<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        4
+        5
     }
 
     fn needs(&self) -> Vec<String> {
@@ -112,17 +115,20 @@ impl Task for Document<'_> {
             comprehensive: read.comprehensive.as_ref(),
             comparison: &read.comparison,
             confirmation: confirmation.as_ref(),
-            week2: self.context.week2,
+            reference: self.context.reference,
             calibration: self.context.calibration.as_ref(),
             plots: &plots,
         };
         let markdown = report::markdown(&report_inputs)?;
         let page = report::page(&markdown, &drawings(inputs, &plots)?, &self.trials(inputs)?)?;
-        Ok(Outputs::from([
+        let mut outputs = Outputs::from([
             ("OPTIMIZATION_RESULTS.md".to_owned(), markdown.into_bytes()),
             ("report.html".to_owned(), page.into_bytes()),
-            ("recommended.yaml".to_owned(), report::recommended_yaml(&report_inputs)?.into_bytes()),
-        ]))
+        ]);
+        if let Some(yaml) = report::recommended_yaml(&report_inputs)? {
+            outputs.insert(RECOMMENDED.to_owned(), yaml.into_bytes());
+        }
+        Ok(outputs)
     }
 }
 

@@ -16,9 +16,9 @@ mod tune;
 mod visualize;
 
 pub use baseline::{DEFAULT_ROLE, FILE as BASELINE_FILE, NAME as BASELINE};
-pub use compare::{Compared, FILE as COMPARISON_FILE, Gate, any_two, open_goals};
+pub use compare::FILE as COMPARISON_FILE;
 pub use comprehensive::{FILE as COMPREHENSIVE_FILE, NAME as COMPREHENSIVE};
-pub use document::NAME as DOCUMENT;
+pub use document::{NAME as DOCUMENT, RECOMMENDED};
 pub use provision::{FILE as IDENTITY_FILE, NAME as PROVISION};
 
 use anyhow::{Result, anyhow};
@@ -33,9 +33,9 @@ use crate::{
     dag::{Inputs, Outputs, Task},
     engines::Engine,
 };
-pub use trial::{Grid, Setting, Trial};
 #[cfg(test)]
-pub use {compare::judged, trial::example_trial};
+pub use trial::example_trial;
+pub use trial::{Grid, Setting, Trial};
 
 /// A stage as a node of the DAG.
 pub type Stage<'a> = Box<dyn Task<Leaf = Trial> + 'a>;
@@ -46,8 +46,8 @@ pub struct Context<'a> {
     pub profile: &'a Profile,
     /// What stands for the engine's identity while planning, and how the engine is provisioned.
     pub engine: &'a dyn Engine,
-    /// The seed's own figures.
-    pub week2: &'a ResultFile,
+    /// Figures of another system to show beside, where the profile names some.
+    pub reference: Option<&'a ResultFile>,
     /// The load generator on the host that measures, for engines that are measured over HTTP.
     pub calibration: Option<Calibration>,
 }
@@ -205,6 +205,8 @@ impl Context<'_> {
             flag: None,
             points: Vec::new(),
             choice: None,
+            candidates: Vec::new(),
+            decision: None,
             comparisons: Vec::new(),
             targets: Vec::new(),
             findings: Vec::new(),

@@ -1,7 +1,7 @@
 //! A sweep: launches that differ in one argument. Each `[sweep.NAME]` of a profile is a stage.
 
 use anyhow::Result;
-use bench_core::schema::{ResultFile, Role};
+use bench_core::schema::{Args, ResultFile, Role};
 use serde_json::{Value, json};
 
 use super::{Context, Grid, Setting, Trial, baseline, choose, one_file, provision};
@@ -18,18 +18,24 @@ pub struct Sweep<'a> {
 
 impl Sweep<'_> {
     pub(super) fn grid(&self) -> Result<Grid<'_>> {
-        let settings = self.sweep.values.iter().map(|value| Setting {
-            label: value.label.clone(),
-            role: Role::Sweep,
-            args: value.args.clone(),
+        let setting = |label: &str, role, args: &Args| Setting {
+            label: label.to_owned(),
+            role,
+            args: args.clone(),
             starts: self.sweep.starts,
-        });
+            first_start: 0,
+        };
+        let settings = self.sweep.values.iter();
+        let settings = settings.map(|value| setting(&value.label, Role::Sweep, &value.args));
+        // Values are held against starts of the defaults that judge nothing afterwards.
+        let none = Args::new();
+        let reference = self.context.has(choose::NAME);
+        let reference = reference.then(|| setting("default", Role::Default, &none));
         let loads = self.sweep.loads.iter().map(|name| self.context.load(name));
         Ok(Grid {
             profile: self.context.profile,
-            settings: settings.collect(),
+            settings: settings.chain(reference).collect(),
             loads: loads.collect::<Result<_>>()?,
-            first_start: 0,
         })
     }
 }
@@ -42,7 +48,7 @@ impl Task for Sweep<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        5
+        6
     }
 
     fn needs(&self) -> Vec<String> {
@@ -71,17 +77,21 @@ impl Task for Sweep<'_> {
         result.findings =
             findings::of_sweep(&result.points, &profile.objective).into_iter().collect();
         if inputs.has(baseline::NAME) {
-            let reference: ResultFile = inputs.json(baseline::NAME, baseline::FILE)?;
+            let judged: ResultFile = inputs.json(baseline::NAME, baseline::FILE)?;
             result.findings.extend(findings::against_baseline(
                 &result.points,
-                &reference.points,
+                &judged.points,
                 &profile.objective.load,
             ));
-            result.choice = Some(choose::best(&result.points, &reference.points, profile));
-            // The points to judge by travel with the sweep, so that its file stands alone.
-            let on_these_loads =
-                reference.points.into_iter().filter(|p| self.sweep.loads.contains(&p.load));
-            result.points.extend(on_these_loads);
+            // What it is held against travels with the sweep, so that its file stands alone.
+            let has_default = result.points.iter().any(|point| point.role == Role::Default);
+            let is_new = |role| role != Role::Default || !has_default;
+            let beside = judged.points.into_iter();
+            let beside = beside.filter(|p| self.sweep.loads.contains(&p.load) && is_new(p.role));
+            result.points.extend(beside);
+        }
+        if result.points.iter().any(|point| point.role == Role::Default) {
+            result.choice = Some(choose::best(&self.sweep.name, &result.points, profile));
         }
         one_file(&self.sweep.file, &result)
     }

@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
+    analysis::choice,
     config::{NamedLoad, Profile},
     dag::{Inputs, Leaf},
 };
@@ -84,6 +85,20 @@ pub struct Setting {
     pub args: Args,
     /// Server starts.
     pub starts: u32,
+    /// Number of the first one.
+    pub first_start: u32,
+}
+
+impl Setting {
+    /// A configuration to be judged: on starts that took no part in the choice.
+    pub fn judged(profile: &Profile, label: &str, role: Role, args: Args) -> Self {
+        let first_start = choice::first_judged_start(profile, &args);
+        Self { label: label.to_owned(), role, args, starts: profile.starts, first_start }
+    }
+
+    fn numbers(&self) -> Range<u32> {
+        self.first_start..self.first_start + self.starts
+    }
 }
 
 /// Settings under loads: what a stage measures.
@@ -94,8 +109,6 @@ pub struct Grid<'a> {
     pub settings: Vec<Setting>,
     /// The loads.
     pub loads: Vec<&'a NamedLoad>,
-    /// Number of the first start of each setting.
-    pub first_start: u32,
 }
 
 impl Grid<'_> {
@@ -113,7 +126,7 @@ impl Grid<'_> {
         for setting in &self.settings {
             let mut args = self.profile.engine_args.clone();
             args.extend(setting.args.clone());
-            for replicate in self.starts(setting) {
+            for replicate in setting.numbers() {
                 for load in &self.loads {
                     let trial = Trial {
                         identity: identity.clone(),
@@ -145,8 +158,8 @@ impl Grid<'_> {
         let mut points = Vec::new();
         for setting in &self.settings {
             for load in &self.loads {
-                let outcomes = self
-                    .starts(setting)
+                let outcomes = setting
+                    .numbers()
                     .map(|replicate| {
                         let role = role(setting, load, replicate);
                         let outcome = inputs.leaf::<Outcome>(&role)?;
@@ -157,10 +170,6 @@ impl Grid<'_> {
             }
         }
         Ok(points)
-    }
-
-    fn starts(&self, setting: &Setting) -> Range<u32> {
-        self.first_start..self.first_start + setting.starts
     }
 }
 

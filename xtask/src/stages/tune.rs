@@ -3,7 +3,7 @@
 //! What to measure next is [`bench_core::search`]'s to say; here its steps become trials, and what
 //! is stored of them becomes its evaluations. A search that was killed finds its trials.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::Range};
 
 use anyhow::Result;
 use bench_core::{
@@ -12,12 +12,13 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, Trial, choose, compare, predict, provision};
+use super::{Context, Grid, Setting, Trial, choose, predict, provision};
 use crate::{
+    analysis::comparison,
     config::{self, Bound, NamedLoad},
     dag::{Inputs, Leaf, Outputs, Task},
     flags::{self, Memory},
-    report,
+    format, report,
 };
 
 pub const NAME: &str = "tune";
@@ -152,26 +153,24 @@ impl<'a> Tune<'a> {
     }
 
     fn label(&self, candidate: usize) -> String {
-        let pairs: Vec<_> =
-            self.args(candidate).iter().map(|(flag, value)| format!("{flag}={value}")).collect();
-        if pairs.is_empty() { "default".to_owned() } else { pairs.join(" ") }
+        format::args_label(&self.args(candidate))
     }
 
     /// A setting under one load, at its first start.
     fn leaf(&self, candidate: usize, load: usize, identity: &Value) -> Result<Leaf<Trial>> {
         let grid = Grid {
             profile: self.context.profile,
-            settings: vec![self.setting(candidate, Role::Sweep, 1)],
+            settings: vec![self.setting(candidate, Role::Sweep, 0..1)],
             loads: vec![loads(self.context)[load]],
-            first_start: 0,
         };
         let leaf = grid.leaves(identity)?.remove(0);
         Ok(Leaf { role: format!("search/{}", leaf.role), ..leaf })
     }
 
-    fn setting(&self, candidate: usize, role: Role, starts: u32) -> Setting {
+    fn setting(&self, candidate: usize, role: Role, numbers: Range<u32>) -> Setting {
         let (label, args) = (self.label(candidate), self.args(candidate));
-        Setting { label, role, args, starts }
+        let (first_start, starts) = (numbers.start, numbers.end - numbers.start);
+        Setting { label, role, args, starts, first_start }
     }
 
     /// The settings to confirm, on starts that the search did not see.
@@ -179,10 +178,10 @@ impl<'a> Tune<'a> {
         let profile = self.context.profile;
         let settings = finalists.iter().map(|candidate| {
             let role = if *candidate == DEFAULTS { Role::Default } else { Role::Sweep };
-            self.setting(*candidate, role, profile.starts)
+            self.setting(*candidate, role, 1..1 + profile.starts)
         });
         let (settings, loads) = (settings.collect(), self.fresh.iter().collect());
-        Grid { profile, settings, loads, first_start: 1 }
+        Grid { profile, settings, loads }
     }
 
     /// Goes on as far as trials are stored; the trial that is to be measured next, if it stops at
@@ -215,7 +214,7 @@ impl Task for Tune<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        1
+        2
     }
 
     fn needs(&self) -> Vec<String> {
@@ -251,7 +250,7 @@ impl Task for Tune<'_> {
 
         let mut result = self.context.result(NAME, inputs)?;
         let mut points = self.confirmation(&finalists).points(inputs, &identity)?;
-        let choice = choose::best(&points, &points, profile);
+        let choice = choose::best(NAME, &points, profile);
         // Where the defaults stay, it is the winner that was not better.
         let is_choice = |point: &Point| point.role == Role::Sweep && point.label == choice.label;
         let compared = match points.iter().any(is_choice) {
@@ -260,7 +259,7 @@ impl Task for Tune<'_> {
         };
         let compared = points.iter_mut().filter(|p| p.role == Role::Sweep && p.label == compared);
         compared.for_each(|point| point.role = Role::Tuned);
-        result.comparisons = compare::comparisons(&points, &[], profile);
+        result.comparisons = comparison::comparisons(&points, &[], profile);
         result.points = points;
         let labels: Vec<String> = (0..problem.candidates.len()).map(|c| self.label(c)).collect();
         let page = report::TuningPage {

@@ -1,6 +1,9 @@
 //! `--message-format json`: what happens, for programs, as one JSON object a line.
 
-use bench_core::{canonical::Digest, schema::Progress};
+use bench_core::{
+    canonical::Digest,
+    schema::{Decision, Progress},
+};
 use serde::Serialize;
 
 /// Raised whenever a message changes its form; new events and fields do not count.
@@ -64,10 +67,21 @@ pub enum Message<'a> {
         /// What.
         text: &'a str,
     },
+    /// What came of the comparison.
+    Decision {
+        /// What to deploy, what carries it, and the limits with their figures.
+        decision: &'a Decision,
+        /// `vllm serve` with every flag; null where nothing is recommended.
+        command: Option<&'a str>,
+        /// Why settings or trials do not count.
+        problems: &'a [String],
+    },
     /// Last of all.
     End {
-        /// `done`, `failed` or `interrupted`.
+        /// `done`, `failed`, `none-meets` or `interrupted`.
         outcome: &'static str,
+        /// The exit code that goes with it.
+        exit_code: u8,
         /// Folder of the results, from the project's root.
         results: &'a str,
         /// How long the run took.

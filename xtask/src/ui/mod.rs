@@ -1,8 +1,10 @@
 //! What a person sees while a suite runs, and at its end.
 
+mod closing;
 mod live;
 mod message;
 mod table;
+mod wrap;
 
 use std::{
     collections::BTreeSet,
@@ -17,6 +19,7 @@ use bench_core::{
 };
 
 use crate::{
+    analysis::ending::Ending,
     cli::MessageFormat,
     config::Profile,
     dag::{Dag, Leaf, State},
@@ -24,23 +27,26 @@ use crate::{
     history::History,
     measure,
     remote::Moved,
+    report,
     stages::{self, Trial},
 };
 use live::{Live, Waiting};
 use message::{FORMAT, Message};
-pub use table::{closing_table, verdicts};
+pub use table::compared;
 
 /// Says what happens: to people in lines, below which a terminal shows what runs; to programs in
 /// JSON.
 pub struct Ui {
     format: MessageFormat,
     live: Mutex<Option<Live>>,
+    /// Stages whose end was said.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Ui {
     pub fn new(format: MessageFormat) -> Self {
         let live = if format == MessageFormat::Human { Live::new() } else { None };
-        Self { format, live: Mutex::new(live) }
+        Self { format, live: Mutex::new(live), told: Mutex::default() }
     }
 
     /// A line that stays, or the message in its place. A reader that went away does not stop the
@@ -56,7 +62,14 @@ impl Ui {
     fn line(&self, text: &str) {
         if self.format == MessageFormat::Human {
             self.with_live(Live::clear);
-            let _ = writeln!(std::io::stdout(), "{text}");
+            for line in text.lines() {
+                let indent = line.chars().take_while(|c| *c == ' ').count();
+                let line = wrap::wrap(line.trim_start(), indent, wrap::WIDTH);
+                let _ = write!(std::io::stdout(), "{line}");
+            }
+            if text.is_empty() {
+                let _ = writeln!(std::io::stdout());
+            }
         }
     }
 
@@ -139,8 +152,23 @@ impl Ui {
         self.noted(text);
     }
 
-    pub fn cached(&self, name: &str, state: &State<Trial>) {
-        if let State::Done(action) = state {
+    /// Says of each stage that is done without having run that it is cached: from the beginning,
+    /// or since what was measured again turned out the same.
+    pub fn cached(&self, dag: &Dag<'_, Trial>) {
+        for (task, state) in dag.iter() {
+            self.cached_stage(task.name(), state);
+        }
+    }
+
+    /// Whether a stage's end was not said before.
+    fn is_news(&self, name: &str) -> bool {
+        self.told.lock().expect("no thread panics with the lock").insert(name.to_owned())
+    }
+
+    fn cached_stage(&self, name: &str, state: &State<Trial>) {
+        if let State::Done(action) = state
+            && self.is_news(name)
+        {
             let trials = action.leaves.len();
             let message = Message::Stage { name, state: "cached", trials, note: "" };
             self.say(&message, &stage_line("✓", name, "cached", ""));
@@ -149,6 +177,9 @@ impl Ui {
 
     pub fn ran(&self, name: &str, state: &State<Trial>, note: &str) {
         let State::Done(action) = state else { return self.not_done(name, state) };
+        if !self.is_news(name) {
+            return;
+        }
         let trials = action.leaves.len();
         let what = match trials {
             0 => "done".to_owned(),
@@ -169,6 +200,9 @@ impl Ui {
                 ("not-run", "not run", String::new())
             }
         };
+        if !self.is_news(name) {
+            return;
+        }
         let message = Message::Stage { name, state, trials: 0, note: &note };
         self.say(&message, &stage_line("✗", name, what, &note));
     }
@@ -231,30 +265,46 @@ impl Ui {
         self.noted(&text);
     }
 
-    pub fn closing_table(&self, profile: &Profile, comparison: &ResultFile) {
+    /// What came of the suite: the last screen, or the decision for programs.
+    pub fn closing(&self, profile: &Profile, comparison: &ResultFile, problems: &[String]) {
+        if let Some(decision) = &comparison.decision {
+            let command = report::serve_command(profile, comparison).map(|words| words.join(" "));
+            let command = command.as_deref();
+            self.json(&Message::Decision { decision, command, problems });
+        }
         self.line("");
-        self.line(closing_table(profile, comparison).trim_end());
+        self.line(closing::closing(profile, comparison, problems).trim_end());
     }
 
+    /// `has_file`: whether there is a configuration to deploy.
     pub fn ending(
         &self,
         profile: &Profile,
         elapsed: Duration,
         simulated: bool,
-        outcome: &'static str,
+        ending: Ending,
+        has_file: bool,
     ) {
         let results = &format!("results/{}", profile.name);
         let seconds = elapsed.as_secs_f64();
-        if outcome == "done" && profile.stages.iter().any(|stage| stage == stages::DOCUMENT) {
-            self.line(&format!(
-                " report   {results}/report.html (or OPTIMIZATION_RESULTS.md)   recommended  {results}/recommended.yaml"
-            ));
+        if profile.stages.iter().any(|stage| stage == stages::DOCUMENT)
+            && matches!(ending, Ending::Done | Ending::NoneMeets)
+        {
+            self.line(&format!(" report   {results}/report.html"));
+            if has_file {
+                self.line(&format!(" deploy   {results}/{}", stages::RECOMMENDED));
+            }
+        }
+        if ending == Ending::Failed {
+            self.line(" Nothing is recommended: a stage failed (✗ above says which, and why).");
         }
         if simulated {
             self.line(" simulated. With an NVIDIA GPU here: cargo xtask suite --profile vllm-cuda");
         }
-        self.say(&Message::End { outcome, results, seconds }, &format!(" took     {seconds:.2} s"));
-        if outcome == "interrupted" {
+        let (outcome, exit_code) = (ending.name(), ending.exit_code());
+        let message = Message::End { outcome, exit_code, results, seconds };
+        self.say(&message, &format!(" took     {seconds:.2} s"));
+        if ending == Ending::Interrupted {
             self.line(
                 " interrupted: finished trials are kept; the same command goes on from there",
             );

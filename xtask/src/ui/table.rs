@@ -1,14 +1,11 @@
 //! The tables of a terminal.
 
-use bench_core::{
-    metric,
-    schema::{Column, Comparison, ResultFile},
-};
+use bench_core::{metric, schema::Column};
 
+use super::wrap::{WIDTH, wrap};
 use crate::{
-    config::Profile,
     format,
-    report::{Page, verdict_word},
+    report::{Page, words},
 };
 
 /// Lays out rows in columns wide enough for their cells; the first is left-aligned like the rest.
@@ -31,66 +28,49 @@ fn layout(rows: &[Vec<String>]) -> String {
     out
 }
 
-/// The closing table of a suite: the objective, the targets, and where the time went.
-pub fn closing_table(profile: &Profile, comparison: &ResultFile) -> String {
-    let mut wanted: Vec<(&str, &str)> =
-        profile.targets.iter().map(|limit| (limit.metric.as_str(), limit.load.as_str())).collect();
-    let objective = (profile.objective.metric.as_str(), profile.objective.load.as_str());
-    if !wanted.contains(&objective) {
-        wanted.insert(0, objective);
-    }
-    let header = ["", "load", "baseline", "default", "tuned", "tuned vs default", "target", ""];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for (metric_id, load) in wanted {
-        let found = comparison.comparisons.iter().find(|c| c.metric == metric_id && c.load == load);
-        let (Some(row), Some(metric)) = (found, metric::find(metric_id)) else { continue };
-        let cell = |column| {
-            let estimate = row.columns.get(&column);
-            estimate.map_or(format::NOTHING.to_owned(), |e| format::estimate(Some(metric), e))
+/// Two results side by side, for `cargo xtask compare A B`: the verdict, the goals, what else got
+/// worse; with `all` every metric.
+pub fn compared(page: &Page<'_>, all: bool) -> String {
+    let mut out = String::new();
+    let mut say = |text: &str, indent| out += &wrap(&text.replace('`', ""), indent, WIDTH);
+    say(
+        &format!(
+            "{}: {} → {}",
+            format::sentence(page.word()).trim_end_matches('.'),
+            page.before.name,
+            page.after.name
+        ),
+        1,
+    );
+    say("", 0);
+    for goal in page.goals() {
+        let rows = &page.compared.rows;
+        let row = rows.iter().find(|row| row.metric == goal.metric && row.load == goal.load);
+        let metric = metric::find(&goal.metric);
+        let title = format::title(metric, &goal.metric);
+        let what = match &goal.limit {
+            None => format!("{title} on {} (objective)", goal.load),
+            Some((_, after)) => format!("{} {}", words::bound(after), words::state(after)),
         };
-        let (target, met) = target(comparison, row);
-        rows.push(vec![
-            format::title(Some(metric), metric.id),
-            load.to_owned(),
-            cell(Column::Baseline),
-            cell(Column::Default),
-            cell(Column::Tuned),
-            change(row),
-            target,
-            met,
-        ]);
+        say(&what, 1);
+        let Some(row) = row else {
+            say("not measured on both sides", 3);
+            continue;
+        };
+        let figure = |column| {
+            let found = row.columns.get(&column);
+            found.map_or_else(|| format::NOTHING.to_owned(), |e| format::estimate(metric, e))
+        };
+        let verdict = words::verdict(row).unwrap_or_default();
+        let (before, after) = (figure(Column::Default), figure(Column::Tuned));
+        say(&format!("{before:<18}{after:<18}{verdict}"), 3);
     }
-    let mut out = layout(&rows);
-    for finding in &comparison.findings {
-        out += &format!(" {finding}\n");
+    say("", 0);
+    page.summary().iter().for_each(|sentence| say(sentence, 1));
+    if all {
+        out += &format!("\n{}", layout(&page.lines()));
+    } else {
+        out += " Every metric: --all\n";
     }
     out
-}
-
-fn change(row: &Comparison) -> String {
-    let (Some(change), Some(word), Some(metric)) =
-        (&row.change, row.verdict, metric::find(&row.metric))
-    else {
-        return String::new();
-    };
-    format!("{}  {}", format::change(Some(metric), change), verdict_word(word))
-}
-
-fn target(comparison: &ResultFile, row: &Comparison) -> (String, String) {
-    let found = comparison.targets.iter().find(|t| t.metric == row.metric && t.load == row.load);
-    let (Some(target), Some(metric)) = (found, metric::find(&row.metric)) else {
-        return (String::new(), String::new());
-    };
-    let sign = if target.bound == "max" { "≤" } else { "≥" };
-    let met = match (target.found, target.met) {
-        (None, _) => "not measured",
-        (_, true) => "met",
-        (_, false) => "missed",
-    };
-    (format!("{sign} {}", format::given(Some(metric), target.limit)), met.to_owned())
-}
-
-/// Two results side by side, for `cargo xtask compare A B`.
-pub fn verdicts(page: &Page<'_>) -> String {
-    format!("{}\n {} {}\n", layout(&page.lines()), format::sentence(page.word()), page.summary())
 }

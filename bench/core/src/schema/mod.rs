@@ -5,6 +5,7 @@
 
 mod args;
 mod calibration;
+mod decision;
 mod event;
 #[cfg(test)]
 mod json_schema;
@@ -18,6 +19,9 @@ mod sample;
 
 pub use args::{ArgValue, Args};
 pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair};
+pub use decision::{
+    Candidate, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Recommendation,
+};
 pub use event::{Event, Progress};
 pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, VllmEngine};
 pub use load::{

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Anatomy, Args, SettingFailure};
+use super::{Anatomy, Args, Candidate, Decision, SettingFailure};
 use crate::canonical::Digest;
 
 /// The one schema of every JSON file that a stage writes into `results/`.
@@ -30,6 +30,12 @@ pub struct ResultFile {
     /// What the stage recommends, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub choice: Option<Choice>,
+    /// Settings to be judged, in the order in which they are; from `choose` alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
+    /// What to deploy; from `compare` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
     /// Metrics side by side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comparisons: Vec<Comparison>,

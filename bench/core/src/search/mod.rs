@@ -221,7 +221,8 @@ pub enum Step {
     /// The search is over: measure these again, the best first.
     Confirm {
         /// Indices of settings, as far as there are: the winner, the runner-up, the best that keeps
-        /// its distance from the limits where neither does, and the defaults.
+        /// its distance from the limits where neither does, and the defaults. Where none keeps the
+        /// limits, those that break them least.
         candidates: Vec<usize>,
         /// Why the search is over.
         reason: Over,
@@ -362,8 +363,15 @@ impl Problem {
                 // Anything that runs within the limits is an improvement.
                 _ => 1.0,
             };
-            let promise = starts * keeps * gain;
-            if promise < WORTHWHILE || starts == 0.0 {
+            let mut promise = starts * keeps * gain;
+            if incumbent.is_none() {
+                // Beliefs of limits that everything so far breaks are no reason to stop looking:
+                // the likeliest is tried, however unlikely.
+                promise = promise.max(f64::MIN_POSITIVE * 1e12);
+            } else if promise < WORTHWHILE {
+                continue;
+            }
+            if starts == 0.0 {
                 continue;
             }
             let cost_s = costs.whole_s(index);
@@ -468,7 +476,10 @@ impl Problem {
     }
 
     fn finalists(&self, evaluations: &[Evaluation]) -> Vec<usize> {
-        let ranked = self.ranked(evaluations, &self.beliefs(evaluations));
+        let mut ranked = self.ranked(evaluations, &self.beliefs(evaluations));
+        if ranked.is_empty() {
+            ranked = self.nearest(evaluations);
+        }
         let ranked: Vec<usize> =
             ranked.into_iter().map(|(index, _)| index).filter(|index| *index != DEFAULTS).collect();
         let keeps_its_distance = |index: &usize| {
@@ -481,6 +492,20 @@ impl Problem {
         }
         finalists.push(DEFAULTS);
         finalists
+    }
+
+    /// Settings that run, by how little they break the limit that they break most, the least first:
+    /// what a search comes to that found none within the limits.
+    fn nearest(&self, evaluations: &[Evaluation]) -> Vec<(usize, f64)> {
+        let worst = |evaluation: &Evaluation| {
+            let limits = self.goals.iter().zip(&evaluation.figures).skip(1);
+            let scores = limits.filter_map(|(goal, figure)| Some(goal.want.score((*figure)?)));
+            scores.fold(0.0_f64, f64::min)
+        };
+        let runs = evaluations.iter().filter(|e| e.failure.is_none() && e.figures[0].is_some());
+        let mut nearest: Vec<_> = runs.map(|e| (e.candidate, worst(e))).collect();
+        nearest.sort_by(|a, b| b.1.total_cmp(&a.1));
+        nearest
     }
 
     /// What the confirmation takes at most.

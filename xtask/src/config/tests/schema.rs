@@ -79,6 +79,12 @@ fn schema() -> Value {
                 "stages",
                 list("Built-in stages to run; all where it is absent.", &json!({ "enum": STAGES })),
             ),
+            (
+                "reference",
+                text(
+                    "Name of a saved baseline (baselines/NAME.json) to show beside, such as week2.",
+                ),
+            ),
             ("engine!", told("What is measured.", json!({ "oneOf": engines() }))),
             (
                 "baseline",

@@ -1,10 +1,6 @@
 use std::{collections::BTreeMap, path::Path};
 
-use bench_core::{
-    canonical::Digest,
-    schema::{EngineLabel, ResultFile},
-    sim::predict::predict,
-};
+use bench_core::{canonical::Digest, schema::EngineLabel, sim::predict::predict};
 use serde_json::json;
 
 use super::*;
@@ -69,9 +65,8 @@ fn engine() -> Recorded {
 #[test]
 fn a_model_predicts_itself_on_the_profiles_own_sweeps() {
     let (profile, engine) = (profile(), engine());
-    let week2: ResultFile =
-        serde_json::from_str(include_str!("../../../../baselines/week2.json")).expect("a result");
-    let context = Context { profile: &profile, engine: &engine, week2: &week2, calibration: None };
+    let context =
+        Context { profile: &profile, engine: &engine, reference: None, calibration: None };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = Store::open_read_only(folder.path()).expect("opens");
     let tasks = stages::tasks(&context).into_iter();

@@ -1,0 +1,365 @@
+//! Small suites at random, each against an oracle that tries everything: it reads what was measured
+//! from the result files as plain JSON and decides by itself, with arithmetic of its own.
+
+use std::{collections::BTreeMap, fmt::Write as _, fs};
+
+use bench_core::rng::Random;
+use serde_json::Value;
+
+use super::Project;
+
+/// Student's t for 95 %, by degrees of freedom from 1.
+const T95: [f64; 8] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306];
+
+/// A suite as it was drawn.
+struct Drawn {
+    profile: String,
+    model: String,
+    /// Metric, load and greatest value.
+    limits: Vec<(String, String, f64)>,
+    objective: (String, bool),
+}
+
+fn pick<T: Clone>(random: &mut Random, of: &[T]) -> T {
+    of[random.below(of.len() as u64) as usize].clone()
+}
+
+/// Some of the values, at least one, in their order.
+fn some(random: &mut Random, of: &[&str]) -> String {
+    let mut taken: Vec<&str> = of.iter().filter(|_| random.uniform() < 0.5).copied().collect();
+    if taken.is_empty() {
+        taken.push(pick(random, of));
+    }
+    taken.join(", ")
+}
+
+fn draw(seed: u64) -> Drawn {
+    let mut random = Random::new(seed, 77);
+    let tiny = include_str!("../../../bench/models/tiny.json");
+    let mut model: Value = serde_json::from_str(tiny).expect("a model");
+    model["noise"]["start_ppm"] = pick(&mut random, &[0, 2_000, 10_000, 60_000]).into();
+    model["noise"]["step_ppm"] = pick(&mut random, &[0, 5_000, 20_000]).into();
+    let (metric, maximize) = pick(
+        &mut random,
+        &[("output_tokens_per_s", true), ("e2e_p95_ms", false), ("ttft_p95_ms", false)],
+    );
+    let mut limits = Vec::new();
+    // Near what the settings give, so that some keep a limit, some break it and some straddle it.
+    let near: [(&str, &str, &[f64]); 4] = [
+        ("tpot_p95_ms", "burst", &[1.0, 1.1, 1.2, 1.33, 1.5, 2.0]),
+        ("ttft_p95_ms", "burst", &[20.0, 58.0, 60.0, 110.0, 185.0, 300.0]),
+        ("e2e_p95_ms", "burst", &[30.0, 79.0, 81.0, 125.0, 204.0, 500.0]),
+        ("ttft_p95_ms", "steady", &[1.0, 2.05, 2.1, 2.2, 5.0]),
+    ];
+    for (metric, load, values) in near {
+        if random.uniform() < 0.3 {
+            limits.push((metric.to_owned(), load.to_owned(), pick(&mut random, values)));
+        }
+    }
+    let memory = pick(&mut random, &["0.92", "0.92", "0.92", "0.2"]);
+    let mut profile = format!(
+        "stages = [\"provision\", \"baseline\", \"choose\", \"comprehensive\", \"compare\", \
+         \"document\"]\n\
+         [engine]\nkind = \"simulator\"\nmodel = \"drawn\"\n\
+         [engine.args]\ngpu-memory-utilization = {memory}\n\
+         [baseline]\nstarts = {}\n[baseline.args]\nmax-num-seqs = {}\n",
+        pick(&mut random, &[1, 2, 3, 5]),
+        pick(&mut random, &[1, 2, 8]),
+    );
+    for (name, arrival) in [
+        ("burst", "\"all-at-once\""),
+        ("steady", "{ process = \"poisson\", requests_per_second = 2 }"),
+    ] {
+        let _ = write!(
+            profile,
+            "[[load]]\nname = \"{name}\"\nrequests = {}\narrival = {arrival}\ninput_tokens = [8, 40]\n\
+             output_tokens = [4, 24]\nseed = {}\n",
+            pick(&mut random, &[12, 24]),
+            random.below(1_000),
+        );
+    }
+    let sweeps: [(&str, &[&str]); 3] = [
+        ("max-num-seqs", &["1", "2", "4", "7", "9", "16", "200"]),
+        ("gpu-memory-utilization", &["0.2", "0.8", "0.9", "0.95"]),
+        ("max-num-batched-tokens", &["16", "32", "64", "128"]),
+    ];
+    for (flag, values) in sweeps {
+        if random.uniform() < 0.6 {
+            let values = some(&mut random, values);
+            let starts = pick(&mut random, &[1, 2, 3]);
+            let _ = write!(profile, "[sweep.{flag}]\nvalues = [{values}]\nstarts = {starts}\n");
+        }
+    }
+    let way = if maximize { "maximize" } else { "minimize" };
+    let _ = write!(profile, "[objective]\n{way} = \"{metric}\"\non = \"burst\"\n");
+    if !limits.is_empty() {
+        profile += "[slo]\n";
+        // A metric has one limit in a table; on the other load it gets a table of its own.
+        limits.dedup_by(|a, b| a.0 == b.0);
+        for (metric, load, most) in &limits {
+            let _ = writeln!(profile, "{metric} = {{ max = {most}, on = \"{load}\" }}");
+        }
+    }
+    limits.sort_by(|a, b| a.0.cmp(&b.0));
+    limits.dedup_by(|a, b| a.0 == b.0);
+    Drawn { profile, model: model.to_string(), limits, objective: (metric.to_owned(), maximize) }
+}
+
+/// A setting as the result files have it: figures by load and metric, one value a start.
+#[derive(Clone, Default)]
+struct Setting {
+    figures: BTreeMap<(String, String), Vec<f64>>,
+    saturated: Vec<String>,
+    fails: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Keeps {
+    Yes,
+    No,
+    Unknown,
+}
+
+impl Setting {
+    fn add(&mut self, point: &Value) {
+        let load = point["load"].as_str().expect("a load").to_owned();
+        self.fails |= point.get("failure").is_some_and(|failure| !failure.is_null());
+        if point["saturated"] == true {
+            self.saturated.push(load.clone());
+        }
+        for (metric, estimate) in point["metrics"].as_object().expect("metrics") {
+            let starts = estimate["starts"].as_array().expect("starts").iter();
+            let starts = starts.map(|start| start.as_f64().expect("a number")).collect();
+            self.figures.insert((load.clone(), metric.clone()), starts);
+        }
+    }
+
+    fn objective(&self, drawn: &Drawn) -> Option<&Vec<f64>> {
+        let key = ("burst".to_owned(), drawn.objective.0.clone());
+        self.figures.get(&key).filter(|_| !self.fails)
+    }
+
+    fn keeps(&self, drawn: &Drawn) -> Keeps {
+        let mut all = Keeps::Yes;
+        for (metric, load, most) in &drawn.limits {
+            let one = match self.figures.get(&(load.clone(), metric.clone())) {
+                None => Keeps::Unknown,
+                Some(_) if self.saturated.contains(load) => Keeps::No,
+                Some(starts) if starts.len() < 2 => Keeps::Unknown,
+                Some(starts) => {
+                    let half =
+                        T95[starts.len() - 2] * (variance(starts) / starts.len() as f64).sqrt();
+                    let (low, high) = (mean(starts) - half, mean(starts) + half);
+                    if high <= *most {
+                        Keeps::Yes
+                    } else if low > *most {
+                        Keeps::No
+                    } else {
+                        Keeps::Unknown
+                    }
+                }
+            };
+            all = match (all, one) {
+                (Keeps::No, _) | (_, Keeps::No) => Keeps::No,
+                (Keeps::Unknown, _) | (_, Keeps::Unknown) => Keeps::Unknown,
+                _ => Keeps::Yes,
+            };
+        }
+        all
+    }
+
+    /// Whether the defaults' limits are unknown for another reason than that they straddle.
+    fn says_little(&self, drawn: &Drawn) -> bool {
+        drawn.limits.iter().any(|(metric, load, _)| {
+            self.figures.get(&(load.clone(), metric.clone())).is_none_or(|starts| starts.len() < 2)
+        })
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn variance(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0)
+}
+
+/// Every setting that was judged, and every one that a sweep measured, by its arguments.
+struct Seen {
+    default: Setting,
+    judged: BTreeMap<String, Setting>,
+    swept: BTreeMap<String, Setting>,
+}
+
+fn read(project: &Project) -> Seen {
+    let mut seen =
+        Seen { default: Setting::default(), judged: BTreeMap::new(), swept: BTreeMap::new() };
+    for (name, text) in project.results() {
+        if !name.ends_with(".json") {
+            continue;
+        }
+        let file: Value = serde_json::from_slice(&text).expect("JSON");
+        let stage = file["stage"].as_str().unwrap_or_default();
+        for point in file["points"].as_array().into_iter().flatten() {
+            let args = point["args"].to_string();
+            let role = point["role"].as_str().expect("a role");
+            match (stage, role) {
+                ("baseline", "default") => seen.default.add(point),
+                ("baseline" | "comprehensive", _) => {
+                    seen.judged.entry(args).or_default().add(point);
+                }
+                (_, "sweep") if stage != "tune" => seen.swept.entry(args).or_default().add(point),
+                _ => {}
+            }
+        }
+    }
+    seen
+}
+
+/// What the exit code must be.
+fn expected_code(drawn: &Drawn, seen: &Seen) -> i32 {
+    let default = &seen.default;
+    let judged: Vec<&Setting> =
+        seen.judged.values().filter(|s| s.objective(drawn).is_some()).collect();
+    if default.objective(drawn).is_none() {
+        if !default.fails || judged.is_empty() {
+            return 1;
+        }
+        return if judged.iter().all(|s| s.keeps(drawn) == Keeps::No) { 4 } else { 0 };
+    }
+    let any_keeps = judged.iter().any(|s| s.keeps(drawn) == Keeps::Yes);
+    if default.keeps(drawn) == Keeps::No && !any_keeps { 4 } else { 0 }
+}
+
+/// Whether `after` is better than `before` by Welch's t, on logarithms, and by more than the margin.
+fn is_better(before: &[f64], after: &[f64], maximize: bool, margin: f64) -> bool {
+    let log = |values: &[f64]| values.iter().map(|v| v.ln()).collect::<Vec<_>>();
+    let (a, b) = (log(before), log(after));
+    let sign = if maximize { 1.0 } else { -1.0 };
+    let difference = sign * (mean(&b) - mean(&a));
+    if a.len() < 2 || b.len() < 2 {
+        return false;
+    }
+    let se = (variance(&a) / a.len() as f64 + variance(&b) / b.len() as f64).sqrt();
+    // The most lenient of tests: as many degrees of freedom as there can be.
+    let t = T95[(a.len() + b.len() - 3).min(7)];
+    difference >= margin * 0.999 && (se == 0.0 || difference / se >= t)
+}
+
+/// Runs one suite; what the oracle does not agree with.
+fn disagreements(seed: u64) -> Vec<String> {
+    let drawn = draw(seed);
+    let project = Project::new();
+    fs::write(project.path("bench/models/drawn.json"), &drawn.model).expect("writes");
+    project.write_profile(&drawn.profile);
+    let output = project.run(&["suite", "--profile", "test"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let code = output.status.code().expect("it was not killed");
+    let mut wrong = Vec::new();
+    if code == 2 {
+        return vec![format!("seed {seed}: the profile was refused: {text}")];
+    }
+    let seen = read(&project);
+    let expected = expected_code(&drawn, &seen);
+    if code != expected {
+        wrong.push(format!("exit code {code}, expected {expected}"));
+    }
+    let yaml = project.path("results/test/recommended.yaml");
+    if yaml.is_file() != (code == 0) {
+        wrong.push(format!("recommended.yaml is there: {}, exit code {code}", yaml.is_file()));
+    }
+    if code == 0 {
+        wrong.extend(recommendation(&drawn, &seen, &project));
+    }
+    let too_wide = text.lines().find(|line| line.chars().count() > 80);
+    wrong.extend(too_wide.map(|line| format!("too wide: {line}")));
+    wrong
+        .into_iter()
+        .map(|what| format!("seed {seed}: {what}\n{}\n{text}", drawn.profile))
+        .collect()
+}
+
+/// What is wrong with the recommendation.
+fn recommendation(drawn: &Drawn, seen: &Seen, project: &Project) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let text = fs::read(project.path("results/test/comparison.json")).expect("it was compared");
+    let comparison: Value = serde_json::from_slice(&text).expect("JSON");
+    let decision = &comparison["decision"];
+    let args = decision["args"].as_object().expect("arguments");
+    let is_change = !args.is_empty();
+    let chosen = match is_change {
+        false => seen.default.clone(),
+        true => match seen.judged.get(&decision["args"].to_string()) {
+            Some(chosen) => chosen.clone(),
+            None => return vec![format!("{args:?} is recommended and was never judged")],
+        },
+    };
+    // It breaks no limit that another setting keeps: by its judged starts, else by its sweep's.
+    let others = seen.judged.values().chain(std::iter::once(&seen.default)).chain(
+        seen.swept.iter().filter(|(args, _)| !seen.judged.contains_key(*args)).map(|(_, s)| s),
+    );
+    let others: Vec<&Setting> = others.filter(|s| s.objective(drawn).is_some()).collect();
+    let another_keeps = others.iter().any(|s| s.keeps(drawn) == Keeps::Yes);
+    let says_little = !seen.default.fails && seen.default.says_little(drawn);
+    if chosen.keeps(drawn) != Keeps::Yes && another_keeps && !says_little {
+        wrong.push("another setting keeps the limits with confidence".to_owned());
+    }
+    let file = fs::read_to_string(project.path("results/test/recommended.yaml")).expect("reads");
+    let lines: Vec<&str> = file.lines().filter(|line| !line.starts_with('#')).collect();
+    for flag in args.keys() {
+        let has_reason = decision["flags"].as_array().expect("reasons").iter().any(|reason| {
+            reason["args"].get(flag) == args.get(flag) && reason["effect"]["kind"].is_string()
+        });
+        if !has_reason {
+            wrong.push(format!("{flag} is changed without a reason"));
+        }
+        if !lines.iter().any(|line| line.starts_with(&format!("{flag}: "))) {
+            wrong.push(format!("{flag} is not in recommended.yaml"));
+        }
+    }
+    let changed = lines.iter().filter(|line| {
+        let flag = line.split(':').next().unwrap_or_default();
+        flag != "gpu-memory-utilization" && !args.contains_key(flag) && **line != "{}"
+    });
+    wrong.extend(changed.map(|line| format!("recommended.yaml changes `{line}`")));
+    if is_change {
+        let by_limits = seen.default.objective(drawn).is_none()
+            || (seen.default.keeps(drawn) != Keeps::Yes && chosen.keeps(drawn) == Keeps::Yes);
+        let margin = if drawn.objective.0.contains("p95") { 0.0295 } else { 0.0198 };
+        let by_verdict = match (seen.default.objective(drawn), chosen.objective(drawn)) {
+            (Some(before), Some(after)) => is_better(before, after, drawn.objective.1, margin),
+            _ => false,
+        };
+        if !by_limits && !by_verdict {
+            wrong.push("nothing carries the change".to_owned());
+        }
+    }
+    wrong
+}
+
+fn check(seeds: std::ops::RangeInclusive<u64>) {
+    let (mut wrong, mut codes) = (Vec::new(), 0);
+    for seed in seeds {
+        wrong.extend(disagreements(seed));
+        codes += 1;
+    }
+    println!("{codes} suites, {} disagreements", wrong.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n────\n"));
+}
+
+#[test]
+fn random_suites_agree_with_the_oracle() {
+    check(1..=8);
+}
+
+/// `ORACLE_SEEDS=1001-1200 cargo test -p xtask --test suite two_hundred_random -- --ignored
+/// --nocapture`
+#[test]
+#[ignore = "takes minutes"]
+fn two_hundred_random_suites_agree_with_the_oracle() {
+    let seeds = std::env::var("ORACLE_SEEDS").unwrap_or_else(|_| "1-200".to_owned());
+    let (first, last) = seeds.split_once('-').expect("FIRST-LAST");
+    check(first.parse().expect("a seed")..=last.parse().expect("a seed"));
+}
