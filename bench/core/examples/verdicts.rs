@@ -1,271 +1,371 @@
-//! How often verdicts are wrong, and how often they find what is there:
-//! `cargo run --release -p bench-core --example verdicts -- --seed 1 --comparisons 200 --starts 3,5`.
+//! How often verdicts are wrong, and how often they find what is there, on starts drawn from the noise of
+//! cards:
+//! `cargo run --release -p bench-core --example verdicts -- --seed 1 --comparisons 1000`.
 //!
-//! On the simulated H100 with its noise between starts and steps. *A against A*: fresh starts of one
-//! setting on both sides, all metrics of three loads judged together. *Planted*: the second side's
-//! engine is made slower until a metric changes by twice the smallest change that the comparison
-//! of A against A said it could see. Last, how far the tests keep their level for other spreads
-//! than the simulator's.
-
-use std::collections::BTreeMap;
+//! *Equals*: both sides are one setting; every better or worse is wrong. *Power*: one side is made
+//! better by a known share. Beside each verdict stand a test that knows the variance, on the same data, and
+//! the method of one burst a start, Welch's t and Holm's correction over all goals.
 
 use bench_core::{
-    metric::{self, Direction, METRICS},
+    metric, parallel,
     rng::Random,
-    schema::{Args, Arrival, Class, LoadSpec, Size, TokenRange, Verdict},
-    sim::{self, Model},
-    stats::{self, Judgement, Question, student},
-    summarize::Summarizer,
-    workload::Workload,
+    schema::Verdict,
+    stats::{self, Costs, LEVEL, Looks, Question, QuestionRole, Spread, Start, student},
 };
 
-/// What a profile would name: its objective, limits and targets.
-const GOALS: [(&str, &str); 7] = [
-    ("output_tokens_per_s", "burst"),
-    ("requests_per_s", "burst"),
-    ("queue_share", "burst"),
-    ("ttft_p95_ms", "production"),
-    ("tpot_p95_ms", "production"),
-    ("e2e_p95_ms", "production"),
-    ("long_e2e_p95_ms", "lengths"),
-];
+/// What the method before had for one of seven goals: half of the level, by Holm.
+const LEVEL_BEFORE: f64 = LEVEL * 0.5 / 7.0;
 
-/// Goals in which a change is planted.
-const PLANTED: [(&str, &str); 2] = [GOALS[0], GOALS[5]];
+/// A burst of 1,000 requests, with its pause.
+const BURST_S: f64 = 15.0;
 
-/// Values of one side by metric and load, one a start.
-type Values = BTreeMap<(&'static str, &'static str), Vec<f64>>;
+const GUARDRAILS: [&str; 3] = ["ttft_mean_ms", "tpot_mean_ms", "e2e_mean_ms"];
 
-fn class(name: &str, share: &str, input: (u32, u32), output: (u32, u32)) -> Class {
-    Class {
-        name: name.to_owned(),
-        share: share.parse().expect("a decimal"),
-        input_tokens: TokenRange { min: input.0, max: input.1 },
-        output_tokens: TokenRange { min: output.0, max: output.1 },
-        prefix: None,
+/// How a start's luck is distributed, with a standard deviation of about 1 but for the outliers.
+#[derive(Clone, Copy, Debug)]
+enum Luck {
+    Normal,
+    /// One start in ten is so many deviations slower.
+    Outliers(f64),
+    /// A share of starts is in a mode so many deviations away.
+    Modes(f64, f64),
+}
+
+impl Luck {
+    fn draw(self, random: &mut Random) -> f64 {
+        let (share, distance) = match self {
+            Self::Normal => (0.0, 0.0),
+            Self::Outliers(distance) => (0.1, distance),
+            Self::Modes(share, distance) => (share, distance),
+        };
+        let shift = if random.uniform() < share { distance } else { 0.0 };
+        random.normal() + shift
+    }
+
+    fn variance(self) -> f64 {
+        match self {
+            Self::Normal => 1.0,
+            Self::Outliers(distance) => 1.0 + 0.09 * distance * distance,
+            Self::Modes(share, distance) => 1.0 + share * (1.0 - share) * distance * distance,
+        }
     }
 }
 
-fn loads() -> [(&'static str, Workload); 3] {
-    let rate = Arrival::Poisson { requests_per_second: "4".parse().expect("a decimal") };
-    let mix = vec![
-        class("short", "0.6", (64, 256), (32, 128)),
-        class("medium", "0.3", (256, 1024), (128, 300)),
-        class("long", "0.1", (512, 2048), (300, 600)),
-    ];
-    let lengths =
-        vec![class("100", "1", (128, 128), (100, 100)), class("500+", "1", (128, 128), (500, 600))];
-    let burst = vec![class("all", "1", (128, 384), (64, 192))];
+/// How settings measured before spread.
+#[derive(Clone, Copy, Debug)]
+enum Others {
+    Alike,
+    /// Half of them as one side, half as the other.
+    LikeEither,
+    /// Evenly between the sides, on a scale of logarithms.
+    Between,
+}
+
+/// Where comparisons are made: standard deviations of logarithms.
+#[derive(Clone, Copy, Debug)]
+struct World {
+    between: f64,
+    within: f64,
+    /// Between blocks of starts.
+    drift: f64,
+    luck: Luck,
+    /// Spreads of the two sides, as multiples of `between`.
+    sides: [f64; 2],
+    /// Of settings measured before.
+    others: Others,
+    /// How many those are, of three starts each.
+    settings: u32,
+}
+
+const QUIET: World = World {
+    between: 0.01,
+    within: 0.027,
+    drift: 0.005,
+    luck: Luck::Normal,
+    sides: [1.0; 2],
+    others: Others::Alike,
+    settings: 12,
+};
+
+/// 7 % between starts of one burst each, in all: `√(0.0634² + 0.027² + 0.012²)`.
+const LOUD: World = World { between: 0.0634, drift: 0.012, ..QUIET };
+
+impl World {
+    /// A setting's starts, whose logarithms are shifted by `effect`.
+    fn starts(
+        &self,
+        random: &mut Random,
+        (spread, effect): (f64, f64),
+        repeats: u32,
+        drift: &[f64],
+    ) -> Vec<Start> {
+        let start = |(block, drift): (usize, &f64)| {
+            let level = effect + drift + spread * self.between * self.luck.draw(random);
+            let mut repeat = || 100.0 * (level + spread * self.within * random.normal()).exp();
+            Start { block: Some(block as u32), repeats: (0..repeats).map(|_| repeat()).collect() }
+        };
+        drift.iter().enumerate().map(start).collect()
+    }
+
+    fn drifts(&self, random: &mut Random, blocks: u32) -> Vec<f64> {
+        (0..blocks).map(|_| self.drift * random.normal()).collect()
+    }
+
+    fn history(&self, random: &mut Random, repeats: u32, metric: &str) -> Vec<Spread> {
+        let metric = metric::find(metric).expect("a metric");
+        let setting = |_| {
+            let drift = self.drifts(random, 3);
+            let spread = match self.others {
+                Others::Alike => 1.0,
+                Others::LikeEither => self.sides[random.below(2) as usize],
+                Others::Between => self.sides[1].powf(random.uniform()),
+            };
+            let starts = self.starts(random, (spread, 0.0), repeats, &drift);
+            stats::spread(metric, &starts).expect("starts")
+        };
+        (0..self.settings).map(setting).collect()
+    }
+
+    fn ask<'a>(
+        metric: &str,
+        sides: &'a [Vec<Start>; 2],
+        history: &'a [Spread],
+        role: QuestionRole,
+    ) -> Question<'a> {
+        let metric = metric::find(metric).expect("a metric");
+        Question {
+            metric,
+            load: "burst",
+            before: &sides[0],
+            after: &sides[1],
+            history,
+            requests: None,
+            margin_percent: metric.margin().percent,
+            role,
+        }
+    }
+
+    fn sides(
+        &self,
+        random: &mut Random,
+        effect: f64,
+        starts: u32,
+        repeats: u32,
+    ) -> [Vec<Start>; 2] {
+        let drift = self.drifts(random, starts);
+        [(self.sides[0], 0.0), (self.sides[1], effect)]
+            .map(|side| self.starts(random, side, repeats, &drift))
+    }
+
+    /// Standard error of a difference, as one who knows the world has it.
+    fn standard_error(&self, starts: u32, repeats: u32) -> f64 {
+        let start = self.between * self.between * self.luck.variance()
+            + self.within * self.within / f64::from(repeats);
+        let sides: f64 = self.sides.iter().map(|spread| spread * spread * start).sum();
+        (sides / f64::from(starts)).sqrt()
+    }
+}
+
+fn difference(sides: &[Vec<Start>; 2], starts: usize) -> f64 {
+    let mean = |side: &[Start]| {
+        let logs = side[..starts].iter().flat_map(|start| &start.repeats).map(|v| v.ln());
+        logs.clone().sum::<f64>() / logs.count() as f64
+    };
+    mean(&sides[1]) - mean(&sides[0])
+}
+
+fn is_change(verdict: Option<Verdict>) -> bool {
+    matches!(verdict, Some(Verdict::Better | Verdict::Worse))
+}
+
+/// Of comparisons of equals: the primary question wrong, any guardrail wrong, intervals that cover, and
+/// the known variance and the method before, wrong.
+fn equals(seed: u64, world: &World, starts: u32, repeats: u32) -> [bool; 5] {
+    let mut random = Random::new(seed, 1);
+    let ids = ["output_tokens_per_s"].into_iter().chain(GUARDRAILS);
+    let measured: Vec<_> = ids
+        .map(|id| {
+            let history = world.history(&mut random, repeats, id);
+            (id, world.sides(&mut random, 0.0, starts, repeats), history)
+        })
+        .collect();
+    let questions: Vec<_> = measured
+        .iter()
+        .enumerate()
+        .map(|(i, (id, sides, history))| {
+            let role = if i == 0 { QuestionRole::Primary } else { QuestionRole::Guardrail };
+            World::ask(id, sides, history, role)
+        })
+        .collect();
+    let judged = stats::judge(&questions, LEVEL);
+    let interval = judged[0].change.as_ref().expect("measured");
+    let primary = &measured[0].1;
+    let z = difference(primary, starts as usize) / world.standard_error(starts, repeats);
     [
-        ("burst", LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1000), burst, 7).into()),
-        ("production", LoadSpec::drawn(rate, Size::DurationMs(60_000), mix, 11).into()),
-        (
-            "lengths",
-            LoadSpec::drawn(
-                Arrival::ClosedLoop { concurrency: 8 },
-                Size::Requests(160),
-                lengths,
-                13,
-            )
-            .into(),
-        ),
+        is_change(judged[0].verdict),
+        judged[1..].iter().any(|guardrail| is_change(guardrail.verdict)),
+        interval.low <= Some(0.0) && Some(0.0) <= interval.high,
+        student::two_sided_p(z, f64::INFINITY) <= LEVEL,
+        before(primary, starts as usize),
     ]
 }
 
-/// So many fresh starts, each under all loads.
-fn measure(model: &Model, starts: u32, next: &mut u32) -> Values {
-    let mut values = Values::new();
-    for _ in 0..starts {
-        *next += 1;
-        let server = sim::launch(model, &Args::new(), *next).expect("the defaults start");
-        for (name, load) in loads() {
-            let mut summarizer = Summarizer::new(&load);
-            let observation = server.run(&load, &mut |s| summarizer.push(&s), &mut |_| {});
-            let measured = summarizer.finish(&observation, &server.observed(), "", None);
-            for metric in &METRICS {
-                if let Some(value) = (metric.value)(&measured) {
-                    values.entry((metric.id, name)).or_default().push(value);
-                }
+/// Whether the method before calls the primary question: one burst a start, no block, no history.
+fn before(sides: &[Vec<Start>; 2], starts: usize) -> bool {
+    let first = sides.each_ref().map(|side| {
+        side[..starts].iter().map(|start| Start::single(start.repeats[0])).collect::<Vec<_>>()
+    });
+    let question = World::ask("output_tokens_per_s", &first, &[], QuestionRole::Primary);
+    is_change(stats::judge(&[question], LEVEL_BEFORE)[0].verdict)
+}
+
+/// How one way of deciding fared in one comparison.
+#[derive(Clone, Copy, Default)]
+struct Fared {
+    found: bool,
+    starts: u32,
+}
+
+/// Looks at a growing comparison until it is decided: the verdict, the test with known variance at the same
+/// looks and levels, and the method before.
+fn grow(seed: u64, world: &World, effect: f64, looks: &Looks, repeats: u32) -> [Fared; 3] {
+    let mut random = Random::new(seed, 2);
+    let history = world.history(&mut random, repeats, "output_tokens_per_s");
+    let most = *looks.starts().last().expect("a look");
+    let sides = world.sides(&mut random, effect, most, repeats);
+    let mut fared: [Option<Fared>; 3] = [None; 3];
+    for starts in looks.starts() {
+        let level = looks.level(*starts);
+        let n = *starts as usize;
+        let so_far = sides.each_ref().map(|side| side[..n].to_vec());
+        let is_last = looks.next(*starts).is_none();
+        let verdict = fared[0].is_none().then(|| {
+            let question =
+                World::ask("output_tokens_per_s", &so_far, &history, QuestionRole::Primary);
+            stats::judge(&[question], level)[0].verdict
+        });
+        let z = difference(&sides, n) / world.standard_error(*starts, repeats);
+        let known = student::two_sided_p(z, f64::INFINITY) <= level;
+        let is_open = verdict == Some(Some(Verdict::Inconclusive));
+        let ways = [
+            (verdict == Some(Some(Verdict::Better)), !is_open),
+            (known && z > 0.0, known),
+            (is_last && before(&sides, n), false),
+        ];
+        for (fared, (found, is_decided)) in fared.iter_mut().zip(ways) {
+            if fared.is_none() && (is_decided || is_last) {
+                *fared = Some(Fared { found, starts: *starts });
             }
         }
     }
-    values
+    fared.map(Option::unwrap_or_default)
 }
 
-fn judge(before: &Values, after: &Values) -> BTreeMap<(&'static str, &'static str), Judgement> {
-    let keys: Vec<_> = before.keys().filter(|key| after.contains_key(*key)).collect();
-    let question = |key: &&(&'static str, &'static str)| {
-        let metric = metric::find(key.0).expect("a metric");
-        let is_goal = GOALS.contains(*key);
-        let margin_percent = metric.margin().percent;
-        Question { metric, before: &before[*key], after: &after[*key], margin_percent, is_goal }
-    };
-    let questions: Vec<_> = keys.iter().map(question).collect();
-    keys.into_iter().copied().zip(stats::judge(&questions)).collect()
+struct Run {
+    seed: u64,
+    comparisons: u64,
 }
 
-/// The model with every time of a step and of the front end longer by that share.
-fn slower(model: &Model, share: f64) -> Model {
-    let mut json = serde_json::to_value(model).expect("a model is JSON");
-    for part in ["step", "front_end"] {
-        for time in json[part].as_object_mut().expect("a table").values_mut() {
-            let scaled = time.as_u64().expect("whole units") as f64 * (1.0 + share);
-            *time = (scaled.round() as u64).into();
-        }
+impl Run {
+    fn each<T: Send>(&self, of: impl Fn(u64) -> T + Sync) -> Vec<T> {
+        let seeds: Vec<u64> =
+            (0..self.comparisons).map(|i| self.seed.wrapping_mul(1_000_003) + i).collect();
+        parallel::map(&seeds, |seed| of(*seed))
     }
-    serde_json::from_value(json).expect("still a model")
-}
 
-fn compare(model: &Model, starts: u32, comparisons: u32, next: &mut u32) {
-    let (mut any, mut metrics, mut passed) = (0, 0, 0);
-    let mut verdicts: BTreeMap<String, u32> = BTreeMap::new();
-    let mut detectable = [(); PLANTED.len()].map(|()| Vec::new());
-    let mut found = [0; PLANTED.len()];
-    for _ in 0..comparisons {
-        let before = measure(model, starts, next);
-        let judged = judge(&before, &measure(model, starts, next));
-        let is_change = |j: &Judgement| matches!(j.verdict, Some(Verdict::Better | Verdict::Worse));
-        any += u32::from(judged.values().any(is_change));
-        metrics = judged.values().filter(|judgement| judgement.verdict.is_some()).count();
-        passed += u32::from(GOALS.iter().all(|goal| judged[goal].excludes_worse));
-        for goal in &GOALS {
-            let verdict = format!("{:?}", judged[goal].verdict.expect("goals have a way"));
-            *verdicts.entry(verdict.to_lowercase()).or_default() += 1;
-        }
-        for (i, goal) in PLANTED.iter().enumerate() {
-            let smallest = judged[goal].detectable.expect("starts differ");
-            detectable[i].push(smallest);
-            let after = measure(&slower(model, slowdown(goal.0, 2.0 * smallest)), starts, next);
-            let verdict = judge(&before, &after)[goal].verdict;
-            found[i] += u32::from(verdict == Some(Verdict::Worse));
-        }
-    }
-    println!("{starts} and {starts} starts, {comparisons} comparisons, {metrics} metrics each");
-    let percent = |n: u32| 100.0 * f64::from(n) / f64::from(comparisons);
-    println!("  A against A: better or worse in any metric: {any} ({:.1} %)", percent(any));
-    println!("    verdicts on the {} goals: {verdicts:?}; the gate passes {passed}", GOALS.len());
-    for (i, (metric, load)) in PLANTED.iter().enumerate() {
-        detectable[i].sort_by(f64::total_cmp);
-        let median = detectable[i][detectable[i].len() / 2];
+    fn equals(&self, name: &str, world: &World, starts: u32, repeats: u32) {
+        let outcomes = self.each(|seed| equals(seed, world, starts, repeats));
+        let percent = |i: usize| {
+            100.0 * outcomes.iter().filter(|o| o[i]).count() as f64 / outcomes.len() as f64
+        };
         println!(
-            "  planted in {metric} on {load}, twice what is detectable (median {median:.1} %): \
-             found {} ({:.1} %)",
-            found[i],
-            percent(found[i])
+            "| {name} | {starts} × {repeats} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} |",
+            percent(0),
+            percent(1),
+            percent(2),
+            percent(3),
+            percent(4)
+        );
+    }
+
+    fn power(&self, name: &str, world: &World, percent: f64, looks: &Looks, repeats: u32) {
+        let effect = (percent / 100.0).ln_1p();
+        let outcomes = self.each(|seed| grow(seed, world, effect, looks, repeats));
+        let count = outcomes.len() as f64;
+        let found =
+            |way: usize| 100.0 * outcomes.iter().filter(|o| o[way].found).count() as f64 / count;
+        let starts = outcomes.iter().map(|o| f64::from(o[0].starts)).sum::<f64>() / count;
+        let minutes = |start_s: f64| 2.0 * starts * (start_s + f64::from(repeats) * BURST_S) / 60.0;
+        println!(
+            "| {name} | +{percent} % | {:?} × {repeats} | {:.1} | {:.1} | {:.1} | {starts:.1} | {:.0} | {:.0} |",
+            looks.starts(),
+            found(0),
+            found(1),
+            found(2),
+            minutes(90.0),
+            minutes(17.0)
         );
     }
 }
 
-/// By how much times must grow for the metric to be worse by that many percent.
-fn slowdown(metric: &str, percent: f64) -> f64 {
-    match metric::find(metric).expect("a metric").direction {
-        Direction::Higher => 1.0 / (1.0 - (percent / 100.0).min(0.9)) - 1.0,
-        _ => percent / 100.0,
-    }
-}
-
-type Draw = fn(&mut Random) -> f64;
-
-/// Rejections of equals at each level, as multiples of it: with whole degrees of freedom by Welch
-/// and Satterthwaite as verdicts use them, and with a pooled variance.
-fn levels(random: &mut Random) {
-    const LEVELS: [f64; 3] = [0.05, 0.005, 0.0005];
-    const DRAWS: u32 = 400_000;
-    let outliers: Draw = |random| {
-        let outlier = if random.uniform() < 0.1 { 4.0 } else { 0.0 };
-        outlier + 0.3 * random.normal()
-    };
-    let kinds: [(&str, Draw, f64); 5] = [
-        ("normal, equal spread", Random::normal, 1.0),
-        ("normal, 1 to 3", Random::normal, 3.0),
-        ("normal, 1 to 10", Random::normal, 10.0),
-        ("exponential", Random::exponential, 1.0),
-        ("10 % outliers", outliers, 1.0),
-    ];
-    println!("\nrejections of equals over the nominal level, at {LEVELS:?}");
-    for starts in [3, 5] {
-        for (name, draw, ratio) in &kinds {
-            let mut rejected = [[0_u32; 3]; 2];
-            for _ in 0..DRAWS {
-                let mean = if *name == "exponential" { 1.0 } else { 0.0 };
-                let mut side = |scale: f64| -> (f64, f64) {
-                    let values: Vec<f64> =
-                        (0..starts).map(|_| scale * (draw(random) - mean)).collect();
-                    let mean = values.iter().sum::<f64>() / f64::from(starts);
-                    let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
-                    (mean, squares / f64::from(starts - 1) / f64::from(starts))
-                };
-                let ((a, v), (b, w)) = (side(1.0), side(*ratio));
-                let t = (a - b) / (v + w).sqrt();
-                let welch = (v + w) * (v + w) / (v * v + w * w) * f64::from(starts - 1);
-                for (i, freedom) in [welch as u32, 2 * starts - 2].into_iter().enumerate() {
-                    let p = student::two_sided_p(t, freedom);
-                    for (count, level) in rejected[i].iter_mut().zip(LEVELS) {
-                        *count += u32::from(p <= level);
-                    }
-                }
-            }
-            let shown = rejected.map(|counts| {
-                let over = counts.iter().zip(LEVELS);
-                let over = over.map(|(n, level)| f64::from(*n) / f64::from(DRAWS) / level);
-                over.map(|over| format!("{over:.2}")).collect::<Vec<_>>().join(" / ")
-            });
-            println!("  {starts} and {starts}, {name:<22} used {}   pooled {}", shown[0], shown[1]);
-        }
-    }
-}
-
-/// How often 95 % percentile intervals of resampled starts miss no change.
-fn bootstrap(random: &mut Random) {
-    const DRAWS: u32 = 10_000;
-    const RESAMPLES: usize = 1_000;
-    for starts in [3_u32, 5, 10] {
-        let mut missed = 0;
-        for _ in 0..DRAWS {
-            let sides = [(); 2].map(|()| (0..starts).map(|_| random.normal()).collect::<Vec<_>>());
-            let mut resampled = |side: &[f64]| -> f64 {
-                (0..starts).map(|_| side[random.below(u64::from(starts)) as usize]).sum()
-            };
-            let mut differences: Vec<f64> =
-                (0..RESAMPLES).map(|_| resampled(&sides[0]) - resampled(&sides[1])).collect();
-            differences.sort_by(f64::total_cmp);
-            let (low, high) =
-                (differences[RESAMPLES / 40], differences[RESAMPLES - RESAMPLES / 40]);
-            missed += u32::from(low > 0.0 || high < 0.0);
-        }
-        let percent = 100.0 * f64::from(missed) / f64::from(DRAWS);
-        println!("  {starts} and {starts}, percentile bootstrap misses {percent:.1} % (nominal 5)");
-    }
-}
-
 fn main() {
-    let (mut seed, mut comparisons, mut starts) = (1_u32, 200, vec![3, 5]);
+    let mut run = Run { seed: 1, comparisons: 1000 };
+    let mut settings = QUIET.settings;
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
         let value = args.next().unwrap_or_else(|| panic!("{name} lacks its value"));
         let number = || value.parse().unwrap_or_else(|_| panic!("{name} takes a number"));
         match name.as_str() {
-            "--seed" => seed = number(),
-            "--comparisons" => comparisons = number(),
-            "--starts" => {
-                let list = value.split(',').map(|n| n.parse().expect("numbers, as in 3,5"));
-                starts = list.collect();
-            }
-            _ => panic!("unknown argument {name}: --seed N --comparisons N --starts N,N"),
+            "--seed" => run.seed = number(),
+            "--comparisons" => run.comparisons = number(),
+            "--settings" => settings = number() as u32,
+            _ => panic!("unknown argument {name}: --seed N --comparisons N --settings N"),
         }
     }
-    let model: Model = serde_json::from_str(include_str!("../../models/h100-qwen2.5-7b.json"))
-        .expect("the model file is one");
+    let (quiet, loud) = (World { settings, ..QUIET }, World { settings, ..LOUD });
     println!(
-        "seed {seed}; simulated {}, {} ppm between starts, {} ppm between steps",
-        model.title, model.noise.start_ppm, model.noise.step_ppm
+        "seed {}, {} comparisons, {settings} other settings known\n",
+        run.seed, run.comparisons
     );
-    // Starts of one setting are told apart by their number alone.
-    let mut next = seed.wrapping_mul(1_000_000);
-    for starts in starts {
-        compare(&model, starts, comparisons, &mut next);
+    println!(
+        "| Equals | starts × repeats | primary wrong % | any guardrail wrong % | intervals cover % | known variance wrong % | before wrong % |"
+    );
+    println!("|---|---|---:|---:|---:|---:|---:|");
+    for starts in [3, 5, 10] {
+        run.equals("quiet", &quiet, starts, 3);
+        run.equals("loud", &loud, starts, 1);
+        for (name, others, settings) in [
+            ("others spread like either", Others::LikeEither, settings),
+            ("others between", Others::Between, settings),
+            ("no others known", Others::Alike, 0),
+            ("others all 1", Others::Alike, settings),
+        ] {
+            let world = World { sides: [1.0, 3.0], others, settings, ..loud };
+            run.equals(&format!("spreads 1 to 3, {name}"), &world, starts, 1);
+        }
+        for distance in [4.0, 13.0] {
+            let world = World { luck: Luck::Outliers(distance), ..quiet };
+            run.equals(&format!("one start in ten {distance} spreads slower"), &world, starts, 3);
+        }
+        for share in [0.5, 0.2] {
+            let world = World { luck: Luck::Modes(share, 6.0), ..quiet };
+            run.equals(&format!("two modes, {share} in the slower"), &world, starts, 3);
+        }
     }
-    let mut random = Random::new(seed.into(), 0);
-    levels(&mut random);
-    bootstrap(&mut random);
+    println!(
+        "\n| Power | effect | starts × repeats | found % | known variance % | before % | starts a side | minutes at 90 s | at 17 s |"
+    );
+    println!("|---|---|---|---:|---:|---:|---:|---:|---:|");
+    for (name, world) in [("quiet", quiet), ("loud", loud)] {
+        let variances = (world.between * world.between, world.within * world.within);
+        for start_s in [90.0, 17.0] {
+            let costs = Costs { start_s, repeat_s: BURST_S };
+            let repeats = stats::repeats(variances.0, variances.1, costs);
+            for looks in [Looks::between(3, 3), Looks::between(3, 10)] {
+                for percent in [20.0, 10.0, 5.0] {
+                    run.power(name, &world, percent, &looks, repeats);
+                }
+            }
+        }
+    }
 }

@@ -40,6 +40,24 @@ impl Metric {
         self.unit == "share"
     }
 
+    /// Whether the metric explains others and is no aim of its own: where time goes, what the client
+    /// does, counts.
+    pub fn is_diagnostic(&self) -> bool {
+        let explains = ["queue_share", "front_end_share", "send_lag_p99_ms", "preemptions"];
+        self.direction == Direction::Neither || explains.contains(&self.id)
+    }
+
+    /// The percentile that the metric is or is made of.
+    pub fn percentile(&self) -> Option<u32> {
+        [99, 95, 50].into_iter().find(|percent| self.id.contains(&format!("p{percent}")))
+    }
+
+    /// The fewest requests of which the metric is judged: a percentile has to have
+    /// [`REQUESTS_BEYOND`] beyond it.
+    pub fn is_judged_from(&self) -> u64 {
+        self.percentile().map_or(0, |percent| REQUESTS_BEYOND * 100 / u64::from(100 - percent))
+    }
+
     /// A change within this is no change worth having.
     pub fn margin(&self) -> Margin {
         let percent = match self.id {
@@ -55,6 +73,9 @@ impl Metric {
         Margin { percent, floor }
     }
 }
+
+/// The rule of ten: a percentile of fewer requests beyond it is the luck of a few.
+pub const REQUESTS_BEYOND: u64 = 10;
 
 /// The margin of throughput, means, medians and shares; the far ends of latencies vary more and
 /// have wider ones.
@@ -402,6 +423,16 @@ pub static METRICS: [Metric; LATENCIES.len() + OTHERS.len()] = {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_percentile_needs_ten_requests_beyond_it() {
+        let needed = |id| find(id).expect("a metric").is_judged_from();
+        assert_eq!(needed("e2e_p95_ms"), 200);
+        assert_eq!(needed("e2e_p99_ms"), 1000);
+        assert_eq!(needed("e2e_p95_over_p50"), 200);
+        assert_eq!(needed("ttft_p50_ms"), 20);
+        assert_eq!(needed("ttft_mean_ms"), 0);
+    }
 
     #[test]
     fn ids_are_distinct() {

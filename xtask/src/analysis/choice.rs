@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use bench_core::{
     metric,
     schema::{Args, Candidate, Effect, Estimate, FlagReason, LimitState, Verdict},
-    stats::{self, Question},
+    stats::{self, LEVEL, Question, QuestionRole},
 };
 
 use super::{Configuration, is_share, limits, merit};
@@ -216,19 +216,23 @@ fn verdicts(swept: &Swept<'_>, profile: &Profile) -> Vec<Option<Verdict>> {
     let Some(metric) = metric::find(&profile.objective.metric) else {
         return vec![None; swept.values.len()];
     };
-    let before = swept.default.as_ref().and_then(|default| default.objective);
-    let questions: Vec<Question<'_>> = swept
-        .values
+    let starts = |figure: Option<&Estimate>| figure.map(stats::starts_of).unwrap_or_default();
+    let before = starts(swept.default.as_ref().and_then(|default| default.objective));
+    let values: Vec<_> = swept.values.iter().map(|value| starts(value.objective)).collect();
+    let questions: Vec<Question<'_>> = values
         .iter()
-        .map(|value| Question {
+        .map(|after| Question {
             metric,
-            before: before.map_or(&[], Estimate::values),
-            after: value.objective.map_or(&[], Estimate::values),
+            load: &profile.objective.load,
+            before: &before,
+            after,
+            history: &[],
+            requests: None,
             margin_percent: profile.objective.margin_percent(),
-            is_goal: true,
+            role: QuestionRole::Guardrail,
         })
         .collect();
-    stats::judge(&questions).into_iter().map(|judgement| judgement.verdict).collect()
+    stats::judge(&questions, LEVEL).into_iter().map(|judgement| judgement.verdict).collect()
 }
 
 fn gain(change: &Option<Estimate>, verdict: Option<Verdict>, profile: &Profile) -> Gain {

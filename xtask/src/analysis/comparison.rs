@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use bench_core::{
-    metric::{self, METRICS},
+    metric::{self, METRICS, Metric},
     schema::{Column, Comparison, Estimate, Point, Role, TargetOutcome, Verdict},
-    stats::{self, Question},
+    stats::{self, LEVEL, Question, QuestionRole, Spread, Start},
 };
 
 use super::limits;
@@ -63,26 +63,15 @@ fn row(metric: &str, load: &str, columns: BTreeMap<Column, Estimate>, is_same: b
 }
 
 /// The rows with their changes and verdicts, from the defaults' column to the tuned one; all that
-/// have no verdict yet are one family. Without a profile no row is a goal, and margins are the
-/// metrics' own.
+/// have no verdict yet are judged together. Without a profile no row is the primary question or a
+/// guardrail, and margins are the metrics' own.
 pub fn judged(rows: Vec<Comparison>, profile: Option<&Profile>) -> Vec<Comparison> {
     let (open, mut settled): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|row| row.verdict.is_none());
-    let questions: Vec<Question<'_>> = open
-        .iter()
-        .map(|row| {
-            let metric = metric::find(&row.metric).expect("rows are of known metrics");
-            Question {
-                metric,
-                before: values(row, Column::Default),
-                after: values(row, Column::Tuned),
-                margin_percent: profile
-                    .map_or(metric.margin().percent, |profile| profile.margin_percent(metric)),
-                is_goal: profile.is_some_and(|profile| is_goal(profile, &row.metric, &row.load)),
-            }
-        })
-        .collect();
-    let judgements = stats::judge(&questions);
+    let sides: Vec<_> = open.iter().map(Sides::of).collect();
+    let questions: Vec<Question<'_>> =
+        open.iter().zip(&sides).map(|(row, sides)| sides.question(row, profile)).collect();
+    let judgements = stats::judge(&questions, LEVEL);
     let judged = open.into_iter().zip(judgements).map(|(row, judgement)| Comparison {
         change: judgement.change,
         verdict: judgement.verdict,
@@ -96,8 +85,56 @@ pub fn judged(rows: Vec<Comparison>, profile: Option<&Profile>) -> Vec<Compariso
     settled
 }
 
+/// The server starts of a row, and what its other columns say of their spread.
+struct Sides {
+    before: Vec<Start>,
+    after: Vec<Start>,
+    history: Vec<Spread>,
+}
+
+impl Sides {
+    fn of(row: &Comparison) -> Self {
+        let starts = |column| row.columns.get(&column).map(stats::starts_of).unwrap_or_default();
+        let metric = metric::find(&row.metric).expect("rows are of known metrics");
+        Self {
+            before: starts(Column::Default),
+            after: starts(Column::Tuned),
+            history: stats::spread(metric, &starts(Column::Baseline)).into_iter().collect(),
+        }
+    }
+
+    fn question<'a>(&'a self, row: &'a Comparison, profile: Option<&Profile>) -> Question<'a> {
+        let metric = metric::find(&row.metric).expect("rows are of known metrics");
+        Question {
+            metric,
+            load: &row.load,
+            before: &self.before,
+            after: &self.after,
+            history: &self.history,
+            requests: None,
+            margin_percent: profile
+                .map_or(metric.margin().percent, |profile| profile.margin_percent(metric)),
+            role: question_role(profile, metric, &row.load),
+        }
+    }
+}
+
+/// What a metric on a load is asked for. What explains is not judged.
+fn question_role(profile: Option<&Profile>, metric: &Metric, load: &str) -> QuestionRole {
+    let objective = profile.map(|profile| &profile.objective);
+    if objective.is_some_and(|o| o.metric == metric.id && o.load == load) {
+        QuestionRole::Primary
+    } else if profile.is_some_and(|profile| is_goal(profile, metric.id, load)) {
+        QuestionRole::Guardrail
+    } else if metric.is_diagnostic() {
+        QuestionRole::Diagnostic
+    } else {
+        QuestionRole::Secondary
+    }
+}
+
 /// Whether a metric on a load is the objective (the primary question) or a limit (a guardrail): by
-/// these alone anything is judged.
+/// these alone anything is decided.
 pub fn is_goal(profile: &Profile, metric: &str, load: &str) -> bool {
     let objective = &profile.objective;
     (metric == objective.metric && load == objective.load)
@@ -108,11 +145,6 @@ pub fn is_goal(profile: &Profile, metric: &str, load: &str) -> bool {
 pub fn primary<'a>(rows: &'a [Comparison], profile: &Profile) -> Option<&'a Comparison> {
     let objective = &profile.objective;
     rows.iter().find(|row| row.metric == objective.metric && row.load == objective.load)
-}
-
-/// One value a start; none where the column is not measured.
-fn values(row: &Comparison, column: Column) -> &[f64] {
-    row.columns.get(&column).map_or(&[], Estimate::values)
 }
 
 /// The load beside whose figures the seed's are shown: that of the target on the same metric,

@@ -31,7 +31,7 @@ impl Task for Compare<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        4
+        5
     }
 
     fn needs(&self) -> Vec<String> {
