@@ -20,6 +20,7 @@ use bench_core::{
     },
     workload::Workload,
 };
+use bench_trials::Recorder;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
     clock,
     drive::{Driver, Options},
     host,
-    samples::{Recorder, RecorderThread},
+    samples::RecorderThread,
     serve::{Line, Truth},
 };
 

@@ -36,7 +36,7 @@ pub(crate) struct ExportArgs {
 
 /// Runs `bench export`.
 pub(crate) fn run(args: &ExportArgs) -> anyhow::Result<()> {
-    let plan = crate::run::read_plan(&args.plan)?;
+    let plan = bench_trials::read_plan(&args.plan)?;
     let name = args.samples.file_name().unwrap_or_default().to_string_lossy();
     let trial = plan
         .trials

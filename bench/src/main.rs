@@ -3,7 +3,6 @@
 mod calibrate;
 mod client;
 mod clock;
-mod data;
 mod drive;
 mod export;
 mod host;

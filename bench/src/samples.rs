@@ -1,9 +1,7 @@
-//! Raw samples on their way to disk: one JSON object a line, gzip, and counted on the way.
+//! Raw samples on their way to the thread that writes them.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write as _},
-    path::{Path, PathBuf},
+    io,
     sync::{
         Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -12,59 +10,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bench_core::{
-    canonical::Digest, schema::RequestSample, summarize::Summarizer, workload::Workload,
-};
-use flate2::{Compression, GzBuilder, write::GzEncoder};
+use bench_core::{schema::RequestSample, summarize::Summarizer};
+use bench_trials::Recorder;
 
 /// Samples of one batch, and batches that wait for the writer at most. On a core that the two
 /// threads share, what the writer needs for a batch (0.4 ms) is how long a request may be held up.
 const BATCH: usize = 16;
 const BATCHES_MAX: usize = 256;
-
-/// Writes the samples of one trial and sums them up. The file has its name only once it is whole.
-#[derive(Debug)]
-pub(crate) struct Recorder {
-    summarizer: Summarizer,
-    out: GzEncoder<BufWriter<File>>,
-    partial: PathBuf,
-    path: PathBuf,
-    line: Vec<u8>,
-}
-
-impl Recorder {
-    /// For a trial's load, into `KEY.jsonl.gz` of a folder.
-    pub(crate) fn create(folder: &Path, key: &Digest, load: &Workload) -> anyhow::Result<Self> {
-        let path = folder.join(format!("{key}.jsonl.gz"));
-        let partial = folder.join(format!("{key}.jsonl.gz.partial"));
-        let file = File::create(&partial)
-            .with_context(|| format!("cannot write {}", partial.display()))?;
-        // The fastest level, and no time or name in the header: equal samples, equal bytes.
-        let out = GzBuilder::new().mtime(0).write(BufWriter::new(file), Compression::fast());
-        Ok(Self { summarizer: Summarizer::new(load), out, partial, path, line: Vec::new() })
-    }
-
-    /// Takes one sample.
-    pub(crate) fn push(&mut self, sample: &RequestSample) -> io::Result<()> {
-        self.summarizer.push(sample);
-        self.line.clear();
-        serde_json::to_writer(&mut self.line, sample)?;
-        self.line.push(b'\n');
-        self.out.write_all(&self.line)
-    }
-
-    /// Ends the file; gives what has been summed up, and the file's name.
-    pub(crate) fn finish(self) -> anyhow::Result<(Summarizer, String)> {
-        let Self { summarizer, out, partial, path, .. } = self;
-        let write = || -> io::Result<()> {
-            out.finish()?.into_inner()?.sync_all()?;
-            fs::rename(&partial, &path)
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok((summarizer, name))
-    }
-}
 
 /// A recorder in a thread of its own, so that compressing does not delay sending.
 #[derive(Debug)]

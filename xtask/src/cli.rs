@@ -119,6 +119,16 @@ pub enum Command {
     /// Print docs/reference.md: stages, metrics and flags, from their definitions.
     #[command(hide = true)]
     Reference,
+    /// Run the load points of a plan on the simulator, as `bench run` does: the child of a launch.
+    #[command(hide = true)]
+    Run {
+        /// The plan.
+        #[arg(long)]
+        plan: PathBuf,
+        /// Folder for raw samples.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Write into a file what computes on this machine: a job of the suite over a cluster.
     #[command(hide = true)]
     Device {

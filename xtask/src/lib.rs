@@ -5,7 +5,6 @@ mod calibration;
 mod cli;
 mod commands;
 mod config;
-mod dag;
 mod engines;
 mod executor;
 mod flags;
@@ -22,12 +21,12 @@ mod remote;
 mod report;
 mod results;
 mod stages;
-mod store;
 mod ui;
 mod usage;
 
 use std::process::ExitCode;
 
+use ::{dag, store};
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
@@ -105,6 +104,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             print!("{}", commands::reference::text());
             Ok(code(true))
         }
+        Command::Run { plan, out } => commands::launch::simulate(&plan, &out).map(|()| code(true)),
         Command::Device { file, gpus } => {
             commands::launch::tell_device(&file, &gpus).map(|()| code(true))
         }

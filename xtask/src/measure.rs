@@ -21,14 +21,14 @@ use bench_core::{
 };
 
 use crate::{
-    dag::{Dag, Leaf, RECORD},
+    dag::{Dag, LEAF, Leaf, RECORD},
     engines,
     executor::Executor,
     flags,
     frontier::Frontier,
     launch::Tools,
     stages::{self, Trial},
-    store::{Kind, Store},
+    store::Store,
 };
 
 /// Name of a trial's raw samples among its outputs.
@@ -186,8 +186,8 @@ pub fn run(
     let mut notes = Vec::new();
     executor.end_orphans(store, &mut |text| notes.push(text))?;
     notes.into_iter().try_for_each(|text| on_update(Update::Note(text)))?;
-    let bench = engines::bench_binary()?;
     let started = engine.to_launch()?;
+    let bench = engines::driver(&started)?;
     let workers = executor.at_once(launches.len(), engine.runs_side_by_side());
     let frontier = Mutex::new(frontier);
     let queue = Mutex::new(launches.iter());
@@ -247,7 +247,7 @@ impl Worker<'_> {
         let mut missing = Vec::new();
         let mut stored = Vec::new();
         for leaf in &launch.trials {
-            let found = !self.fresh && self.store.action(Kind::Trial, &leaf.key)?.is_some();
+            let found = !self.fresh && self.store.action(&LEAF, &leaf.key)?.is_some();
             if found { stored.push(leaf.key) } else { missing.push(leaf.clone()) }
         }
         self.report(Update::Stored(stored));
@@ -339,7 +339,7 @@ impl Worker<'_> {
                 std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
             outputs.insert(SAMPLES.to_owned(), bytes);
         }
-        self.store.publish(Kind::Trial, trial.what.preimage(), &outputs, BTreeMap::new())?;
+        self.store.publish(&LEAF, trial.what.preimage(), &outputs, BTreeMap::new())?;
         if let Some(frontier) = self.frontier {
             let mut frontier = frontier.lock().expect("no worker panics with the lock");
             frontier.note(&trial.what, outcome);

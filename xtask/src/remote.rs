@@ -29,9 +29,9 @@ use bench_core::{
 use crate::{
     cli::{RemoteArgs, RunArgs},
     config::{self, EngineConfig, Profile},
-    dag::RECORD,
+    dag::{LEAF, RECORD},
     engines,
-    store::{Action, Kind, Store, blob_name, record_name},
+    store::{Action, Store, blob_name, record_name},
     usage::UsageError,
 };
 
@@ -224,7 +224,7 @@ impl<'a> Remote<'a> {
 
     fn receive(&mut self, arrivals: &mut Arrivals<'_>, keys: &[Digest]) -> Result<()> {
         for key in keys {
-            self.ask_for(arrivals, record_name(Kind::Trial, key), Part::Record(*key))?;
+            self.ask_for(arrivals, record_name(&LEAF, key), Part::Record(*key))?;
         }
         while !arrivals.parts.is_empty() {
             let reply = self.next_reply()?;
@@ -263,7 +263,7 @@ impl<'a> Remote<'a> {
     fn look(&mut self, keys: &[Digest], found: &mut BTreeSet<Digest>) -> Result<()> {
         let mut asked = BTreeMap::new();
         for key in keys {
-            let name = record_name(Kind::Trial, key);
+            let name = record_name(&LEAF, key);
             asked.insert(self.ask(|_| RemoteAsk::Find { name })?, *key);
         }
         while !asked.is_empty() {
@@ -280,7 +280,7 @@ impl<'a> Remote<'a> {
 
     fn begin_push(&mut self, store: &Store, key: &Digest) -> Result<()> {
         // What came without its samples would keep those who have them from sharing them.
-        let Some(objects) = store.objects(Kind::Trial, key)? else { return Ok(()) };
+        let Some(objects) = store.objects(&LEAF, key)? else { return Ok(()) };
         let id = self.ask(|_| RemoteAsk::Push { objects })?;
         self.pushing.insert(id);
         while let Link::Open(process) = &mut self.link
@@ -409,8 +409,8 @@ impl<'a> Arrivals<'a> {
 
     /// Takes the record of a trial; the contents that it lacks.
     fn record(&mut self, trial: Digest, id: u64) -> Result<Vec<Digest>> {
-        let Some(action) = Action::arrived(&self.read(id)?, Kind::Trial, &trial) else {
-            self.is_damaged(trial, record_name(Kind::Trial, &trial));
+        let Some(action) = Action::arrived(&self.read(id)?, &LEAF, &trial) else {
+            self.is_damaged(trial, record_name(&LEAF, &trial));
             return Ok(Vec::new());
         };
         let mut missing = BTreeSet::new();
@@ -458,12 +458,12 @@ impl<'a> Arrivals<'a> {
             self.store.put_action(&action)?;
             self.stored.push(trial);
         } else {
-            self.is_damaged(trial, record_name(Kind::Trial, &trial));
+            self.is_damaged(trial, record_name(&LEAF, &trial));
         }
         Ok(())
     }
 
     fn is_damaged(&mut self, trial: Digest, object: String) {
-        self.damaged.push((record_name(Kind::Trial, &trial), object));
+        self.damaged.push((record_name(&LEAF, &trial), object));
     }
 }

@@ -1,6 +1,8 @@
 //! The program as people run it, in a project folder of its own, on a simulated engine that
 //! preempts early.
 
+#[path = "suite/cases.rs"]
+mod cases;
 mod common;
 #[path = "suite/oracle.rs"]
 mod oracle;
@@ -457,13 +459,11 @@ fn baselines_are_saved_and_compared() {
     let told = |args: &[&str]| {
         let output = project.run(args);
         let text = String::from_utf8(output.stdout).expect("UTF-8");
-        let lines: Vec<&str> = text.lines().collect();
-        // Both ends: the first metrics, and the verdict.
-        let ends = [&lines[..lines.len().min(12)], &lines[lines.len().max(14) - 2..]].concat();
+        let screen: Vec<&str> = text.lines().take(24).collect();
         format!(
             "$ cargo xtask {}\n{}\nexit code {}\n\n",
             args.join(" "),
-            ends.join("\n"),
+            screen.join("\n"),
             output.status.code().expect("an exit code")
         )
     };

@@ -5,20 +5,12 @@
 //! under its final name.
 
 mod server;
-mod simulator;
 
-use std::{
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use bench_core::{
-    schema::{Arrival, Engine, Event, FORMAT, LaunchPlan, ServerEngine, Size, VllmEngine},
-    workload::{Plan, Workload},
-};
+use bench_core::schema::{Engine, Event, ServerEngine, VllmEngine};
+use bench_trials::{emit, read_plan};
 
 use crate::drive::Options;
 
@@ -48,7 +40,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     match &plan.engine {
-        Engine::Simulator { model } => simulator::run(&plan, model, &args.out)?,
+        Engine::Simulator { model } => bench_trials::simulate(&plan, model, &args.out)?,
         Engine::Server(engine) => server::run(&plan, at_url(engine, args), args)?,
         Engine::Vllm(engine) => {
             let Some(url) = &args.url else {
@@ -58,24 +50,6 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
         }
     }
     emit(&Event::Done {})
-}
-
-/// Reads a launch plan and checks what `bench run` relies on.
-pub(crate) fn read_plan(path: &Path) -> anyhow::Result<LaunchPlan> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let plan: LaunchPlan = serde_json::from_str(&text)
-        .with_context(|| format!("{} is no launch plan", path.display()))?;
-    anyhow::ensure!(
-        plan.format == FORMAT,
-        "{} has format {}, this program reads {FORMAT}; build both from one commit",
-        path.display(),
-        plan.format
-    );
-    for trial in &plan.trials {
-        anyhow::ensure!(!trial.load.classes.is_empty(), "trial {} has no classes", trial.key);
-    }
-    Ok(plan)
 }
 
 fn at_url(engine: &ServerEngine, args: &RunArgs) -> ServerEngine {
@@ -95,22 +69,5 @@ fn served(engine: &VllmEngine, url: &str) -> ServerEngine {
 impl RunArgs {
     fn options(&self) -> Options {
         Options { request_timeout: Duration::from_secs(self.request_timeout_s) }
-    }
-}
-
-/// Prints an event. A parent that no longer reads ends the run.
-fn emit(event: &Event) -> anyhow::Result<()> {
-    let mut line = serde_json::to_vec(event).context("cannot write an event as JSON")?;
-    line.push(b'\n');
-    let mut out = std::io::stdout().lock();
-    out.write_all(&line).and_then(|()| out.flush()).context("cannot write to standard output")
-}
-
-/// Requests of the plan; 0 in a closed loop with a duration, which has no number.
-fn planned(load: &Workload) -> u64 {
-    match (&load.arrival, load.size) {
-        (_, Size::Requests(count)) => u64::from(count),
-        (Arrival::ClosedLoop { .. }, Size::DurationMs(_)) => 0,
-        _ => Plan::new(load).count() as u64,
     }
 }

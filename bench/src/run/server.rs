@@ -16,15 +16,16 @@ use bench_core::schema::{
     PlannedTrial, Progress, RequestStatus, ServerEngine, ServerObservation, Size,
 };
 use bench_core::workload::Workload;
+use bench_trials::{Recorder, emit, planned, workload};
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 
-use super::{RunArgs, emit, planned};
+use super::RunArgs;
 use crate::{
     client::{body::Bodies, connection::Target},
-    clock, data,
+    clock,
     drive::{Driver, Options},
     observe::{ControlPlane, Machine, Watch},
-    samples::{self, Recorder, RecorderThread, SampleSender},
+    samples::{self, RecorderThread, SampleSender},
 };
 
 /// How often the server's gauges are read during a load.
@@ -60,7 +61,7 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
         }
         for trial in &plan.trials {
             let PlannedTrial { key, .. } = trial;
-            let load = &data::workload(trial)?;
+            let load = &workload(trial)?;
             let measured_at = Some(clock::now_rfc3339());
             let recorder = Recorder::create(&args.out, key, load)?;
             let (recorder, observation, machine) = session.trial(key, load, recorder).await?;

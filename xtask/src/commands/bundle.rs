@@ -16,9 +16,9 @@ use bench_core::{
 use super::{CALIBRATION, Session};
 use crate::{
     config,
-    dag::{Dag, RECORD, State},
+    dag::{Dag, LEAF, RECORD, State, TASK},
     results, stages,
-    store::{BUNDLE_BYTES_MAX, Bundle, Entry, Kind, Store},
+    store::{BUNDLE_BYTES_MAX, Bundle, Entry, Store},
     usage::UsageError,
 };
 
@@ -40,7 +40,7 @@ pub fn export(profile: &str, file: &Path) -> Result<()> {
     let mut entries = vec![store.export((**provision).clone(), |_| true)?];
     let keys = trial_keys(&dag);
     for key in keys.keys() {
-        if let Some(action) = store.action(Kind::Trial, key)? {
+        if let Some(action) = store.action(&LEAF, key)? {
             entries.push(store.export(action, |name| name == RECORD)?);
         }
     }
@@ -100,7 +100,7 @@ pub fn import_published(session: &mut Session, dry_run: bool) -> Result<()> {
 
 fn take(store: &Store, bundle: &Bundle) -> Result<usize> {
     let kept = store.import(&bundle.entries)?;
-    let provision = bundle.entries.iter().find(|entry| entry.action.kind == Kind::Stage);
+    let provision = bundle.entries.iter().find(|entry| entry.action.kind == TASK);
     let provision = provision.expect("a bundle was checked to have its engine's identity");
     store.set_latest(&bundle.profile, stages::PROVISION, &provision.action.key)?;
     let calibration = store.put(&serde_json::to_vec(&bundle.calibration)?)?;
@@ -131,7 +131,7 @@ fn check(bundle: &Bundle) -> Result<()> {
             .context("its calibration is none")?;
     }
     let (trials, others): (Vec<&Entry>, Vec<&Entry>) =
-        bundle.entries.iter().partition(|entry| entry.action.kind == Kind::Trial);
+        bundle.entries.iter().partition(|entry| entry.action.kind == LEAF);
     let [provision] = others.as_slice() else {
         bail!("it holds {} stages, not the engine's identity alone", others.len());
     };

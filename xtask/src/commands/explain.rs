@@ -10,11 +10,10 @@ use super::Session;
 use crate::{
     cli::RemoteArgs,
     dag::{
-        Dag, State,
+        Dag, LEAF, State, TASK,
         key::{Change, changes},
     },
     stages::Trial,
-    store::Kind,
     usage::{self, UsageError},
 };
 
@@ -70,7 +69,7 @@ pub fn stage_changes(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Res
     let Some(key) = session.store.latest(&session.profile.name, name) else {
         return Ok(Vec::new());
     };
-    let Some(last) = session.store.action(Kind::Stage, &key)? else { return Ok(Vec::new()) };
+    let Some(last) = session.store.action(&TASK, &key)? else { return Ok(Vec::new()) };
     let mut lines = Vec::new();
     // Of a stage whose inputs are not all known, what is known is compared.
     if let State::Runnable(now, _) = dag.state(name).expect("the stage is in the DAG") {
@@ -85,7 +84,7 @@ pub fn stage_changes(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Res
     for (role, leaf) in &now {
         let before = last.leaves.get(*role);
         if before == Some(&leaf.key) {
-            if session.store.action(Kind::Trial, &leaf.key)?.is_none() {
+            if session.store.action(&LEAF, &leaf.key)?.is_none() {
                 lines.push(format!("trial {role}: gone from the store"));
             }
             continue;
@@ -103,7 +102,7 @@ pub fn stage_changes(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Res
 
 fn trial_change(session: &Session, before: Option<&Digest>, now: &Value) -> Result<String> {
     let last = match before {
-        Some(key) => session.store.action(Kind::Trial, key)?,
+        Some(key) => session.store.action(&LEAF, key)?,
         None => return Ok("new".to_owned()),
     };
     let Some(last) = last else { return Ok("its former record is gone from the store".to_owned()) };
@@ -115,7 +114,7 @@ fn trial(session: &Session, dag: &Dag<'_, Trial>, prefix: &str, remote: &RemoteA
     for (task, _) in dag.iter() {
         for leaf in dag.leaves(task.name()).into_iter().flatten() {
             if leaf.key.to_string().starts_with(prefix) {
-                let state = match session.store.action(Kind::Trial, &leaf.key)? {
+                let state = match session.store.action(&LEAF, &leaf.key)? {
                     None if session.in_remote(remote, dag)?.contains(&leaf.key) => {
                         "not measured here, but in the remote store"
                     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use bench_core::schema::{Engine, FORMAT, LaunchPlan};
+use bench_core::schema::{Engine, Event};
 
 use crate::{
     cli::LaunchArgs,
@@ -19,7 +19,7 @@ use crate::{
 
 /// Runs the plan in a file.
 pub fn run(args: &LaunchArgs, interrupted: &Arc<AtomicBool>) -> Result<()> {
-    let mut plan = read(&args.plan)?;
+    let mut plan = bench_trials::read_plan(&args.plan)?;
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
     if let Engine::Vllm(engine) = &mut plan.engine {
@@ -33,7 +33,7 @@ pub fn run(args: &LaunchArgs, interrupted: &Arc<AtomicBool>) -> Result<()> {
         None => out.join("run"),
     };
     let tools = Tools {
-        bench: args.bench.clone().map_or_else(engines::bench_binary, Ok)?,
+        bench: args.bench.clone().map_or_else(|| engines::driver(&plan.engine), Ok)?,
         run_dir,
         log_dir: args.logs.clone().unwrap_or_else(|| out.clone()),
         out_dir: out.clone(),
@@ -50,14 +50,14 @@ pub fn run(args: &LaunchArgs, interrupted: &Arc<AtomicBool>) -> Result<()> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<LaunchPlan> {
-    let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    let plan: LaunchPlan = serde_json::from_slice(&text)
-        .with_context(|| format!("reading {}: not a launch plan", path.display()))?;
-    if plan.format != FORMAT {
-        bail!("{} has format {}, this program reads {FORMAT}", path.display(), plan.format);
-    }
-    Ok(plan)
+/// Runs the load points of a plan on the simulator, as `bench run` does.
+pub fn simulate(plan: &Path, out: &Path) -> Result<()> {
+    let plan = bench_trials::read_plan(plan)?;
+    let Engine::Simulator { model } = &plan.engine else {
+        bail!("launch {}: not on the simulator: `bench run` drives servers", plan.launch);
+    };
+    bench_trials::simulate(&plan, model, out)?;
+    bench_trials::emit(&Event::Done {})
 }
 
 /// Writes what computes on this machine.

@@ -30,11 +30,11 @@ use crate::{
     calibration,
     cli::RemoteArgs,
     config::Profile,
-    dag::{Dag, State},
+    dag::{Dag, State, TASK},
     engines::{self, Engine, Recorded},
     remote::{self, Remote},
     stages::{self, Trial},
-    store::{Kind, Store},
+    store::Store,
     usage::UsageError,
 };
 
@@ -207,7 +207,7 @@ impl Session {
     pub fn recorded_engine(&self) -> Result<Recorded> {
         let name = &self.profile.name;
         let found = self.store.latest(name, stages::PROVISION);
-        let action = found.map(|key| self.store.action(Kind::Stage, &key)).transpose()?.flatten();
+        let action = found.map(|key| self.store.action(&TASK, &key)).transpose()?.flatten();
         let Some(action) = action else {
             let message = format!(
                 "the store knows no engine of profile {name}: cargo xtask bundle import FILE, or \
@@ -229,7 +229,7 @@ impl Session {
     /// The calibration that the profile's latest report quotes.
     fn quoted_calibration(&self) -> Option<Calibration> {
         let key = self.store.latest(&self.profile.name, stages::DOCUMENT)?;
-        let action = self.store.action(Kind::Stage, &key).ok()??;
+        let action = self.store.action(&TASK, &key).ok()??;
         let quoted = Digest::parse(action.preimage["config"]["calibration"].as_str()?)?;
         let known = [self.carried_calibration().flatten(), self.measured_calibration()];
         known.into_iter().flatten().find(|found| calibration::digest(found) == quoted)

@@ -14,6 +14,9 @@ const WORKLOADS: &str = include_str!("../../../bench/profiles/workloads.toml");
 /// How `compare` judges, and where it comes from.
 const VERDICTS: &str = include_str!("verdicts.md");
 
+/// What is recommended, and how a program learns of it.
+const DECISIONS: &str = include_str!("decisions.md");
+
 /// How a trial judges itself.
 const CHECKS: &str = include_str!("checks.md");
 
@@ -59,6 +62,7 @@ pub fn text() -> String {
     out += CHECKS;
     out += VERDICTS;
     out += &margins();
+    out += DECISIONS;
 
     out += "\n## Flags\n\nAny flag of `vllm serve` may be swept. Of these more is known: their domain is \
             checked, and what\nvLLM refuses together is an error before anything starts. Beyond a value that did not start \

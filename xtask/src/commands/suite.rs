@@ -86,10 +86,11 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     };
     run.execute(&mut dag, &mut remote)?;
     share(&session, &dag, remote, &ui)?;
-    let comparison = finish(&session, &dag, &ui)?;
+    let is_interrupted = interrupted.load(Ordering::Relaxed);
+    let comparison = finish(&session, &dag, is_interrupted, &ui)?;
     let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
     let decision = comparison.as_ref().and_then(|comparison| comparison.decision.as_ref());
-    let ending = Ending::of(interrupted.load(Ordering::Relaxed), failed, decision);
+    let ending = Ending::of(is_interrupted, failed, decision);
     let has_file = comparison
         .is_some_and(|comparison| report::recommended(&session.profile, &comparison).is_some());
     ui.ending(&session.profile, started.elapsed(), engine.is_simulated(), ending, has_file);
@@ -369,7 +370,12 @@ fn remember(session: &Session, dag: &Dag<'_, Trial>) -> Result<()> {
 
 /// Projects what is done, remembers its keys and shows the last screen; the comparison, if there is
 /// one.
-fn finish(session: &Session, dag: &Dag<'_, Trial>, ui: &Ui) -> Result<Option<ResultFile>> {
+fn finish(
+    session: &Session,
+    dag: &Dag<'_, Trial>,
+    is_interrupted: bool,
+    ui: &Ui,
+) -> Result<Option<ResultFile>> {
     remember(session, dag)?;
     let mut files = BTreeMap::new();
     let mut points: Vec<Point> = Vec::new();
@@ -389,7 +395,7 @@ fn finish(session: &Session, dag: &Dag<'_, Trial>, ui: &Ui) -> Result<Option<Res
     let is_settled = |stage| {
         matches!(dag.state(stage), Some(State::Done(_) | State::Failed(_) | State::Blocked(_)))
     };
-    if !recommends && is_settled(stages::DOCUMENT) {
+    if !recommends && !is_interrupted && is_settled(stages::DOCUMENT) {
         results::remove(&folder.join(stages::RECOMMENDED))?;
     }
     let Some(digest) = files.get(stages::COMPARISON_FILE) else { return Ok(None) };

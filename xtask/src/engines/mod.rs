@@ -9,9 +9,12 @@ pub mod scratch;
 mod simulator;
 pub mod vllm;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use bench_core::schema::{self, Arrival, LoadSpec, Size};
 use serde_json::Value;
 
@@ -82,21 +85,42 @@ fn launch_s(launch: &Launch, start_s: f64, history: &History) -> f64 {
     start_s + launch.trials.iter().map(|leaf| load_s(&leaf.what.load)).sum::<f64>()
 }
 
-/// The release build of `bench`: beside this program, and built first when cargo runs us, so that
-/// the two are of one source.
+/// The program that runs the load points of a launch: `bench`, or this one where cargo runs it and the
+/// engine is the simulator, which is in both, so that a first suite compiles nothing else.
+pub fn driver(engine: &schema::Engine) -> Result<PathBuf> {
+    match engine {
+        schema::Engine::Simulator { .. } if std::env::var_os("CARGO").is_some() => {
+            std::env::current_exe().context("finding this program")
+        }
+        _ => bench_binary(),
+    }
+}
+
+/// `bench`: beside this program; where cargo runs this program, its release build, which is built first
+/// so that the two are of one source.
 pub fn bench_binary() -> Result<PathBuf> {
+    /// Once is enough.
+    static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+
     let here = std::env::current_exe().context("finding this program")?;
-    let beside = here.with_file_name("bench");
-    if let Some(cargo) = std::env::var_os("CARGO") {
-        duct::cmd(&cargo, ["build", "--quiet", "--release", "--package", "bench"])
-            .run()
-            .context("building `bench`")?;
-        // `cargo run` puts us into target/<profile>/; bench is always the release build.
-        let target = here.parent().and_then(Path::parent).context("finding the target folder")?;
-        return Ok(target.join("release/bench"));
+    let Some(cargo) = std::env::var_os("CARGO") else {
+        let beside = here.with_file_name("bench");
+        ensure!(
+            beside.is_file(),
+            "no `bench` beside {}: build it with cargo build --release",
+            here.display()
+        );
+        return Ok(beside);
+    };
+    let mut built = BUILT.lock().expect("no panic with the lock");
+    if let Some(bench) = &*built {
+        return Ok(bench.clone());
     }
-    if !beside.is_file() {
-        bail!("no `bench` beside {}: build it with cargo build --release", here.display());
-    }
-    Ok(beside)
+    eprintln!("building `bench`, which measures over HTTP, optimised");
+    duct::cmd(&cargo, ["build", "--release", "--package", "bench"])
+        .run()
+        .context("building `bench`")?;
+    // `cargo run` puts us into target/<profile>/.
+    let target = here.parent().and_then(Path::parent).context("finding the target folder")?;
+    Ok(built.insert(target.join("release/bench")).clone())
 }

@@ -6,10 +6,10 @@ use serde_json::json;
 use super::*;
 use crate::{
     config::{self, ModelFolder, Profile},
-    dag::{Dag, RECORD, State},
+    dag::{Dag, LEAF, RECORD, State},
     engines::Recorded,
     stages,
-    store::{Kind, Store},
+    store::Store,
 };
 
 const PROFILE: &str = r#"
@@ -90,7 +90,7 @@ fn a_model_predicts_itself_on_the_profiles_own_sweeps() {
         let record = serde_json::to_vec(&outcome).expect("plain JSON");
         let outputs = BTreeMap::from([(RECORD.to_owned(), record)]);
         let preimage = leaf.what.preimage();
-        store.publish(Kind::Trial, preimage, &outputs, BTreeMap::new()).expect("publishes");
+        store.publish(&LEAF, preimage, &outputs, BTreeMap::new()).expect("publishes");
     }
     let keys: Vec<Digest> = missing.iter().map(|leaf| leaf.key).collect();
     dag.leaves_stored(&keys).expect("stores");

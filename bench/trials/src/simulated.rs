@@ -12,14 +12,17 @@ use bench_core::{
     sim::{self, Model},
 };
 
-use super::{emit, planned};
-use crate::{data, samples::Recorder};
+use crate::{Recorder, emit, planned, workload};
 
 /// A simulated hour takes seconds: progress is for the eye and follows the real clock.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
 
-/// Runs every trial of the plan on one simulated server.
-pub(super) fn run(plan: &LaunchPlan, model: &Model, out: &Path) -> anyhow::Result<()> {
+/// Runs every trial of the plan on one simulated server, samples into the folder `out`, and prints
+/// the events.
+///
+/// # Errors
+/// When a file cannot be read or written, or nobody reads the events.
+pub fn simulate(plan: &LaunchPlan, model: &Model, out: &Path) -> anyhow::Result<()> {
     let server = match sim::launch(model, &plan.args, plan.replicate) {
         Ok(server) => server,
         Err(failure) => return emit(&Event::Refused { failure }),
@@ -28,7 +31,7 @@ pub(super) fn run(plan: &LaunchPlan, model: &Model, out: &Path) -> anyhow::Resul
     emit(&Event::Ready { format: FORMAT, observed: observed.clone() })?;
     for trial in &plan.trials {
         let PlannedTrial { key, .. } = trial;
-        let load = &data::workload(trial)?;
+        let load = &workload(trial)?;
         let mut recorder = Recorder::create(out, key, load)?;
         let mut written = Ok(());
         let mut ticker = Ticker { key: *key, planned: planned(load), last: Instant::now() };

@@ -1,27 +1,51 @@
-use std::collections::BTreeMap;
+//! The record of an action: what came of a key.
+
+use std::{borrow::Cow, collections::BTreeMap};
 
 use anyhow::Result;
 use bench_core::canonical::Digest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// What a key stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A load point on a launch.
-    Trial,
-    /// A stage.
-    Stage,
-}
+/// What a key stands for: a word of its owner's, of which the store knows no more.
+///
+/// It is the name of a folder, so it is of lowercase letters alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Kind(Cow<'static, str>);
 
 impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Trial => "trial",
-            Self::Stage => "stage",
-        }
+    /// The kind of that name, which is of lowercase letters.
+    pub const fn named(name: &'static str) -> Self {
+        assert!(is_name(name), "a kind is named in lowercase letters");
+        Self(Cow::Borrowed(name))
     }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if !is_name(&name) {
+            return Err(serde::de::Error::custom("a kind is named in lowercase letters"));
+        }
+        Ok(Self(Cow::Owned(name)))
+    }
+}
+
+const fn is_name(name: &str) -> bool {
+    let mut rest = name.as_bytes();
+    while let [first, after @ ..] = rest {
+        if !first.is_ascii_lowercase() {
+            return false;
+        }
+        rest = after;
+    }
+    !name.is_empty()
 }
 
 /// What came of a key.
@@ -57,6 +81,10 @@ struct Sealed {
 const FORMAT: u32 = 1;
 
 impl Action {
+    /// A record of these outputs, under the key that the preimage makes.
+    ///
+    /// # Errors
+    /// When the preimage holds a float.
     pub fn new(
         kind: Kind,
         preimage: Value,
@@ -88,6 +116,7 @@ impl Action {
         (action.format == FORMAT).then_some(action)
     }
 
+    /// The record as stored, with a newline at its end.
     pub fn to_json(&self) -> Vec<u8> {
         let text = serde_json::to_string(self).expect("an action is plain JSON");
         let mut bytes = Self::sealed(text).expect("just serialized");

@@ -23,8 +23,8 @@ use bench_core::canonical::Digest;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::store::{Action, Kind, Store};
 use key::StageKey;
+use store::{Action, Kind, Store};
 
 /// Files by name.
 pub type Outputs = BTreeMap<String, Vec<u8>>;
@@ -151,6 +151,12 @@ impl Inputs<'_> {
 
 /// Name of a leaf's output that tasks read.
 pub const RECORD: &str = "record";
+
+/// What keys of tasks and of leaves stand for, under the names that the store has had for them since
+/// its first format.
+pub static TASK: Kind = Kind::named("stage");
+/// See [`TASK`].
+pub static LEAF: Kind = Kind::named("trial");
 
 /// State of a task.
 #[derive(Debug)]
@@ -311,8 +317,7 @@ impl<'a, L: Clone> Dag<'a, L> {
         let state = match task.run(&inputs) {
             Ok(outputs) => {
                 let preimage = key.preimage();
-                let action =
-                    self.store.publish(Kind::Stage, preimage, &outputs, leaf_keys.clone())?;
+                let action = self.store.publish(&TASK, preimage, &outputs, leaf_keys.clone())?;
                 State::Done(Box::new(action))
             }
             Err(error) => State::Failed(format!("{error:#}")),
@@ -356,7 +361,7 @@ impl<'a, L: Clone> Dag<'a, L> {
             return Ok(State::Waiting(waiting));
         }
         let key = self.key(index, records);
-        match self.store.action(Kind::Stage, &key.digest()?)? {
+        match self.store.action(&TASK, &key.digest()?)? {
             Some(action) => Ok(State::Done(Box::new(action))),
             None => {
                 let keys = leaves.iter().map(|leaf| (leaf.role.clone(), leaf.key)).collect();
@@ -377,7 +382,7 @@ impl<'a, L: Clone> Dag<'a, L> {
         if let Some(outputs) = self.found.borrow().get(key) {
             return Ok(Some(outputs.clone()));
         }
-        let outputs = self.store.action(Kind::Trial, key)?.map(|action| action.outputs);
+        let outputs = self.store.action(&LEAF, key)?.map(|action| action.outputs);
         if let Some(outputs) = &outputs {
             self.found.borrow_mut().insert(*key, outputs.clone());
         }

@@ -1,22 +1,25 @@
-//! The store under fire: every call of the file system fails or is the last one in turn, for a suite of
+//! A suite over a store. Under fire: every call of the file system fails or is the last one in turn, for a suite of
 //! three stages and six trials. Whatever happened, the next run ends with the bytes of an undisturbed
 //! one, and measures nothing that was finished before.
 
 use std::{
-    collections::BTreeSet,
-    mem,
-    path::PathBuf,
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
-use bench_core::rng::Random;
+use anyhow::{Context as _, Result, bail};
+use bench_core::{canonical::Digest, rng::Random};
+use dag::{Dag, Inputs, LEAF, Leaf, Outputs, RECORD, State, Task};
 use serde_json::{Value, json};
-
-use super::*;
-use crate::dag::{Dag, Inputs, Leaf, Outputs, RECORD, State, Task};
+use store::{
+    Store,
+    disk::{Disk, RealDisk},
+};
 
 /// What happens at a call.
 #[derive(Clone, Copy, Debug)]
@@ -98,16 +101,20 @@ impl Disk for Faulty {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         self.call(|| RealDisk.create_dir_all(path), || Ok(()))
     }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.call(|| RealDisk.remove_dir_all(path), || Ok(()))
+    }
 }
 
 /// A stage that joins its trials and the stage before it.
-pub(super) struct Join {
-    pub name: &'static str,
-    pub needs: Option<&'static str>,
-    pub trials: Vec<u32>,
+struct Join {
+    name: &'static str,
+    needs: Option<&'static str>,
+    trials: Vec<u32>,
 }
 
-pub(super) fn preimage(trial: u32) -> Value {
+fn preimage(trial: u32) -> Value {
     json!({ "trial": trial })
 }
 
@@ -183,7 +190,7 @@ fn suite(store: &Store, done: &mut Done) -> Result<()> {
         for leaf in missing {
             done.measured.insert(leaf.what);
             let record = Outputs::from([(RECORD.to_owned(), leaf.what.to_string().into_bytes())]);
-            store.publish(Kind::Trial, preimage(leaf.what), &record, BTreeMap::new())?;
+            store.publish(&LEAF, preimage(leaf.what), &record, BTreeMap::new())?;
             done.finished.insert(leaf.what);
             keys.push(leaf.key);
         }
@@ -203,16 +210,10 @@ fn run(root: &Path, at: Option<(u64, Fault)>) -> (Result<()>, Done, u64) {
     let calls = Arc::new(Calls::default());
     let disk = Faulty { calls: Arc::clone(&calls), at };
     let mut done = Done::default();
+    // A dead process's locks go with its store, and its folder stays: its disk does nothing more.
     let ended = Store::open_on(Box::new(disk), root).and_then(|mut store| {
-        let ended = store.make_writable().and_then(|()| suite(&store, &mut done));
-        if calls.is_dead.load(Relaxed)
-            && let Some(run) = store.run.take()
-        {
-            // The kernel lets go of a dead process's locks; nobody removes its folder.
-            run._lock.unlock()?;
-            mem::forget(run);
-        }
-        ended
+        store.make_writable()?;
+        suite(&store, &mut done)
     });
     (ended, done, calls.made.load(Relaxed))
 }
@@ -261,4 +262,59 @@ fn every_call_may_fail_or_be_the_last() {
         }
     }
     println!("{points} faults in {calls} places, none of them lost or repeated anything");
+}
+
+/// A benchmark, not a test: `cargo test --release -p dag --test suite hundred_thousand -- --ignored
+/// --nocapture`, with `TMPDIR` on the disk that is meant.
+#[test]
+#[ignore = "a benchmark"]
+fn hundred_thousand_trials() {
+    const TRIALS: u32 = 100_000;
+    const PLANNED: u32 = 1_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let open = || {
+        let mut store = Store::open_read_only(folder.path()).expect("opens");
+        store.make_writable().expect("is writable");
+        store
+    };
+    let store = open();
+    let record = "x".repeat(3_000);
+    let timed = |what: &str, of: u32, run: &mut dyn FnMut()| {
+        let begun = std::time::Instant::now();
+        run();
+        let s = begun.elapsed().as_secs_f64();
+        println!("{what} {of}: {s:.2} s, {:.0} µs each", s * 1e6 / f64::from(of));
+    };
+    let mut keys = Vec::new();
+    timed("adding", TRIALS, &mut || {
+        for n in 0..TRIALS {
+            let record = format!("{n} {record}").into_bytes();
+            let outputs = Outputs::from([(RECORD.to_owned(), record)]);
+            let action = store.publish(&LEAF, preimage(n), &outputs, BTreeMap::new());
+            keys.push(action.expect("publishes").key);
+        }
+    });
+    timed("finding", TRIALS, &mut || {
+        let again = open();
+        for key in &keys {
+            assert!(again.action(&LEAF, key).expect("reads").is_some());
+        }
+    });
+    timed("planning", PLANNED, &mut || {
+        let again = Store::open_read_only(folder.path()).expect("opens");
+        // The last of them is not stored.
+        let trials = (TRIALS + 1 - PLANNED..=TRIALS).collect();
+        let task: Box<dyn Task<Leaf = u32>> = Box::new(Join { name: "a", needs: None, trials });
+        let dag = Dag::new(&again, vec![task], false).expect("plans");
+        assert_eq!(dag.missing_leaves().len(), 1);
+        assert_eq!(dag.stored_leaves().expect("reads").len(), PLANNED as usize - 1);
+    });
+    timed("verifying", TRIALS, &mut || {
+        assert_eq!(store.verify().expect("verifies").records, u64::from(TRIALS));
+    });
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    println!(
+        "{}",
+        status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("no peak known")
+    );
 }

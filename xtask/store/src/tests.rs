@@ -6,11 +6,10 @@ use std::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{
-    faults::{Join, preimage},
-    *,
-};
-use crate::dag::{Dag, Task};
+use super::*;
+
+pub(super) static TRIAL: Kind = Kind::named("trial");
+static STAGE: Kind = Kind::named("stage");
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -33,13 +32,13 @@ fn what_is_published_is_found() {
     let (_folder, store) = store();
     let preimage = json!({"stage": "a", "n": 1});
     let action = store
-        .publish(Kind::Stage, preimage.clone(), &outputs("hello"), BTreeMap::new())
+        .publish(&STAGE, preimage.clone(), &outputs("hello"), BTreeMap::new())
         .expect("publishes");
-    let found = store.action(Kind::Stage, &action.key).expect("reads").expect("is there");
+    let found = store.action(&STAGE, &action.key).expect("reads").expect("is there");
     assert_eq!(found.preimage, preimage);
     let bytes = store.get(&found.outputs["record"]).expect("reads");
     assert_eq!(bytes.as_deref(), Some(b"hello".as_slice()));
-    assert_eq!(store.action(Kind::Trial, &action.key).expect("reads"), None);
+    assert_eq!(store.action(&TRIAL, &action.key).expect("reads"), None);
 }
 
 #[test]
@@ -47,7 +46,7 @@ fn verify_reads_every_byte_and_sets_aside_what_is_damaged() {
     let (_folder, store) = store();
     let publish = |n: u32, text: &str| {
         let preimage = json!({ "n": n });
-        store.publish(Kind::Trial, preimage, &outputs(text), BTreeMap::new()).expect("publishes")
+        store.publish(&TRIAL, preimage, &outputs(text), BTreeMap::new()).expect("publishes")
     };
     let (first, second, _third) = (publish(1, "one"), publish(2, "two"), publish(3, "three"));
     let found = store.verify().expect("verifies");
@@ -55,7 +54,7 @@ fn verify_reads_every_byte_and_sets_aside_what_is_damaged() {
     assert!(found.damaged.is_empty() && found.incomplete == 0);
 
     let blob = store.blob_path(&first.outputs["record"]);
-    let record = store.action_path(Kind::Trial, &second.key);
+    let record = store.action_path(&TRIAL, &second.key);
     fs::write(&blob, b"onf").expect("writes");
     fs::write(&record, b"{}").expect("writes");
     let found = store.verify().expect("verifies");
@@ -71,25 +70,25 @@ fn verify_reads_every_byte_and_sets_aside_what_is_damaged() {
 fn a_flipped_bit_is_a_miss_and_is_set_aside() {
     let (_folder, store) = store();
     let action = store
-        .publish(Kind::Trial, json!({"n": 1}), &outputs("hello"), BTreeMap::new())
+        .publish(&TRIAL, json!({"n": 1}), &outputs("hello"), BTreeMap::new())
         .expect("publishes");
     let blob = store.blob_path(&action.outputs["record"]);
     fs::write(&blob, b"hellp").expect("writes");
     assert_eq!(store.get(&action.outputs["record"]).expect("reads"), None);
     assert!(!blob.exists());
-    assert_eq!(store.action(Kind::Trial, &action.key).expect("reads"), None, "its output is gone");
+    assert_eq!(store.action(&TRIAL, &action.key).expect("reads"), None, "its output is gone");
 
-    store.publish(Kind::Trial, json!({"n": 1}), &outputs("hello"), BTreeMap::new()).expect("heals");
-    assert!(store.action(Kind::Trial, &action.key).expect("reads").is_some());
+    store.publish(&TRIAL, json!({"n": 1}), &outputs("hello"), BTreeMap::new()).expect("heals");
+    assert!(store.action(&TRIAL, &action.key).expect("reads").is_some());
 
-    let record = store.action_path(Kind::Trial, &action.key);
+    let record = store.action_path(&TRIAL, &action.key);
     let text = fs::read(&record).expect("reads");
     for i in (0..text.len()).step_by(7) {
         let mut damaged = text.clone();
         damaged[i] ^= 1;
         fs::write(&record, &damaged).expect("writes");
         // A changed newline or the like may still be the same record; anything else is a miss.
-        let found = store.action(Kind::Trial, &action.key).expect("reads");
+        let found = store.action(&TRIAL, &action.key).expect("reads");
         assert!(found.is_none_or(|found| found == action), "byte {i}");
     }
 }
@@ -135,18 +134,17 @@ fn sealed(action: &str) -> String {
 fn a_record_of_another_format_is_set_aside_and_made_again() {
     let (_folder, store) = store();
     let publish = || {
-        let published =
-            store.publish(Kind::Trial, json!({"n": 1}), &outputs("hello"), BTreeMap::new());
+        let published = store.publish(&TRIAL, json!({"n": 1}), &outputs("hello"), BTreeMap::new());
         published.expect("publishes")
     };
     let action = publish();
-    let path = store.action_path(Kind::Trial, &action.key);
+    let path = store.action_path(&TRIAL, &action.key);
     let record: Value = serde_json::from_slice(&fs::read(&path).expect("reads")).expect("JSON");
     for format in [0, 2, 99] {
         let mut other = record["action"].clone();
         other["format"] = format.into();
         fs::write(&path, sealed(&other.to_string())).expect("writes");
-        assert_eq!(store.action(Kind::Trial, &action.key).expect("reads"), None, "{format}");
+        assert_eq!(store.action(&TRIAL, &action.key).expect("reads"), None, "{format}");
         assert!(!path.exists() && files_below(&store, "quarantine") == 1);
         publish();
         fs::write(&path, sealed(&other.to_string())).expect("writes");
@@ -155,7 +153,7 @@ fn a_record_of_another_format_is_set_aside_and_made_again() {
     }
     let same = sealed(&record["action"].to_string());
     fs::write(&path, same).expect("writes");
-    assert_eq!(store.action(Kind::Trial, &action.key).expect("reads"), Some(action));
+    assert_eq!(store.action(&TRIAL, &action.key).expect("reads"), Some(action));
 }
 
 fn files_below(store: &Store, folder: &str) -> usize {
@@ -171,7 +169,7 @@ proptest! {
         edits in prop::collection::vec((any::<prop::sample::Index>(), 0..9_usize, "[\\PC\"{}\\[\\]:,0-9]{0,6}"), 1..4),
     ) {
         let action = Action::new(
-            Kind::Stage,
+            STAGE.clone(),
             json!({"stage": "a"}),
             BTreeMap::from([("record".to_owned(), Digest::of(b"x"))]),
             BTreeMap::from([("a/b/0".to_owned(), Digest::of(b"y"))]),
@@ -203,9 +201,9 @@ fn a_read_only_store_changes_nothing_on_disk() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = Store::open_read_only(&folder.path().join("artifacts")).expect("opens");
     let action = store
-        .publish(Kind::Stage, json!({"n": 1}), &outputs("hello"), BTreeMap::new())
+        .publish(&STAGE, json!({"n": 1}), &outputs("hello"), BTreeMap::new())
         .expect("publishes");
-    assert_eq!(store.action(Kind::Stage, &action.key).expect("reads"), Some(action));
+    assert_eq!(store.action(&STAGE, &action.key).expect("reads"), Some(action));
     assert_eq!(fs::read_dir(folder.path()).expect("reads").count(), 0);
 }
 
@@ -216,9 +214,9 @@ fn garbage_is_what_nothing_leads_to() {
         let leaves = leaves.iter().map(|(role, key)| ((*role).to_owned(), *key)).collect();
         store.publish(kind, json!({ "name": name }), &outputs(name), leaves).expect("publishes").key
     };
-    let [read, named, alone] = ["read", "named", "alone"].map(|n| publish(Kind::Trial, n, &[]));
-    let latest = publish(Kind::Stage, "latest", &[("a/b/0", read)]);
-    let former = publish(Kind::Stage, "former", &[("a/b/0", alone)]);
+    let [read, named, alone] = ["read", "named", "alone"].map(|n| publish(&TRIAL, n, &[]));
+    let latest = publish(&STAGE, "latest", &[("a/b/0", read)]);
+    let former = publish(&STAGE, "former", &[("a/b/0", alone)]);
     store.set_latest("sim", "a", &latest).expect("is written");
     let roots = BTreeSet::from([named]);
     let day = Duration::from_secs(86_400);
@@ -231,9 +229,9 @@ fn garbage_is_what_nothing_leads_to() {
     assert!(old.iter().all(|garbage| garbage.paths.is_empty() || garbage.bytes() > 0));
     old.iter().try_for_each(Garbage::remove).expect("removes");
     let is_there = |kind, key| store.action(kind, key).expect("reads").is_some();
-    assert!(is_there(Kind::Trial, &read) && is_there(Kind::Trial, &named));
-    assert!(is_there(Kind::Stage, &latest));
-    assert!(!is_there(Kind::Trial, &alone) && !is_there(Kind::Stage, &former));
+    assert!(is_there(&TRIAL, &read) && is_there(&TRIAL, &named));
+    assert!(is_there(&STAGE, &latest));
+    assert!(!is_there(&TRIAL, &alone) && !is_there(&STAGE, &former));
 }
 
 #[test]
@@ -244,52 +242,4 @@ fn there_is_no_garbage_while_another_run_writes() {
     assert!(error.to_string().starts_with("a run uses "), "{error}");
     drop(other);
     store.garbage(&BTreeSet::new(), SystemTime::now()).expect("alone again");
-}
-
-/// A benchmark, not a test: `cargo test --release -p xtask --lib hundred_thousand -- --ignored
-/// --nocapture`, with `TMPDIR` on the disk that is meant.
-#[test]
-#[ignore = "a benchmark"]
-fn hundred_thousand_trials() {
-    const TRIALS: u32 = 100_000;
-    const PLANNED: u32 = 1_000;
-    let (folder, store) = store();
-    let record = "x".repeat(3_000);
-    let timed = |what: &str, of: u32, run: &mut dyn FnMut()| {
-        let begun = std::time::Instant::now();
-        run();
-        let s = begun.elapsed().as_secs_f64();
-        println!("{what} {of}: {s:.2} s, {:.0} µs each", s * 1e6 / f64::from(of));
-    };
-    let mut keys = Vec::new();
-    timed("adding", TRIALS, &mut || {
-        for n in 0..TRIALS {
-            let outputs = outputs(&format!("{n} {record}"));
-            let action = store.publish(Kind::Trial, preimage(n), &outputs, BTreeMap::new());
-            keys.push(action.expect("publishes").key);
-        }
-    });
-    timed("finding", TRIALS, &mut || {
-        let again = open(folder.path());
-        for key in &keys {
-            assert!(again.action(Kind::Trial, key).expect("reads").is_some());
-        }
-    });
-    timed("planning", PLANNED, &mut || {
-        let again = Store::open_read_only(folder.path()).expect("opens");
-        // The last of them is not stored.
-        let trials = (TRIALS + 1 - PLANNED..=TRIALS).collect();
-        let task: Box<dyn Task<Leaf = u32>> = Box::new(Join { name: "a", needs: None, trials });
-        let dag = Dag::new(&again, vec![task], false).expect("plans");
-        assert_eq!(dag.missing_leaves().len(), 1);
-        assert_eq!(dag.stored_leaves().expect("reads").len(), PLANNED as usize - 1);
-    });
-    timed("verifying", TRIALS, &mut || {
-        assert_eq!(store.verify().expect("verifies").records, u64::from(TRIALS));
-    });
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    println!(
-        "{}",
-        status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("no peak known")
-    );
 }

@@ -116,9 +116,7 @@ impl Bench {
                 let record =
                     Outputs::from([(RECORD.to_owned(), leaf.what.to_string().into_bytes())]);
                 let preimage = json!({ "leaf": leaf.what });
-                self.store
-                    .publish(Kind::Trial, preimage, &record, BTreeMap::new())
-                    .expect("stores");
+                self.store.publish(&LEAF, preimage, &record, BTreeMap::new()).expect("stores");
             }
             dag.leaves_stored(&keys).expect("refreshes");
         }
@@ -220,10 +218,7 @@ fn measuring_afresh_forgets_what_is_stored() {
     };
     for n in [1, 2] {
         let record = Outputs::from([(RECORD.to_owned(), n.to_string().into_bytes())]);
-        bench
-            .store
-            .publish(Kind::Trial, json!({ "leaf": n }), &record, BTreeMap::new())
-            .expect("stores");
+        bench.store.publish(&LEAF, json!({ "leaf": n }), &record, BTreeMap::new()).expect("stores");
     }
     let stored = Dag::new(&bench.store, tasks(), false).expect("a DAG");
     assert_eq!(stored.missing_leaves().len(), 0);
@@ -257,7 +252,7 @@ fn what_else_a_leaf_has_is_read_where_it_is_and_is_part_of_the_key() {
         let outputs: Outputs = outputs.collect();
         bench
             .store
-            .publish(Kind::Trial, json!({ "leaf": n }), &outputs, BTreeMap::new())
+            .publish(&LEAF, json!({ "leaf": n }), &outputs, BTreeMap::new())
             .expect("stores");
     };
     let read = || {

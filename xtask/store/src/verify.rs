@@ -42,7 +42,7 @@ impl Store {
         for path in files(&self.root.join("actions"))? {
             let Some(text) = self.read(&path)? else { continue };
             match Action::from_json(&text) {
-                Some(action) if self.action_path(action.kind, &action.key) == path => {
+                Some(action) if self.action_path(&action.kind, &action.key) == path => {
                     let is_whole = action.outputs.values().all(|digest| self.has(digest));
                     *(if is_whole { &mut found.records } else { &mut found.incomplete }) += 1;
                 }

@@ -147,7 +147,7 @@ impl Bundle {
     }
 }
 
-fn order(action: &Action) -> (&'static str, Digest) {
+fn order(action: &Action) -> (&str, Digest) {
     (action.kind.name(), action.key)
 }
 
@@ -209,7 +209,7 @@ impl Store {
     pub fn import(&self, entries: &[Entry]) -> Result<usize> {
         let mut kept = 0;
         for Entry { action, outputs } in entries {
-            let here = self.action(action.kind, &action.key)?;
+            let here = self.action(&action.kind, &action.key)?;
             if here.is_some_and(|here| action.left_out.keys().any(|n| here.outputs.contains_key(n)))
             {
                 kept += 1;

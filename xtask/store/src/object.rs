@@ -12,16 +12,16 @@ pub fn blob_name(digest: &Digest) -> String {
 }
 
 /// Name of an action record, from the store's root.
-pub fn record_name(kind: Kind, key: &Digest) -> String {
+pub fn record_name(kind: &Kind, key: &Digest) -> String {
     let name = key.to_string();
     format!("actions/{}/{}/{}.json", kind.name(), &name[..2], &name[2..])
 }
 
 impl Action {
     /// A record that came from elsewhere; `None` when it is damaged, of another key, or not whole.
-    pub fn arrived(text: &[u8], kind: Kind, key: &Digest) -> Option<Self> {
+    pub fn arrived(text: &[u8], kind: &Kind, key: &Digest) -> Option<Self> {
         let action = Self::from_json(text)?;
-        let is_it = action.kind == kind && action.key == *key && action.left_out.is_empty();
+        let is_it = action.kind == *kind && action.key == *key && action.left_out.is_empty();
         let is_made_of_it = Digest::of_json(&action.preimage).is_ok_and(|made| made == *key);
         (is_it && is_made_of_it).then_some(action)
     }
@@ -33,7 +33,7 @@ impl Store {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn objects(&self, kind: Kind, key: &Digest) -> Result<Option<Vec<RemoteObject>>> {
+    pub fn objects(&self, kind: &Kind, key: &Digest) -> Result<Option<Vec<RemoteObject>>> {
         let Some(action) = self.action(kind, key)?.filter(|action| action.left_out.is_empty())
         else {
             return Ok(None);

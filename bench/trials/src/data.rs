@@ -10,7 +10,10 @@ use bench_core::{
 };
 
 /// A trial's load with the rows that it takes from its file; no more are kept.
-pub(crate) fn workload(trial: &PlannedTrial) -> anyhow::Result<Workload> {
+///
+/// # Errors
+/// When the file cannot be read, or is not the one that was planned with.
+pub fn workload(trial: &PlannedTrial) -> anyhow::Result<Workload> {
     let load = trial.load.clone();
     let Some(spec) = &load.data else { return Ok(load.into()) };
     let path = trial.data_file.as_ref().with_context(|| {

@@ -18,7 +18,7 @@
 
 mod action;
 mod bundle;
-mod disk;
+pub mod disk;
 mod garbage;
 mod object;
 mod verify;
@@ -68,10 +68,12 @@ struct RunFolder {
     _lock: File,
 }
 
-impl Drop for RunFolder {
+impl Drop for Store {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by the next run, which finds it unlocked.
-        let _ = fs::remove_dir_all(&self.path);
+        if let Some(run) = &self.run {
+            // What cannot be removed now is removed by the next run, which finds it unlocked.
+            let _ = self.disk.remove_dir_all(&run.path);
+        }
     }
 }
 
@@ -91,7 +93,11 @@ impl Store {
         Self::open_on(Box::new(RealDisk), root)
     }
 
-    fn open_on(disk: Box<dyn Disk>, root: &Path) -> Result<Self> {
+    /// The same on another file system.
+    ///
+    /// # Errors
+    /// As [`Store::open_read_only`].
+    pub fn open_on(disk: Box<dyn Disk>, root: &Path) -> Result<Self> {
         let format = disk.read(&root.join("format"));
         match format.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) {
             Ok(found) if found.trim() == FORMAT => {}
@@ -204,7 +210,7 @@ impl Store {
         self.root.join(blob_name(digest))
     }
 
-    fn action_path(&self, kind: Kind, key: &Digest) -> PathBuf {
+    fn action_path(&self, kind: &Kind, key: &Digest) -> PathBuf {
         self.root.join(record_name(kind, key))
     }
 
@@ -252,11 +258,11 @@ impl Store {
     }
 
     /// What came of a key; `None` when nothing did, or its record is damaged.
-    pub fn action(&self, kind: Kind, key: &Digest) -> Result<Option<Action>> {
+    pub fn action(&self, kind: &Kind, key: &Digest) -> Result<Option<Action>> {
         let path = self.action_path(kind, key);
         let Some(text) = self.read(&path)? else { return Ok(None) };
         match Action::from_json(&text) {
-            Some(action) if action.key == *key && action.kind == kind => {
+            Some(action) if action.key == *key && action.kind == *kind => {
                 Ok(action.outputs.values().all(|digest| self.has(digest)).then_some(action))
             }
             _ => {
@@ -268,13 +274,13 @@ impl Store {
 
     /// Records what came of a key. The outputs must be stored already.
     pub fn put_action(&self, action: &Action) -> Result<()> {
-        self.write(&self.action_path(action.kind, &action.key), &action.to_json())
+        self.write(&self.action_path(&action.kind, &action.key), &action.to_json())
     }
 
     /// Stores outputs and then their action record.
     pub fn publish(
         &self,
-        kind: Kind,
+        kind: &Kind,
         preimage: serde_json::Value,
         outputs: &BTreeMap<String, Vec<u8>>,
         leaves: BTreeMap<String, Digest>,
@@ -283,7 +289,7 @@ impl Store {
         for (name, bytes) in outputs {
             digests.insert(name.clone(), self.put(bytes)?);
         }
-        let action = Action::new(kind, preimage, digests, leaves)?;
+        let action = Action::new(kind.clone(), preimage, digests, leaves)?;
         self.put_action(&action)?;
         Ok(action)
     }
@@ -339,7 +345,5 @@ impl Store {
     }
 }
 
-#[cfg(test)]
-mod faults;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::store::Kind;
+use crate::tests::TRIAL;
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -23,7 +23,7 @@ fn export(store: &Store, trials: &[(u32, String)]) -> Bundle {
         let outputs = [("record", record.as_bytes()), ("samples", b"\x1f\x8b raw")];
         let outputs = outputs.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).into();
         let preimage = json!({ "trial": n });
-        let action = store.publish(Kind::Trial, preimage, &outputs, BTreeMap::new());
+        let action = store.publish(&TRIAL, preimage, &outputs, BTreeMap::new());
         store.export(action.expect("publishes"), is_record).expect("exports")
     });
     let calibration = Some(json!({ "tokens_per_s": 0.1 }));
@@ -134,7 +134,7 @@ fn what_has_its_samples_stays_and_what_has_not_is_replaced() {
     assert_eq!(here.import(&theirs.entries).expect("imports"), 1);
     let record = |n: u32| {
         let key = Digest::of_json(&json!({ "trial": n })).expect("no floats");
-        let action = here.action(Kind::Trial, &key).expect("reads").expect("is no miss");
+        let action = here.action(&TRIAL, &key).expect("reads").expect("is no miss");
         (here.get(&action.outputs["record"]).expect("reads").expect("is there"), action.left_out)
     };
     assert_eq!((record(1).0, record(1).1.len()), (b"mine".to_vec(), 0));
@@ -196,7 +196,7 @@ proptest! {
         prop_assert_eq!(other.import(&bundle.entries).expect("imports"), 0);
         let again = trials.iter().map(|(n, _)| {
             let key = Digest::of_json(&json!({ "trial": n })).expect("no floats");
-            let action = other.action(Kind::Trial, &key).expect("reads").expect("is no miss");
+            let action = other.action(&TRIAL, &key).expect("reads").expect("is no miss");
             other.export(action, is_record).expect("exports")
         });
         let again = Bundle { entries: again.collect(), ..bundle };

