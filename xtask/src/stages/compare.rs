@@ -39,7 +39,9 @@ impl Task for Compare<'_> {
     }
 
     fn config(&self) -> Value {
-        let loads: Vec<_> = self.context.profile.loads.iter().map(|load| &load.name).collect();
+        let loads = &self.context.profile.loads;
+        let loads: Vec<_> =
+            loads.iter().map(|load| json!([load.name, load.spec.requests_expected()])).collect();
         let reference = self.context.reference.map(|file| serde_json::to_string(file));
         json!({
             "goals": goals(self.context.profile),
