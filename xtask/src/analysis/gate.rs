@@ -134,7 +134,7 @@ mod tests {
         let share = compared.rows.iter().find(|row| row.metric == "queue_share");
         assert_eq!(share.and_then(|row| row.verdict), Some(Verdict::Worse), "as it should say");
         assert_eq!(gate_of(&before, &after, None), Gate::Passed);
-        assert_eq!(gate_of(&after, &before, None), Gate::Inconclusive, "three starts vary much");
+        assert_eq!(gate_of(&after, &before, None), Gate::Regression);
     }
 
     #[test]
