@@ -50,7 +50,10 @@ fn a_setting_that_meets_the_limit_goes_before_the_defaults_that_do_not() {
     let (code, text) = run(&project);
     assert_eq!(code, 4, "{text}");
     assert!(text.contains("No setting meets the limits: nothing is recommended."), "{text}");
-    assert!(text.contains("Nearest: max-num-seqs 32; TPOT P95 ≤ 5 ms on burst is violated"), "{text}");
+    assert!(
+        text.contains("Nearest: max-num-seqs 32; TPOT P95 ≤ 5 ms on burst is violated"),
+        "{text}"
+    );
     assert_eq!(recommended(&project), None, "what an earlier run recommended is gone");
     let report = fs::read_to_string(project.path("results/test/OPTIMIZATION_RESULTS.md"));
     assert!(report.expect("a report").contains("**No setting meets the limits"));
