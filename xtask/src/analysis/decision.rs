@@ -54,7 +54,7 @@ pub fn decide(profile: &Profile, judged: &Judged<'_>) -> Option<Decision> {
         (Some(setting), Some(_)) => judged.change(profile, setting, Grounds::Limits),
         (Some(setting), None) => judged.change(profile, setting, Grounds::DefaultsFail),
         (None, Some(default)) if !is_violated(default) => judged.defaults(profile, default),
-        (None, _) => judged.none_meets(default.into_iter().chain(others).collect()),
+        (None, _) => judged.none_meets(&default.into_iter().chain(others).collect::<Vec<_>>()),
     };
     Some(decision)
 }
@@ -162,8 +162,8 @@ impl Judged<'_> {
         self.decision(Recommendation::Defaults, grounds, default)
     }
 
-    fn none_meets(&self, settings: Vec<&Configuration<'_>>) -> Decision {
-        let nearest = nearest(&settings).expect("something was measured");
+    fn none_meets(&self, settings: &[&Configuration<'_>]) -> Decision {
+        let nearest = nearest(settings).expect("something was measured");
         self.decision(Recommendation::NoneMeets, Grounds::NoneMeets, nearest)
     }
 
@@ -247,7 +247,7 @@ mod tests {
     /// The outcome with a limit of 20 ms: what is recommended, on which grounds, and the label.
     fn decided(
         points: &[Point],
-        row: Option<Comparison>,
+        row: Option<&Comparison>,
     ) -> Option<(Recommendation, Grounds, String)> {
         let profile = profile(Some(20));
         let of = |role| Configuration::of(points, &profile, |point| point.role == role);
@@ -261,14 +261,14 @@ mod tests {
             default: default.as_ref(),
             baseline: baseline.as_ref(),
             candidate: candidate.as_ref().zip(tuned.as_ref()),
-            primary: row.as_ref(),
+            primary: row,
             judges: true,
         };
         let decision = decide(&profile, &judged)?;
         Some((decision.recommendation, decision.grounds, decision.label))
     }
 
-    fn is(points: &[Point], row: Option<Comparison>, expected: (Recommendation, Grounds, &str)) {
+    fn is(points: &[Point], row: Option<&Comparison>, expected: (Recommendation, Grounds, &str)) {
         let (recommendation, grounds, label) = decided(points, row).expect("a decision");
         assert_eq!((recommendation, grounds, label.as_str()), expected);
     }
@@ -278,11 +278,23 @@ mod tests {
         use Recommendation::{Change, Defaults};
         let points = [of(Role::Default, 100.0, 10.0), of(Role::Tuned, 120.0, 10.0)];
         let row = |word, percent| Some(verdict(word, percent));
-        is(&points, row(Verdict::Better, 20.0), (Change, Grounds::Better, "tuned"));
-        is(&points, row(Verdict::Better, 0.5), (Defaults, Grounds::NoDifference, "default"));
-        is(&points, row(Verdict::Inconclusive, 20.0), (Defaults, Grounds::NotProven, "default"));
-        is(&points, row(Verdict::Equivalent, 0.1), (Defaults, Grounds::NoDifference, "default"));
-        is(&points, row(Verdict::Worse, -9.0), (Defaults, Grounds::Worse, "default"));
+        is(&points, row(Verdict::Better, 20.0).as_ref(), (Change, Grounds::Better, "tuned"));
+        is(
+            &points,
+            row(Verdict::Better, 0.5).as_ref(),
+            (Defaults, Grounds::NoDifference, "default"),
+        );
+        is(
+            &points,
+            row(Verdict::Inconclusive, 20.0).as_ref(),
+            (Defaults, Grounds::NotProven, "default"),
+        );
+        is(
+            &points,
+            row(Verdict::Equivalent, 0.1).as_ref(),
+            (Defaults, Grounds::NoDifference, "default"),
+        );
+        is(&points, row(Verdict::Worse, -9.0).as_ref(), (Defaults, Grounds::Worse, "default"));
         is(&points[..1], None, (Defaults, Grounds::NothingPromised, "default"));
     }
 
@@ -292,15 +304,15 @@ mod tests {
         let default = || of(Role::Default, 100.0, 130.0);
         let slower = verdict(Verdict::Worse, -10.0);
         let points = [default(), of(Role::Tuned, 90.0, 18.0), of(Role::Baseline, 10.0, 5.0)];
-        is(&points, Some(slower.clone()), (Change, Grounds::Limits, "tuned"));
+        is(&points, Some(&slower), (Change, Grounds::Limits, "tuned"));
         let points = [default(), of(Role::Tuned, 90.0, 28.0), of(Role::Baseline, 10.0, 5.0)];
-        is(&points, Some(slower.clone()), (Change, Grounds::Limits, "baseline"));
+        is(&points, Some(&slower), (Change, Grounds::Limits, "baseline"));
         let points = [default(), of(Role::Tuned, 90.0, 28.0), of(Role::Baseline, 10.0, 25.0)];
-        is(&points, Some(slower), (NoneMeets, Grounds::NoneMeets, "baseline"));
+        is(&points, Some(&slower), (NoneMeets, Grounds::NoneMeets, "baseline"));
         // A faster one that breaks the limit that the defaults meet.
         let points = [of(Role::Default, 100.0, 10.0), of(Role::Tuned, 200.0, 28.0)];
         let faster = verdict(Verdict::Better, 100.0);
-        is(&points, Some(faster), (Defaults, Grounds::CandidateLimits, "default"));
+        is(&points, Some(&faster), (Defaults, Grounds::CandidateLimits, "default"));
     }
 
     #[test]
@@ -330,6 +342,6 @@ mod tests {
         };
         let points = [one(Role::Default, 100.0, 130.0), one(Role::Tuned, 90.0, 18.0)];
         let row = verdict(Verdict::Inconclusive, -10.0);
-        is(&points, Some(row), (Defaults, Grounds::NotProven, "default"));
+        is(&points, Some(&row), (Defaults, Grounds::NotProven, "default"));
     }
 }

@@ -109,8 +109,8 @@ impl Page<'_> {
         let tested = self.rows().filter(|row| row.detectable.is_some()).count();
         if tested > 0 {
             sentences.push(format!(
-                "{tested} metrics on {} were tested together: if nothing differed, at most one \
-                 comparison in 20 would call any better or worse.",
+                "{tested} metrics on {} were tested, each as its role asks: if nothing differed, about one \
+                 comparison in 20 would call the objective better or worse, and one in 20 any limit.",
                 format::list(&self.loads())
             ));
         }

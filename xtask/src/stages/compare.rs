@@ -42,7 +42,7 @@ impl Task for Compare<'_> {
         let loads = &self.context.profile.loads;
         let loads: Vec<_> =
             loads.iter().map(|load| json!([load.name, load.spec.requests_expected()])).collect();
-        let reference = self.context.reference.map(|file| serde_json::to_string(file));
+        let reference = self.context.reference.map(serde_json::to_string);
         json!({
             "goals": goals(self.context.profile),
             "loads": loads,
