@@ -24,7 +24,10 @@ use bench_trials::Recorder;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    client::{body::Bodies, connection::Target},
+    client::{
+        body::{Bodies, Dialect},
+        connection::Target,
+    },
     clock,
     drive::{Driver, Options},
     host,
@@ -229,7 +232,7 @@ fn drive(server: &NullServer, load: &Workload) -> anyhow::Result<Summary> {
         vocab_size: 32_000,
         api_key_env: None,
     };
-    let bodies = Bodies::new(&engine, load, false);
+    let bodies = Bodies::new(&engine, load, Dialect::Vllm, None);
     let target = tokio::runtime::Builder::new_current_thread()
         .build()?
         .block_on(Target::resolve(&engine.base_url, bodies.path(), &load.request.headers, None))?;

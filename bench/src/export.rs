@@ -250,6 +250,7 @@ mod tests {
             output_tokens: 4,
             status,
             phases: None,
+            ..RequestSample::default()
         }
     }
 

@@ -3,6 +3,7 @@
 mod common;
 
 use bench_core::{
+    INSTRUMENT_EPOCH,
     canonical::Digest,
     dataset,
     schema::{
@@ -151,7 +152,10 @@ fn the_bytes_are_those_of_the_epoch() {
         ("tiny, closed loop", bytes(&tiny(), 1, &closed)),
         ("tiny, burst", bytes(&tiny(), 0, &burst(30, (20, 30), (60, 90)))),
     ]
-    .map(|(name, digest)| format!("epoch {}, {name}: {}", sim::EPOCH, digest.short()));
+    .map(|(name, digest)| {
+        let digest = digest.short();
+        format!("epochs {INSTRUMENT_EPOCH} and {}, {name}: {digest}", sim::EPOCH)
+    });
     insta::assert_debug_snapshot!(digests);
 }
 

@@ -5,6 +5,7 @@
 //! under its final name.
 
 mod server;
+mod warm_up;
 
 use std::{fs, path::PathBuf, time::Duration};
 

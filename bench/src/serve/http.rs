@@ -21,9 +21,9 @@ use super::{
     ledger::Span,
     request::{self, Api, Ask},
     source::Source,
-    timer::now_ns,
     wire::Wire,
 };
+use crate::timer::now_ns;
 
 /// The version of vLLM whose answers these are.
 const VLLM_VERSION: &str = "0.32.0";

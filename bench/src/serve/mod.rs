@@ -9,7 +9,7 @@ mod ledger;
 mod request;
 mod simulator;
 mod source;
-mod timer;
+
 mod wire;
 
 use std::{
@@ -36,8 +36,10 @@ use fault::{Fault, FaultPlan, FaultRate};
 use ledger::Ledger;
 pub(crate) use ledger::Truth;
 use simulator::{Inbox, Simulator};
-use timer::Timer;
+
 use wire::{Connection, Wire};
+
+use crate::timer::Timer;
 
 /// Serve the OpenAI API without a model, on an exact schedule
 ///

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, ops::Range, path::PathBuf};
 
 use anyhow::Result;
 use bench_core::{
-    INSTRUMENT_EPOCH,
     canonical::{Digest, canonical_value},
     metric,
     schema::{
@@ -27,6 +26,8 @@ use crate::{
 pub struct Trial {
     /// What identifies the engine.
     pub identity: Value,
+    /// How it is measured.
+    pub instrument_epoch: u32,
     /// Every argument of the server.
     pub args: Args,
     /// Environment of the server.
@@ -46,7 +47,7 @@ impl Trial {
     pub fn preimage(&self) -> Value {
         let mut preimage = self.start();
         preimage["format"] = FORMAT.into();
-        preimage["instrument_epoch"] = INSTRUMENT_EPOCH.into();
+        preimage["instrument_epoch"] = self.instrument_epoch.into();
         preimage["load"] = json!(self.load);
         preimage
     }
@@ -130,6 +131,7 @@ impl Grid<'_> {
                 for load in &self.loads {
                     let trial = Trial {
                         identity: identity.clone(),
+                        instrument_epoch: self.profile.instrument_epoch,
                         args: args.clone(),
                         env: self.profile.engine_env.clone(),
                         config_file: None,
@@ -265,6 +267,7 @@ pub fn example_trial(args: &[(&str, &str)]) -> Trial {
         |text: &str| text.parse().map_or_else(|_| ArgValue::Text(text.to_owned()), ArgValue::Int);
     Trial {
         identity: "engine".into(),
+        instrument_epoch: bench_core::INSTRUMENT_EPOCH,
         args: args.iter().map(|(flag, v)| ((*flag).to_owned(), value(v))).collect(),
         env: BTreeMap::new(),
         config_file: None,

@@ -32,9 +32,16 @@ pub struct LoadSpec {
     /// What a request must keep to count as good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goodput: Option<Goodput>,
+    /// How often `/metrics` is read during the load; [`LoadSpec::POLL_MS`] where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_ms: Option<u32>,
 }
 
 impl LoadSpec {
+    /// Reading `/metrics` takes the API server's time, so it is done seldom: counters are read before
+    /// and after the load, and gauges are not needed more often.
+    pub const POLL_MS: u32 = 5_000;
+
     /// Requests that are expected of a run; `None` where only its file or the server's answers tell.
     pub fn requests_expected(&self) -> Option<u64> {
         let duration_ms = match self.size {
@@ -59,7 +66,18 @@ impl LoadSpec {
     pub fn drawn(arrival: Arrival, size: Size, classes: Vec<Class>, seed: u64) -> Self {
         let request = RequestShape::default();
         let (data, conversation, max_concurrency, goodput) = (None, None, None, None);
-        Self { arrival, size, classes, seed, request, data, conversation, max_concurrency, goodput }
+        Self {
+            arrival,
+            size,
+            classes,
+            seed,
+            request,
+            data,
+            conversation,
+            max_concurrency,
+            goodput,
+            poll_ms: None,
+        }
     }
 }
 
@@ -247,6 +265,9 @@ pub struct RequestShape {
     pub stream: bool,
     /// Whether the output has exactly the planned length.
     pub ignore_eos: bool,
+    /// How a stream says how many tokens it has.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub usage: Usage,
     /// More fields of the body: name and value as JSON, since keys hold no floats.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_body: BTreeMap<String, String>,
@@ -261,10 +282,23 @@ impl Default for RequestShape {
             api: Api::Completions,
             stream: true,
             ignore_eos: true,
+            usage: Usage::default(),
             extra_body: BTreeMap::new(),
             headers: BTreeMap::new(),
         }
     }
+}
+
+/// How often a stream says how many tokens it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Usage {
+    /// Once, at its end, as users ask for it. An event with text is a token; where the total says
+    /// otherwise it is spread over the events.
+    #[default]
+    Final,
+    /// With every event (`continuous_usage_stats`), which costs the API server time.
+    Continuous,
 }
 
 /// A route of the OpenAI API.

@@ -12,6 +12,7 @@ mod json_schema;
 mod launch;
 mod load;
 mod machine;
+mod reach;
 mod record;
 mod remote;
 mod result;
@@ -26,7 +27,7 @@ pub use event::{Event, Progress};
 pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, VllmEngine};
 pub use load::{
     Api, Arrival, Class, Conversation, DataFormat, DataSpec, Goodput, LoadSpec, Prefix,
-    RequestShape, Size, TokenRange,
+    RequestShape, Size, TokenRange, Usage,
 };
 pub use machine::{GpuUse, MachineUse};
 pub use record::{

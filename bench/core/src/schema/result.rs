@@ -157,18 +157,27 @@ pub struct TrialRef {
     pub invalid: Option<String>,
 }
 
-/// A mean over server starts with its 95 % interval.
+/// A mean over server starts with its 95 % interval. A figure that a start did not reach, since too
+/// many requests failed, is infinite.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Estimate {
     /// Mean over starts.
+    #[serde(with = "super::reach")]
+    #[cfg_attr(test, schemars(with = "super::reach::Reached"))]
     pub mean: f64,
     /// Lower end of the interval; `None` with a single start.
+    #[serde(with = "super::reach::option")]
+    #[cfg_attr(test, schemars(with = "Option<super::reach::Reached>"))]
     pub low: Option<f64>,
     /// Upper end.
+    #[serde(with = "super::reach::option")]
+    #[cfg_attr(test, schemars(with = "Option<super::reach::Reached>"))]
     pub high: Option<f64>,
     /// One value a start.
+    #[serde(with = "super::reach::list")]
+    #[cfg_attr(test, schemars(with = "Vec<super::reach::Reached>"))]
     pub starts: Vec<f64>,
 }
 
@@ -265,6 +274,8 @@ pub struct TargetOutcome {
     /// The limit.
     pub limit: f64,
     /// The tuned figure; `None` when it was not measured.
+    #[serde(with = "super::reach::option")]
+    #[cfg_attr(test, schemars(with = "Option<super::reach::Reached>"))]
     pub found: Option<f64>,
     /// Whether the limit is kept.
     pub met: bool,
