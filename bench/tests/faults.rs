@@ -1,5 +1,6 @@
 //! Whatever fails is counted by its kind and flatters no figure.
 
+#[allow(dead_code, reason = "each test file uses some of it")]
 mod common;
 
 use std::{net::SocketAddr, sync::Arc};

@@ -1,5 +1,6 @@
 //! `bench run` against `bench serve`, over HTTP.
 
+#[allow(dead_code, reason = "each test file uses some of it")]
 mod common;
 
 use std::{fs, io::Read as _};

@@ -22,6 +22,8 @@ const CLASSES_MAX: usize = 1000;
 pub(super) const REQUESTS_MAX: u32 = 10_000_000;
 const DURATION_S_MAX: i64 = 7 * 24 * 3600;
 pub(super) const CONCURRENCY_MAX: u32 = 1_000_000;
+/// Between two reads of `/metrics`.
+const POLL_MS: std::ops::RangeInclusive<u32> = 100..=3_600_000;
 const TOKENS_MAX: u32 = 10_000_000;
 const SHARE_MAX: i64 = 1_000_000;
 const TURNS_MAX: u32 = 1000;
@@ -105,6 +107,7 @@ fn one(
     let max_concurrency =
         table.get("max_concurrency").map(|item| max_concurrency(problems, &item, arrival.as_ref()));
     let goodput = table.get("goodput").map(|item| goodput(&item));
+    let poll_ms = table.get("poll_ms").map(|item| item.integer_u32(POLL_MS));
     let seed = match table.get("seed") {
         Some(item) => item.integer(0..=i64::MAX).map(|n| n.value.unsigned_abs()),
         None => Some(0),
@@ -130,6 +133,7 @@ fn one(
             conversation: requests.conversation,
             max_concurrency: absent_or_right(max_concurrency)?,
             goodput: absent_or_right(goodput)?,
+            poll_ms: absent_or_right(poll_ms)?,
         };
         let part = absent_or_right(part)?;
         let load = NamedLoad { name: name.clone()?.value, part, spec, data_file: path };

@@ -276,6 +276,7 @@ pub fn example_trial(args: &[(&str, &str)]) -> Trial {
             data: None,
             max_concurrency: None,
             goodput: None,
+            poll_ms: None,
             arrival: Arrival::AllAtOnce {},
             size: Size::Requests(1),
             classes: vec![Class {
