@@ -198,7 +198,7 @@ const LATENCIES: [Metric; 16] = quantile_metrics! {
     }
 };
 
-const OTHERS: [Metric; 27] = [
+const OTHERS: [Metric; 31] = [
     Metric {
         id: "output_tokens_per_s",
         title: "Output throughput",
@@ -404,6 +404,45 @@ const OTHERS: [Metric; 27] = [
         formula: "hit tokens / queried tokens",
         vllm: "vllm:prefix_cache_hits_total, vllm:prefix_cache_queries_total",
         value: |m| m.summary.server.prefix_cache_hit_percent,
+    },
+    Metric {
+        id: "prefix_cache_hit_percent_planned",
+        title: "Prefix cache hits, possible",
+        unit: "%",
+        direction: Direction::Neither,
+        formula: "what a cache without end finds of the plan's prompts / prompt tokens",
+        vllm: "",
+        value: |m| m.summary.prefix_cache_hit_percent_planned,
+    },
+    Metric {
+        id: "conversation_p50_ms",
+        title: "Conversation P50",
+        unit: "ms",
+        direction: Direction::Lower,
+        formula: "last turn's end − first turn's intended time, think times included; failed ones rank last",
+        vllm: "",
+        value: |m| quantile(&m.summary.conversations.as_ref()?.latency, |q| q.p50_ms),
+    },
+    Metric {
+        id: "conversation_p95_ms",
+        title: "Conversation P95",
+        unit: "ms",
+        direction: Direction::Lower,
+        formula: "last turn's end − first turn's intended time, think times included; failed ones rank last",
+        vllm: "",
+        value: |m| quantile(&m.summary.conversations.as_ref()?.latency, |q| q.p95_ms),
+    },
+    Metric {
+        id: "goodput_conversations_per_s",
+        title: "Goodput in conversations",
+        unit: "conversations/s",
+        direction: Direction::Higher,
+        formula: "conversations of which every turn kept every limit of the load's `goodput` / (last end − start)",
+        vllm: "",
+        value: |m| {
+            let good = m.summary.conversations.as_ref()?.good? as f64;
+            (m.summary.duration_s > 0.0).then(|| good / m.summary.duration_s)
+        },
     },
     Metric {
         id: "accepted_length_mean",

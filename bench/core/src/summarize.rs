@@ -1,6 +1,7 @@
 //! Raw samples to the figures of a trial. Deterministic: the same samples, the same bytes.
 
 mod checks;
+mod jobs;
 mod series;
 mod timeline;
 
@@ -12,10 +13,14 @@ use crate::{
         Anatomy, Api, ClassSummary, Counts, FORMAT, Measured, Observed, Phases, Quantiles,
         RequestSample, RequestStatus, ServerObservation, ServerTotals, Summary,
     },
-    workload::{Plan, Workload, plan_digest},
+    workload::{Plan, Workload, plan_digest, prefix_hit_percent},
 };
+use jobs::Jobs;
 pub use series::{Series, series};
 use timeline::Timeline;
+
+/// Tokens of a KV block where a server does not say.
+const BLOCK_SIZE: u64 = 16;
 
 /// Takes samples one by one, in any order, in memory that does not grow with their number.
 #[derive(Debug)]
@@ -35,6 +40,7 @@ pub struct Summarizer {
     good: u64,
     normalized_ns: u128,
     with_output: u64,
+    jobs: Option<Jobs>,
     inter_chunk: Latencies,
     /// Whether any event held several tokens.
     chunks_differ: bool,
@@ -91,6 +97,7 @@ impl Summarizer {
             good: 0,
             normalized_ns: 0,
             with_output: 0,
+            jobs: Jobs::new(load),
             inter_chunk: Latencies::default(),
             chunks_differ: false,
             tokens_spread: 0,
@@ -112,6 +119,9 @@ impl Summarizer {
         if let RequestStatus::Failed(kind) = &sample.status {
             *self.counts.failed.entry(kind.clone()).or_default() += 1;
             self.note_failure(kind, sample);
+            if let Some(jobs) = &mut self.jobs {
+                jobs.push(sample, false);
+            }
             return;
         }
         self.counts.completed += 1;
@@ -128,8 +138,11 @@ impl Summarizer {
         };
         let e2e_ns = since(sample.end_ns);
         self.all.record(ttft_ns, tpot_ns, e2e_ns);
-        if self.load.goodput.is_some_and(|limits| limits.keeps(ttft_ns, tpot_ns, e2e_ns)) {
-            self.good += 1;
+        let is_good =
+            self.load.goodput.is_some_and(|limits| limits.keeps(ttft_ns, tpot_ns, e2e_ns));
+        self.good += u64::from(is_good);
+        if let Some(jobs) = &mut self.jobs {
+            jobs.push(sample, is_good);
         }
         if sample.output_tokens > 0 {
             self.with_output += 1;
@@ -201,7 +214,10 @@ impl Summarizer {
         measured_at: Option<String>,
     ) -> Measured {
         self.counts.planned = self.planned();
-        let summary = self.summary(server);
+        let mut summary = self.summary(server);
+        // As the server's own blocks; vLLM's default where it does not say.
+        summary.prefix_cache_hit_percent_planned =
+            self.planned_prefix_hits(observed.block_size.unwrap_or(BLOCK_SIZE));
         let checks = checks::run(&summary, server, self.planned_input_tokens());
         Measured {
             format: FORMAT,
@@ -224,6 +240,16 @@ impl Summarizer {
         }
     }
 
+    /// Of loads that repeat something; in others a cache finds nothing.
+    fn planned_prefix_hits(&self, block_size: u64) -> Option<f64> {
+        let load = &self.load;
+        let repeats = load.data.is_some()
+            || load.conversation.is_some()
+            || load.classes.iter().any(|class| class.prefix.is_some());
+        let sent = usize::try_from(self.counts.sent).unwrap_or(usize::MAX);
+        repeats.then(|| prefix_hit_percent(load, block_size, sent))?
+    }
+
     /// Prompt tokens of the plan, where the server must count as many: prompts are token ids, and every
     /// request was completed.
     fn planned_input_tokens(&self) -> Option<u64> {
@@ -235,6 +261,7 @@ impl Summarizer {
     }
 
     fn summary(&self, server: &ServerObservation) -> Summary {
+        let load_has_limits = self.load.goodput.is_some();
         let duration_s = self.end_ns as f64 / 1e9;
         let per_s = |n: u64| if duration_s > 0.0 { round(n as f64 / duration_s) } else { 0.0 };
         let send_lag = self.send_lag.quantiles();
@@ -267,6 +294,8 @@ impl Summarizer {
             inter_chunk: self.chunks_differ.then(|| self.inter_chunk.quantiles()),
             e2e,
             classes: self.class_summaries(),
+            conversations: self.jobs.as_ref().map(|jobs| jobs.totals(load_has_limits)),
+            prefix_cache_hit_percent_planned: None,
             server: totals(server),
         }
     }

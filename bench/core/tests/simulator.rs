@@ -273,7 +273,7 @@ fn a_trace_finds_its_blocks_cached() {
         vec![class((1, 1), (1, 1), None)],
         1,
     );
-    spec.data = Some(DataSpec { format, digest, output_tokens: None });
+    spec.data = Some(DataSpec { format, digest, output_tokens: None, think_ms_max: None });
     let (samples, observation) = run(&server, &Workload::new(spec, rows));
     assert_eq!(samples.iter().map(|s| s.intended_ns).collect::<Vec<_>>(), [0, 4_500_000_000]);
     assert_eq!(observation.prefix_cache_hits, Some(1_024));

@@ -258,7 +258,7 @@ mod tests {
             dataset::read(format, line.as_bytes(), &mut |row| rows.push(row)).expect("rows");
         for api in [Api::CompletionsText, Api::Chat] {
             let mut load = load(api);
-            load.data = Some(DataSpec { format, digest, output_tokens: None });
+            load.data = Some(DataSpec { format, digest, output_tokens: None, think_ms_max: None });
             let body = bodies(&Workload::new(load, rows.clone())).remove(0);
             let found = match api {
                 Api::Chat => &body["messages"][0]["content"],

@@ -20,7 +20,7 @@ use super::{
 const LOADS_MAX: usize = 1000;
 const CLASSES_MAX: usize = 1000;
 pub(super) const REQUESTS_MAX: u32 = 10_000_000;
-const DURATION_S_MAX: i64 = 7 * 24 * 3600;
+pub(super) const DURATION_S_MAX: i64 = 7 * 24 * 3600;
 pub(super) const CONCURRENCY_MAX: u32 = 1_000_000;
 /// Between two reads of `/metrics`.
 const POLL_MS: std::ops::RangeInclusive<u32> = 100..=3_600_000;

@@ -121,6 +121,9 @@ pub struct DataSpec {
     /// Output length, uniform, in place of the file's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_tokens: Option<TokenRange>,
+    /// Longest time between the turns of a recorded conversation, where those of the file are longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub think_ms_max: Option<u64>,
 }
 
 /// The shapes of files that are read ([`crate::dataset`]).
@@ -133,6 +136,9 @@ pub enum DataFormat {
     /// The custom data set of `vllm bench serve`: a JSON object a line, with `prompt` and perhaps
     /// `output_tokens`.
     Custom,
+    /// Sessions of coding agents as Weka's KV-cache tester records them: a JSON object a line, with
+    /// `block_size` and `requests` of `t`, `in`, `out`, `hash_ids` and `think_time`.
+    Weka,
     /// ShareGPT: a JSON list, or an object a line, with `conversations` of `from` and `value`.
     ShareGpt,
 }
@@ -140,7 +146,12 @@ pub enum DataFormat {
 impl DataFormat {
     /// Whether the rows are texts; else they are lengths, for which prompts are drawn.
     pub fn is_text(self) -> bool {
-        !matches!(self, Self::Mooncake)
+        !matches!(self, Self::Mooncake | Self::Weka)
+    }
+
+    /// Whether rows are turns of recorded conversations, which arrive as wholes.
+    pub fn has_conversations(self) -> bool {
+        matches!(self, Self::Weka)
     }
 }
 

@@ -189,8 +189,29 @@ pub struct Summary {
     pub anatomy: Option<Anatomy>,
     /// The same by class, in the order of the load's classes.
     pub classes: Vec<ClassSummary>,
+    /// Conversations as units, where the load has such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversations: Option<ConversationTotals>,
+    /// What a prefix cache without end finds of this plan's prompts, in percent of their tokens, where
+    /// the plan repeats any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_cache_hit_percent_planned: Option<f64>,
     /// The server's own totals.
     pub server: ServerTotals,
+}
+
+/// Conversations as units.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConversationTotals {
+    /// Those of which a turn was sent.
+    pub begun: u64,
+    /// Those of which every turn kept every limit of the load's `goodput`, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good: Option<u64>,
+    /// From the first turn's intended time to the last one's end, think times included; those with a
+    /// failed turn rank behind all others.
+    pub latency: Quantiles,
 }
 
 /// Whether a trial settled.

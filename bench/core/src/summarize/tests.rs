@@ -270,3 +270,34 @@ fn order_of_samples_does_not_matter() {
     reversed.reverse();
     assert_eq!(measure(&samples, &server(3)), measure(&reversed, &server(3)));
 }
+
+#[test]
+fn a_conversation_is_done_when_its_last_turn_is() {
+    let think = crate::schema::Conversation {
+        turns_min: 2,
+        turns_max: 2,
+        think_ms_min: 0,
+        think_ms_max: 0,
+    };
+    let mut load = load(6, Arrival::AllAtOnce {});
+    load.spec.conversation = Some(think);
+    let ms = |ms: &str| Some(ms.parse().expect("decimal"));
+    load.spec.goodput = Some(Goodput { ttft_ms: ms("30"), ..Goodput::default() });
+    let mut summarizer = Summarizer::new(&load);
+    let turns = [
+        sample(0, 0, 0, 30, 40),
+        sample(1, 50, 50, 80, 90),
+        sample(2, 0, 0, 30, 40),
+        sample(3, 50, 50, 81, 100),
+        sample(4, 0, 0, 30, 40),
+        failed(5, "timeout"),
+    ];
+    // In any order.
+    turns.iter().rev().for_each(|turn| summarizer.push(turn));
+    let found = summarizer.finish(&server(5), &Observed::default(), "launch", None);
+    let totals = found.summary.conversations.expect("there are some");
+    assert_eq!((totals.begun, totals.good), (3, Some(1)));
+    assert_eq!((totals.latency.count, totals.latency.failed), (2, 1));
+    assert_eq!((totals.latency.p50_ms, totals.latency.p95_ms), (100.0, f64::INFINITY));
+    assert!(found.summary.prefix_cache_hit_percent_planned.is_some(), "turns repeat what was said");
+}

@@ -268,6 +268,7 @@ fn load() -> Value {
         [
             ("file!", text("Its name, relative to the profile.")),
             ("format!", one_of("How it is read.", &FORMATS)),
+            ("think_time_s_max", above_zero("Longest pause between recorded turns.")),
         ],
     );
     let goodput = table(
