@@ -64,6 +64,8 @@ pub(crate) struct Driven {
     pub(crate) cpu_share: f64,
     /// How late it came back to a timer.
     pub(crate) event_loop_lag: Quantiles,
+    /// What the times of samples count from, on the monotonic clock.
+    pub(crate) start_ns: u64,
 }
 
 /// How often the event loop is looked at.
@@ -100,15 +102,17 @@ impl Driver {
             .enable_time()
             .build()
             .context("cannot start the client's runtime")?;
-        let event_loop_lag = runtime.block_on(self.drive())?;
+        let (event_loop_lag, start_ns) = runtime.block_on(self.drive())?;
         let cpu_s = (host::thread_cpu_time() - cpu_before).as_secs_f64();
-        Ok(Driven { cpu_share: cpu_s / start.elapsed().as_secs_f64(), event_loop_lag })
+        let cpu_share = cpu_s / start.elapsed().as_secs_f64();
+        Ok(Driven { cpu_share, event_loop_lag, start_ns })
     }
 
-    async fn drive(mut self) -> anyhow::Result<Quantiles> {
+    async fn drive(mut self) -> anyhow::Result<(Quantiles, u64)> {
         let timer = Arc::new(Timer::new().context("cannot make a timer")?);
         self.timer = Some(Arc::clone(&timer));
         self.target.open_ahead(self.connections_ahead()).await;
+        let clock_ns = timer::now_ns() - self.target.now_ns();
         let mut lag = Latencies::default();
         let load = async {
             match self.load.arrival {
@@ -116,12 +120,15 @@ impl Driver {
                 _ => self.open_loop().await,
             }
         };
-        tokio::select! {
+        let start_ns = tokio::select! {
             driven = load => driven?,
-            failed = timer.run() => failed.context("the timer failed")?,
-            () = watch_event_loop(&timer, &mut lag) => {}
-        }
-        Ok(lag.quantiles())
+            failed = timer.run() => {
+                failed.context("the timer failed")?;
+                0
+            }
+            () = watch_event_loop(&timer, &mut lag) => 0,
+        };
+        Ok((lag.quantiles(), clock_ns + start_ns))
     }
 
     /// Connections that the load wants in its first moment.
@@ -135,7 +142,7 @@ impl Driver {
     }
 
     /// Every request is sent when it is due, however many are still unanswered.
-    async fn open_loop(self) -> anyhow::Result<()> {
+    async fn open_loop(self) -> anyhow::Result<u64> {
         let driver = Arc::new(self);
         let (pacer, mut due) = Pacer::start(Arc::clone(&driver))?;
         let start_ns = pacer.start_ns();
@@ -153,12 +160,13 @@ impl Driver {
         while let Some(ended) = running.join_next().await {
             ended.context("a request's task failed")?;
         }
-        pacer.join()
+        pacer.join()?;
+        Ok(start_ns)
     }
 
     /// A conversation is due when an earlier one has ended. Bodies are written on a thread of their
     /// own, ahead of their time: this one has answers to read.
-    async fn closed_loop(self, concurrency: u32) -> anyhow::Result<()> {
+    async fn closed_loop(self, concurrency: u32) -> anyhow::Result<u64> {
         let end_ns = match self.load.size {
             Size::Requests(_) => u64::MAX,
             Size::DurationMs(ms) => ms.saturating_mul(1_000_000),
@@ -185,7 +193,8 @@ impl Driver {
         while let Some(ended) = running.join_next().await {
             ended.context("a request's task failed")?;
         }
-        writer.join().map_err(|_| anyhow::anyhow!("the writing thread failed"))
+        writer.join().map_err(|_| anyhow::anyhow!("the writing thread failed"))?;
+        Ok(start_ns)
     }
 
     /// Makes the first request of a conversation ready.

@@ -151,7 +151,7 @@ impl Session {
                 requests_planned: planned,
             }))?;
         };
-        let Driven { cpu_share, event_loop_lag } = driven;
+        let Driven { cpu_share, event_loop_lag, .. } = driven;
         let machine = machine.finish(cpu_share, event_loop_lag);
         let elapsed_s = start.elapsed().as_secs_f64();
         let after = self.control.settled_scrape().await.unwrap_or_default();

@@ -19,7 +19,7 @@ mod result;
 mod sample;
 
 pub use args::{ArgValue, Args};
-pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair};
+pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair, Synchronised};
 pub use decision::{
     Candidate, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Recommendation,
 };
