@@ -10,6 +10,8 @@ mod oracle;
 mod remote;
 #[path = "suite/s3.rs"]
 mod s3;
+#[path = "suite/stopping.rs"]
+mod stopping;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -15,10 +15,9 @@ use crate::config::{
 /// A point of a sweep: flags with numbers, and figures with one value a start.
 pub fn point(label: &str, args: &[(&str, i64)], load: &str, figures: &[(&str, &[f64])]) -> Point {
     let starts = figures.iter().map(|(_, starts)| starts.len()).max().unwrap_or(0);
-    let trial = |replicate: usize| TrialRef {
-        key: bench_core::canonical::Digest::of(format!("{label}/{load}/{replicate}").as_bytes()),
-        replicate: replicate as u32,
-        invalid: None,
+    let trial = |replicate: usize| {
+        let name = format!("{label}/{load}/{replicate}");
+        TrialRef::new(bench_core::canonical::Digest::of(name.as_bytes()), replicate as u32)
     };
     Point {
         label: label.to_owned(),
@@ -61,6 +60,7 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
         engine_env: BTreeMap::new(),
         baseline_args: Args::new(),
         starts: 3,
+        starts_max: 3,
         reference: None,
         loads: Vec::new(),
         sweeps: Vec::new(),

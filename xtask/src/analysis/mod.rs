@@ -9,6 +9,8 @@ pub mod ending;
 pub mod fixture;
 pub mod gate;
 pub mod limits;
+pub mod repeats;
+pub mod stopping;
 
 use bench_core::{
     metric,

@@ -8,13 +8,14 @@ use std::{cell::RefCell, ops::Range};
 use anyhow::Result;
 use bench_core::{
     schema::{Args, Outcome, Point, Role},
+    stats::LEVEL,
     search::{Candidate, DEFAULTS, Evaluation, Goal, Over, Predicted, Problem, Step, Want},
 };
 use serde_json::{Value, json};
 
 use super::{Context, Grid, Setting, Trial, choose, predict, provision};
 use crate::{
-    analysis::comparison,
+    analysis::comparison::{self, Known},
     config::{self, Bound, NamedLoad},
     dag::{Inputs, Leaf, Outputs, Task},
     flags::{self, Memory},
@@ -170,7 +171,7 @@ impl<'a> Tune<'a> {
     fn setting(&self, candidate: usize, role: Role, numbers: Range<u32>) -> Setting {
         let (label, args) = (self.label(candidate), self.args(candidate));
         let (first_start, starts) = (numbers.start, numbers.end - numbers.start);
-        Setting { label, role, args, starts, first_start }
+        Setting { label, role, args, starts, first_start, in_blocks: false }
     }
 
     /// The settings to confirm, on starts that the search did not see.
@@ -259,7 +260,7 @@ impl Task for Tune<'_> {
         };
         let compared = points.iter_mut().filter(|p| p.role == Role::Sweep && p.label == compared);
         compared.for_each(|point| point.role = Role::Tuned);
-        result.comparisons = comparison::comparisons(&points, &[], profile);
+        result.comparisons = comparison::comparisons(&points, &Known::default(), &[], profile, LEVEL);
         result.points = points;
         let labels: Vec<String> = (0..problem.candidates.len()).map(|c| self.label(c)).collect();
         let page = report::TuningPage {

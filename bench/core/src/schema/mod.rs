@@ -36,7 +36,7 @@ pub use record::{
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{
     Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, Point, ResultFile, Role,
-    TargetOutcome, TrialRef, Verdict,
+    OverBaseline, StopReason, Stopping, TargetOutcome, TrialRef, Verdict,
 };
 pub use sample::{Phases, RequestSample, RequestStatus, ServerObservation};
 
