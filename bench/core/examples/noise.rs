@@ -39,8 +39,11 @@ impl Spread {
             starts.iter().map(|start| start.iter().map(|v| v.max(1e-9).ln()).collect()).collect();
         let first: Vec<f64> = logs.iter().filter_map(|start| start.first().copied()).collect();
         pool(&mut self.between, &first);
-        for start in logs.iter().filter(|start| start.len() > 1) {
-            pool(&mut self.within, start);
+        // What differs between the repeats of all starts alike is their requests, and no noise.
+        let repeated: Vec<&Vec<f64>> = logs.iter().filter(|start| start.len() == 2).collect();
+        if repeated.len() > 1 {
+            let halves: Vec<f64> = repeated.iter().map(|s| (s[1] - s[0]) / 2.0_f64.sqrt()).collect();
+            pool(&mut self.within, &halves);
         }
     }
 

@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use bench_core::{
     decimal::Decimal,
-    schema::{ArgValue, Args, Point, Role, TrialRef},
+    schema::{
+        ArgValue, Args, Arrival, Class, LoadSpec, Point, Role, Size, TokenRange, TrialRef,
+    },
     stats,
 };
 
 use crate::config::{
-    Bound, EndpointConfig, EngineConfig, ExecutorConfig, Limit, Objective, Profile,
+    Bound, EndpointConfig, EngineConfig, ExecutorConfig, Limit, NamedLoad, Objective, Profile,
 };
 
 /// A point of a sweep: flags with numbers, and figures with one value a start.
@@ -62,7 +64,7 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
         starts: 3,
         starts_max: 3,
         reference: None,
-        loads: Vec::new(),
+        loads: vec![burst()],
         sweeps: Vec::new(),
         objective: Objective {
             metric: "output_tokens_per_s".to_owned(),
@@ -81,4 +83,18 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
         remote: None,
         executor: ExecutorConfig::Local,
     }
+}
+
+/// A burst of 1,000 requests.
+fn burst() -> NamedLoad {
+    let one = TokenRange { min: 1, max: 1 };
+    let class = Class {
+        name: "all".to_owned(),
+        share: Decimal::from_int(1).expect("a decimal"),
+        input_tokens: one,
+        output_tokens: one,
+        prefix: None,
+    };
+    let spec = LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1_000), vec![class], 1);
+    NamedLoad { name: "burst".to_owned(), part: None, spec, repeats: 1, data_file: None }
 }

@@ -114,10 +114,10 @@ fn limited_by(inputs: &Inputs<'_>) -> Option<String> {
     let anatomy = if is_tuned { tuned } else { of(role, &inputs.baseline.points) }?;
     let all = anatomy.e2e_ms();
     let parts = [
-        (anatomy.queue_ms, "waiting in vLLM's queue for a place in the batch"),
-        (anatomy.front_end_ms, "the API server: HTTP, tokenizer and sending tokens out"),
+        (anatomy.queue_ms, "vLLM's queue"),
+        (anatomy.front_end_ms, "the API server (HTTP, tokenizer, sending tokens out)"),
         (anatomy.prefill_ms, "prefill"),
-        (anatomy.decode_ms, "decoding: steps of the engine"),
+        (anatomy.decode_ms, "decoding"),
         (anatomy.send_lag_ms, "the client's send lag"),
     ];
     let mut parts = parts.map(|(ms, what)| (100.0 * ms / all, what));
