@@ -20,22 +20,11 @@ use bench_core::{
     },
 };
 
-use crate::{
-    dag::{Dag, LEAF, Leaf, RECORD},
-    engines,
-    executor::Executor,
-    flags,
-    frontier::Frontier,
-    launch::Tools,
-    stages::{self, Trial},
-    store::Store,
-};
-
-/// Name of a trial's raw samples among its outputs.
-pub const SAMPLES: &str = "samples";
-
-/// Folder of the store with notes of running process groups.
-pub const RUN_DIR: &str = "run";
+use crate::stages::{self};
+use dag::{Dag, LEAF, Leaf, RECORD};
+use engines::{History, RUN_DIR, executor::Executor, launch::Tools};
+use profile::{SAMPLES, Trial, feasibility::Frontier, flags};
+use store::Store;
 
 /// One server start and the trials it serves.
 #[derive(Clone, Debug)]
@@ -52,6 +41,12 @@ impl Launch {
         self.trials.iter().find_map(|leaf| leaf.what.block)
     }
 
+    /// About how long it takes, by what was seen of others.
+    pub fn estimate_s(&self, engine: &dyn engines::Engine, history: &History) -> f64 {
+        let trials: Vec<_> = self.trials.iter().map(|leaf| &leaf.what).collect();
+        engine.estimate_s(&trials, history)
+    }
+
     fn plan(&self, engine: Engine, trials: &[Leaf<Trial>]) -> LaunchPlan {
         let first = &self.trials[0].what;
         LaunchPlan {
@@ -65,6 +60,22 @@ impl Launch {
             trials: trials.iter().map(planned).collect(),
         }
     }
+}
+
+/// What the stored trials say of those to come.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn history(store: &Store, dag: &Dag<'_, Trial>) -> Result<History> {
+    let mut history = History::default();
+    for (leaf, digest) in dag.stored_leaves()? {
+        // Damaged ones are set aside, and measured again later.
+        let Some(bytes) = store.get(&digest)? else { continue };
+        let outcome: Outcome = serde_json::from_slice(&bytes)
+            .with_context(|| format!("reading trial {}", leaf.role))?;
+        history.note(&leaf.what, &outcome);
+    }
+    Ok(history)
 }
 
 fn planned(leaf: &Leaf<Trial>) -> PlannedTrial {
@@ -366,8 +377,23 @@ impl Worker<'_> {
 
 #[cfg(test)]
 mod tests {
+    use bench_core::schema::{ArgValue, Arrival, LoadSpec, Size};
+
     use super::*;
-    use crate::stages::example_trial;
+
+    fn example_trial(args: &[(&str, &str)]) -> Trial {
+        let text = |value: &str| ArgValue::Text(value.to_owned());
+        Trial {
+            identity: "engine".into(),
+            args: args.iter().map(|(flag, value)| ((*flag).to_owned(), text(value))).collect(),
+            env: BTreeMap::new(),
+            config_file: None,
+            load: LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1), Vec::new(), 1),
+            data_file: None,
+            replicate: 0,
+            block: None,
+        }
+    }
 
     #[test]
     fn settings_take_turns_and_those_of_the_same_graphs_follow_each_other() {
@@ -400,11 +426,7 @@ mod tests {
     fn starts_that_are_compared_come_last_and_block_by_block() {
         let leaf = |seqs: &str, replicate, block| {
             let what = Trial { replicate, block, ..example_trial(&[("max-num-seqs", seqs)]) };
-            Leaf {
-                role: format!("{seqs}/{replicate}"),
-                key: what.key().expect("no floats"),
-                what,
-            }
+            Leaf { role: format!("{seqs}/{replicate}"), key: what.key().expect("no floats"), what }
         };
         let mut leaves = vec![leaf("7", 0, None)];
         // The defaults' first starts are those of the sweeps.

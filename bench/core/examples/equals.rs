@@ -56,12 +56,11 @@ fn main() {
         }
         let side = |id: &str, starts_of: &[usize]| -> Vec<Start> {
             let value = metric::find(id).expect("a metric").value;
-            let repeats = |i: &usize| starts[*i].iter().filter_map(|t| value(&t.measured)).collect();
+            let repeats =
+                |i: &usize| starts[*i].iter().filter_map(|t| value(&t.measured)).collect();
             starts_of.iter().map(|i| Start { block: None, repeats: repeats(i) }).collect()
         };
-        let sides = METRICS.map(|id| {
-            (side(id, &order[..SIDE]), side(id, &order[SIDE..2 * SIDE]))
-        });
+        let sides = METRICS.map(|id| (side(id, &order[..SIDE]), side(id, &order[SIDE..2 * SIDE])));
         let questions: Vec<Question<'_>> = METRICS
             .iter()
             .zip(&sides)
@@ -75,8 +74,7 @@ fn main() {
             })
             .collect();
         let judged = stats::judge(&questions, LEVEL);
-        let is_change =
-            |verdict| matches!(verdict, Some(Verdict::Better | Verdict::Worse));
+        let is_change = |verdict| matches!(verdict, Some(Verdict::Better | Verdict::Worse));
         primary += u64::from(is_change(judged[0].verdict));
         guardrail += u64::from(judged[1..].iter().any(|j| is_change(j.verdict)));
     }

@@ -20,6 +20,9 @@ const METRICS: [&str; 5] =
 /// Values of a setting under a load: by start, then by repeat.
 type Starts = Vec<Vec<f64>>;
 
+/// A setting under a load, and its trials by server start.
+type Group = (Args, LoadSpec, BTreeMap<String, Vec<MeasuredTrial>>);
+
 /// Pooled variances of logarithms, with their degrees of freedom: of single trials of different starts,
 /// and between trials of one start.
 #[derive(Clone, Copy, Default)]
@@ -42,7 +45,8 @@ impl Spread {
         // What differs between the repeats of all starts alike is their requests, and no noise.
         let repeated: Vec<&Vec<f64>> = logs.iter().filter(|start| start.len() == 2).collect();
         if repeated.len() > 1 {
-            let halves: Vec<f64> = repeated.iter().map(|s| (s[1] - s[0]) / 2.0_f64.sqrt()).collect();
+            let halves: Vec<f64> =
+                repeated.iter().map(|s| (s[1] - s[0]) / 2.0_f64.sqrt()).collect();
             pool(&mut self.within, &halves);
         }
     }
@@ -80,8 +84,7 @@ fn main() {
         ("e", include_str!("../../models/measured/h100-qwen2.5-7b-e.jsonl"), true),
         ("e", include_str!("../../models/measured/h100-qwen2.5-7b-e-forked.jsonl"), true),
     ];
-    let mut groups: BTreeMap<(&str, String, String), (Args, LoadSpec, BTreeMap<String, Vec<MeasuredTrial>>)> =
-        BTreeMap::new();
+    let mut groups: BTreeMap<(&str, String, String), Group> = BTreeMap::new();
     for (host, text, is_repeated) in files {
         for trial in MeasuredTrial::read_all(text, 0).expect("the committed trials") {
             // Cold caches; fewer modules imported.
@@ -107,7 +110,9 @@ fn main() {
         for id in METRICS {
             let value = metric::find(id).expect("a metric").value;
             let row = rows.entry((host, load.clone(), id)).or_default();
-            let of = |trials: &Vec<MeasuredTrial>| trials.iter().filter_map(|t| value(&t.measured)).collect();
+            let of = |trials: &Vec<MeasuredTrial>| {
+                trials.iter().filter_map(|t| value(&t.measured)).collect()
+            };
             row[0].add(&measured.values().map(of).collect());
             row[1].add(&simulated.iter().map(|of| of.iter().filter_map(value).collect()).collect());
         }

@@ -12,7 +12,7 @@ use bench_core::{
     sim::{self, KNOWN_FLAGS, Model, Settings},
     workload::{Plan, Workload},
 };
-use common::{args, burst, class, figures, h100, load, poisson, run, start, tiny};
+use common::{args, burst, class, figures, h100, h100_on_a_host, load, poisson, run, start, tiny};
 use proptest::prelude::*;
 
 fn failure(model: &Model, pairs: &[(&str, &str)]) -> SettingFailure {

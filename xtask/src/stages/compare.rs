@@ -8,16 +8,15 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Trial, baseline, choose, comprehensive, goals, one_file, provision};
-use crate::{
-    analysis::{
-        Configuration,
-        comparison::{self, Known, primary},
-        decision::{self, Judged},
-    },
-    dag::{Inputs, Leaf, Outputs, Task},
-    report::{causes, findings},
+use super::{Context, baseline, choose, comprehensive, goals, one_file, provision};
+use analysis::{
+    Configuration,
+    comparison::{self, Known, primary},
+    decision::{self, Judged},
 };
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
+use report::{causes, findings};
 
 pub const NAME: &str = "compare";
 pub const FILE: &str = "comparison.json";

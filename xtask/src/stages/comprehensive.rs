@@ -9,25 +9,21 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use bench_core::{
-    schema::{
-        Args, Candidate, Choice, LimitState, Outcome, Point, ResultFile, Role, Stopping,
-    },
+    schema::{Args, Candidate, Choice, LimitState, Outcome, Point, ResultFile, Role, Stopping},
     stats::Looks,
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, Trial, baseline, choose, one_file, provision};
-use crate::{
-    analysis::{
-        Configuration, choice,
-        comparison::{self, Known},
-        decision,
-        stopping::{self, Spent},
-    },
-    dag::{Inputs, Leaf, Outputs, Task},
-    format,
-    report::words,
+use super::{Context, Grid, Setting, baseline, choose, one_file, provision};
+use analysis::{
+    Configuration, choice,
+    comparison::{self, Known},
+    decision,
+    stopping::{self, Spent},
 };
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
+use report::{format, words};
 
 pub const NAME: &str = "comprehensive";
 pub const FILE: &str = "comprehensive_optimized_benchmark.json";
@@ -38,6 +34,9 @@ const SPENT: &str = "spent";
 pub struct Comprehensive<'a> {
     pub context: &'a Context<'a>,
 }
+
+/// What stored trials say, or all that it takes where one of them is not stored.
+type Stored<T> = std::result::Result<T, Vec<Leaf<Trial>>>;
 
 /// How far the stored trials lead.
 #[derive(Default)]
@@ -73,7 +72,7 @@ impl Comprehensive<'_> {
         grids: &[&Grid<'_>],
         inputs: &Inputs<'_>,
         identity: &Value,
-    ) -> Result<std::result::Result<Vec<Vec<Point>>, Vec<Leaf<Trial>>>> {
+    ) -> Result<Stored<Vec<Vec<Point>>>> {
         let mut leaves = Vec::new();
         for grid in grids {
             leaves.extend(grid.leaves(identity)?);
@@ -176,10 +175,7 @@ impl Comprehensive<'_> {
 
     /// What baseline and sweeps took, or their trials where one of them is not stored; nothing where
     /// nobody asks.
-    fn spent(
-        &self,
-        inputs: &Inputs<'_>,
-    ) -> Result<std::result::Result<Spent, Vec<Leaf<Trial>>>> {
+    fn spent(&self, inputs: &Inputs<'_>) -> Result<Stored<Spent>> {
         let mut spent = Spent::default();
         if self.context.profile.budget_engine_minutes.is_none() {
             return Ok(Ok(spent));
@@ -218,7 +214,9 @@ impl Comprehensive<'_> {
         let mut leaves = Vec::new();
         for point in inputs.json::<ResultFile>(NAME, FILE)?.points {
             let numbers = || point.trials.iter().map(|trial| trial.replicate);
-            let (Some(first_start), Some(last)) = (numbers().min(), numbers().max()) else { continue };
+            let (Some(first_start), Some(last)) = (numbers().min(), numbers().max()) else {
+                continue;
+            };
             if labels.contains(&point.label) {
                 continue;
             }

@@ -4,16 +4,14 @@ use anyhow::Result;
 use bench_core::schema::{Args, Point, ResultFile, Role};
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, Trial, baseline, choose, one_file, provision};
-use crate::{
-    config,
-    dag::{Inputs, Leaf, Outputs, Task},
-    report::findings,
-};
+use super::{Context, Grid, Setting, baseline, choose, one_file, provision};
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
+use report::findings;
 
 pub struct Sweep<'a> {
     pub context: &'a Context<'a>,
-    pub sweep: &'a config::Sweep,
+    pub sweep: &'a profile::Sweep,
 }
 
 impl Sweep<'_> {
@@ -93,9 +91,9 @@ impl Task for Sweep<'_> {
 /// Puts what a sweep is held against beside its values, so that its file stands alone.
 pub fn beside(
     file: &mut ResultFile,
-    sweep: &config::Sweep,
+    sweep: &profile::Sweep,
     baseline: &[Point],
-    profile: &config::Profile,
+    profile: &profile::Profile,
 ) {
     let load = &profile.objective.load;
     file.findings.extend(findings::against_baseline(&file.points, baseline, load));

@@ -8,19 +8,20 @@ use std::{cell::RefCell, ops::Range};
 use anyhow::Result;
 use bench_core::{
     schema::{Args, Outcome, Point, Role},
-    stats::LEVEL,
     search::{Candidate, DEFAULTS, Evaluation, Goal, Over, Predicted, Problem, Step, Want},
+    stats::LEVEL,
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, Trial, choose, predict, provision};
-use crate::{
-    analysis::comparison::{self, Known},
-    config::{self, Bound, NamedLoad},
-    dag::{Inputs, Leaf, Outputs, Task},
+use super::{Context, Grid, Setting, choose, predict, provision};
+use analysis::comparison::{self, Known};
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
+use profile::{
+    Bound, NamedLoad,
     flags::{self, Memory},
-    format, report,
 };
+use report::format;
 
 pub const NAME: &str = "tune";
 pub const FILE: &str = "tune.json";
@@ -46,7 +47,7 @@ struct Walk {
 }
 
 /// The profile's table.
-pub fn tune<'a>(context: &'a Context<'_>) -> &'a config::Tune {
+pub fn tune<'a>(context: &'a Context<'_>) -> &'a profile::Tune {
     context.profile.tune.as_ref().expect("a profile without the table has no such stage")
 }
 
@@ -123,7 +124,7 @@ impl<'a> Tune<'a> {
 
     fn problem(&self, predictions: Vec<Predicted>) -> Problem {
         let tune = tune(self.context);
-        let levels = |setting: &config::TuneSetting| {
+        let levels = |setting: &profile::TuneSetting| {
             let level = |(index, count): &(usize, usize)| *index as f64 / (*count - 1) as f64;
             setting.levels.iter().map(level).collect()
         };
@@ -215,7 +216,7 @@ impl Task for Tune<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        2
+        3
     }
 
     fn needs(&self) -> Vec<String> {
@@ -260,7 +261,8 @@ impl Task for Tune<'_> {
         };
         let compared = points.iter_mut().filter(|p| p.role == Role::Sweep && p.label == compared);
         compared.for_each(|point| point.role = Role::Tuned);
-        result.comparisons = comparison::comparisons(&points, &Known::default(), &[], profile, LEVEL);
+        result.comparisons =
+            comparison::comparisons(&points, &Known::default(), &[], profile, LEVEL);
         result.points = points;
         let labels: Vec<String> = (0..problem.candidates.len()).map(|c| self.label(c)).collect();
         let page = report::TuningPage {

@@ -101,7 +101,10 @@ fn a_load_is_repeated_within_a_start() {
         assert_eq!(figure.repeats.iter().map(Vec::len).collect::<Vec<_>>(), [3; 3]);
         let mean: f64 = figure.repeats[1].iter().sum::<f64>() / 3.0;
         assert!((figure.starts[1] / mean - 1.0).abs() < 1e-9);
-        assert!(figure.repeats[0][0] != figure.repeats[0][1], "each repeat has requests of its own");
+        assert!(
+            figure.repeats[0][0] != figure.repeats[0][1],
+            "each repeat has requests of its own"
+        );
     }
     let dry = project.ok(&["suite", "--profile", "test", "--dry-run"]);
     assert!(dry.contains("repeats  of burst: "), "{dry}");
