@@ -104,6 +104,27 @@ pub(super) mod list {
     }
 }
 
+/// For `#[serde(with)]` of lists of a list.
+pub(super) mod lists {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        values: &[Vec<f64>],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let figures = |list: &Vec<f64>| list.iter().copied().map(Figure).collect::<Vec<_>>();
+        serializer.collect_seq(values.iter().map(figures))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Vec<f64>>, D::Error> {
+        let lists = Vec::<Vec<Figure>>::deserialize(deserializer)?;
+        let values = |list: Vec<Figure>| list.into_iter().map(|figure| figure.0).collect();
+        Ok(lists.into_iter().map(values).collect())
+    }
+}
+
 /// A number, or the text of one that was not reached.
 #[cfg(test)]
 pub(super) struct Reached;
