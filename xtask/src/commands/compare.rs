@@ -10,6 +10,7 @@ use crate::{
     analysis::{comparison, gate::Gate},
     cli::{CompareArgs, CompareFormat},
     config::{self, Profile},
+    output,
     report::{Page, Side},
     stages, ui,
     usage::{self, UsageError},
@@ -58,9 +59,9 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
     }
     let page = Page { before: a, after: b, compared: &compared, profile: profile.as_ref() };
     match args.format {
-        CompareFormat::Table => print!("{}", ui::compared(&page, args.all)),
-        CompareFormat::Markdown => print!("{}", page.markdown()),
-        CompareFormat::Json => println!("{:#}", page.json()),
+        CompareFormat::Table => output::print(ui::compared(&page, args.all))?,
+        CompareFormat::Markdown => output::print(page.markdown())?,
+        CompareFormat::Json => outln!("{:#}", page.json())?,
     }
     Ok(page.gate())
 }

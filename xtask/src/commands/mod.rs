@@ -15,7 +15,7 @@ pub mod verify;
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead as _, IsTerminal as _, Write as _},
+    io::{BufRead as _, IsTerminal as _},
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
@@ -32,6 +32,7 @@ use crate::{
     config::Profile,
     dag::{Dag, State, TASK},
     engines::{self, Engine, Recorded},
+    output,
     remote::{self, Remote},
     stages::{self, Trial},
     store::Store,
@@ -117,8 +118,7 @@ fn agreed(question: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
-    print!("{question} [y/N] ");
-    std::io::stdout().flush()?;
+    output::print(format_args!("{question} [y/N] "))?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(answer.trim().eq_ignore_ascii_case("y"))

@@ -22,6 +22,7 @@ use crate::{
     history::History,
     launch,
     measure::{self, Setup, Update},
+    memory,
     remote::{self, Remote},
     report, results,
     stages::{self, Trial},
@@ -72,6 +73,7 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     }
     if !args.offline {
         within_budget(&session, &*engine, &dag, &history)?;
+        within_memory(&*engine, &*executor, &dag)?;
     }
     // Before anything is measured: a run that is killed has its engine named for `bundle export`.
     remember(&session, &dag)?;
@@ -144,6 +146,21 @@ fn within_budget(
         launches.len()
     );
     Err(UsageError::new(message).into())
+}
+
+/// Refuses a plan that the memory of this machine does not hold.
+fn within_memory(
+    engine: &dyn Engine,
+    executor: &dyn Executor,
+    dag: &Dag<'_, Trial>,
+) -> Result<()> {
+    let launches = measure::left(dag);
+    let at_once = executor.at_once(launches.len(), engine.runs_side_by_side());
+    let refused = memory::refusal(&launches, at_once, memory::free_bytes());
+    match refused.filter(|_| engine.is_simulated()) {
+        Some(why) => Err(UsageError::new(why).into()),
+        None => Ok(()),
+    }
 }
 
 /// The named stages and everything they need, or all stages.

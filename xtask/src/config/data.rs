@@ -51,6 +51,11 @@ pub(super) fn read(
     let (file, format) = (file?, format?.choice(&FORMATS)?.value);
     let name = file.text()?.value;
     let path = std::path::absolute(folder.join(name)).ok()?;
+    // Opening a pipe waits for a writer, and what it yields is gone after one reading.
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        file.report(format!("{name} is no regular file"), "write the requests into one, and name it");
+        return None;
+    }
     let source = File::open(&path)
         .inspect_err(|error| {
             file.report(
