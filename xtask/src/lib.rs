@@ -111,9 +111,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             clap_complete::generate(shell, &mut command, "xtask", &mut script);
             output::print(String::from_utf8_lossy(&script)).map(|()| code(true))
         }
-        Command::Reference => {
-            output::print(commands::reference::text()).map(|()| code(true))
-        }
+        Command::Reference => output::print(commands::reference::text()).map(|()| code(true)),
         Command::Run { plan, out } => commands::launch::simulate(&plan, &out).map(|()| code(true)),
         Command::Device { file, gpus } => {
             commands::launch::tell_device(&file, &gpus).map(|()| code(true))

@@ -72,8 +72,10 @@ mod tests {
         what.load.size = Size::Requests(10_000_000);
         what.load.arrival = Arrival::AllAtOnce {};
         let key = Digest::of(b"");
-        let launch =
-            Launch { digest: key, trials: vec![Leaf { role: "default/burst/0".into(), key, what }] };
+        let launch = Launch {
+            digest: key,
+            trials: vec![Leaf { role: "default/burst/0".into(), key, what }],
+        };
         let refused = refusal(std::slice::from_ref(&launch), 2, 3_000_000_000).expect("too much");
         assert_eq!(
             refused,

@@ -8,9 +8,7 @@ use bench_core::{
     stats,
 };
 
-use crate::config::{
-    Bound, EndpointConfig, EngineConfig, ExecutorConfig, Limit, Objective, Profile,
-};
+use crate::config::{Bound, EngineConfig, ExecutorConfig, Limit, Objective, Profile, VllmConfig};
 
 /// A point of a sweep: flags with numbers, and figures with one value a start.
 pub fn point(label: &str, args: &[(&str, i64)], load: &str, figures: &[(&str, &[f64])]) -> Point {
@@ -50,12 +48,13 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
     Profile {
         name: "test".to_owned(),
         path: PathBuf::new(),
-        engine: EngineConfig::Endpoint(EndpointConfig {
-            base_url: "http://127.0.0.1:8000".to_owned(),
-            model: "served".to_owned(),
-            vocab_size: 1_000,
-            declared_identity: None,
-            api_key_env: None,
+        engine: EngineConfig::Vllm(VllmConfig {
+            version: "0.22.1".to_owned(),
+            package: "vllm".to_owned(),
+            python: None,
+            model: "dummy:qwen2.5-7b".to_owned(),
+            gpus: vec![0],
+            start_timeout_s: 600,
         }),
         engine_args: Args::new(),
         engine_env: BTreeMap::new(),

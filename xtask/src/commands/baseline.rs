@@ -35,8 +35,10 @@ pub fn save(profile: &str, name: &str, yes: bool) -> Result<()> {
         return Err(UsageError::new(message).into());
     }
     write(&root, name, &saved)?;
-    outln!("saved baselines/{name}.json: compare with `cargo xtask compare {name} {}`",
-        profile.name)?;
+    outln!(
+        "saved baselines/{name}.json: compare with `cargo xtask compare {name} {}`",
+        profile.name
+    )?;
     Ok(())
 }
 

@@ -49,11 +49,13 @@ pub fn export(profile: &str, file: &Path) -> Result<()> {
     let bundle = Bundle { profile: session.profile.name.clone(), calibration, entries };
     let bytes = bundle.to_bytes()?;
     results::write(file, &bytes).with_context(|| format!("writing {}", file.display()))?;
-    outln!("wrote {}: {stored} of {} trials of profile {}, {} bytes",
+    outln!(
+        "wrote {}: {stored} of {} trials of profile {}, {} bytes",
         file.display(),
         keys.len(),
         bundle.profile,
-        bytes.len())?;
+        bytes.len()
+    )?;
     Ok(())
 }
 

@@ -21,7 +21,10 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
     let root = Root::find()?;
     let (before, after) = (side(&root, args, &args.a)?, side(&root, args, &args.b)?);
     let (a, b) = (&before.side, &after.side);
-    if a.engine.identity != b.engine.identity && !args.across_engines {
+    // Two servers, or one before and after a restart, are what is compared there.
+    let is_endpoint = |found| profile_of(&root, found).is_some_and(|p| p.endpoint().is_some());
+    let are_endpoints = is_endpoint(&before) && is_endpoint(&after);
+    if a.engine.identity != b.engine.identity && !args.across_engines && !are_endpoints {
         let message = format!(
             "{} ran on {} ({}), {} on {} ({}): a change may be the engine's; --across-engines \
              compares them all the same",

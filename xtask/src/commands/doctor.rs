@@ -34,8 +34,13 @@ pub fn run(profile: &str) -> Result<bool> {
             Ok(found) => outln!(" ✓ {:<18} {found}", finding.what)?,
             Err(missing) => {
                 well = false;
-                outln!(" ✗ {:<18} {}\n   {:<18} mend: {}",
-                    finding.what, missing.what, "", missing.mend)?;
+                outln!(
+                    " ✗ {:<18} {}\n   {:<18} mend: {}",
+                    finding.what,
+                    missing.what,
+                    "",
+                    missing.mend
+                )?;
             }
         }
     }

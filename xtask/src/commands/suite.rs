@@ -57,6 +57,9 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
         prefetch(&session, &*engine, &is_wanted, remote, &ui)?;
     }
     let executor = executor::of(&session.profile, &session.root.artifacts())?;
+    if !args.dry_run && !args.offline {
+        reach(&session, &*engine, &is_wanted, args.fresh, &interrupted, &ui)?;
+    }
     if !args.dry_run && !args.offline && !engine.is_simulated() && executor.is_here() {
         calibrate(&session, &*engine, &is_wanted, args.fresh, &ui)?;
     }
@@ -107,6 +110,36 @@ fn history(session: &Session, engine: &dyn Engine, dag: &Dag<'_, Trial>) -> Resu
     History::read(&session.store, dag)
 }
 
+/// Contacts a server that runs already, if something is to be measured on it.
+fn reach(
+    session: &Session,
+    engine: &dyn Engine,
+    is_wanted: &dyn Fn(&str) -> bool,
+    fresh: bool,
+    interrupted: &AtomicBool,
+    ui: &Ui,
+) -> Result<()> {
+    let Some(endpoint) = session.profile.endpoint() else { return Ok(()) };
+    let context = session.context(engine);
+    let missing = session.plan(&context, is_wanted, fresh)?.missing_leaves();
+    let gone = missing.iter().find(|leaf| leaf.what.replicate + 1 < endpoint.start);
+    if let Some(leaf) = gone {
+        let message = format!(
+            "{}: start {} is not in the store, and can no longer be measured, since start = {} runs \
+             now; measure each start before the next, or begin again with start = 1 and another \
+             `identity` in [engine]",
+            leaf.role,
+            leaf.what.replicate + 1,
+            endpoint.start,
+        );
+        return Err(UsageError::new(message).into());
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    engine.reach(interrupted, &mut |text| ui.warn(text))
+}
+
 /// Calibrates the load generator if something is to be measured with it. Where it cannot be, the
 /// report says so.
 fn calibrate(
@@ -149,11 +182,7 @@ fn within_budget(
 }
 
 /// Refuses a plan that the memory of this machine does not hold.
-fn within_memory(
-    engine: &dyn Engine,
-    executor: &dyn Executor,
-    dag: &Dag<'_, Trial>,
-) -> Result<()> {
+fn within_memory(engine: &dyn Engine, executor: &dyn Executor, dag: &Dag<'_, Trial>) -> Result<()> {
     let launches = measure::left(dag);
     let at_once = executor.at_once(launches.len(), engine.runs_side_by_side());
     let refused = memory::refusal(&launches, at_once, memory::free_bytes());

@@ -81,9 +81,9 @@ impl Accepted {
             DeValue::Integer(_) => ArgValue::Int(item.integer(i64::MIN..=i64::MAX)?.value),
             DeValue::Float(_) => ArgValue::Text(item.decimal()?.value.to_string()),
             DeValue::String(_) => ArgValue::Text(short(item, item.text()?.value.to_owned())?),
-            DeValue::Array(_) => {
-                ArgValue::List(item.list(ITEMS_MAX)?.iter().map(list_element).collect::<Option<_>>()?)
-            }
+            DeValue::Array(_) => ArgValue::List(
+                item.list(ITEMS_MAX)?.iter().map(list_element).collect::<Option<_>>()?,
+            ),
             DeValue::Table(_) => match json(item.raw()) {
                 Ok(value) => ArgValue::Text(short(item, value.to_string())?),
                 Err(what) => {

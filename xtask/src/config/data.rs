@@ -53,7 +53,10 @@ pub(super) fn read(
     let path = std::path::absolute(folder.join(name)).ok()?;
     // Opening a pipe waits for a writer, and what it yields is gone after one reading.
     if path.metadata().is_ok_and(|found| !found.is_file()) {
-        file.report(format!("{name} is no regular file"), "write the requests into one, and name it");
+        file.report(
+            format!("{name} is no regular file"),
+            "write the requests into one, and name it",
+        );
         return None;
     }
     let source = File::open(&path)

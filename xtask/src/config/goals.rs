@@ -258,7 +258,8 @@ impl Goals<'_> {
 fn no_metric(name: &str) -> String {
     // Such as ttft_p90_ms: the nearest name would be that of quite another percentile.
     let percentile = name.split('_').find(|part| {
-        part.strip_prefix('p').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        part.strip_prefix('p')
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
     });
     if let Some(percentile) = percentile {
         let of_name = |kept: &&str| metric::find(&name.replacen(percentile, kept, 1)).is_some();

@@ -16,7 +16,7 @@ use super::{
     load::{self, PlacedLoad},
     read::{Item, Problems, Span, Table, absent_or_right},
     remote,
-    resolved::{ExecutorConfig, Limit, Objective, Profile},
+    resolved::{EngineConfig, ExecutorConfig, Limit, Objective, Profile},
     stages, sweep, tune,
 };
 
@@ -87,6 +87,10 @@ fn resolve(
     let engine = engine?;
     let baseline_table = baseline.and_then(|item| item.table("[baseline]"));
     let (baseline, starts) = read_baseline(problems, &engine, baseline_table);
+    let starts = match &engine.config {
+        Some(EngineConfig::Endpoint(endpoint)) => starts.map(|_| endpoint.start),
+        _ => starts,
+    };
     check_launches(problems, &engine, &baseline, &loads.placed);
     let sweeps = match sweeps {
         Some(table) => {
@@ -100,8 +104,9 @@ fn resolve(
         }
         None => Vec::new(),
     };
+    let has_settings = !matches!(engine.accepted, Accepted::Nothing);
     let sweep_names: Vec<_> = sweeps.iter().map(|sweep| sweep.name.as_str()).collect();
-    let mut stages = stages::read(stages.as_ref(), &sweep_names)?;
+    let mut stages = stages::read(stages.as_ref(), &sweep_names, has_settings)?;
     let calibrate = absent_or_right(calibrate)?;
     let tune = absent_or_right(
         tune.map(|item| tune::read(problems, item.table("[tune]")?, &engine, models)),
@@ -206,7 +211,7 @@ fn read_baseline(
         return (PlacedArgs::default(), Some(STARTS));
     };
     let starts = match table.get("starts") {
-        Some(item) => item.integer_u32(1..=STARTS_MAX),
+        Some(item) => own_starts(engine, &item),
         None => Some(STARTS),
     };
     let args = table
@@ -216,6 +221,19 @@ fn read_baseline(
         .unwrap_or_default();
     table.finish(|_| None);
     (args, starts)
+}
+
+/// Server starts of each configuration; the bench starts no endpoint.
+fn own_starts(engine: &Engine, item: &Item<'_>) -> Option<u32> {
+    let starts = item.integer_u32(1..=STARTS_MAX)?;
+    if starts > 1 && matches!(engine.accepted, Accepted::Nothing) {
+        item.report(
+            "`starts` of a server that is not started here",
+            "restart it yourself and count with `start` in [engine]",
+        );
+        return None;
+    }
+    Some(starts)
 }
 
 /// Checks the launches that every profile has: vLLM's defaults and the baseline.

@@ -104,6 +104,15 @@ impl Profile {
         hashed
     }
 
+    /// The server that runs already, where that is what is measured: one configuration, which has the
+    /// profile's name.
+    pub fn endpoint(&self) -> Option<&EndpointConfig> {
+        match &self.engine {
+            EngineConfig::Endpoint(endpoint) => Some(endpoint),
+            _ => None,
+        }
+    }
+
     /// A change of the metric within this many percent, or points of shares, is none worth having.
     pub fn margin_percent(&self, metric: &Metric) -> f64 {
         let margin = self.margins_percent.get(metric.id);
@@ -258,6 +267,12 @@ pub struct EndpointConfig {
     pub vocab_size: u32,
     /// What the user says that it is; without it nothing is cached.
     pub declared_identity: Option<String>,
+    /// Which start of the server runs now, from 1, as its owner counts them: the profile's figures are
+    /// over this one and those before.
+    pub start: u32,
+    /// How long it is waited for while it starts; `None` where it runs already.
+    #[serde(skip)]
+    pub start_timeout_s: Option<u64>,
     /// Name of the environment variable with the API key; it bears on no result.
     #[serde(skip)]
     pub api_key_env: Option<String>,

@@ -216,6 +216,12 @@ fn mistakes_of_an_endpoint() {
         assert_eq!(endpoint.base_url, url.trim_end_matches('/'));
     }
     let mut text = String::new();
+    let endpoint = "[engine]\nkind=\"endpoint\"\nurl=\"http://a\"\nmodel=\"m\"\nvocab_size=9999\n";
+    for more in ["start = 2\n", "[baseline]\nstarts = 3\n"] {
+        let error = read(&format!("{endpoint}{more}")).expect_err("a mistake").to_string();
+        text += error.split("\n\n").find(|message| message.contains("start")).expect(more);
+        text += "\n\n";
+    }
     for url in [
         "localhost:8000",
         "ftp://a",
@@ -401,8 +407,10 @@ fn a_flood_of_mistakes_is_cut() {
     assert_eq!(text.matches("does not take this value").count(), 20, "{text}");
     assert!(text.contains("error: 9980 more mistakes like these, 10000 in all\n"), "{text}");
     assert!(text.len() < 30_000, "{} bytes", text.len());
-    let line = source.lines().position(|line| line.starts_with("values = [\"")).expect("it is there");
-    let column = source.lines().nth(line).and_then(|l| l.find("\"value 19\"")).expect("it is there");
+    let line =
+        source.lines().position(|line| line.starts_with("values = [\"")).expect("it is there");
+    let column =
+        source.lines().nth(line).and_then(|l| l.find("\"value 19\"")).expect("it is there");
     assert!(text.contains(&format!(":{}:{}\n", line + 1, column + 1)), "{text}");
 }
 

@@ -11,7 +11,7 @@ pub mod vllm;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, atomic::AtomicBool},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -48,6 +48,11 @@ pub trait Engine: Sync {
     fn runs_side_by_side(&self) -> bool;
     /// About how long a launch takes, by what was seen of others.
     fn estimate_s(&self, launch: &Launch, history: &History) -> f64;
+    /// Asks a server that runs already for a token, and waits for it where the profile says that it is
+    /// starting. `warn` gets what a person should know meanwhile.
+    fn reach(&self, _interrupted: &AtomicBool, _warn: &mut dyn FnMut(&str)) -> Result<()> {
+        Ok(())
+    }
     /// What this machine has and lacks for it.
     fn doctor(&self) -> Vec<Finding>;
 }
@@ -65,7 +70,9 @@ pub fn of<'a>(profile: &'a Profile, root: &Path) -> Result<Box<dyn Engine + 'a>>
             let node = executor::node(&profile.executor, &config.gpus, &artifacts)?;
             Ok(Box::new(vllm::Vllm { config, lock, artifacts, node }))
         }
-        EngineConfig::Endpoint(config) => Ok(Box::new(endpoint::Endpoint::new(config))),
+        EngineConfig::Endpoint(config) => {
+            Ok(Box::new(endpoint::Endpoint::new(config, &profile.loads[0])))
+        }
     }
 }
 

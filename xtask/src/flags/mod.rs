@@ -135,8 +135,7 @@ impl Kind {
     /// What the flag expects, as in "expected an integer from 1 to 8".
     pub fn normalize(&self, value: ArgValue) -> Result<ArgValue, String> {
         let fits = match (self, &value) {
-            (Self::Bool, ArgValue::Bool(_))
-            | (Self::Json, ArgValue::Int(_)) => true,
+            (Self::Bool, ArgValue::Bool(_)) | (Self::Json, ArgValue::Int(_)) => true,
             (Self::Json, ArgValue::Text(text)) => {
                 match serde_json::from_str::<serde_json::Value>(text) {
                     Ok(json) => return Ok(ArgValue::Text(json.to_string())),

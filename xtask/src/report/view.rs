@@ -31,6 +31,9 @@ pub struct View {
     engine: String,
     simulated: bool,
     has_reference: bool,
+    /// Whether a server that runs already was measured, and in how many starts.
+    runs_already: bool,
+    starts: u32,
     dummy_weights: bool,
     profile: String,
     profile_digest: String,
@@ -168,6 +171,8 @@ impl View {
             engine: label.shown(),
             simulated: label.simulated,
             has_reference: inputs.reference.is_some(),
+            runs_already: profile.endpoint().is_some(),
+            starts: profile.starts,
             dummy_weights: matches!(
                 &profile.engine,
                 EngineConfig::Vllm(vllm) if vllm.model.starts_with("dummy:")

@@ -76,6 +76,9 @@ impl Capacity<'_> {
             starts: 1,
             first_start: 0,
         };
+        if profile.endpoint().is_some() {
+            return Ok(vec![setting(&profile.name, Role::Default, &Args::new())]);
+        }
         let mut settings = vec![
             setting("baseline", Role::Baseline, &profile.baseline_args),
             setting("default", Role::Default, &Args::new()),

@@ -61,6 +61,7 @@ fn of_whom(decision: &Decision) -> &'static str {
     match decision.recommendation {
         Recommendation::Change => "",
         Recommendation::Defaults => ", with vLLM's defaults",
+        Recommendation::Measured => "",
         Recommendation::NoneMeets => ", at the nearest setting",
     }
 }
@@ -105,7 +106,7 @@ fn table(profile: &Profile, comparison: &ResultFile) -> Vec<String> {
     let shows_baseline = !profile.baseline_args.is_empty();
     let columns = [
         (shows_baseline, Column::Baseline, "baseline"),
-        (true, Column::Default, "default"),
+        (true, Column::Default, profile.endpoint().map_or("default", |_| &profile.name)),
         (is_judged, Column::Tuned, tuned),
     ];
     let shown = || columns.iter().filter(|(is_shown, ..)| *is_shown);
