@@ -3,26 +3,14 @@
 #[macro_use]
 mod output;
 
-mod analysis;
 mod calibration;
 mod cli;
 mod commands;
-mod config;
-mod engines;
-mod executor;
-mod flags;
-mod format;
-mod front;
-mod frontier;
 pub mod fuzz;
-mod history;
 mod import;
-mod launch;
 mod measure;
 mod memory;
-mod plots;
 mod remote;
-mod report;
 mod results;
 mod stages;
 mod ui;
@@ -30,7 +18,6 @@ mod usage;
 
 use std::{io::Write as _, process::ExitCode};
 
-use ::{dag, store};
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
@@ -51,7 +38,7 @@ pub fn main() -> ExitCode {
     if error.is::<output::Closed>() {
         return ExitCode::SUCCESS;
     }
-    if let Some(mistakes) = error.downcast_ref::<config::ConfigError>() {
+    if let Some(mistakes) = error.downcast_ref::<profile::ConfigError>() {
         mistakes.print();
         return ExitCode::from(2);
     }
@@ -74,7 +61,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Suite { profile, only, run } => suite(&profile.profile, &only, &run),
         Command::Stage { name, profile, run } => suite(&profile.profile, &[name], &run),
         Command::Launch(args) => {
-            commands::launch::run(&args, &launch::interrupt_flag()?).map(|()| code(true))
+            commands::launch::run(&args, &engines::launch::interrupt_flag()?).map(|()| code(true))
         }
         Command::Status { profile, offline, remote } => {
             let plan = commands::status::run(&profile.profile, offline.offline, &remote);

@@ -5,8 +5,6 @@ use std::fs;
 
 use bench_core::schema::{Arrival, LoadSpec, Size};
 
-use crate::measure::Launch;
-
 /// Bytes a request: one that waits in a server or its client, and one that is done.
 /// (Measured with `xtask suite` on 10^6 and 3·10^6 requests of the model `tiny`, 2026-11-28: 520 to 530
 /// all at once, 46 to 81 by the other processes.)
@@ -23,17 +21,20 @@ fn load_bytes(load: &LoadSpec) -> u64 {
     }
 }
 
-/// Why these launches, so many at once, do not fit into so many free bytes; `None` where they do.
-pub fn refusal(launches: &[Launch], at_once: usize, free_bytes: u64) -> Option<String> {
-    let trials = launches.iter().flat_map(|launch| &launch.trials);
-    let largest = trials.max_by_key(|leaf| load_bytes(&leaf.what.load))?;
-    let bytes = load_bytes(&largest.what.load).saturating_mul(at_once as u64);
-    let Size::Requests(requests) = largest.what.load.size else { return None };
+/// Why these loads, each with its role, do not fit into so many free bytes where so many run at once;
+/// `None` where they do.
+pub fn refusal<'a>(
+    loads: impl IntoIterator<Item = (&'a str, &'a LoadSpec)>,
+    at_once: usize,
+    free_bytes: u64,
+) -> Option<String> {
+    let (role, load) = loads.into_iter().max_by_key(|(_, load)| load_bytes(load))?;
+    let bytes = load_bytes(load).saturating_mul(at_once as u64);
+    let Size::Requests(requests) = load.size else { return None };
     (bytes > free_bytes).then(|| {
         format!(
-            "{}: {requests} requests take about {} of memory in {at_once} simulated servers at once, \
-             and {} are free: ask for fewer `requests`, or let them arrive at a rate",
-            largest.role,
+            "{role}: {requests} requests take about {} of memory in {at_once} simulated servers at \
+             once, and {} are free: ask for fewer `requests`, or let them arrive at a rate",
             size(bytes),
             size(free_bytes)
         )
@@ -62,27 +63,37 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bench_core::schema::RequestShape;
+
     use super::*;
-    use crate::{dag::Leaf, stages::example_trial};
-    use bench_core::canonical::Digest;
+
+    fn load(requests: u32, arrival: Arrival) -> LoadSpec {
+        LoadSpec {
+            arrival,
+            size: Size::Requests(requests),
+            classes: Vec::new(),
+            seed: 0,
+            request: RequestShape::default(),
+            data: None,
+            conversation: None,
+            max_concurrency: None,
+            goodput: None,
+        }
+    }
 
     #[test]
     fn a_load_that_does_not_fit_is_refused_with_what_it_takes() {
-        let mut what = example_trial(&[]);
-        what.load.size = Size::Requests(10_000_000);
-        what.load.arrival = Arrival::AllAtOnce {};
-        let key = Digest::of(b"");
-        let launch = Launch {
-            digest: key,
-            trials: vec![Leaf { role: "default/burst/0".into(), key, what }],
-        };
-        let refused = refusal(std::slice::from_ref(&launch), 2, 3_000_000_000).expect("too much");
+        let small = load(10, Arrival::AllAtOnce {});
+        let large = load(10_000_000, Arrival::AllAtOnce {});
+        let loads = || [("default/small/0", &small), ("default/burst/0", &large)];
         assert_eq!(
-            refused,
+            refusal(loads(), 2, 3_000_000_000).expect("too much"),
             "default/burst/0: 10000000 requests take about 10.1 GiB of memory in 2 simulated servers \
              at once, and 2.8 GiB are free: ask for fewer `requests`, or let them arrive at a rate"
         );
-        assert_eq!(refusal(std::slice::from_ref(&launch), 2, 1 << 40), None);
+        assert_eq!(refusal(loads(), 2, 1 << 40), None);
+        let closed = load(10_000_000, Arrival::ClosedLoop { concurrency: 8 });
+        assert_eq!(refusal([("default/closed/0", &closed)], 2, 3_000_000_000), None);
     }
 
     #[test]

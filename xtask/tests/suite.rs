@@ -4,6 +4,8 @@
 #[path = "suite/cases.rs"]
 mod cases;
 mod common;
+#[path = "suite/mistakes.rs"]
+mod mistakes;
 #[path = "suite/oracle.rs"]
 mod oracle;
 #[path = "suite/remote.rs"]

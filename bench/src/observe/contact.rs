@@ -58,7 +58,7 @@ impl ControlPlane {
     async fn first_token(&self) -> Result<(), Fault> {
         // The time is the caller's to limit.
         let health = self.request(Method::GET, "/health").timeout(FIRST_TOKEN_MAX);
-        let health = health.send().await.map_err(unreachable)?.status();
+        let health = health.send().await.map_err(|error| unreachable(&error))?.status();
         // Servers other than vLLM may have no such route, or answer whatever they like.
         if health.is_server_error() && health != StatusCode::NOT_IMPLEMENTED {
             return Err(answered(health, "GET /health"));
@@ -69,7 +69,7 @@ impl ControlPlane {
             Api::Completions | Api::CompletionsText => body["prompt"] = "a".into(),
         }
         let request = self.request(Method::POST, self.api().path()).timeout(FIRST_TOKEN_MAX);
-        let response = request.json(&body).send().await.map_err(unreachable)?;
+        let response = request.json(&body).send().await.map_err(|error| unreachable(&error))?;
         let status = response.status();
         if status.is_success() {
             return self.yields_a_token(response).await;
@@ -82,7 +82,7 @@ impl ControlPlane {
     async fn yields_a_token(&self, response: Response) -> Result<(), Fault> {
         let kind = response.headers().get(reqwest::header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or("no type").to_owned();
-        let text = response.text().await.map_err(unreachable)?;
+        let text = response.text().await.map_err(|error| unreachable(&error))?;
         let has_choices = |json: &str| {
             let value: Option<Value> = serde_json::from_str(json).ok();
             value.is_some_and(|value| value.get("choices").is_some_and(Value::is_array))
@@ -191,7 +191,7 @@ fn other_server(what: &str) -> Fault {
 }
 
 /// Why nothing came back, from what the HTTP client says.
-fn unreachable(error: reqwest::Error) -> Fault {
+fn unreachable(error: &reqwest::Error) -> Fault {
     let mut chain = Vec::new();
     let mut kind = None;
     let mut source: Option<&(dyn Error + 'static)> = error.source();
@@ -219,7 +219,7 @@ fn explained(
         ("refuses the connection: nothing listens there".to_owned(), starting, true)
     } else if says("dns error") || says("failed to lookup address") {
         (format!("is not found: no address for this name ({last})"), url, true)
-    } else if says("InvalidContentType") || says("InvalidMessage") {
+    } else if says("InvalidContentType") || says("handshake eof") {
         ("speaks no TLS".to_owned(), "try http:// in `url` of [engine]", false)
     } else if says("certificate") {
         let fix = "add its issuer to this system's certificates, or name it in SSL_CERT_FILE";

@@ -13,22 +13,24 @@ use bench_core::{
 
 use super::Session;
 use crate::{
-    analysis::ending::Ending,
     calibration,
     cli::RunArgs,
-    dag::{Dag, Leaf, State},
-    engines::{Engine, Foreseen},
-    executor::{self, Executor},
-    history::History,
-    launch,
     measure::{self, Setup, Update},
     memory,
     remote::{self, Remote},
-    report, results,
-    stages::{self, Trial},
+    results,
+    stages::{self},
     ui::{self, Ui},
     usage::{self, UsageError},
 };
+use analysis::ending::Ending;
+use dag::{Dag, Leaf, State};
+use engines::{
+    Engine, Foreseen, History,
+    executor::{self, Executor},
+    launch,
+};
+use profile::Trial;
 
 /// Runs the stages named by `only`, or all of them.
 pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
@@ -107,7 +109,7 @@ fn history(session: &Session, engine: &dyn Engine, dag: &Dag<'_, Trial>) -> Resu
     if engine.runs_side_by_side() {
         return Ok(History::default());
     }
-    History::read(&session.store, dag)
+    measure::history(&session.store, dag)
 }
 
 /// Contacts a server that runs already, if something is to be measured on it.
@@ -168,7 +170,7 @@ fn within_budget(
 ) -> Result<()> {
     let Some(budget) = session.profile.budget_engine_minutes else { return Ok(()) };
     let launches = measure::left(dag);
-    let seconds = |launch| engine.estimate_s(launch, history);
+    let seconds = |launch: &measure::Launch| launch.estimate_s(engine, history);
     let minutes = launches.iter().map(seconds).sum::<f64>() / 60.0;
     if engine.is_simulated() || minutes <= f64::from(budget) {
         return Ok(());
@@ -185,7 +187,9 @@ fn within_budget(
 fn within_memory(engine: &dyn Engine, executor: &dyn Executor, dag: &Dag<'_, Trial>) -> Result<()> {
     let launches = measure::left(dag);
     let at_once = executor.at_once(launches.len(), engine.runs_side_by_side());
-    let refused = memory::refusal(&launches, at_once, memory::free_bytes());
+    let leaves = launches.iter().flat_map(|launch| &launch.trials);
+    let loads = leaves.map(|leaf| (&*leaf.role, &leaf.what.load));
+    let refused = memory::refusal(loads, at_once, memory::free_bytes());
     match refused.filter(|_| engine.is_simulated()) {
         Some(why) => Err(UsageError::new(why).into()),
         None => Ok(()),
@@ -372,7 +376,7 @@ fn keys(leaves: &[Leaf<Trial>]) -> Vec<Digest> {
 /// Says what is left to measure.
 fn left(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History, ui: &Ui) {
     let launches = measure::left(dag);
-    let seconds = launches.iter().map(|launch| engine.estimate_s(launch, history)).sum();
+    let seconds = launches.iter().map(|launch| launch.estimate_s(engine, history)).sum();
     ui.left(launches.len(), seconds);
 }
 

@@ -1,0 +1,257 @@
+//! What is wrong with a profile, shown at its place in the file.
+
+use std::{
+    fmt,
+    io::{IsTerminal as _, Write as _},
+    ops::Range,
+};
+
+use codespan_reporting::{
+    diagnostic::{Diagnostic as Report, Label},
+    files::{Error, Files, SimpleFile},
+    term,
+};
+
+/// One mistake in a profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// What is wrong.
+    pub message: String,
+    /// Where, in bytes of the source.
+    pub span: Range<usize>,
+    /// What to do, beside the place.
+    pub label: String,
+    /// Another place that has to do with it.
+    pub related: Option<(Range<usize>, String)>,
+    /// What is good to know, below.
+    pub notes: Vec<String>,
+}
+
+impl Diagnostic {
+    /// A mistake at a place, with what to do about it.
+    pub fn new(message: impl Into<String>, span: Range<usize>, label: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            span,
+            label: label.into(),
+            related: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// With another place.
+    pub fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+        self.related = Some((span, label.into()));
+        self
+    }
+
+    /// With a line below.
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    fn report(&self) -> Report<()> {
+        let mut labels =
+            vec![Label::primary((), self.span.clone()).with_message(self.label.clone())];
+        if let Some((span, label)) = &self.related {
+            labels.push(Label::secondary((), span.clone()).with_message(label.clone()));
+        }
+        Report::error()
+            .with_message(&self.message)
+            .with_labels(labels)
+            .with_notes(self.notes.clone())
+    }
+}
+
+/// Why there is no profile: the user's to mend, with exit code 2.
+#[derive(Clone, Debug)]
+pub enum ConfigError {
+    /// There is no such file, or it cannot be read.
+    Unreadable {
+        /// What failed.
+        message: String,
+        /// What to do.
+        advice: String,
+    },
+    /// Its text is wrong.
+    Invalid {
+        /// The file, as messages name it.
+        file: String,
+        /// Its text.
+        source: String,
+        /// The mistakes, in the order of the file.
+        problems: Vec<Diagnostic>,
+    },
+}
+
+/// Ends every message: a reader who mistyped wants to know what became of the results.
+const NOTHING_CHANGED: &str = "nothing was changed.";
+
+/// Mistakes that are shown; of the others the number is said.
+const SHOWN_MAX: usize = 20;
+
+/// Bytes of a line that are shown around a mistake.
+const LINE_BYTES_MAX: usize = 400;
+
+/// How many mistakes are not shown, in a line; nothing where all are.
+fn unshown(problems: &[Diagnostic]) -> String {
+    match problems.len().saturating_sub(SHOWN_MAX) {
+        0 => String::new(),
+        more => format!("error: {more} more mistakes like these, {} in all\n\n", problems.len()),
+    }
+}
+
+/// The part of a profile around a mistake: whole, unless its line is very long.
+struct Excerpt<'a> {
+    file: SimpleFile<&'a str, &'a str>,
+    /// Lines and columns that were left out before it.
+    lines: usize,
+    columns: usize,
+}
+
+impl<'a> Excerpt<'a> {
+    /// With the mistake at its place there.
+    fn of(file: &'a str, source: &'a str, problem: &Diagnostic) -> (Self, Diagnostic) {
+        let at = source.floor_char_boundary(problem.span.start);
+        let begin = source[..at].rfind('\n').map_or(0, |end| end + 1);
+        let end = source[at..].find('\n').map_or(source.len(), |length| at + length);
+        let mut problem = problem.clone();
+        if end - begin <= LINE_BYTES_MAX {
+            let file = SimpleFile::new(file, source);
+            return (Self { file, lines: 0, columns: 0 }, problem);
+        }
+        let from = source.floor_char_boundary(at.saturating_sub(LINE_BYTES_MAX / 2).max(begin));
+        let to = source.floor_char_boundary((at + LINE_BYTES_MAX / 2).min(end));
+        let shifted = |place: usize| place.clamp(from, to) - from;
+        problem.span = shifted(problem.span.start)..shifted(problem.span.end);
+        // The other place may be far away.
+        problem.related.take_if(|(span, _)| span.start < from || span.end > to);
+        if let Some((span, _)) = &mut problem.related {
+            *span = shifted(span.start)..shifted(span.end);
+        }
+        let excerpt = Self {
+            file: SimpleFile::new(file, &source[from..to]),
+            lines: source[..begin].matches('\n').count(),
+            columns: source[begin..from].chars().count(),
+        };
+        (excerpt, problem)
+    }
+}
+
+impl<'a> Files<'a> for Excerpt<'_> {
+    type FileId = ();
+    type Name = &'a str;
+    type Source = &'a str;
+
+    fn name(&'a self, (): ()) -> Result<&'a str, Error> {
+        Ok(self.file.name())
+    }
+
+    fn source(&'a self, (): ()) -> Result<&'a str, Error> {
+        Ok(self.file.source())
+    }
+
+    fn line_index(&'a self, (): (), byte: usize) -> Result<usize, Error> {
+        self.file.line_index((), byte)
+    }
+
+    fn line_number(&'a self, (): (), index: usize) -> Result<usize, Error> {
+        Ok(self.lines + self.file.line_number((), index)?)
+    }
+
+    fn column_number(&'a self, (): (), index: usize, byte: usize) -> Result<usize, Error> {
+        Ok(self.columns + self.file.column_number((), index, byte)?)
+    }
+
+    fn line_range(&'a self, (): (), index: usize) -> Result<Range<usize>, Error> {
+        self.file.line_range((), index)
+    }
+}
+
+impl ConfigError {
+    /// Writes the message to standard error, coloured where that is a terminal.
+    pub fn print(&self) {
+        let choice = if std::io::stderr().is_terminal() {
+            // Heeds NO_COLOR and TERM=dumb.
+            term::termcolor::ColorChoice::Auto
+        } else {
+            term::termcolor::ColorChoice::Never
+        };
+        let mut stream = term::termcolor::StandardStream::stderr(choice);
+        match self {
+            Self::Unreadable { .. } => {
+                let _ = write!(stream, "{self}");
+            }
+            Self::Invalid { file, source, problems } => {
+                // Nobody is left to hear of a closed stderr.
+                for problem in problems.iter().take(SHOWN_MAX) {
+                    let (excerpt, problem) = Excerpt::of(file, source, problem);
+                    let report = problem.report();
+                    let config = term::Config::default();
+                    let _ = term::emit_to_write_style(&mut stream, &config, &excerpt, &report);
+                }
+                let _ = writeln!(stream, "{}{NOTHING_CHANGED}", unshown(problems));
+            }
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { message, advice } => {
+                writeln!(f, "error: {message}\n{advice}")?;
+            }
+            Self::Invalid { file, source, problems } => {
+                for problem in problems.iter().take(SHOWN_MAX) {
+                    let (excerpt, problem) = Excerpt::of(file, source, problem);
+                    let report = problem.report();
+                    let text = term::emit_into_string(&term::Config::default(), &excerpt, &report)
+                        .map_err(|_| fmt::Error)?;
+                    f.write_str(&text)?;
+                }
+                f.write_str(&unshown(problems))?;
+            }
+        }
+        writeln!(f, "{NOTHING_CHANGED}")
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The candidate that was most likely meant, if one is near.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let (likeness, candidate) = most_alike(word, candidates)?;
+    // Short words are unlike each other after one slip.
+    let is_slip = strsim::damerau_levenshtein(word, candidate) <= 1;
+    (likeness >= 0.85 || is_slip).then_some(candidate)
+}
+
+/// The label of a wrong name: the nearest right one, or all of them where they are few.
+pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    if let Some(name) = nearest(word, candidates.clone()) {
+        return format!("did you mean `{name}`?");
+    }
+    let all: Vec<_> = candidates.clone().into_iter().collect();
+    match most_alike(word, candidates) {
+        Some((_, nearest)) if all.len() > 8 => format!("the nearest is `{nearest}`"),
+        Some(_) => format!("expected one of {}", all.join(", ")),
+        None => "there is none".to_owned(),
+    }
+}
+
+/// The candidate with the largest likeness, which is 1 for the same word.
+fn most_alike<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<(f64, &'a str)> {
+    // Flags have dashes and keys have underscores; people mix them up.
+    let plain = |text: &str| text.to_ascii_lowercase().replace('_', "-");
+    let word = plain(word);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(&word, &plain(candidate)), candidate))
+        // Of equals the first, so that the order of a list counts.
+        .reduce(|best, other| if other.0 > best.0 { other } else { best })
+}
