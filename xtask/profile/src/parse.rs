@@ -88,7 +88,7 @@ fn resolve(
     let baseline_table = baseline.and_then(|item| item.table("[baseline]"));
     let (baseline, starts) = read_baseline(problems, &engine, baseline_table);
     let starts = match &engine.config {
-        Some(EngineConfig::Endpoint(endpoint)) => starts.map(|_| endpoint.start),
+        Some(EngineConfig::Endpoint(endpoint)) => starts.map(|_| (endpoint.start, endpoint.start)),
         _ => starts,
     };
     check_launches(problems, &engine, &baseline, &loads.placed);
@@ -127,7 +127,8 @@ fn resolve(
         engine_args: engine.args.args,
         engine_env: engine.env,
         baseline_args: baseline.args,
-        starts: starts?,
+        starts: starts?.0,
+        starts_max: starts?.1,
         reference,
         loads: loads.placed.into_iter().map(|placed| placed.load).collect(),
         sweeps,
@@ -206,13 +207,13 @@ fn read_baseline(
     problems: &Problems,
     engine: &Engine,
     table: Option<Table<'_>>,
-) -> (PlacedArgs, Option<u32>) {
+) -> (PlacedArgs, Option<(u32, u32)>) {
     let Some(mut table) = table else {
-        return (PlacedArgs::default(), Some(STARTS));
+        return (PlacedArgs::default(), Some((STARTS, STARTS)));
     };
     let starts = match table.get("starts") {
-        Some(item) => own_starts(engine, &item),
-        None => Some(STARTS),
+        Some(item) => read_starts(engine, &item),
+        None => Some((STARTS, STARTS)),
     };
     let args = table
         .get("args")
@@ -223,17 +224,33 @@ fn read_baseline(
     (args, starts)
 }
 
-/// Server starts of each configuration; the bench starts no endpoint.
-fn own_starts(engine: &Engine, item: &Item<'_>) -> Option<u32> {
-    let starts = item.integer_u32(1..=STARTS_MAX)?;
-    if starts > 1 && matches!(engine.accepted, Accepted::Nothing) {
+/// Fewest and most server starts: `N`, or `{ min = N, max = M }`. The bench starts no endpoint.
+fn read_starts(engine: &Engine, item: &Item<'_>) -> Option<(u32, u32)> {
+    if matches!(engine.accepted, Accepted::Nothing) {
+        if !item.is_table() && item.integer_u32(1..=STARTS_MAX)? == 1 {
+            return Some((1, 1));
+        }
         item.report(
             "`starts` of a server that is not started here",
             "restart it yourself and count with `start` in [engine]",
         );
         return None;
     }
-    Some(starts)
+    if !item.is_table() {
+        let starts = item.integer_u32(1..=STARTS_MAX)?;
+        return Some((starts, starts));
+    }
+    let mut table = item.table("`starts`")?;
+    let min = table.require("min", "min = N").and_then(|item| item.integer_u32(2..=STARTS_MAX));
+    let max = table.require("max", "max = N");
+    let most = max.as_ref().and_then(|item| item.integer_u32(2..=STARTS_MAX));
+    table.finish(|_| None);
+    let (min, most) = (min?, most?);
+    if most < min {
+        max?.report("`max` is below `min`", format!("expected {min} or more"));
+        return None;
+    }
+    Some((min, most))
 }
 
 /// Checks the launches that every profile has: vLLM's defaults and the baseline.

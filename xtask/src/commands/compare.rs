@@ -20,10 +20,13 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
     let root = Root::find()?;
     let (before, after) = (side(&root, args, &args.a)?, side(&root, args, &args.b)?);
     let (a, b) = (&before.side, &after.side);
-    // Two servers, or one before and after a restart, are what is compared there.
+    // Of somebody else's figures nobody takes the change for the setting's alone; and two servers, or
+    // one before and after a restart, are what is compared there.
+    let is_own = !is_reference(a) && !is_reference(b);
     let is_endpoint = |found| profile_of(&root, found).is_some_and(|p| p.endpoint().is_some());
     let are_endpoints = is_endpoint(&before) && is_endpoint(&after);
-    if a.engine.identity != b.engine.identity && !args.across_engines && !are_endpoints {
+    let differ = a.engine.identity != b.engine.identity;
+    if is_own && differ && !args.across_engines && !are_endpoints {
         let message = format!(
             "{} ran on {} ({}), {} on {} ({}): a change may be the engine's; --across-engines \
              compares them all the same",
@@ -40,7 +43,12 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         Some(name) => Some(profile::load(name, root.given())?),
         None => profile_of(&root, &after).or_else(|| profile_of(&root, &before)),
     };
-    let compared = comparison::any_two(&a.points, &b.points, profile.as_ref());
+    let compared = match &profile {
+        Some(profile) if is_reference(a) != is_reference(b) => {
+            comparison::with_reference(&a.points, &b.points, profile)
+        }
+        _ => comparison::any_two(&a.points, &b.points, profile.as_ref()),
+    };
     if compared.rows.is_empty() && compared.broken.is_empty() {
         let message = match compared.other_loads.as_slice() {
             [] => format!(
@@ -66,6 +74,11 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         CompareFormat::Json => outln!("{:#}", page.json())?,
     }
     Ok(page.gate())
+}
+
+/// Whether a side is figures of another system under a load of its own.
+fn is_reference(side: &Side) -> bool {
+    side.points.iter().all(|point| point.role == Role::Reference)
 }
 
 /// A side, and the profile that its file names.
