@@ -95,5 +95,12 @@ fn burst() -> NamedLoad {
         prefix: None,
     };
     let spec = LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1_000), vec![class], 1);
-    NamedLoad { name: "burst".to_owned(), part: None, spec, repeats: 1, data_file: None }
+    NamedLoad {
+        name: "burst".to_owned(),
+        part: None,
+        spec,
+        repeats: 1,
+        data_file: None,
+        replay_per_s: None,
+    }
 }

@@ -587,6 +587,7 @@ fn load(name: &str, part: Part, classes: &[&str]) -> NamedLoad {
         ),
         repeats: 1,
         data_file: None,
+        replay_per_s: None,
     }
 }
 

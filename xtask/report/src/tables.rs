@@ -18,6 +18,9 @@ use super::{
 };
 use profile::{NamedLoad, Part, Profile};
 
+/// The baseline that holds the seed's figures.
+pub const WEEK2_FILE: &str = "week2";
+
 /// The metrics that Week 2 has figures of.
 const WEEK2: [&str; 9] = [
     "queue_share",
@@ -136,10 +139,18 @@ fn column_cell(metric: Option<&Metric>, column: Column, row: &Comparison) -> Str
 
 fn column_name(column: Column, profile: &Profile) -> String {
     match column {
-        Column::Week2 => "Week 2 ¹".to_owned(),
+        Column::Week2 => format!("{} ¹", reference_name(profile)),
         Column::Baseline => "baseline".to_owned(),
         Column::Default => default_name(profile).to_owned(),
         Column::Tuned => "tuned".to_owned(),
+    }
+}
+
+/// Name of the figures that the profile wants shown beside its own.
+pub fn reference_name(profile: &Profile) -> &str {
+    match profile.reference.as_deref() {
+        None | Some(WEEK2_FILE) => "Week 2",
+        Some(name) => name,
     }
 }
 

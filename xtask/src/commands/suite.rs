@@ -73,7 +73,7 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
         let missing = keys(&dag.missing_leaves());
         let remote = remote.as_mut().filter(|_| !is_missing && !missing.is_empty());
         let found = remote.map(|remote| (remote.find(&missing).len(), remote.url()));
-        ui.dry_run(&dag, is_missing, found);
+        ui.dry_run(&dag, is_missing, engine.installation().as_deref(), found);
         let known = measure::history(&session.store, &dag)?;
         let proposal = repeats::propose(&session.store, &dag, &session.profile, &known)?;
         ui.repeats(&session.profile, proposal);
