@@ -49,19 +49,26 @@ struct Usage {
 
 #[derive(Deserialize)]
 struct Message {
-    content: Option<Content>,
+    /// A text, a list of parts that each have a `text`, or null.
+    #[serde(default)]
+    content: Value,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "`content` of text, or of parts with a `text`")]
-enum Content {
-    Text(Box<str>),
-    Parts(Vec<Part>),
-}
-
-#[derive(Deserialize)]
-struct Part {
-    text: Box<str>,
+impl Message {
+    /// Its texts.
+    fn texts(&self) -> Result<Vec<&str>, String> {
+        match &self.content {
+            Value::Null => Ok(Vec::new()),
+            Value::String(text) => Ok(vec![text]),
+            Value::Array(parts) => {
+                let texts = parts.iter().map(|part| part.get("text").and_then(Value::as_str));
+                texts.collect::<Option<_>>().ok_or_else(|| {
+                    "a part of a message is no text; texts alone are replayed".to_owned()
+                })
+            }
+            _ => Err(format!("`content` is neither text nor a list; expected {SHAPE}")),
+        }
+    }
 }
 
 impl Logged {
@@ -83,16 +90,7 @@ impl Logged {
         let output =
             answered.and_then(|usage| usage.completion_tokens).filter(|n| *n > 0).or(limit);
         let output = output.map(|n| tokens("max_tokens", n)).transpose()?;
-        let mut texts: Vec<Box<str>> = Vec::new();
-        for message in messages {
-            match message.content {
-                Some(Content::Text(text)) => texts.push(text),
-                Some(Content::Parts(parts)) => {
-                    texts.extend(parts.into_iter().map(|part| part.text))
-                }
-                None => {}
-            }
-        }
+        let texts = messages.iter().map(Message::texts).collect::<Result<Vec<_>, _>>()?.concat();
         let row = text_row(texts.join("\n").into(), output);
         row.map(|row| Row { at_ns, ..row }).ok_or_else(|| "its messages have no text".to_owned())
     }
@@ -111,7 +109,7 @@ fn at_ns(time: &Value) -> Option<u64> {
 /// 5138, and as milliseconds in 1973.
 fn epoch_ns(time: f64) -> Option<u64> {
     let scale = match time {
-        t if !(t >= 0.0) => return None,
+        t if t < 0.0 || t.is_nan() => return None,
         t if t < 1e11 => 1e9,
         t if t < 1e14 => 1e6,
         t if t < 1e17 => 1e3,
