@@ -70,10 +70,12 @@ fn answer(stream: TcpStream, models: &str) -> Option<()> {
     .ok()
 }
 
+/// A closed loop has no moments of sending that a busy machine could miss.
 fn endpoint(url: &str, more: &str) -> String {
     format!(
         "[engine]\nkind = \"endpoint\"\nurl = \"{url}\"\nmodel = \"served\"\nvocab_size = 32000\n{more}\
-         [[load]]\nname = \"burst\"\nrequests = 8\narrival = \"all-at-once\"\ninput_tokens = 32\n\
+         [[load]]\nname = \"burst\"\nrequests = 8\n\
+         arrival = {{ process = \"closed-loop\", concurrency = 1 }}\ninput_tokens = 32\n\
          output_tokens = 16\nseed = 7\n\
          [objective]\nmaximize = \"output_tokens_per_s\"\non = \"burst\"\n"
     )
