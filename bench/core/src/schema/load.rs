@@ -139,6 +139,8 @@ pub enum DataFormat {
     /// Sessions of coding agents as Weka's KV-cache tester records them: a JSON object a line, with
     /// `block_size` and `requests` of `t`, `in`, `out`, `hash_ids` and `think_time`.
     Weka,
+    /// A log of OpenAI-style chat requests: a JSON object a line, with a time and `messages`.
+    ChatLog,
     /// ShareGPT: a JSON list, or an object a line, with `conversations` of `from` and `value`.
     ShareGpt,
 }
@@ -152,6 +154,11 @@ impl DataFormat {
     /// Whether rows are turns of recorded conversations, which arrive as wholes.
     pub fn has_conversations(self) -> bool {
         matches!(self, Self::Weka)
+    }
+
+    /// Whether the rows have times, which can be replayed.
+    pub fn has_times(self) -> bool {
+        matches!(self, Self::Mooncake | Self::ChatLog)
     }
 }
 
