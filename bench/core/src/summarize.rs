@@ -2,6 +2,7 @@
 
 mod checks;
 mod jobs;
+mod mixed;
 mod series;
 mod timeline;
 
@@ -16,13 +17,15 @@ use crate::{
     workload::{Plan, Workload, plan_digest, prefix_hit_percent},
 };
 use jobs::Jobs;
+pub use mixed::{LONG_PROMPT_TOKENS, long_prompt_share};
 pub use series::{Series, series};
 use timeline::Timeline;
 
 /// Tokens of a KV block where a server does not say.
 const BLOCK_SIZE: u64 = 16;
 
-/// Takes samples one by one, in any order, in memory that does not grow with their number.
+/// Takes samples one by one, in any order, in memory that does not grow with their number (but for
+/// loads with short and long prompts, whose gaps are kept: [`mixed`]).
 #[derive(Debug)]
 pub struct Summarizer {
     load: Workload,
@@ -37,6 +40,7 @@ pub struct Summarizer {
     classes: Vec<ClassLatencies>,
     phases: PhaseSums,
     timeline: Timeline,
+    mixed: Option<mixed::Mixed>,
     good: u64,
     normalized_ns: u128,
     with_output: u64,
@@ -94,6 +98,7 @@ impl Summarizer {
             classes: vec![ClassLatencies::default(); load.classes.len()],
             phases: PhaseSums::default(),
             timeline: Timeline::default(),
+            mixed: mixed::Mixed::of(load),
             good: 0,
             normalized_ns: 0,
             with_output: 0,
@@ -152,6 +157,9 @@ impl Summarizer {
             class.record(ttft_ns, tpot_ns, e2e_ns);
         }
         self.record_gaps(&sample.tokens);
+        if let Some(mixed) = &mut self.mixed {
+            mixed.push(sample, ttft_ns);
+        }
         if let Some(Phases { queue_ns, prefill_ns, decode_ns }) = sample.phases {
             self.phases.requests += 1;
             self.phases.queue_ns += u128::from(queue_ns);
@@ -296,6 +304,7 @@ impl Summarizer {
             classes: self.class_summaries(),
             conversations: self.jobs.as_ref().map(|jobs| jobs.totals(load_has_limits)),
             prefix_cache_hit_percent_planned: None,
+            mixed_prompts: self.mixed.clone().map(mixed::Mixed::finish),
             server: totals(server),
         }
     }
