@@ -41,6 +41,8 @@ const WATCH_PERIOD: Duration = Duration::from_millis(250);
 /// looks: of what is above, latencies are the client's own.
 const EVENT_LOOP_LAG_MS_MAX: f64 = 2.0;
 const EVENT_LOOP_LAG_SHARE_MAX: f64 = 0.10;
+/// Of fewer looks one late one would decide.
+const EVENT_LOOP_LOOKS_MIN: u64 = 20;
 /// Above this share of a core the client is near its limit.
 const CLIENT_CPU_SHARE_MAX: f64 = 0.9;
 
@@ -83,6 +85,7 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
             let mut measured =
                 summarizer.finish(&observation, &observed, &plan.launch, measured_at);
             measured.checks.push(cpu);
+            let lag = lag.filter(|lag| lag.count >= EVENT_LOOP_LOOKS_MIN);
             measured.checks.extend(lag.map(|lag| event_loop_lag(&lag, &measured.summary.ttft)));
             measured.checks.extend(session.cache_isolated(load));
             let outcome = Box::new(Outcome::Measured(measured));
