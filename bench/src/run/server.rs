@@ -99,8 +99,18 @@ impl Session {
         let before = self.control.settled_scrape().await.unwrap_or_default();
         let (recorder, samples) = RecorderThread::start(recorder)?;
         let done = Arc::new(AtomicU64::new(0));
-        let mut ended = self.start(load, samples, Arc::clone(&done)).await?;
         let planned = planned(load);
+        // Names the load before anything is sent: a server that dies at once dies of this one.
+        emit(&Event::Progress(Progress {
+            key: *key,
+            running: 0,
+            waiting: 0,
+            kv_cache_percent: 0.0,
+            output_tokens_per_s: 0.0,
+            requests_done: 0,
+            requests_planned: planned,
+        }))?;
+        let mut ended = self.start(load, samples, Arc::clone(&done)).await?;
         let (mut watch, start) = (Watch::default(), Instant::now());
         watch.push(0.0, &before);
         let mut machine = Machine::watch(&self.engine.base_url);

@@ -10,7 +10,7 @@ use std::{
     process::Stdio,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::AtomicBool,
         mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread,
@@ -27,7 +27,7 @@ use bench_core::{
 };
 
 use crate::{
-    Ended, Group, Program, end_orphans,
+    Ended, Group, LaunchHost, Program, end_orphans,
     vllm::{Failure, GRACE, Server},
 };
 
@@ -66,7 +66,7 @@ pub struct Tools {
 /// event before it is good.
 #[derive(Debug)]
 pub enum LaunchError {
-    /// SIGINT, SIGTERM or SIGHUP.
+    /// The host wanted its end: SIGINT, SIGTERM or SIGHUP, or a record that it could not keep.
     Interrupted,
     /// Something around the server.
     Environment {
@@ -125,7 +125,7 @@ impl From<anyhow::Error> for LaunchError {
     }
 }
 
-/// A flag that SIGINT, SIGTERM and SIGHUP set, for [`run`].
+/// A flag that SIGINT, SIGTERM and SIGHUP set.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
@@ -142,30 +142,23 @@ pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
 ///
 /// Events come in the order in which they happen, [`Event::Done`] last and only on success. A
 /// server that cannot start with its settings is an [`Event::Refused`], not an error. One that
-/// dies under load loses that load point and is started once more for the rest; if it ran out
-/// of memory, the point's trial is an [`Outcome::Refused`].
+/// dies under load loses the load point that was running and is started once more for the rest; if
+/// it ran out of memory, the point's trial is an [`Outcome::Refused`].
 ///
-/// When all is measured, `more` says what else is wanted of this start, until that is nothing: the
-/// server stays up meanwhile.
+/// When all is measured, the host is asked what else is wanted of this start, until that is nothing:
+/// the server stays up meanwhile.
 ///
 /// # Errors
 /// See [`LaunchError`].
-pub fn run(
-    plan: &LaunchPlan,
-    tools: &Tools,
-    interrupted: &AtomicBool,
-    on_event: &mut dyn FnMut(Event),
-    more: &mut dyn FnMut() -> Vec<PlannedTrial>,
-) -> Result<(), LaunchError> {
+pub fn run(plan: &LaunchPlan, tools: &Tools, host: &mut dyn LaunchHost) -> Result<(), LaunchError> {
     end_orphans(&tools.run_dir, GRACE)?;
     let mut launch = Launch {
         plan,
         tools,
-        interrupted,
-        on_event,
-        more,
+        host,
         planned: plan.trials.iter().map(|trial| trial.key).collect(),
         recorded: BTreeSet::new(),
+        running: None,
         observed: None,
         start_s: None,
         refused: false,
@@ -174,21 +167,20 @@ pub fn run(
         Engine::Simulator { .. } | Engine::Server(_) => launch.drive_only()?,
         Engine::Vllm(engine) => launch.serve(engine)?,
     }
-    (launch.on_event)(Event::Done {});
-    Ok(())
+    launch.tell(Event::Done {})
 }
 
 /// A launch that goes on.
 struct Launch<'a> {
     plan: &'a LaunchPlan,
     tools: &'a Tools,
-    interrupted: &'a AtomicBool,
-    on_event: &'a mut dyn FnMut(Event),
-    more: &'a mut dyn FnMut() -> Vec<PlannedTrial>,
+    host: &'a mut dyn LaunchHost,
     /// Trials of the plan, and what was wanted later.
     planned: Vec<Digest>,
     /// Trials that have a record.
     recorded: BTreeSet<Digest>,
+    /// The trial whose load is on the server, by the last progress of one without a record.
+    running: Option<Digest>,
     /// What the server said when it was ready.
     observed: Option<Observed>,
     /// How long the server that runs took to start, once it is ready.
@@ -227,7 +219,7 @@ impl Launch<'_> {
         if self.refused {
             return Vec::new();
         }
-        let more = (self.more)();
+        let more = self.host.more();
         self.planned.extend(more.iter().map(|trial| trial.key));
         more
     }
@@ -268,13 +260,12 @@ impl Launch<'_> {
             if driven == (Driven::ServerEnded { ready: false }) {
                 return self.refuse(failure, log);
             }
-            rest.trials.retain(|trial| !self.recorded.contains(&trial.key));
-            if !rest.trials.is_empty() {
-                let running = rest.trials.remove(0);
-                if let Failure::Setting(failure) = &failure {
-                    self.record(running.key, Outcome::Refused(failure.clone()));
-                }
-                died_of = Some((describe(&failure), log));
+            died_of = Some((describe(&failure), log));
+            let running = self.running.take();
+            rest.trials
+                .retain(|trial| !self.recorded.contains(&trial.key) && running != Some(trial.key));
+            if let (Some(key), Failure::Setting(failure)) = (running, failure) {
+                self.record(key, Outcome::Refused(failure))?;
             }
             if rest.trials.is_empty() {
                 break;
@@ -297,8 +288,7 @@ impl Launch<'_> {
                 (describe(&Failure::Setting(failure)), "it had started before; start again")
             }
             Failure::Setting(failure) => {
-                (self.on_event)(Event::Refused { failure });
-                return Ok(());
+                return self.tell(Event::Refused { failure });
             }
             Failure::Environment { what, advice } => (what, advice),
             unknown @ Failure::Unknown { .. } => (describe(&unknown), "read its log"),
@@ -322,7 +312,7 @@ impl Launch<'_> {
         let driver_error = |what: String| LaunchError::Driver { what, log: log.to_owned() };
         let start = Instant::now();
         loop {
-            if self.interrupted.load(Ordering::Relaxed) {
+            if self.host.interrupted() {
                 return Err(LaunchError::Interrupted);
             }
             if let Some(limit) = watch.exceeded(start.elapsed()) {
@@ -364,7 +354,7 @@ impl Launch<'_> {
             if event == (Event::Done {}) {
                 break;
             }
-            self.forward(event, server);
+            self.forward(event, server)?;
         }
         match bench.wait(EXIT_LIMIT) {
             Some(Ended::Code(0)) => Ok(Driven::Whole),
@@ -412,7 +402,7 @@ impl Launch<'_> {
         Ok((group, lines))
     }
 
-    fn forward(&mut self, mut event: Event, server: Option<&Server>) {
+    fn forward(&mut self, mut event: Event, server: Option<&Server>) -> Result<(), LaunchError> {
         match &mut event {
             Event::Ready { observed, .. } => {
                 if let Some(server) = server {
@@ -425,19 +415,26 @@ impl Launch<'_> {
             Event::Refused { .. } => self.refused = true,
             Event::Trial { key, outcome, .. } => {
                 self.recorded.insert(*key);
+                self.running = None;
                 if let (Outcome::Measured(measured), Some(ready)) = (&mut **outcome, &self.observed)
                 {
                     complete(&mut measured.observed, ready);
                 }
             }
-            Event::Progress(_) | Event::Done {} => {}
+            Event::Progress(progress) => self.running = Some(progress.key),
+            Event::Done {} => {}
         }
-        (self.on_event)(event);
+        self.tell(event)
     }
 
-    fn record(&mut self, key: Digest, outcome: Outcome) {
+    fn record(&mut self, key: Digest, outcome: Outcome) -> Result<(), LaunchError> {
         self.recorded.insert(key);
-        (self.on_event)(Event::Trial { key, outcome: Box::new(outcome), samples: None });
+        self.tell(Event::Trial { key, outcome: Box::new(outcome), samples: None })
+    }
+
+    /// Hands an event to the host, which may end the launch.
+    fn tell(&mut self, event: Event) -> Result<(), LaunchError> {
+        if self.host.event(event).is_break() { Err(LaunchError::Interrupted) } else { Ok(()) }
     }
 
     /// Planned trials without a record.

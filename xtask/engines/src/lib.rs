@@ -6,8 +6,10 @@ pub mod finding;
 mod foreseen;
 mod group;
 mod history;
+mod host;
 pub mod launch;
 mod recorded;
+mod registry;
 #[cfg(test)]
 mod scratch;
 mod simulator;
@@ -23,12 +25,14 @@ use bench_core::schema::{self, Arrival, LoadSpec, Size};
 use serde_json::Value;
 
 use crate::finding::Finding;
-use profile::{EngineConfig, Profile, Trial};
+use profile::Trial;
 
 pub use foreseen::Foreseen;
 pub use group::{Ended, Group, Program, end_orphans};
 pub use history::History;
+pub use host::LaunchHost;
 pub use recorded::Recorded;
+pub use registry::of;
 
 /// Folder of the store with notes of running process groups.
 pub const RUN_DIR: &str = "run";
@@ -53,23 +57,6 @@ pub trait Engine: Sync {
     fn estimate_s(&self, trials: &[&Trial], history: &History) -> f64;
     /// What this machine has and lacks for it.
     fn doctor(&self) -> Vec<Finding>;
-}
-
-/// The engine of a profile.
-pub fn of<'a>(profile: &'a Profile, root: &Path) -> Result<Box<dyn Engine + 'a>> {
-    let artifacts = root.join("artifacts");
-    match &profile.engine {
-        EngineConfig::Simulator { model_name, model } => {
-            Ok(Box::new(simulator::Simulator { model_name, model }))
-        }
-        EngineConfig::Vllm(config) => {
-            // A profile's lock lies beside it.
-            let lock = profile.path.with_extension("lock");
-            let node = executor::node(&profile.executor, &config.gpus, &artifacts)?;
-            Ok(Box::new(vllm::Vllm { config, lock, artifacts, node }))
-        }
-        EngineConfig::Endpoint(config) => Ok(Box::new(endpoint::Endpoint::new(config))),
-    }
 }
 
 /// Load points of fixed size: a guess, until some are measured.

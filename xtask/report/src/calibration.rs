@@ -63,8 +63,8 @@ impl<'a> CalibrationPage<'a> {
             let _ = write!(
                 out,
                 "{},{},{}",
-                quoted(&configuration),
-                quoted(&self.load_name(&trial.load)),
+                format::csv_cell(&configuration),
+                format::csv_cell(&self.load_name(&trial.load)),
                 self.near_capacity[index]
             );
             for metric in judged() {
@@ -224,10 +224,6 @@ fn arguments(trial: &MeasuredTrial) -> String {
     let pairs: Vec<String> =
         trial.args.iter().map(|(flag, value)| format!("{flag}={value}")).collect();
     pairs.join(" ")
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
 }
 
 /// Six digits after the point hold what a record holds.

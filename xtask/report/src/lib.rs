@@ -87,6 +87,19 @@ pub fn markdown(inputs: &Inputs<'_>) -> Result<String> {
     Ok(one_blank_line(&render(REPORT, &View::new(inputs))?))
 }
 
+/// A page of Markdown as a chapter of the report: its headings one level down.
+pub fn chapter(page: &str) -> String {
+    let mut out = String::new();
+    let mut is_code = false;
+    for line in page.lines() {
+        is_code ^= line.starts_with("```");
+        let mark = if line.starts_with('#') && !is_code { "#" } else { "" };
+        out += &format!("\n{mark}{line}");
+    }
+    out.push('\n');
+    out
+}
+
 /// `recommended.yaml`, which `vllm serve --config` reads: where it comes from in comments, then
 /// the engine's arguments and the chosen ones; `None` where nothing is recommended.
 ///

@@ -246,3 +246,9 @@ fn a_report_quotes_the_load_generator_at_the_next_higher_rate() {
     insta::assert_snapshot!(quote.expect("the quote"));
     assert!(!report(&Fixture::full()).contains("load generator was not calibrated"), "simulated");
 }
+
+#[test]
+fn a_page_becomes_a_chapter() {
+    let page = "# A\n\n```\n# no heading\n```\n## B\n";
+    assert_eq!(chapter(page), "\n## A\n\n```\n# no heading\n```\n### B\n");
+}

@@ -207,7 +207,7 @@ impl TuningPage<'_> {
         let number =
             |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
         for evaluation in self.evaluations {
-            out += &self.labels[evaluation.candidate];
+            out += &format::csv_cell(&self.labels[evaluation.candidate]);
             for figure in &evaluation.figures {
                 let _ = write!(out, ",{}", number(*figure));
             }

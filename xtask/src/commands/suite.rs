@@ -229,7 +229,8 @@ impl Run<'_> {
         let Self { session, engine, executor, ui, .. } = *self;
         let history = history(session, engine, dag)?;
         left(dag, engine, &history, ui);
-        let setup = Setup { store: &session.store, engine, executor, fresh: self.args.fresh };
+        let (store, bench, fresh) = (&session.store, engines::driver as _, self.args.fresh);
+        let setup = Setup { store, engine, executor, bench, fresh };
         measure::run(setup, launches, history.frontier.clone(), self.interrupted, |update| {
             match &update {
                 Update::Stored(keys) => {

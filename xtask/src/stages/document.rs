@@ -14,7 +14,10 @@ use bench_core::{
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
-use super::{Context, baseline, choose, compare, comprehensive, confirm, provision, visualize};
+use super::{
+    Context, baseline, capacity, choose, compare, comprehensive, confirm, provision, tune,
+    visualize,
+};
 use crate::calibration;
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{SAMPLES, Trial};
@@ -24,6 +27,11 @@ pub const NAME: &str = "document";
 
 /// The configuration to deploy, if any.
 pub const RECOMMENDED: &str = "recommended.yaml";
+
+/// Stages with a page of their own, which is the report's last chapters, and the page's name. Their
+/// trials are named in their own results.
+const CHAPTERS: [(&str, &str); 2] =
+    [(tune::NAME, tune::MARKDOWN), (capacity::NAME, capacity::MARKDOWN)];
 
 /// Steps of a trial's time that the page draws.
 const STEPS: usize = 60;
@@ -40,7 +48,7 @@ impl Task for Document<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        5
+        6
     }
 
     fn needs(&self) -> Vec<String> {
@@ -54,6 +62,7 @@ impl Task for Document<'_> {
             visualize::NAME,
         ]);
         needs.extend(self.context.sweep_names());
+        needs.extend(self.context.present(&CHAPTERS.map(|(stage, _)| stage)));
         needs
     }
 
@@ -75,7 +84,8 @@ impl Task for Document<'_> {
         let mut seen = BTreeSet::new();
         let mut all = Vec::new();
         for task in super::tasks(self.context) {
-            if needs.iter().any(|need| need == task.name()) {
+            let has_chapter = CHAPTERS.iter().any(|(stage, _)| *stage == task.name());
+            if !has_chapter && needs.iter().any(|need| need == task.name()) {
                 let leaves = task.leaves(inputs)?.into_iter();
                 all.extend(
                     leaves.filter(|leaf| seen.insert(leaf.key)).map(|leaf| Leaf {
@@ -115,8 +125,20 @@ impl Task for Document<'_> {
             calibration: self.context.calibration.as_ref(),
             plots: &plots,
         };
-        let markdown = report::markdown(&report_inputs)?;
-        let page = report::page(&markdown, &drawings(inputs, &plots)?, &self.trials(inputs)?)?;
+        let mut markdown = report::markdown(&report_inputs)?;
+        let mut drawings: Vec<(String, String)> = Vec::new();
+        for name in &plots {
+            drawings.push(drawing(inputs, visualize::NAME, format!("{name}.svg"))?);
+        }
+        for (stage, page) in CHAPTERS.iter().filter(|(stage, _)| inputs.has(stage)) {
+            let text = String::from_utf8(inputs.file(stage, page)?)?;
+            markdown += &report::chapter(&text);
+            let own = inputs.file_names(stage).filter(|name| name.ends_with(".svg"));
+            for name in own.map(str::to_owned).collect::<Vec<_>>() {
+                drawings.push(drawing(inputs, stage, name)?);
+            }
+        }
+        let page = report::page(&markdown, &drawings, &self.trials(inputs)?)?;
         let mut outputs = Outputs::from([
             ("OPTIMIZATION_RESULTS.md".to_owned(), markdown.into_bytes()),
             ("report.html".to_owned(), page.into_bytes()),
@@ -151,14 +173,10 @@ impl Document<'_> {
     }
 }
 
-/// The plots as text, by file name.
-fn drawings(inputs: &Inputs<'_>, plots: &[String]) -> Result<Vec<(String, String)>> {
-    let read = |name: &String| {
-        let file = format!("{name}.svg");
-        let text = String::from_utf8(inputs.file(visualize::NAME, &file)?)?;
-        Ok((file, text))
-    };
-    plots.iter().map(read).collect()
+/// A plot by its file name, with its text.
+fn drawing(inputs: &Inputs<'_>, stage: &str, file: String) -> Result<(String, String)> {
+    let text = String::from_utf8(inputs.file(stage, &file)?)?;
+    Ok((file, text))
 }
 
 fn over_time(samples: &[u8]) -> Result<Option<Series>> {

@@ -25,6 +25,8 @@ use report::format;
 pub const NAME: &str = "tune";
 pub const FILE: &str = "tune.json";
 pub const FILES: &str = "tune.json, tuning.md, tuning.csv";
+/// The page of the search.
+pub const MARKDOWN: &str = "tuning.md";
 
 /// Beyond the seeds of a profile's loads: requests that the search has not seen.
 const FRESH_SEEDS: u64 = 1_000_000;
@@ -215,7 +217,7 @@ impl Task for Tune<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        2
+        3
     }
 
     fn needs(&self) -> Vec<String> {
@@ -279,7 +281,7 @@ impl Task for Tune<'_> {
         let (markdown, csv) = (page.markdown(), page.csv());
         result.choice = Some(choice);
         let mut outputs = super::one_file(FILE, &result)?;
-        outputs.insert("tuning.md".to_owned(), markdown.into_bytes());
+        outputs.insert(MARKDOWN.to_owned(), markdown.into_bytes());
         outputs.insert("tuning.csv".to_owned(), csv.into_bytes());
         Ok(outputs)
     }
