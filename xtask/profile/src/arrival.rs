@@ -2,10 +2,9 @@
 
 use bench_core::{decimal::Decimal, schema::Arrival};
 
-use super::{
-    load::CONCURRENCY_MAX,
-    read::{At, Item},
-};
+use super::read::{At, Item};
+
+pub(super) const CONCURRENCY_MAX: u32 = 1_000_000;
 
 const RATE_MAX: i64 = 1_000_000;
 const BURSTINESS_MAX: i64 = 1_000_000;

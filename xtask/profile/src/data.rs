@@ -11,10 +11,9 @@ use bench_core::{
     schema::{DataFormat, DataSpec, Size, TokenRange},
 };
 
-use super::{
-    load::REQUESTS_MAX,
-    read::{At, Item},
-};
+use super::read::{At, Item};
+
+pub(super) const REQUESTS_MAX: u32 = 10_000_000;
 
 pub(super) const FORMATS: [(&str, DataFormat); 3] = [
     ("mooncake", DataFormat::Mooncake),

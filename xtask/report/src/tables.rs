@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bench_core::{
     metric::{self, Metric},
-    schema::{Anatomy, ClassPoint, Column, Comparison, Estimate, Point, Role, Verdict},
+    schema::{Anatomy, ClassPoint, Column, Comparison, Estimate, Point, Role},
     stats,
 };
 use serde::Serialize;
@@ -13,8 +13,8 @@ use super::{
     Inputs, findings,
     format::{self, NOTHING},
     provenance::distinct,
-    sweeps::note,
     words,
+    words::note,
 };
 use profile::{NamedLoad, Part};
 
@@ -126,7 +126,7 @@ fn line(row: &Comparison, columns: &[Column], has_change: bool) -> Vec<String> {
     if has_change {
         let change = row.change.as_ref().map(|change| format::change(metric, change));
         cells.push(change.unwrap_or_else(|| NOTHING.to_owned()));
-        cells.push(row.verdict.map_or(NOTHING, verdict_word).to_owned());
+        cells.push(row.verdict.map_or(NOTHING, words::verdict_word).to_owned());
         cells.push(row.reason.clone());
     }
     cells
@@ -146,16 +146,6 @@ fn column_name(column: Column) -> &'static str {
         Column::Baseline => "baseline",
         Column::Default => DEFAULT,
         Column::Tuned => "tuned",
-    }
-}
-
-/// A verdict's word.
-pub fn verdict_word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Better => "better",
-        Verdict::Worse => "worse",
-        Verdict::Equivalent => "equivalent",
-        Verdict::Inconclusive => "inconclusive",
     }
 }
 

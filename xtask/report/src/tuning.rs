@@ -8,7 +8,7 @@ use bench_core::{
     search::{DEFAULTS, Evaluation, Failure, Over, Predicted, Problem},
 };
 
-use super::tables;
+use super::words;
 use crate::format::{self, NOTHING};
 use profile::{NamedLoad, Profile};
 
@@ -105,7 +105,7 @@ impl TuningPage<'_> {
                 out,
                 "\n{} against the defaults: **{}** ({}).",
                 if self.choice.args.is_empty() { "The winner" } else { "The choice" },
-                tables::verdict_word(verdict),
+                words::verdict_word(verdict),
                 row.reason
             );
         }

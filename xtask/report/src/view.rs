@@ -239,7 +239,7 @@ impl Headline {
                 > way(Column::Default, Column::Tuned),
             default_over_baseline: over_baseline(Column::Default),
             over_baseline: over_baseline(Column::Tuned),
-            verdict: row.verdict.map(tables::verdict_word),
+            verdict: row.verdict.map(super::words::verdict_word),
             reason: row.reason.clone(),
         }
     }

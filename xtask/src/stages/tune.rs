@@ -22,8 +22,7 @@ use profile::{
 };
 use report::format;
 
-pub const NAME: &str = "tune";
-pub const FILE: &str = "tune.json";
+pub use super::names::{TUNE as NAME, TUNE_FILE as FILE};
 pub const FILES: &str = "tune.json, tuning.md, tuning.csv";
 /// The page of the search.
 pub const MARKDOWN: &str = "tuning.md";

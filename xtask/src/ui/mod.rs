@@ -1,5 +1,6 @@
 //! What a person sees while a suite runs, and at its end.
 
+mod counts;
 mod live;
 mod message;
 
@@ -22,6 +23,7 @@ use crate::{
     stages::{self},
 };
 use analysis::ending::Ending;
+use counts::{duration, number_of};
 use dag::{Dag, Leaf, State};
 use engines::{Engine, History};
 use live::{Live, Waiting};
@@ -331,10 +333,6 @@ fn counts(trials: usize, launches: usize) -> String {
     )
 }
 
-fn number_of(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}
-
 fn stage_line(mark: &str, name: &str, what: &str, note: &str) -> String {
     format!(" {mark} {name:<20}  {what:<28} {note}").trim_end().to_owned()
 }
@@ -384,14 +382,6 @@ pub fn plan_line(
         line += &format!(", then {} at the chosen settings", duration(seconds));
     }
     line
-}
-
-fn duration(seconds: f64) -> String {
-    if seconds < 90.0 {
-        format!("{:.0} s", seconds.ceil().max(1.0))
-    } else {
-        format!("{:.0} min", (seconds / 60.0).ceil())
-    }
 }
 
 /// `best 256; 4096: KV cache memory`

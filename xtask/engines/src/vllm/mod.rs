@@ -2,6 +2,7 @@
 
 mod classify;
 mod engine;
+mod files;
 mod gpu;
 mod model;
 mod provision;
@@ -9,9 +10,9 @@ mod server;
 
 pub use classify::Failure;
 pub use engine::Vllm;
+pub use files::write_json;
 pub use provision::{
     Device, Node, Provisioned, device, ensure_device, known, provision, superseded_environments,
-    write_json,
 };
 pub use server::{GRACE, Server};
 
