@@ -213,7 +213,8 @@ fn uses(files: &BTreeMap<Module, String>) -> BTreeMap<Module, BTreeSet<Module>> 
     found
 }
 
-/// The module that defines what a path names; `None` for what another crate does.
+/// The module that defines what a path names; `None` for what another crate does, and for a module
+/// itself: to bring one in is no use of it before something in it is named.
 fn resolve(
     parsed: &BTreeMap<&Module, (Vec<Import>, String)>,
     from: &Module,
@@ -241,7 +242,8 @@ fn resolve(
             }
         },
     };
-    while let Some((name, after)) = rest.split_first() {
+    loop {
+        let (name, after) = rest.split_first()?;
         if name == "super" {
             at.pop();
         } else if let Some(child) = child(&at, name) {
@@ -249,13 +251,12 @@ fn resolve(
         } else {
             let (imports, _) = &parsed[&at];
             let import = imports.iter().find(|import| import.name == *name);
-            let Some(import) = import.filter(|_| depth < 9) else { break };
+            let Some(import) = import.filter(|_| depth < 9) else { return Some(at) };
             let path: Vec<String> = import.path.iter().chain(after).cloned().collect();
             return resolve(parsed, &at, &path, depth + 1);
         }
         rest = after;
     }
-    Some(at)
 }
 
 /// Modules that lead back to themselves, if there are any.

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow};
 use bench_core::{
     canonical::Digest,
-    schema::{Calibration, EngineLabel, FORMAT, ResultFile},
+    schema::{Calibration, EngineLabel, FORMAT, Point, ResultFile},
 };
 use serde_json::Value;
 
@@ -43,6 +43,16 @@ impl Context<'_> {
         self.profile.sweeps.iter().map(|sweep| sweep.name.clone())
     }
 
+    /// The points of every sweep.
+    pub fn sweep_points(&self, inputs: &Inputs<'_>) -> Result<Vec<Point>> {
+        let mut points = Vec::new();
+        for sweep in &self.profile.sweeps {
+            let file: Option<ResultFile> = inputs.json_if_upstream(&sweep.name, &sweep.file)?;
+            points.extend(file.into_iter().flat_map(|file| file.points));
+        }
+        Ok(points)
+    }
+
     pub fn load(&self, name: &str) -> Result<&NamedLoad> {
         let found = self.profile.loads.iter().find(|load| load.name == name);
         found.ok_or_else(|| anyhow!("the profile has no load {name}"))
@@ -75,6 +85,7 @@ impl Context<'_> {
             comparisons: Vec::new(),
             targets: Vec::new(),
             findings: Vec::new(),
+            stopping: None,
         }
     }
 }

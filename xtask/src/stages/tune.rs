@@ -9,11 +9,12 @@ use anyhow::Result;
 use bench_core::{
     schema::{Args, Outcome, Point, Role},
     search::{Candidate, DEFAULTS, Evaluation, Goal, Over, Predicted, Problem, Step, Want},
+    stats::LEVEL,
 };
 use serde_json::{Value, json};
 
 use super::{Context, Grid, Setting, choose, predict, provision};
-use analysis::comparison;
+use analysis::comparison::{self, Known};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
 use profile::{
@@ -172,7 +173,7 @@ impl<'a> Tune<'a> {
     fn setting(&self, candidate: usize, role: Role, numbers: Range<u32>) -> Setting {
         let (label, args) = (self.label(candidate), self.args(candidate));
         let (first_start, starts) = (numbers.start, numbers.end - numbers.start);
-        Setting { label, role, args, starts, first_start }
+        Setting { label, role, args, starts, first_start, in_blocks: false }
     }
 
     /// The settings to confirm, on starts that the search did not see.
@@ -261,7 +262,8 @@ impl Task for Tune<'_> {
         };
         let compared = points.iter_mut().filter(|p| p.role == Role::Sweep && p.label == compared);
         compared.for_each(|point| point.role = Role::Tuned);
-        result.comparisons = comparison::comparisons(&points, &[], profile);
+        result.comparisons =
+            comparison::comparisons(&points, &Known::default(), &[], profile, LEVEL);
         result.points = points;
         let labels: Vec<String> = (0..problem.candidates.len()).map(|c| self.label(c)).collect();
         let page = report::TuningPage {
