@@ -20,6 +20,8 @@ pub fn of<'a>(profile: &'a Profile, root: &Path) -> Result<Box<dyn Engine + 'a>>
             let node = executor::node(&profile.executor, &config.gpus, &artifacts)?;
             Ok(Box::new(vllm::Vllm { config, lock, artifacts, node }))
         }
-        EngineConfig::Endpoint(config) => Ok(Box::new(endpoint::Endpoint::new(config))),
+        EngineConfig::Endpoint(config) => {
+            Ok(Box::new(endpoint::Endpoint::new(config, &profile.loads[0])))
+        }
     }
 }

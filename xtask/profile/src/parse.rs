@@ -16,7 +16,7 @@ use super::{
     load::{self, PlacedLoad},
     read::{Item, Problems, Span, Table, absent_or_right},
     remote,
-    resolved::{ExecutorConfig, Limit, Objective, Profile},
+    resolved::{EngineConfig, ExecutorConfig, Gain, Limit, Objective, Profile},
     stages, sweep, tune,
 };
 
@@ -65,7 +65,7 @@ fn resolve(
         .require("load", "a [[load]] table")
         .map(|item| load::read(problems, &item, folder))
         .unwrap_or_default();
-    let (objective, slo, targets, margins_percent) =
+    let (objective, slo, (targets, gains), margins_percent) =
         read_goals(&mut document, &Goals { problems, loads: &loads });
     let baseline = document.get("baseline");
     let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
@@ -87,6 +87,10 @@ fn resolve(
     let engine = engine?;
     let baseline_table = baseline.and_then(|item| item.table("[baseline]"));
     let (baseline, starts) = read_baseline(problems, &engine, baseline_table);
+    let starts = match &engine.config {
+        Some(EngineConfig::Endpoint(endpoint)) => starts.map(|_| (endpoint.start, endpoint.start)),
+        _ => starts,
+    };
     check_launches(problems, &engine, &baseline, &loads.placed);
     let sweeps = match sweeps {
         Some(table) => {
@@ -100,8 +104,9 @@ fn resolve(
         }
         None => Vec::new(),
     };
+    let has_settings = !matches!(engine.accepted, Accepted::Nothing);
     let sweep_names: Vec<_> = sweeps.iter().map(|sweep| sweep.name.as_str()).collect();
-    let mut stages = stages::read(stages.as_ref(), &sweep_names)?;
+    let mut stages = stages::read(stages.as_ref(), &sweep_names, has_settings)?;
     let calibrate = absent_or_right(calibrate)?;
     let tune = absent_or_right(
         tune.map(|item| tune::read(problems, item.table("[tune]")?, &engine, models)),
@@ -130,6 +135,7 @@ fn resolve(
         objective: objective?,
         slo,
         targets,
+        gains,
         margins_percent,
         stages,
         calibrate,
@@ -156,21 +162,22 @@ fn reference(problems: &Problems, item: &Item<'_>) -> Option<String> {
     Some(name.value.to_owned())
 }
 
+/// Limits that are hoped for, and gains over the baseline.
+type Targets = (Vec<Limit>, Vec<Gain>);
+
 /// Objective, limits, targets and margins.
 fn read_goals(
     document: &mut Table<'_>,
     goals: &Goals<'_>,
-) -> (Option<Objective>, Vec<Limit>, Vec<Limit>, BTreeMap<String, Decimal>) {
+) -> (Option<Objective>, Vec<Limit>, Targets, BTreeMap<String, Decimal>) {
     let mut objective = document
         .require("objective", "an [objective] table")
         .and_then(|item| item.table("[objective]"))
         .and_then(|table| goals.objective(table));
-    let mut limits = |key, title: &str| {
-        let table = document.get(key).and_then(|item| item.table(title));
-        table.map(|table| goals.limits(table)).unwrap_or_default()
-    };
-    let slo = limits("slo", "[slo]");
-    let targets = limits("targets", "[targets]");
+    let slo = document.get("slo").and_then(|item| item.table("[slo]"));
+    let slo = slo.map(|table| goals.limits(table)).unwrap_or_default();
+    let targets = document.get("targets").and_then(|item| item.table("[targets]"));
+    let targets = targets.map(|table| goals.targets(table)).unwrap_or_default();
     let compare = document.get("compare").and_then(|item| item.table("[compare]"));
     let margins = compare.map(|table| goals.margins(table)).unwrap_or_default();
     if let Some(objective) = &mut objective {
@@ -207,7 +214,7 @@ fn read_baseline(
         return (PlacedArgs::default(), Some((STARTS, STARTS)));
     };
     let starts = match table.get("starts") {
-        Some(item) => read_starts(&item),
+        Some(item) => read_starts(engine, &item),
         None => Some((STARTS, STARTS)),
     };
     let args = table
@@ -219,8 +226,18 @@ fn read_baseline(
     (args, starts)
 }
 
-/// Fewest and most server starts: `N`, or `{ min = N, max = M }`.
-fn read_starts(item: &Item<'_>) -> Option<(u32, u32)> {
+/// Fewest and most server starts: `N`, or `{ min = N, max = M }`. The bench starts no endpoint.
+fn read_starts(engine: &Engine, item: &Item<'_>) -> Option<(u32, u32)> {
+    if matches!(engine.accepted, Accepted::Nothing) {
+        if !item.is_table() && item.integer_u32(1..=STARTS_MAX)? == 1 {
+            return Some((1, 1));
+        }
+        item.report(
+            "`starts` of a server that is not started here",
+            "restart it yourself and count with `start` in [engine]",
+        );
+        return None;
+    }
     if !item.is_table() {
         let starts = item.integer_u32(1..=STARTS_MAX)?;
         return Some((starts, starts));

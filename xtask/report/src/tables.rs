@@ -16,7 +16,11 @@ use super::{
     words,
     words::note,
 };
-use profile::{NamedLoad, Part};
+use analysis::comparison::carries;
+use profile::{NamedLoad, Part, Profile};
+
+/// The baseline that holds the seed's figures.
+pub const WEEK2_FILE: &str = "week2";
 
 /// The metrics that Week 2 has figures of.
 const WEEK2: [&str; 9] = [
@@ -38,7 +42,7 @@ pub const DEFAULT: &str = "vLLM default";
 #[derive(Debug, Serialize)]
 pub struct Grid {
     /// Those that any row has.
-    columns: Vec<&'static str>,
+    columns: Vec<String>,
     has_week2: bool,
     /// Whether change, verdict and its reason follow.
     has_change: bool,
@@ -58,12 +62,12 @@ impl ComparisonView {
             inputs.comparison.comparisons.iter().partition(|row| is_main(inputs, row));
         let loads = distinct(rest.iter().map(|row| row.load.clone()));
         Self {
-            main: grid(&main, true),
+            main: grid(inputs.profile, &main, true),
             rest: loads
                 .into_iter()
                 .map(|load| {
                     let rows: Vec<_> = rest.iter().copied().filter(|r| r.load == load).collect();
-                    let grid = grid(&rows, false);
+                    let grid = grid(inputs.profile, &rows, false);
                     (load, grid)
                 })
                 .collect(),
@@ -88,7 +92,7 @@ fn is_main(inputs: &Inputs<'_>, row: &Comparison) -> bool {
 }
 
 /// A grid of these rows; `by_load` puts the load's name above its rows.
-fn grid(rows: &[&Comparison], by_load: bool) -> Grid {
+fn grid(profile: &Profile, rows: &[&Comparison], by_load: bool) -> Grid {
     let columns: Vec<Column> = [Column::Week2, Column::Baseline, Column::Default, Column::Tuned]
         .into_iter()
         .filter(|column| rows.iter().any(|row| row.columns.contains_key(column)))
@@ -106,7 +110,7 @@ fn grid(rows: &[&Comparison], by_load: bool) -> Grid {
         lines.push(line(row, &columns, has_change));
     }
     Grid {
-        columns: columns.iter().map(|column| column_name(*column)).collect(),
+        columns: columns.iter().map(|column| column_name(*column, profile)).collect(),
         has_week2: columns.contains(&Column::Week2),
         has_change,
         rows: lines,
@@ -134,28 +138,28 @@ fn column_cell(metric: Option<&Metric>, column: Column, row: &Comparison) -> Str
     }
 }
 
-fn column_name(column: Column) -> &'static str {
+/// A column's head.
+pub fn column_name(column: Column, profile: &Profile) -> String {
     match column {
-        Column::Week2 => "Week 2 ¹",
-        Column::Baseline => "baseline",
-        Column::Default => DEFAULT,
-        Column::Tuned => "tuned",
+        Column::Week2 => format!("{} ¹", reference_name(profile)),
+        Column::Baseline => "baseline".to_owned(),
+        Column::Default => default_name(profile).to_owned(),
+        Column::Tuned => "tuned".to_owned(),
     }
 }
 
-/// Targets: metric, load, limit, found, and `met`, `missed` or `not measured`.
-pub fn targets(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
-    inputs
-        .comparison
-        .targets
-        .iter()
-        .map(|target| {
-            let metric = metric::find(&target.metric);
-            let is_max = target.bound == "max";
-            let found = tuned(inputs, &target.metric, &target.load);
-            limit_row(metric, &target.metric, &target.load, is_max, target.limit, found)
-        })
-        .collect()
+/// Name of the figures that the profile wants shown beside its own.
+pub fn reference_name(profile: &Profile) -> &str {
+    match profile.reference.as_deref() {
+        None | Some(WEEK2_FILE) => "Week 2",
+        Some(name) => name,
+    }
+}
+
+/// Name of the settings that the profile does not set: vLLM's own, or those of a server that runs
+/// already.
+pub fn default_name(profile: &Profile) -> &str {
+    if profile.endpoint().is_some() { &profile.name } else { DEFAULT }
 }
 
 /// Limits with the figures of what is to be deployed (of the nearest setting, where none meets
@@ -177,33 +181,6 @@ pub fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
             ]
         })
         .collect()
-}
-
-fn limit_row(
-    metric: Option<&Metric>,
-    id: &str,
-    load: &str,
-    is_max: bool,
-    limit: f64,
-    found: Option<&Estimate>,
-) -> Vec<String> {
-    let kept = |found: f64| if is_max { found <= limit } else { found >= limit };
-    let outcome =
-        found.map_or("not measured", |found| if kept(found.mean) { "met" } else { "missed" });
-    vec![
-        format::title(metric, id),
-        format!("`{load}`"),
-        format!("{} {}", if is_max { "≤" } else { "≥" }, format::given(metric, limit)),
-        found.map_or_else(|| NOTHING.to_owned(), |found| format::estimate(metric, found)),
-        outcome.to_owned(),
-    ]
-}
-
-fn tuned<'a>(inputs: &Inputs<'a>, metric: &str, load: &str) -> Option<&'a Estimate> {
-    let mut compared = inputs.comparison.comparisons.iter();
-    let row = compared.find(|row| row.metric == metric && row.load == load);
-    row.and_then(|row| row.columns.get(&Column::Tuned))
-        .or_else(|| point(inputs, Column::Tuned, load)?.metrics.get(metric))
 }
 
 /// The point of a column under a load.
@@ -229,7 +206,7 @@ fn settings<'a>(inputs: &Inputs<'a>, load: &str) -> Vec<(Column, &'a Point)> {
 #[derive(Debug, Serialize)]
 pub struct AnatomyView {
     load: String,
-    columns: Vec<&'static str>,
+    columns: Vec<String>,
     rows: Vec<Vec<String>>,
     moves: Vec<Move>,
 }
@@ -237,8 +214,8 @@ pub struct AnatomyView {
 /// From one column to the next.
 #[derive(Debug, Serialize)]
 struct Move {
-    from: &'static str,
-    to: &'static str,
+    from: String,
+    to: String,
     /// Shares before and after; empty where none moved by a percent.
     shares: String,
     /// Mean E2E before and after.
@@ -256,7 +233,9 @@ impl AnatomyView {
     pub fn new(inputs: &Inputs<'_>, load: &str) -> Option<Self> {
         let told: Vec<_> = settings(inputs, load)
             .into_iter()
-            .filter_map(|(column, point)| Some((column_name(column), point, point.anatomy?)))
+            .filter_map(|(column, point)| {
+                Some((column_name(column, inputs.profile), point, point.anatomy?))
+            })
             .collect();
         let (_, _, first) = told.first()?;
         let part = |name: &str, index: usize| {
@@ -290,8 +269,8 @@ impl AnatomyView {
             };
             let has_moved = findings::has_moved(before, after);
             Move {
-                from,
-                to,
+                from: from.clone(),
+                to: to.clone(),
                 shares: if has_moved {
                     findings::where_time_went(before, after)
                 } else {
@@ -303,7 +282,7 @@ impl AnatomyView {
         });
         Some(Self {
             load: load.to_owned(),
-            columns: told.iter().map(|(name, ..)| *name).collect(),
+            columns: told.iter().map(|(name, ..)| name.clone()).collect(),
             moves: moves.collect(),
             rows,
         })
@@ -321,7 +300,7 @@ pub struct PartView {
 #[derive(Debug, Serialize)]
 struct PartLoad {
     name: String,
-    columns: Vec<&'static str>,
+    columns: Vec<String>,
     rows: Vec<Vec<String>>,
     /// Class, settings, mean, P50, P95, P95/P50, slowdown against the first class.
     classes: Vec<Vec<String>>,
@@ -345,6 +324,9 @@ impl PartLoad {
         }
         let row = |id: &&str| {
             let metric = metric::find(id);
+            if !metric.is_some_and(|metric| carries(load, None, metric)) {
+                return None;
+            }
             let figure = |estimate: &Estimate| format::estimate(metric, estimate);
             let figures: Vec<_> =
                 settings.iter().map(|(_, point)| point.metrics.get(*id).map(figure)).collect();
@@ -353,13 +335,13 @@ impl PartLoad {
                 std::iter::once(format::title(metric, id)).chain(cells).collect()
             })
         };
-        let notes =
-            settings.iter().map(|(column, point)| [column_name(*column).to_owned(), note(point)]);
+        let name = |column: &Column| column_name(*column, inputs.profile);
+        let notes = settings.iter().map(|(column, point)| [name(column), note(point)]);
         Some(Self {
             name: load.name.clone(),
-            columns: settings.iter().map(|(column, _)| column_name(*column)).collect(),
+            columns: settings.iter().map(|(column, _)| name(column)).collect(),
             rows: part_metrics(part).iter().filter_map(row).collect(),
-            classes: classes(&settings, load),
+            classes: classes(inputs.profile, &settings, load),
             notes: notes.filter(|[_, note]| !note.is_empty()).collect(),
         })
     }
@@ -403,7 +385,7 @@ fn part_metrics(part: Part) -> &'static [&'static str] {
 }
 
 /// A row for each class and settings, on loads with two classes or more.
-fn classes(settings: &[(Column, &Point)], load: &NamedLoad) -> Vec<Vec<String>> {
+fn classes(profile: &Profile, settings: &[(Column, &Point)], load: &NamedLoad) -> Vec<Vec<String>> {
     let names = &load.spec.classes;
     if names.len() < 2 {
         return Vec::new();
@@ -415,16 +397,27 @@ fn classes(settings: &[(Column, &Point)], load: &NamedLoad) -> Vec<Vec<String>> 
         for (column, point) in settings {
             if let Some(found) = find(point, &class.name) {
                 let shortest = find(point, &names[0].name);
-                rows.push(class_row(&found, shortest.as_ref(), column_name(*column)));
+                let name = column_name(*column, profile);
+                rows.push(class_row(&found, shortest.as_ref(), &name, load));
             }
         }
     }
     rows
 }
 
-fn class_row(class: &ClassPoint, shortest: Option<&ClassPoint>, column: &str) -> Vec<String> {
+fn class_row(
+    class: &ClassPoint,
+    shortest: Option<&ClassPoint>,
+    column: &str,
+    load: &NamedLoad,
+) -> Vec<String> {
+    // What the class is too small for is not shown.
+    let of_class = |id: &str| {
+        let metric = metric::find(id)?;
+        class.metrics.get(id).filter(|_| carries(load, Some(&class.name), metric))
+    };
     let figure = |id: &str| {
-        let estimate = class.metrics.get(id);
+        let estimate = of_class(id);
         estimate.map_or_else(|| NOTHING.into(), |e| format::estimate(metric::find(id), e))
     };
     let ratio = |above: Option<&Estimate>, below: Option<&Estimate>| {
@@ -444,7 +437,7 @@ fn class_row(class: &ClassPoint, shortest: Option<&ClassPoint>, column: &str) ->
         figure("e2e_mean_ms"),
         figure("e2e_p50_ms"),
         figure("e2e_p95_ms"),
-        ratio(class.metrics.get("e2e_p95_ms"), class.metrics.get("e2e_p50_ms")),
+        ratio(of_class("e2e_p95_ms"), of_class("e2e_p50_ms")),
         ratio(
             class.metrics.get("e2e_mean_ms"),
             shortest.and_then(|shortest| shortest.metrics.get("e2e_mean_ms")),

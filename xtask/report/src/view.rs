@@ -20,6 +20,7 @@ use super::{
     provenance::{Provenance, distinct},
     sweeps::SweepView,
     tables::{self, AnatomyView, ComparisonView, Figures, PartView},
+    targets::{FloorsView, TargetsView},
     words,
 };
 use analysis::{
@@ -34,6 +35,12 @@ pub struct View {
     engine: String,
     simulated: bool,
     has_reference: bool,
+    /// Name of the figures shown beside, and whether they are the seed's, which set priorities.
+    reference: String,
+    is_week2: bool,
+    /// Whether a server that runs already was measured, and in how many starts.
+    runs_already: bool,
+    starts: u32,
     dummy_weights: bool,
     profile: String,
     profile_digest: String,
@@ -52,8 +59,8 @@ pub struct View {
     sweep_names: Vec<String>,
     lessons: Vec<String>,
     comparison: ComparisonView,
-    targets: Vec<Vec<String>>,
-    targets_met: usize,
+    targets: TargetsView,
+    floors: FloorsView,
     slo: Vec<Vec<String>>,
     /// What tuning made worse, with the change.
     worse: Vec<String>,
@@ -162,7 +169,6 @@ impl View {
         let profile = inputs.profile;
         let label = &inputs.identity.engine;
         let row = primary(&inputs.comparison.comparisons, profile);
-        let targets = tables::targets(inputs);
         let slo = tables::slo(inputs);
         let anatomy: Vec<_> = loads_of_interest(inputs)
             .into_iter()
@@ -172,6 +178,10 @@ impl View {
             engine: label.shown(),
             simulated: label.simulated,
             has_reference: inputs.reference.is_some(),
+            reference: tables::reference_name(profile).to_owned(),
+            is_week2: profile.reference.as_deref() == Some(tables::WEEK2_FILE),
+            runs_already: profile.endpoint().is_some(),
+            starts: profile.starts,
             dummy_weights: matches!(
                 &profile.engine,
                 EngineConfig::Vllm(vllm) if vllm.model.starts_with("dummy:")
@@ -200,10 +210,8 @@ impl View {
             sweep_names: inputs.sweeps.iter().map(|sweep| sweep.stage.clone()).collect(),
             lessons: lessons(inputs, &anatomy),
             comparison: ComparisonView::new(inputs),
-            targets_met: targets
-                .iter()
-                .filter(|row| row.last().is_some_and(|o| o == "met"))
-                .count(),
+            targets: TargetsView::new(inputs),
+            floors: FloorsView::new(inputs),
             anatomy,
             sweeps: inputs.sweeps.iter().map(|sweep| SweepView::new(inputs, sweep)).collect(),
             front: FrontView::new(&front(inputs)),
@@ -212,7 +220,6 @@ impl View {
             glossary: glossary(inputs.profile),
             plots: inputs.plots.to_vec(),
             worse: tables::worse(inputs),
-            targets,
             slo,
         }
     }

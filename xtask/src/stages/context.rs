@@ -84,6 +84,7 @@ impl Context<'_> {
             decision: None,
             comparisons: Vec::new(),
             targets: Vec::new(),
+            floors: Vec::new(),
             findings: Vec::new(),
             stopping: None,
         }
@@ -92,11 +93,15 @@ impl Context<'_> {
 
 /// Objective, limits and targets: what a stage that judges reads of the profile.
 pub fn goals(profile: &Profile) -> Value {
-    serde_json::json!({
+    let mut goals = serde_json::json!({
         "objective": profile.objective,
         "slo": profile.slo,
         "targets": profile.targets,
-    })
+    });
+    if !profile.gains.is_empty() {
+        goals["gains"] = serde_json::json!(profile.gains);
+    }
+    goals
 }
 
 /// A result as the one output of a stage, as JSON.

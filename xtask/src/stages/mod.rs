@@ -9,6 +9,7 @@ mod comprehensive;
 mod confirm;
 mod context;
 mod document;
+mod hardware;
 mod names;
 mod predict;
 mod provision;

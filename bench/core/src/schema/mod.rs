@@ -5,6 +5,7 @@
 
 mod args;
 mod calibration;
+mod contact;
 mod decision;
 mod event;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod sample;
 
 pub use args::{ArgValue, Args};
 pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair};
+pub use contact::{Contact, Fault};
 pub use decision::{
     Candidate, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Recommendation,
 };
@@ -30,13 +32,14 @@ pub use load::{
 };
 pub use machine::{GpuUse, MachineUse};
 pub use record::{
-    Anatomy, Check, ClassSummary, Counts, FailureClass, Measured, Observed, Outcome, Quantiles,
-    ServerTotals, SettingFailure, SteadyState, SteadyWindow, Summary,
+    Anatomy, Check, ClassSummary, Counts, FailureClass, Measured, MixedPrompts, Observed, Outcome,
+    Quantiles, ServerTotals, SettingFailure, SteadyState, SteadyWindow, Summary,
 };
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{
-    Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, OverBaseline, Point, ResultFile,
-    Role, StopReason, Stopping, TargetOutcome, TrialRef, Verdict,
+    Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, Floor, FloorOutcome, FloorPart,
+    OverBaseline, Point, ResultFile, Role, StopReason, Stopping, TargetOutcome, TargetState,
+    TrialRef, Verdict,
 };
 pub use sample::{Phases, RequestSample, RequestStatus, ServerObservation};
 

@@ -11,6 +11,7 @@ mod server;
 pub use classify::Failure;
 pub use engine::Vllm;
 pub use files::write_json;
+pub use model::SHAPES;
 pub use provision::{
     Device, Node, Provisioned, device, ensure_device, known, provision, superseded_environments,
 };
