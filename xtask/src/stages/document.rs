@@ -60,6 +60,7 @@ impl Task for Document<'_> {
             choose::NAME,
             comprehensive::NAME,
             compare::NAME,
+            capacity::NAME,
             confirm::NAME,
             visualize::NAME,
         ]);
@@ -115,6 +116,8 @@ impl Task for Document<'_> {
         let read = visualize::read_all(self.context, inputs)?;
         let identity: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
         let choose: Option<ResultFile> = inputs.json_if_upstream(choose::NAME, choose::FILE)?;
+        let capacity: Option<ResultFile> =
+            inputs.json_if_upstream(capacity::NAME, capacity::FILE)?;
         let confirmation: Option<ResultFile> =
             inputs.json_if_upstream(confirm::NAME, confirm::FILE)?;
         let names = inputs.file_names(visualize::NAME);
@@ -129,6 +132,7 @@ impl Task for Document<'_> {
             choose: choose.as_ref(),
             comprehensive: read.comprehensive.as_ref(),
             comparison: &read.comparison,
+            capacity: capacity.as_ref(),
             confirmation: confirmation.as_ref(),
             reference: self.context.reference,
             calibration: self.context.calibration.as_ref(),
