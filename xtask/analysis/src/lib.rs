@@ -7,11 +7,13 @@ pub mod decision;
 pub mod ending;
 #[cfg(test)]
 pub mod fixture;
+pub mod floors;
 pub mod gate;
 pub mod limits;
 pub mod pareto;
 pub mod repeats;
 pub mod stopping;
+pub mod targets;
 
 use bench_core::{
     metric,
