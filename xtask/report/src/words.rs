@@ -68,7 +68,10 @@ pub fn grounds(decision: &Decision, primary: Option<&Comparison>, profile: &Prof
             profile.objective.load,
             profile.objective.margin_percent()
         ),
-        Grounds::NotJudged => "No other setting was judged against them.".to_owned(),
+        Grounds::NotJudged => match primary.filter(|_| decision.candidate.is_some()) {
+            Some(row) => judged(&row.reason),
+            None => "No other setting was judged against them.".to_owned(),
+        },
         Grounds::NotProven => judged("not proven better"),
         Grounds::NoDifference => judged("no difference worth having"),
         Grounds::Worse => judged("worse"),

@@ -23,7 +23,7 @@ use crate::{
     ui::{self, Ui},
     usage::{self, UsageError},
 };
-use analysis::ending::Ending;
+use analysis::{comparison, ending::Ending};
 use dag::{Dag, Leaf, State};
 use engines::{
     Engine, Foreseen, History,
@@ -70,6 +70,10 @@ pub fn run(profile: &str, only: &[String], without: &[String], args: &RunArgs) -
     let mut dag = session.plan(&context, &is_wanted, args.fresh)?;
     let history = history(&session, &*engine, &dag)?;
     ui.header(&engine.title(), &ui::plan_line(&dag, &*engine, &history, is_missing));
+    let recommends = session.profile.endpoint().is_none();
+    if let Some(why) = comparison::unjudgeable(&session.profile).filter(|_| recommends) {
+        ui.warn(&why);
+    }
     if args.dry_run {
         let missing = keys(&dag.missing_leaves());
         let remote = remote.as_mut().filter(|_| !is_missing && !missing.is_empty());
