@@ -156,7 +156,7 @@ class Oha(Client):
             "max_tokens": load.output_tokens,
             "ignore_eos": True,
             "stream": True,
-            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+            "stream_options": {"include_usage": True},
         }
         options = ["--no-tui", "-c", str(load.streams), "-z", f"{CLOSED_LOOP_S}s", "-m", "POST"]
         options += ["-T", "application/json", "-d", json.dumps(body)]

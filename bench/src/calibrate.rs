@@ -14,9 +14,10 @@ use bench_core::{
     INSTRUMENT_EPOCH,
     canonical::Digest,
     decimal::Decimal,
+    hist::Latencies,
     schema::{
         Accuracy, Arrival, Calibration, Ceiling, Class, FORMAT, Host, LoadSpec, Observed, Pair,
-        ServerEngine, ServerObservation, Size, Summary, TokenRange,
+        ServerEngine, ServerObservation, Size, Summary, Synchronised, TokenRange,
     },
     workload::Workload,
 };
@@ -24,11 +25,14 @@ use bench_trials::Recorder;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    client::{body::Bodies, connection::Target},
+    client::{
+        body::{Bodies, Dialect},
+        connection::Target,
+    },
     clock,
     drive::{Driver, Options},
     host,
-    samples::RecorderThread,
+    samples::{self, RecorderThread, SampleSender},
     serve::{Line, Truth},
 };
 
@@ -37,6 +41,10 @@ const CEILING_EVENTS_PER_WRITE: [u16; 2] = [1, 64];
 const CEILING_OUTPUT_TOKENS: u32 = 128;
 const RATES: [u32; 5] = [20, 100, 200, 400, 1_000];
 const ACCURACY_OUTPUT_TOKENS: u32 = 64;
+/// Streams that are written to at once, and the time between two writes: enough for the server to
+/// write to all of them.
+const SYNCHRONISED_STREAMS: [u32; 2] = [64, 512];
+const SYNCHRONISED_ITL_MS: u64 = 50;
 const INPUT_TOKENS: u32 = 8;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -81,6 +89,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
         host,
         ceilings: ceilings(args)?,
         accuracy: accuracy(args)?,
+        synchronised: synchronised(args)?,
         memory_mib_max: host::memory_mib_max(),
     };
     if let Some(mib) = calibration.memory_mib_max {
@@ -209,6 +218,58 @@ fn accuracy_at(args: &CalibrateArgs, rate: u32) -> anyhow::Result<Accuracy> {
     })
 }
 
+fn synchronised(args: &CalibrateArgs) -> anyhow::Result<Vec<Synchronised>> {
+    println!(
+        "\nall streams at once, every {SYNCHRONISED_ITL_MS} ms; after the token was due, client / server"
+    );
+    println!("streams      late P50 ms      late P99 ms      late max ms");
+    SYNCHRONISED_STREAMS
+        .into_iter()
+        .map(|streams| {
+            let found = synchronised_at(args, streams)?;
+            let pair = |Pair { client, server }| format!("{client:.3} / {server:.3}");
+            println!(
+                "{streams:>7}  {:>15}  {:>15}  {:>15}",
+                pair(found.late_p50_ms),
+                pair(found.late_p99_ms),
+                pair(found.late_max_ms),
+            );
+            Ok(found)
+        })
+        .collect()
+}
+
+fn synchronised_at(args: &CalibrateArgs, streams: u32) -> anyhow::Result<Synchronised> {
+    let itl_ms = SYNCHRONISED_ITL_MS.to_string();
+    let server = NullServer::start(
+        args.server_core,
+        &["--ttft-ms", "1000", "--itl-ms", &itl_ms, "--synchronised"],
+    )?;
+    let tokens = args.seconds * 1_000 / SYNCHRONISED_ITL_MS as u32;
+    let load = Workload::from(LoadSpec {
+        size: Size::Requests(streams),
+        ..load(Arrival::AllAtOnce {}, args.seconds, tokens).spec
+    });
+    let (samples, received) = samples::channel();
+    // Samples wait in memory, since nothing else may run beside.
+    let collected = std::thread::spawn(move || received.iter().flatten().collect::<Vec<_>>());
+    let driven = driver(&server, &load, samples)?.run()?;
+    let samples = collected.join().map_err(|_| anyhow::anyhow!("samples were lost"))?;
+    let truth = server.stop()?;
+    let mut late = Latencies::default();
+    for (at_ns, count) in samples.iter().flat_map(|sample| &sample.tokens) {
+        let after_ns = (driven.start_ns + at_ns) % (SYNCHRONISED_ITL_MS * 1_000_000);
+        late.record_many_ns(after_ns, u64::from(*count));
+    }
+    let (client, server) = (late.quantiles(), truth.write_lateness);
+    Ok(Synchronised {
+        streams,
+        late_p50_ms: Pair { client: client.p50_ms, server: server.p50_ms },
+        late_p99_ms: Pair { client: client.p99_ms, server: server.p99_ms },
+        late_max_ms: Pair { client: client.max_ms, server: server.max_ms },
+    })
+}
+
 fn load(arrival: Arrival, seconds: u32, output_tokens: u32) -> Workload {
     let class = Class {
         name: "calibration".to_owned(),
@@ -223,25 +284,30 @@ fn load(arrival: Arrival, seconds: u32, output_tokens: u32) -> Workload {
 
 /// One load as a trial runs it, samples on disk included.
 fn drive(server: &NullServer, load: &Workload) -> anyhow::Result<Summary> {
+    let folder = Folder::new()?;
+    let recorder = Recorder::create(&folder.0, &Digest::of(b"calibration"), load)?;
+    let (recorder, samples) = RecorderThread::start(recorder)?;
+    driver(server, load, samples)?.run()?;
+    let (summarizer, _) = recorder.finish()?;
+    let measured =
+        summarizer.finish(&ServerObservation::default(), &Observed::default(), "calibration", None);
+    Ok(measured.summary)
+}
+
+/// What puts a load on the server, with requests as trials send them.
+fn driver(server: &NullServer, load: &Workload, samples: SampleSender) -> anyhow::Result<Driver> {
     let engine = ServerEngine {
         base_url: format!("http://{}", server.address),
         model: "null".to_owned(),
         vocab_size: 32_000,
         api_key_env: None,
     };
-    let bodies = Bodies::new(&engine, load, false);
+    let bodies = Bodies::new(&engine, load, Dialect::Vllm, None);
     let target = tokio::runtime::Builder::new_current_thread()
         .build()?
         .block_on(Target::resolve(&engine.base_url, bodies.path(), &load.request.headers, None))?;
-    let folder = Folder::new()?;
-    let recorder = Recorder::create(&folder.0, &Digest::of(b"calibration"), load)?;
-    let (recorder, samples) = RecorderThread::start(recorder)?;
     let options = Options { request_timeout: REQUEST_TIMEOUT };
-    Driver::new(target, load.clone(), bodies, options, samples, Arc::default()).run()?;
-    let (summarizer, _) = recorder.finish()?;
-    let measured =
-        summarizer.finish(&ServerObservation::default(), &Observed::default(), "calibration", None);
-    Ok(measured.summary)
+    Ok(Driver::new(target, load.clone(), bodies, options, samples, Arc::default()))
 }
 
 /// The middle value; the upper one of two. There is at least one.

@@ -82,7 +82,9 @@ fn latencies(sample: &RequestSample) -> Latencies {
     if sample.status != RequestStatus::Completed {
         return Latencies { ttft_s: 0.0, e2el_s: 0.0, itls_s: Vec::new() };
     }
-    let e2el_s = seconds(sample.end_ns - sample.intended_ns);
+    // As there an answer that is streamed ends with its last token, not with `[DONE]`.
+    let end_ns = sample.last_token_ns().unwrap_or(sample.end_ns);
+    let e2el_s = seconds(end_ns - sample.intended_ns);
     let first_ns = sample.first_token_ns();
     Latencies {
         ttft_s: first_ns.map_or(e2el_s, |ns| seconds(ns - sample.intended_ns)),
@@ -91,7 +93,7 @@ fn latencies(sample: &RequestSample) -> Latencies {
     }
 }
 
-/// Time per output token after the first, as vLLM's client has it: to the request's end.
+/// Time per output token after the first, as vLLM's client has it: (latency − TTFT) / (tokens − 1).
 fn tpot_s(sample: &RequestSample, latencies: &Latencies) -> f64 {
     (latencies.e2el_s - latencies.ttft_s) / f64::from(sample.output_tokens - 1)
 }
@@ -250,6 +252,7 @@ mod tests {
             output_tokens: 4,
             status,
             phases: None,
+            ..RequestSample::default()
         }
     }
 

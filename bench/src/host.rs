@@ -56,6 +56,16 @@ pub(crate) fn memory_mib_max() -> Option<f64> {
     Some(kib / 1024.0)
 }
 
+/// Lets timers of this thread fire on time: by default the kernel may let them wait for 50 µs, to
+/// wake up for several at once.
+pub(crate) fn wake_on_time() {
+    #[cfg(target_os = "linux")]
+    {
+        // Without it they are late, which shows as send lag.
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+    }
+}
+
 /// Keeps a process, `None` for this thread and those it starts, on one core.
 pub(crate) fn pin(pid: Option<Pid>, core: usize) -> rustix::io::Result<()> {
     let mut cores = CpuSet::new();

@@ -12,6 +12,7 @@ mod remote;
 mod run;
 mod samples;
 mod serve;
+mod timer;
 
 use std::{io::Write as _, process::ExitCode};
 

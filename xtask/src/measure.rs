@@ -633,6 +633,7 @@ mod tests {
     fn example_trial(args: &[(&str, &str)]) -> Trial {
         let text = |value: &str| ArgValue::Text(value.to_owned());
         Trial {
+            instrument_epoch: bench_core::INSTRUMENT_EPOCH,
             identity: "engine".into(),
             args: args.iter().map(|(flag, value)| ((*flag).to_owned(), text(value))).collect(),
             env: BTreeMap::new(),

@@ -69,6 +69,7 @@ mod tests {
 
     fn load(requests: u32, arrival: Arrival) -> LoadSpec {
         LoadSpec {
+            poll_ms: None,
             arrival,
             size: Size::Requests(requests),
             classes: Vec::new(),

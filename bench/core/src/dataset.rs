@@ -41,6 +41,17 @@ pub struct Row {
     pub output_tokens: Option<u32>,
     /// The prompt, or what it is made of.
     pub prompt: RowPrompt,
+    /// The conversation that it is a turn of, where the file has such.
+    pub turn: Option<Turn>,
+}
+
+/// A turn of a recorded conversation; its rows follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Number of the conversation in the file.
+    pub conversation: u32,
+    /// From the end of the answer before it to this turn: the time of the user, or of the tools.
+    pub think_ns: u64,
 }
 
 /// What a file says of a prompt.
@@ -48,8 +59,13 @@ pub struct Row {
 pub enum RowPrompt {
     /// A text.
     Text(Box<str>),
-    /// Names of its blocks of [`BLOCK_TOKENS`] tokens: equal names, equal tokens.
-    Blocks(Box<[u64]>),
+    /// Names of its blocks of so many tokens: equal names, equal tokens.
+    Blocks {
+        /// Tokens of a block.
+        tokens: u32,
+        /// In their order.
+        names: Box<[u64]>,
+    },
 }
 
 /// What is wrong with a file, and where.
@@ -133,6 +149,15 @@ pub fn read(
             Ok(())
         })?,
         DataFormat::ShareGpt => share_gpt(&mut source, on_row)?,
+        DataFormat::Weka => {
+            let mut conversation = 0;
+            each_line(&mut source, Recorded::SHAPE, |line, recorded: Recorded| {
+                let rows = recorded.rows(conversation);
+                rows.map_err(|what| DataError::at(line, what))?.into_iter().for_each(&mut *on_row);
+                conversation += 1;
+                Ok(())
+            })?;
+        }
     }
     // What follows a list is white space, and part of the digest too.
     io::copy(&mut source, &mut io::sink())?;
@@ -216,8 +241,90 @@ impl Traced {
             at_ns: (self.timestamp * 1e6) as u64,
             input_tokens: tokens("input_length", self.input_length)?,
             output_tokens: Some(tokens("output_length", self.output_length)?),
-            prompt: RowPrompt::Blocks(self.hash_ids),
+            prompt: RowPrompt::Blocks { tokens: BLOCK_TOKENS, names: self.hash_ids },
+            turn: None,
         })
+    }
+}
+
+/// A session of a coding agent as the KV-cache tester of Weka records it: its calls of the model, with
+/// the names of the blocks of each prompt.
+#[derive(Deserialize)]
+struct Recorded {
+    block_size: u32,
+    /// `local`: names are those of this session.
+    hash_id_scope: Option<String>,
+    requests: Vec<Call>,
+}
+
+/// One call, or a session of an agent that was called in between.
+#[derive(Deserialize)]
+struct Call {
+    /// When it was made, in seconds.
+    t: f64,
+    #[serde(rename = "in")]
+    input: Option<u64>,
+    #[serde(rename = "out")]
+    output: Option<u64>,
+    #[serde(default)]
+    hash_ids: Box<[u64]>,
+    /// From the end of the call before to this one, in seconds.
+    think_time: Option<f64>,
+    /// How long it took, in seconds.
+    api_time: Option<f64>,
+    /// Those of an agent that this one waited for.
+    #[serde(default)]
+    requests: Vec<Call>,
+}
+
+impl Recorded {
+    const SHAPE: &str =
+        r#"{"block_size": N, "requests": [{"t": S, "in": N, "out": N, "hash_ids": [N, …]}, …]}"#;
+    /// Names of one session, at most.
+    const NAMES_MAX: u64 = 1 << 40;
+
+    /// Its calls in their order; an agent that was called runs before the next call of its caller.
+    fn rows(self, conversation: u32) -> Result<Vec<Row>, String> {
+        if !(1..=TOKENS_MAX).contains(&self.block_size) {
+            return Err(format!("`block_size` is {}, expected at least 1", self.block_size));
+        }
+        let is_local = self.hash_id_scope.as_deref() != Some("global");
+        // Of sessions with names of their own the same name is another block.
+        let scope = if is_local { (u64::from(conversation) + 1) * Self::NAMES_MAX } else { 0 };
+        let (mut rows, mut ended_s) = (Vec::new(), None::<f64>);
+        let mut left: Vec<Call> = self.requests.into_iter().rev().collect();
+        while let Some(call) = left.pop() {
+            if !call.requests.is_empty() {
+                left.extend(call.requests.into_iter().rev());
+                continue;
+            }
+            // A marker of an agent without calls of its own.
+            let (Some(input), Some(output)) = (call.input, call.output) else { continue };
+            if let Some(name) = call.hash_ids.iter().find(|name| **name >= Self::NAMES_MAX) {
+                return Err(format!(
+                    "`hash_ids` has {name}, expected less than {}",
+                    Self::NAMES_MAX
+                ));
+            }
+            let waited_s = call.think_time.or(ended_s.map(|ended_s| call.t - ended_s));
+            let think_s = if rows.is_empty() { 0.0 } else { waited_s.unwrap_or(0.0) };
+            ended_s = Some(call.t + call.api_time.unwrap_or(0.0));
+            if !(-TIMESTAMP_MS_MAX..=TIMESTAMP_MS_MAX).contains(&think_s) {
+                return Err(format!("`think_time` is {think_s:e}, expected seconds"));
+            }
+            rows.push(Row {
+                at_ns: 0,
+                input_tokens: tokens("in", input)?,
+                // An answer of no token is no request that can be made again.
+                output_tokens: Some(tokens("out", output.max(1))?),
+                prompt: RowPrompt::Blocks {
+                    tokens: self.block_size,
+                    names: call.hash_ids.iter().map(|name| scope + name).collect(),
+                },
+                turn: Some(Turn { conversation, think_ns: (think_s.max(0.0) * 1e9) as u64 }),
+            });
+        }
+        Ok(rows)
     }
 }
 
@@ -243,6 +350,7 @@ fn text_row(text: Box<str>, output_tokens: Option<u32>) -> Option<Row> {
         input_tokens,
         output_tokens,
         prompt: RowPrompt::Text(text),
+        turn: None,
     })
 }
 
@@ -312,4 +420,4 @@ impl<'de> Visitor<'de> for Conversations<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -17,12 +17,13 @@ pub struct Latencies {
     histogram: Histogram<u64>,
     sum_ns: u128,
     max_ns: u64,
+    failed: u64,
 }
 
 impl Default for Latencies {
     fn default() -> Self {
         let histogram = Histogram::new(SIGNIFICANT_DIGITS).expect("three digits are within 0..=5");
-        Self { histogram, sum_ns: 0, max_ns: 0 }
+        Self { histogram, sum_ns: 0, max_ns: 0, failed: 0 }
     }
 }
 
@@ -40,6 +41,11 @@ impl Latencies {
         self.max_ns = self.max_ns.max(ns);
     }
 
+    /// Counts a request that failed: it ranks behind every latency.
+    pub fn record_failed(&mut self) {
+        self.failed += 1;
+    }
+
     /// Number of latencies.
     pub fn count(&self) -> u64 {
         self.histogram.len()
@@ -47,15 +53,34 @@ impl Latencies {
 
     /// Mean and quantiles, rounded to nanoseconds.
     pub fn quantiles(&self) -> Quantiles {
-        if self.count() == 0 {
+        let (count, failed) = (self.count(), self.failed);
+        if count == 0 && failed == 0 {
             return Quantiles::default();
         }
+        if count == 0 {
+            let none = f64::INFINITY;
+            let quantiles =
+                Quantiles { failed, p50_ms: none, p90_ms: none, ..Quantiles::default() };
+            return Quantiles { p95_ms: none, p99_ms: none, max_ms: none, ..quantiles };
+        }
         // The value of a bucket is its upper end; no quantile is above the largest value.
-        let max_ms = round(self.max_ns as f64 / 1e6);
-        let at = |q| f64::min(self.histogram.value_at_quantile(q) as f64 / US_PER_MS, max_ms);
+        let largest_ms = round(self.max_ns as f64 / 1e6);
+        let at = |q: f64| {
+            let all = (count + failed) as f64;
+            // As the histogram ranks: the first value is at the lowest quantile.
+            let rank = libm::ceil(q * all).max(1.0);
+            if rank > count as f64 {
+                return f64::INFINITY;
+            }
+            // Half a rank below, so that no rounding makes it the next one.
+            let q = if failed == 0 { q } else { (rank - 0.5) / count as f64 };
+            f64::min(self.histogram.value_at_quantile(q) as f64 / US_PER_MS, largest_ms)
+        };
+        let max_ms = if failed == 0 { largest_ms } else { f64::INFINITY };
         Quantiles {
-            count: self.count(),
-            mean_ms: round(self.sum_ns as f64 / self.count() as f64 / 1e6),
+            count,
+            failed,
+            mean_ms: round(self.sum_ns as f64 / count as f64 / 1e6),
             p50_ms: at(0.50),
             p90_ms: at(0.90),
             p95_ms: at(0.95),
@@ -112,6 +137,22 @@ mod tests {
             }
             let mean = values.iter().map(|ns| *ns as f64).sum::<f64>() / values.len() as f64 / 1e6;
             prop_assert!((found.mean_ms - mean).abs() < 1e-5);
+        }
+
+        #[test]
+        fn failures_rank_behind_every_value(
+            mut values in prop::collection::vec(1_000_000_u64..100_000_000_000, 1..200), failed in 0_usize..200,
+        ) {
+            let mut latencies = Latencies::default();
+            values.iter().for_each(|ns| latencies.record_ns(*ns));
+            (0..failed).for_each(|_| latencies.record_failed());
+            values.sort_unstable();
+            let found = latencies.quantiles();
+            for (q, ms) in [(0.5, found.p50_ms), (0.9, found.p90_ms), (0.95, found.p95_ms), (0.99, found.p99_ms)] {
+                let rank = (q * (values.len() + failed) as f64).ceil() as usize - 1;
+                let exact = values.get(rank).map_or(f64::INFINITY, |ns| *ns as f64 / 1e6);
+                prop_assert!(ms == exact || (ms / exact - 1.0).abs() < 0.001, "{q}: {ms} for {exact}");
+            }
         }
 
         #[test]

@@ -111,22 +111,42 @@ pub fn all(measured: &Measured) -> BTreeMap<String, f64> {
 pub fn of_class(class: &ClassSummary) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     for (name, quantiles) in [("ttft", &class.ttft), ("tpot", &class.tpot), ("e2e", &class.e2e)] {
-        if quantiles.count > 0 {
-            for (suffix, ms) in [
-                ("mean", quantiles.mean_ms),
-                ("p50", quantiles.p50_ms),
-                ("p95", quantiles.p95_ms),
-                ("p99", quantiles.p99_ms),
-            ] {
-                metrics.insert(format!("{name}_{suffix}_ms"), ms);
-            }
+        for (suffix, ms) in [
+            ("mean", mean_ms(quantiles)),
+            ("p50", quantile(quantiles, |q| q.p50_ms)),
+            ("p95", quantile(quantiles, |q| q.p95_ms)),
+            ("p99", quantile(quantiles, |q| q.p99_ms)),
+        ] {
+            metrics.extend(ms.map(|ms| (format!("{name}_{suffix}_ms"), ms)));
         }
     }
     metrics
 }
 
-fn some(quantiles: &Quantiles, value: f64) -> Option<f64> {
-    (quantiles.count > 0).then_some(value)
+/// Above this share of failed requests means and rates, which are those of completed ones, would
+/// flatter: a latency was not reached, a rate not sustained. Percentiles have the failures in them.
+pub const FAILED_SHARE_MAX: f64 = 0.01;
+
+fn too_many_failed(failed: u64, all: u64) -> bool {
+    failed as f64 > FAILED_SHARE_MAX * all as f64
+}
+
+/// A quantile, infinite where it lies among failed requests.
+fn quantile(quantiles: &Quantiles, of: fn(&Quantiles) -> f64) -> Option<f64> {
+    (quantiles.count + quantiles.failed > 0).then(|| of(quantiles))
+}
+
+fn mean_ms(quantiles: &Quantiles) -> Option<f64> {
+    let all = quantiles.count + quantiles.failed;
+    let mean =
+        if too_many_failed(quantiles.failed, all) { f64::INFINITY } else { quantiles.mean_ms };
+    (all > 0).then_some(mean)
+}
+
+/// A rate of completed work.
+fn rate(measured: &Measured, rate: f64) -> f64 {
+    let counts = &measured.summary.counts;
+    if too_many_failed(counts.failed_total(), counts.sent) { f64::NEG_INFINITY } else { rate }
 }
 
 fn share(measured: &Measured, part: fn(&crate::schema::Anatomy) -> f64) -> Option<f64> {
@@ -146,7 +166,8 @@ fn steady(measured: &Measured) -> Option<&SteadyWindow> {
 }
 
 fn longest_and_shortest(measured: &Measured) -> Option<(&ClassSummary, &ClassSummary)> {
-    let mut classes = measured.summary.classes.iter().filter(|class| class.e2e.count > 0);
+    let has_any = |class: &&ClassSummary| class.e2e.count + class.e2e.failed > 0;
+    let mut classes = measured.summary.classes.iter().filter(has_any);
     let first = classes.next()?;
     let last = classes.next_back()?;
     Some((last, first))
@@ -161,27 +182,31 @@ macro_rules! quantile_metrics {
             direction: Direction::Lower,
             formula: $formula,
             vllm: $vllm,
-            value: |m| some(&m.summary.$field, m.summary.$field.$ms),
+            value: |m| latency(&m.summary.$field, |q| q.$ms, $suffix),
         },)*)*]
     };
 }
 
+fn latency(quantiles: &Quantiles, of: fn(&Quantiles) -> f64, suffix: &str) -> Option<f64> {
+    if suffix == "mean" { mean_ms(quantiles) } else { quantile(quantiles, of) }
+}
+
 const LATENCIES: [Metric; 16] = quantile_metrics! {
-    ttft "TTFT" "first token's arrival − intended time of sending" "vllm:time_to_first_token_seconds (from arrival at the server)" {
+    ttft "TTFT" "first token's arrival − intended time of sending; failed requests rank last" "vllm:time_to_first_token_seconds (from arrival at the server)" {
         "ttft_mean_ms" "mean" mean_ms, "ttft_p50_ms" "P50" p50_ms, "ttft_p95_ms" "P95" p95_ms, "ttft_p99_ms" "P99" p99_ms
     }
-    tpot "TPOT" "(last token's arrival − first token's) / (output tokens − 1), one value a request" "vllm:request_time_per_output_token_seconds" {
+    tpot "TPOT" "(last token's arrival − first token's) / (output tokens − 1), one value a request; failed requests rank last" "vllm:request_time_per_output_token_seconds" {
         "tpot_mean_ms" "mean" mean_ms, "tpot_p50_ms" "P50" p50_ms, "tpot_p95_ms" "P95" p95_ms, "tpot_p99_ms" "P99" p99_ms
     }
     itl "ITL" "gap between the arrivals of two successive tokens; tokens of one event arrive together" "vllm:inter_token_latency_seconds" {
         "itl_mean_ms" "mean" mean_ms, "itl_p50_ms" "P50" p50_ms, "itl_p95_ms" "P95" p95_ms, "itl_p99_ms" "P99" p99_ms
     }
-    e2e "E2E" "end − intended time of sending" "vllm:e2e_request_latency_seconds (from arrival at the server)" {
+    e2e "E2E" "end − intended time of sending; failed requests rank last" "vllm:e2e_request_latency_seconds (from arrival at the server)" {
         "e2e_mean_ms" "mean" mean_ms, "e2e_p50_ms" "P50" p50_ms, "e2e_p95_ms" "P95" p95_ms, "e2e_p99_ms" "P99" p99_ms
     }
 };
 
-const OTHERS: [Metric; 27] = [
+const OTHERS: [Metric; 34] = [
     Metric {
         id: "output_tokens_per_s",
         title: "Output throughput",
@@ -189,7 +214,7 @@ const OTHERS: [Metric; 27] = [
         direction: Direction::Higher,
         formula: "output tokens of completed requests / (last end − start)",
         vllm: "vllm:generation_tokens_total",
-        value: |m| Some(m.summary.output_tokens_per_s),
+        value: |m| Some(rate(m, m.summary.output_tokens_per_s)),
     },
     Metric {
         id: "requests_per_s",
@@ -198,7 +223,7 @@ const OTHERS: [Metric; 27] = [
         direction: Direction::Higher,
         formula: "completed requests / (last end − start)",
         vllm: "vllm:request_success_total",
-        value: |m| Some(m.summary.requests_per_s),
+        value: |m| Some(rate(m, m.summary.requests_per_s)),
     },
     Metric {
         id: "steady_output_tokens_per_s",
@@ -207,7 +232,7 @@ const OTHERS: [Metric; 27] = [
         direction: Direction::Higher,
         formula: "output tokens that came in the steady window / its length",
         vllm: "",
-        value: |m| steady(m).map(|window| window.output_tokens_per_s),
+        value: |m| steady(m).map(|window| rate(m, window.output_tokens_per_s)),
     },
     Metric {
         id: "steady_requests_per_s",
@@ -216,7 +241,7 @@ const OTHERS: [Metric; 27] = [
         direction: Direction::Higher,
         formula: "requests completed in the steady window / its length",
         vllm: "",
-        value: |m| steady(m).map(|window| window.requests_per_s),
+        value: |m| steady(m).map(|window| rate(m, window.requests_per_s)),
     },
     Metric {
         id: "goodput_requests_per_s",
@@ -249,7 +274,10 @@ const OTHERS: [Metric; 27] = [
         direction: Direction::Lower,
         formula: "mean over requests of E2E / output tokens",
         vllm: "",
-        value: |m| m.summary.normalized_latency_mean_ms,
+        value: |m| {
+            let mean = m.summary.normalized_latency_mean_ms?;
+            mean_ms(&Quantiles { mean_ms: mean, ..m.summary.e2e })
+        },
     },
     Metric {
         id: "queue_share",
@@ -322,7 +350,9 @@ const OTHERS: [Metric; 27] = [
         formula: "E2E P95 / E2E P50",
         vllm: "",
         value: |m| {
-            (m.summary.e2e.p50_ms > 0.0).then(|| m.summary.e2e.p95_ms / m.summary.e2e.p50_ms)
+            let Quantiles { p50_ms, p95_ms, .. } = m.summary.e2e;
+            let ratio = if p95_ms.is_finite() { p95_ms / p50_ms } else { p95_ms };
+            (p50_ms > 0.0).then_some(ratio)
         },
     },
     Metric {
@@ -342,7 +372,9 @@ const OTHERS: [Metric; 27] = [
         formula: "mean E2E of the load's last class / mean E2E of its first",
         vllm: "",
         value: |m| {
-            longest_and_shortest(m).map(|(long, short)| long.e2e.mean_ms / short.e2e.mean_ms)
+            let (long, short) = longest_and_shortest(m)?;
+            let (long_ms, short_ms) = (mean_ms(&long.e2e)?, mean_ms(&short.e2e)?);
+            Some(if short_ms.is_finite() { long_ms / short_ms } else { short_ms })
         },
     },
     Metric {
@@ -409,6 +441,72 @@ const OTHERS: [Metric; 27] = [
         value: |m| m.summary.server.prefix_cache_hit_percent,
     },
     Metric {
+        id: "prefix_cache_hit_percent_planned",
+        title: "Prefix cache hits, possible",
+        unit: "%",
+        direction: Direction::Neither,
+        formula: "what a cache without end finds of the plan's prompts / prompt tokens",
+        vllm: "",
+        value: |m| m.summary.prefix_cache_hit_percent_planned,
+    },
+    Metric {
+        id: "conversation_p50_ms",
+        title: "Conversation P50",
+        unit: "ms",
+        direction: Direction::Lower,
+        formula: "last turn's end − first turn's intended time, think times included; failed ones rank last",
+        vllm: "",
+        value: |m| quantile(&m.summary.conversations.as_ref()?.latency, |q| q.p50_ms),
+    },
+    Metric {
+        id: "conversation_p95_ms",
+        title: "Conversation P95",
+        unit: "ms",
+        direction: Direction::Lower,
+        formula: "last turn's end − first turn's intended time, think times included; failed ones rank last",
+        vllm: "",
+        value: |m| quantile(&m.summary.conversations.as_ref()?.latency, |q| q.p95_ms),
+    },
+    Metric {
+        id: "goodput_conversations_per_s",
+        title: "Goodput in conversations",
+        unit: "conversations/s",
+        direction: Direction::Higher,
+        formula: "conversations of which every turn kept every limit of the load's `goodput` / (last end − start)",
+        vllm: "",
+        value: |m| {
+            let good = m.summary.conversations.as_ref()?.good? as f64;
+            (m.summary.duration_s > 0.0).then(|| good / m.summary.duration_s)
+        },
+    },
+    Metric {
+        id: "accepted_length_mean",
+        title: "Accepted length mean",
+        unit: "tokens",
+        direction: Direction::Neither,
+        formula: "1 + accepted draft tokens / drafts of speculative decoding",
+        vllm: "vllm:spec_decode_num_accepted_tokens_total, vllm:spec_decode_num_drafts_total",
+        value: |m| m.summary.server.accepted_length_mean,
+    },
+    Metric {
+        id: "inter_chunk_mean_ms",
+        title: "Inter-chunk latency mean",
+        unit: "ms",
+        direction: Direction::Neither,
+        formula: "gap between successive events with tokens, where some hold several tokens",
+        vllm: "ITL of `vllm bench serve`",
+        value: |m| mean_ms(m.summary.inter_chunk.as_ref()?),
+    },
+    Metric {
+        id: "inter_chunk_p99_ms",
+        title: "Inter-chunk latency P99",
+        unit: "ms",
+        direction: Direction::Neither,
+        formula: "gap between successive events with tokens, where some hold several tokens",
+        vllm: "ITL of `vllm bench serve`",
+        value: |m| quantile(m.summary.inter_chunk.as_ref()?, |q| q.p99_ms),
+    },
+    Metric {
         id: "running_mean",
         title: "Requests running, mean",
         unit: "requests",
@@ -424,7 +522,7 @@ const OTHERS: [Metric; 27] = [
         direction: Direction::Lower,
         formula: "sent − intended time of sending",
         vllm: "",
-        value: |m| some(&m.summary.send_lag, m.summary.send_lag.p99_ms),
+        value: |m| quantile(&m.summary.send_lag, |q| q.p99_ms),
     },
     Metric {
         id: "failed_share",
@@ -434,7 +532,7 @@ const OTHERS: [Metric; 27] = [
         formula: "failed / sent",
         vllm: "",
         value: |m| {
-            let failed: u64 = m.summary.counts.failed.values().sum();
+            let failed = m.summary.counts.failed_total();
             (m.summary.counts.sent > 0).then(|| failed as f64 / m.summary.counts.sent as f64)
         },
     },

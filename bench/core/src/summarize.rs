@@ -1,6 +1,7 @@
 //! Raw samples to the figures of a trial. Deterministic: the same samples, the same bytes.
 
 mod checks;
+mod jobs;
 mod mixed;
 mod series;
 mod timeline;
@@ -10,14 +11,18 @@ use std::collections::BTreeMap;
 use crate::{
     hist::{Latencies, StoredHistogram, round},
     schema::{
-        Anatomy, ClassSummary, Counts, FORMAT, Measured, Observed, Phases, Quantiles,
+        Anatomy, Api, ClassSummary, Counts, FORMAT, Measured, Observed, Phases, Quantiles,
         RequestSample, RequestStatus, ServerObservation, ServerTotals, Summary,
     },
-    workload::{Plan, Workload, plan_digest},
+    workload::{Plan, Workload, plan_digest, prefix_hit_percent},
 };
+use jobs::Jobs;
 pub use mixed::{LONG_PROMPT_TOKENS, long_prompt_share};
 pub use series::{Series, series};
 use timeline::Timeline;
+
+/// Tokens of a KV block where a server does not say.
+const BLOCK_SIZE: u64 = 16;
 
 /// Takes samples one by one, in any order, in memory that does not grow with their number (but for
 /// loads with short and long prompts, whose gaps are kept: [`mixed`]).
@@ -39,6 +44,13 @@ pub struct Summarizer {
     good: u64,
     normalized_ns: u128,
     with_output: u64,
+    jobs: Option<Jobs>,
+    inter_chunk: Latencies,
+    /// Whether any event held several tokens.
+    chunks_differ: bool,
+    tokens_spread: u64,
+    /// By kind, that of the request with the lowest number: the order of samples is chance.
+    failure_texts: BTreeMap<String, (u32, Box<str>)>,
 }
 
 /// The histograms that exist for the whole and for each class.
@@ -54,6 +66,12 @@ impl ClassLatencies {
         ttft_ns.inspect(|ns| self.ttft.record_ns(*ns));
         tpot_ns.inspect(|ns| self.tpot.record_ns(*ns));
         self.e2e.record_ns(e2e_ns);
+    }
+
+    fn record_failed(&mut self) {
+        for latencies in [&mut self.ttft, &mut self.tpot, &mut self.e2e] {
+            latencies.record_failed();
+        }
     }
 }
 
@@ -84,24 +102,35 @@ impl Summarizer {
             good: 0,
             normalized_ns: 0,
             with_output: 0,
+            jobs: Jobs::new(load),
+            inter_chunk: Latencies::default(),
+            chunks_differ: false,
+            tokens_spread: 0,
+            failure_texts: BTreeMap::new(),
             load: load.clone(),
         }
     }
 
-    /// Counts one request. A failed one never reaches a latency.
+    /// Counts one request. A failed one ranks behind all others.
     pub fn push(&mut self, sample: &RequestSample) {
         self.counts.sent += 1;
         self.end_ns = self.end_ns.max(sample.end_ns);
         self.client_queue.record_ns(sample.queued_ns);
         self.send_lag
             .record_ns(sample.sent_ns.saturating_sub(sample.intended_ns + sample.queued_ns));
+        self.counts.resent += u64::from(sample.resent);
         let is_completed = !matches!(sample.status, RequestStatus::Failed(_));
         self.timeline.record(sample.intended_ns, sample.end_ns, is_completed);
         if let RequestStatus::Failed(kind) = &sample.status {
             *self.counts.failed.entry(kind.clone()).or_default() += 1;
+            self.note_failure(kind, sample);
+            if let Some(jobs) = &mut self.jobs {
+                jobs.push(sample, false);
+            }
             return;
         }
         self.counts.completed += 1;
+        self.tokens_spread += u64::from(sample.tokens_spread);
         self.input_tokens += u64::from(sample.input_tokens);
         self.output_tokens += u64::from(sample.output_tokens);
         let since = |at: u64| at.saturating_sub(sample.intended_ns);
@@ -114,8 +143,11 @@ impl Summarizer {
         };
         let e2e_ns = since(sample.end_ns);
         self.all.record(ttft_ns, tpot_ns, e2e_ns);
-        if self.load.goodput.is_some_and(|limits| limits.keeps(ttft_ns, tpot_ns, e2e_ns)) {
-            self.good += 1;
+        let is_good =
+            self.load.goodput.is_some_and(|limits| limits.keeps(ttft_ns, tpot_ns, e2e_ns));
+        self.good += u64::from(is_good);
+        if let Some(jobs) = &mut self.jobs {
+            jobs.push(sample, is_good);
         }
         if sample.output_tokens > 0 {
             self.with_output += 1;
@@ -136,16 +168,29 @@ impl Summarizer {
         }
     }
 
+    fn note_failure(&mut self, kind: &str, sample: &RequestSample) {
+        self.all.record_failed();
+        if let Some(class) = self.classes.get_mut(usize::from(sample.class)) {
+            class.record_failed();
+        }
+        let Some(text) = &sample.failure_text else { return };
+        let first = self.failure_texts.entry(kind.to_owned());
+        let first = first.or_insert_with(|| (sample.id, text.clone()));
+        if sample.id < first.0 {
+            *first = (sample.id, text.clone());
+        }
+    }
+
     /// An event of several tokens is one gap and then gaps of zero: they came together.
     fn record_gaps(&mut self, tokens: &[(u64, u32)]) {
         let mut previous_ns = None;
         for &(at_ns, count) in tokens {
             self.timeline.record_tokens(at_ns, count);
+            self.chunks_differ |= count > 1;
+            self.itl.record_many_ns(0, u64::from(count.saturating_sub(1)));
             if let Some(previous_ns) = previous_ns {
                 self.itl.record_ns(at_ns - previous_ns);
-                self.itl.record_many_ns(0, u64::from(count.saturating_sub(1)));
-            } else {
-                self.itl.record_many_ns(0, u64::from(count.saturating_sub(1)));
+                self.inter_chunk.record_ns(at_ns - previous_ns);
             }
             previous_ns = Some(at_ns);
         }
@@ -177,8 +222,11 @@ impl Summarizer {
         measured_at: Option<String>,
     ) -> Measured {
         self.counts.planned = self.planned();
-        let summary = self.summary(server);
-        let checks = checks::run(&summary, server);
+        let mut summary = self.summary(server);
+        // As the server's own blocks; vLLM's default where it does not say.
+        summary.prefix_cache_hit_percent_planned =
+            self.planned_prefix_hits(observed.block_size.unwrap_or(BLOCK_SIZE));
+        let checks = checks::run(&summary, server, self.planned_input_tokens());
         Measured {
             format: FORMAT,
             launch: launch.to_owned(),
@@ -200,7 +248,28 @@ impl Summarizer {
         }
     }
 
+    /// Of loads that repeat something; in others a cache finds nothing.
+    fn planned_prefix_hits(&self, block_size: u64) -> Option<f64> {
+        let load = &self.load;
+        let repeats = load.data.is_some()
+            || load.conversation.is_some()
+            || load.classes.iter().any(|class| class.prefix.is_some());
+        let sent = usize::try_from(self.counts.sent).unwrap_or(usize::MAX);
+        repeats.then(|| prefix_hit_percent(load, block_size, sent))?
+    }
+
+    /// Prompt tokens of the plan, where the server must count as many: prompts are token ids, and every
+    /// request was completed.
+    fn planned_input_tokens(&self) -> Option<u64> {
+        let is_exact = self.load.request.api == Api::Completions
+            && self.counts.completed == self.counts.planned
+            && self.counts.completed == self.counts.sent;
+        let planned = Plan::new(&self.load).take(self.counts.planned as usize);
+        is_exact.then(|| planned.map(|request| u64::from(request.input_tokens)).sum())
+    }
+
     fn summary(&self, server: &ServerObservation) -> Summary {
+        let load_has_limits = self.load.goodput.is_some();
         let duration_s = self.end_ns as f64 / 1e9;
         let per_s = |n: u64| if duration_s > 0.0 { round(n as f64 / duration_s) } else { 0.0 };
         let send_lag = self.send_lag.quantiles();
@@ -209,6 +278,12 @@ impl Summarizer {
         let e2e = self.all.e2e.quantiles();
         Summary {
             counts: self.counts.clone(),
+            failure_texts: self
+                .failure_texts
+                .iter()
+                .map(|(kind, (_, text))| (kind.clone(), text.to_string()))
+                .collect(),
+            tokens_spread: self.tokens_spread,
             duration_s: round(duration_s),
             input_tokens: self.input_tokens,
             output_tokens: self.output_tokens,
@@ -224,8 +299,11 @@ impl Summarizer {
             ttft: self.all.ttft.quantiles(),
             tpot: self.all.tpot.quantiles(),
             itl: self.itl.quantiles(),
+            inter_chunk: self.chunks_differ.then(|| self.inter_chunk.quantiles()),
             e2e,
             classes: self.class_summaries(),
+            conversations: self.jobs.as_ref().map(|jobs| jobs.totals(load_has_limits)),
+            prefix_cache_hit_percent_planned: None,
             mixed_prompts: self.mixed.clone().map(mixed::Mixed::finish),
             server: totals(server),
         }
@@ -287,6 +365,13 @@ fn totals(server: &ServerObservation) -> ServerTotals {
         prefix_cache_hit_percent: hit_percent,
         running_mean: server.running_mean.map(round),
         waiting_mean: server.waiting_mean.map(round),
+        accepted_length_mean: match (server.accepted_draft_tokens, server.drafts) {
+            (Some(accepted), Some(drafts)) if drafts > 0 => {
+                Some(round(1.0 + accepted as f64 / drafts as f64))
+            }
+            _ => None,
+        },
+        polls: server.polls,
     }
 }
 

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     arrival::{Arrivals, replayed_ns},
     canonical::Digest,
-    dataset::{BLOCK_TOKENS, Row, RowPrompt},
+    dataset::{Row, RowPrompt},
     rng::Random,
     schema::{Arrival, LoadSpec, Size},
 };
@@ -38,7 +38,7 @@ impl Workload {
     pub fn text(&self, request: &PlannedRequest) -> Option<&str> {
         match &self.rows.get(request.id as usize)?.prompt {
             RowPrompt::Text(text) => Some(text),
-            RowPrompt::Blocks(_) => None,
+            RowPrompt::Blocks { .. } => None,
         }
     }
 }
@@ -150,7 +150,7 @@ impl<'a> Plan<'a> {
             return None;
         }
         if self.load.data.is_some() {
-            return Some(vec![self.row()?]);
+            return self.recorded(left);
         }
         let at_ns = self.arrival()?;
         let Some(conversation) = self.load.conversation else {
@@ -231,6 +231,25 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The next row, with those of its conversation that follow; `None` after the last.
+    fn recorded(&mut self, left: u32) -> Option<Vec<PlannedRequest>> {
+        let rows = Arc::clone(&self.load.rows);
+        let conversation = |id: u32| rows.get(id as usize)?.turn.map(|turn| turn.conversation);
+        let first = conversation(self.next_id);
+        let mut requests = vec![self.row()?];
+        while first.is_some()
+            && conversation(self.next_id) == first
+            && (requests.len() as u32) < left
+        {
+            let turn = rows[self.next_id as usize].turn?;
+            let think_ns_max = self.load.data.as_ref().and_then(|data| data.think_ms_max);
+            let think_ns_max = think_ns_max.map_or(u64::MAX, |ms| ms.saturating_mul(1_000_000));
+            let request = self.of_row(&rows[self.next_id as usize], None);
+            requests.push(PlannedRequest { think_ns: turn.think_ns.min(think_ns_max), ..request });
+        }
+        Some(requests)
+    }
+
     /// The request of the next row; `None` after the last.
     fn row(&mut self) -> Option<PlannedRequest> {
         let rows = Arc::clone(&self.load.rows);
@@ -246,13 +265,17 @@ impl<'a> Plan<'a> {
             }
             _ => self.arrival()?,
         };
+        Some(self.of_row(row, at_ns))
+    }
+
+    fn of_row(&mut self, row: &Row, at_ns: Option<u64>) -> PlannedRequest {
         let id = self.next_id();
         let output_tokens = match self.load.data.as_ref().and_then(|data| data.output_tokens) {
             Some(range) => self.lengths.between(range.min, range.max),
             // Whoever made the workload has seen that every row has one.
             None => row.output_tokens.unwrap_or(1),
         };
-        Some(PlannedRequest {
+        PlannedRequest {
             id,
             at_ns,
             think_ns: 0,
@@ -260,7 +283,7 @@ impl<'a> Plan<'a> {
             input_tokens: row.input_tokens,
             output_tokens,
             prompt: pieces(id, row),
-        })
+        }
     }
 
     fn next_id(&mut self) -> u32 {
@@ -272,9 +295,9 @@ impl<'a> Plan<'a> {
 /// A trace's blocks as far as the prompt goes, the last one cut; what they do not cover is the
 /// request's own.
 fn pieces(id: u32, row: &Row) -> Vec<Piece> {
-    let blocks: &[u64] = match &row.prompt {
-        RowPrompt::Blocks(blocks) => blocks,
-        RowPrompt::Text(_) => &[],
+    let (block_tokens, blocks): (u32, &[u64]) = match &row.prompt {
+        RowPrompt::Blocks { tokens, names } => (*tokens, names),
+        RowPrompt::Text(_) => (0, &[]),
     };
     let mut left = row.input_tokens;
     let mut take = |source, most: u32| {
@@ -283,7 +306,7 @@ fn pieces(id: u32, row: &Row) -> Vec<Piece> {
         (tokens > 0).then_some(Piece { source, tokens })
     };
     let mut pieces: Vec<Piece> =
-        blocks.iter().map_while(|name| take(Source::Block(*name), BLOCK_TOKENS)).collect();
+        blocks.iter().map_while(|name| take(Source::Block(*name), block_tokens)).collect();
     pieces.extend(take(Source::Ask(id), u32::MAX));
     pieces
 }
@@ -345,6 +368,10 @@ impl Source {
         }
     }
 }
+
+mod prefix;
+
+pub use prefix::prefix_hit_percent;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 mod common;
 
 use bench_core::{
+    INSTRUMENT_EPOCH,
     canonical::Digest,
     dataset,
     schema::{
@@ -154,7 +155,10 @@ fn the_bytes_are_those_of_the_epoch() {
         ("tiny, burst", bytes(&tiny(), 0, &burst(30, (20, 30), (60, 90)))),
         ("tiny, on a host", bytes(&noisy, 0, &burst(30, (20, 30), (60, 90)))),
     ]
-    .map(|(name, digest)| format!("epoch {}, {name}: {}", sim::EPOCH, digest.short()));
+    .map(|(name, digest)| {
+        let digest = digest.short();
+        format!("epochs {INSTRUMENT_EPOCH} and {}, {name}: {digest}", sim::EPOCH)
+    });
     insta::assert_debug_snapshot!(digests);
 }
 
@@ -279,7 +283,7 @@ fn a_trace_finds_its_blocks_cached() {
         vec![class((1, 1), (1, 1), None)],
         1,
     );
-    spec.data = Some(DataSpec { format, digest, output_tokens: None });
+    spec.data = Some(DataSpec { format, digest, output_tokens: None, think_ms_max: None });
     let (samples, observation) = run(&server, &Workload::new(spec, rows));
     assert_eq!(samples.iter().map(|s| s.intended_ns).collect::<Vec<_>>(), [0, 4_500_000_000]);
     assert_eq!(observation.prefix_cache_hits, Some(1_024));

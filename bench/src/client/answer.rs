@@ -30,6 +30,10 @@ pub(crate) enum Fault {
     Truncated,
     /// It is whole and holds no token.
     Empty,
+    /// The server gave it up (`finish_reason` of `abort` or `error`).
+    Aborted,
+    /// It has fewer tokens than asked for, although the end of the text was to be ignored.
+    Short,
 }
 
 impl Fault {
@@ -42,6 +46,8 @@ impl Fault {
             Self::TooManyTokens => "too_many_tokens",
             Self::Truncated => "truncated",
             Self::Empty => "empty",
+            Self::Aborted => "aborted",
+            Self::Short => "short_answer",
         }
     }
 }
@@ -65,12 +71,17 @@ struct Tally {
     tokens: Vec<(u64, u32)>,
     output_tokens: u32,
     output_tokens_max: u32,
+    /// Tokens that a whole answer has at least.
+    output_tokens_min: u32,
     input_tokens: Option<u32>,
     usage_output_tokens: Option<u32>,
     phases: Option<Phases>,
     finished: bool,
+    aborted: bool,
     done: bool,
     fault: Option<Fault>,
+    /// The event that holds the fault.
+    fault_text: Option<Box<str>>,
 }
 
 /// A whole answer in the terms of a sample.
@@ -80,11 +91,15 @@ pub(crate) struct Reading {
     pub(crate) input_tokens: u32,
     pub(crate) output_tokens: u32,
     pub(crate) phases: Option<Phases>,
+    /// Whether the total was spread over events that did not count their tokens.
+    pub(crate) is_spread: bool,
+    /// What the server said of a failure.
+    pub(crate) fault_text: Option<Box<str>>,
 }
 
 impl Answer {
-    /// An answer to a request for so many tokens.
-    pub(crate) fn new(stream: bool, output_tokens: u32) -> Self {
+    /// An answer to a request for so many tokens, or no fewer where `is_exact`.
+    pub(crate) fn new(stream: bool, output_tokens: u32, is_exact: bool) -> Self {
         let tally = Tally {
             tokens: Vec::with_capacity(if stream {
                 output_tokens.min(1 << 14) as usize
@@ -93,6 +108,7 @@ impl Answer {
             }),
             // Without `ignore_eos`, or with a server that knows no limit, a little more is no fault.
             output_tokens_max: output_tokens.saturating_mul(4).saturating_add(1_024),
+            output_tokens_min: if is_exact { output_tokens } else { 0 },
             ..Tally::default()
         };
         Self { stream, events: sse::Parser::default(), whole: Vec::new(), tally }
@@ -130,10 +146,20 @@ impl Answer {
         let outcome = match tally.fault {
             Some(fault) => Err(fault),
             None if !tally.finished && !tally.done => Err(Fault::Truncated),
+            None if tally.aborted => Err(Fault::Aborted),
             None if output_tokens == 0 => Err(Fault::Empty),
+            // Without the server's count an event may have held several tokens.
+            None if output_tokens < tally.output_tokens_min
+                && tally.usage_output_tokens.is_some() =>
+            {
+                Err(Fault::Short)
+            }
             None => Ok(()),
         };
+        let counted = tally.output_tokens;
         let reading = Reading {
+            is_spread: self.stream && counted != output_tokens,
+            fault_text: tally.fault_text,
             tokens: reconcile(tally.tokens, output_tokens),
             input_tokens: tally.input_tokens.unwrap_or(0),
             output_tokens,
@@ -157,6 +183,7 @@ impl Tally {
             self.done = true;
         } else if let Err(fault) = self.unusual(data, at_ns) {
             self.fault = Some(fault);
+            self.fault_text = Some(quoted(data));
         }
     }
 
@@ -181,12 +208,18 @@ impl Tally {
     fn whole(&mut self, data: &[u8]) {
         match Chunk::parse(data) {
             Ok(chunk) => self.note(&chunk),
-            Err(fault) => self.fault = Some(fault),
+            Err(fault) => {
+                self.fault = Some(fault);
+                self.fault_text = Some(quoted(data));
+            }
         }
     }
 
     fn note(&mut self, chunk: &Chunk) {
-        self.finished |= chunk.choices.iter().flatten().any(|c| c.finish_reason.is_some());
+        for reason in chunk.choices.iter().flatten().filter_map(|c| c.finish_reason.as_deref()) {
+            self.finished = true;
+            self.aborted |= matches!(reason, "abort" | "error");
+        }
         if let Some(usage) = &chunk.usage {
             self.input_tokens = usage.prompt_tokens.or(self.input_tokens);
             self.usage_output_tokens = usage.completion_tokens.or(self.usage_output_tokens);
@@ -212,6 +245,16 @@ impl Tally {
             _ => self.tokens.push((at_ns, new)),
         }
     }
+}
+
+/// Most bytes of what a server says of a failure.
+pub(crate) const QUOTED_BYTES_MAX: usize = 300;
+
+/// The first bytes of what a server says, in one line.
+pub(crate) fn quoted(bytes: &[u8]) -> Box<str> {
+    let cut = &bytes[..bytes.len().min(QUOTED_BYTES_MAX)];
+    let text = String::from_utf8_lossy(cut);
+    text.split_whitespace().collect::<Vec<_>>().join(" ").into()
 }
 
 /// Spreads the total that the server counted over the arrivals, in proportion to what we counted:

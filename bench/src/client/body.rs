@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bench_core::{
     prompt::Prompts,
-    schema::{Api, ServerEngine},
+    schema::{Api, ServerEngine, Usage},
     workload::{Piece, PlannedRequest, Source, Workload},
 };
 use bytes::Bytes;
@@ -16,6 +16,15 @@ const WORDS: [&str; 32] = [
     "they", "which", "one", "you", "were",
 ];
 
+/// What a server understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Everything that vLLM does.
+    Vllm,
+    /// The OpenAI API, without fields of vLLM's own that a load does not ask for by name.
+    Plain,
+}
+
 /// Writes the bodies of one load.
 #[derive(Debug)]
 pub(crate) struct Bodies {
@@ -26,9 +35,14 @@ pub(crate) struct Bodies {
 }
 
 impl Bodies {
-    /// For a load on a server. `exact_counts` asks for the number of tokens so far with each
-    /// event, which some servers other than vLLM refuse.
-    pub(crate) fn new(engine: &ServerEngine, load: &Workload, exact_counts: bool) -> Self {
+    /// For a load on a server. What is vLLM's own is left out where the server refuses it; the `salt`
+    /// keeps texts that were sent under another one out of the prefix cache.
+    pub(crate) fn new(
+        engine: &ServerEngine,
+        load: &Workload,
+        dialect: Dialect,
+        salt: Option<&str>,
+    ) -> Self {
         let shape = &load.request;
         let model = serde_json::Value::from(engine.model.as_str());
         let mut tail = String::new();
@@ -38,17 +52,22 @@ impl Bodies {
         if shape.ignore_eos {
             tail.push_str(",\"ignore_eos\":true");
         }
-        match (shape.stream, exact_counts) {
+        if let Some(salt) = salt.filter(|_| dialect == Dialect::Vllm) {
+            let salt = serde_json::Value::from(salt);
+            // Writing to a string does not fail.
+            let _ = write!(tail, ",\"cache_salt\":{salt}");
+        }
+        let usage = if dialect == Dialect::Vllm { shape.usage } else { Usage::Final };
+        match (shape.stream, usage) {
             (false, _) => {}
-            (true, false) => {
+            (true, Usage::Final) => {
                 tail.push_str(r#","stream":true,"stream_options":{"include_usage":true}"#);
             }
-            (true, true) => tail.push_str(
+            (true, Usage::Continuous) => tail.push_str(
                 r#","stream":true,"stream_options":{"include_usage":true,"continuous_usage_stats":true}"#,
             ),
         }
         for (name, json) in &shape.extra_body {
-            // Writing to a string does not fail.
             let _ = write!(tail, ",{}:{json}", serde_json::Value::from(name.as_str()));
         }
         tail.push('}');
@@ -159,7 +178,7 @@ mod tests {
             vocab_size: 1_000,
             api_key_env: None,
         };
-        let bodies = Bodies::new(&engine, load, false);
+        let bodies = Bodies::new(&engine, load, Dialect::Vllm, None);
         let parse = |body: Bytes| serde_json::from_slice(&body).expect("JSON");
         Plan::new(load).map(|request| parse(bodies.write(&request))).collect()
     }
@@ -198,6 +217,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_vllms_own_is_asked_of_vllm() {
+        let mut load = load(Api::Chat);
+        let engine = ServerEngine { vocab_size: 9, ..ServerEngine::default() };
+        let body = |load: &LoadSpec, dialect| {
+            let load = Workload::from(load.clone());
+            let request = Plan::new(&load).next().expect("a request");
+            let body = Bodies::new(&engine, &load, dialect, Some("s\"1")).write(&request);
+            serde_json::from_slice::<Value>(&body).expect("JSON")
+        };
+        let found = body(&load, Dialect::Vllm);
+        assert_eq!(found["stream_options"], json!({"include_usage": true}));
+        assert_eq!(found["cache_salt"], json!("s\"1"));
+        load.request.usage = Usage::Continuous;
+        let stats =
+            |dialect| body(&load, dialect)["stream_options"]["continuous_usage_stats"].clone();
+        assert_eq!((stats(Dialect::Vllm), stats(Dialect::Plain)), (json!(true), Value::Null));
+        assert_eq!(body(&load, Dialect::Plain).get("cache_salt"), None);
+    }
+
+    #[test]
     fn a_conversation_alternates_its_roles() {
         let mut load = load(Api::Chat);
         load.conversation =
@@ -219,7 +258,7 @@ mod tests {
             dataset::read(format, line.as_bytes(), &mut |row| rows.push(row)).expect("rows");
         for api in [Api::CompletionsText, Api::Chat] {
             let mut load = load(api);
-            load.data = Some(DataSpec { format, digest, output_tokens: None });
+            load.data = Some(DataSpec { format, digest, output_tokens: None, think_ms_max: None });
             let body = bodies(&Workload::new(load, rows.clone())).remove(0);
             let found = match api {
                 Api::Chat => &body["messages"][0]["content"],

@@ -1,5 +1,5 @@
-//! HTTP/1.1 connections: one task polls a connection and the request on it, and the times of
-//! reads and writes are taken at the socket.
+//! HTTP/1.1 connections, over TLS where the URL says so: one task polls a connection and the request
+//! on it, and the times of reads and writes are taken at the socket. No proxy is used.
 
 use std::{
     collections::BTreeMap,
@@ -8,10 +8,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -20,17 +17,20 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    HeaderMap, Request, Uri,
+    HeaderMap, Request, Response, Uri,
+    body::Incoming,
     client::conn::http1,
     header::{self, HeaderName, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::{net::TcpStream, task::JoinSet};
 
-use super::answer::Answer;
+use super::{
+    answer::{Answer, quoted},
+    secrets::Secrets,
+    stamped::{Marks, Stamped},
+    tls::{Socket, Tls},
+};
 
 /// Servers close idle connections, uvicorn after 5 s. One that has been idle for less than this
 /// is not about to be closed just as a request is sent on it.
@@ -39,37 +39,59 @@ const IDLE_MAX: Duration = Duration::from_secs(3);
 /// Most bytes of one read: ten thousand connections stay within a few hundred megabytes.
 const BUFFER_BYTES_MAX: usize = 32 << 10;
 
+/// Connections that are opened at once.
+const OPENED_AT_ONCE: usize = 64;
+/// Most bytes that are read of an answer that is an error.
+const ERROR_BYTES_MAX: usize = 4 << 10;
+
 /// Where requests go.
 #[derive(Debug)]
 pub(crate) struct Target {
-    addresses: Vec<SocketAddr>,
+    endpoint: Arc<Endpoint>,
     path: String,
     headers: HeaderMap,
-    /// What all times in nanoseconds count from.
-    epoch: Instant,
+    secrets: Secrets,
     idle: Mutex<Vec<Link>>,
 }
 
-/// Why a request has no whole answer, by the name under which it is counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure(pub(crate) String);
+/// What a connection is opened to.
+#[derive(Debug)]
+struct Endpoint {
+    addresses: Vec<SocketAddr>,
+    tls: Option<Tls>,
+    /// What all times in nanoseconds count from.
+    epoch: Instant,
+}
 
-/// Times of one request on its connection; 0 where it has not come to that.
-#[derive(Debug, Default)]
-struct Marks {
-    /// The first byte of the request, or the attempt to connect that it took.
-    sent_ns: AtomicU64,
-    first_read_ns: AtomicU64,
-    read_ns: AtomicU64,
-    /// Pieces of answers that have been taken off the connection.
-    frames: AtomicU64,
+/// Why a request has no whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The name under which it is counted.
+    pub(crate) kind: String,
+    /// The first bytes of what the server said, secrets masked.
+    pub(crate) text: Option<Box<str>>,
+}
+
+impl Failure {
+    fn new(kind: impl Into<String>) -> Self {
+        Self { kind: kind.into(), text: None }
+    }
+
+    fn saying(self, text: impl Into<Box<str>>) -> Self {
+        Self { text: Some(text.into()), ..self }
+    }
+
+    /// Whether a server that closes an idle connection looks like this.
+    fn is_closed(&self) -> bool {
+        matches!(&*self.kind, "connection_closed" | "connection_reset")
+    }
 }
 
 /// A connection, and whether it is still open.
 #[derive(Debug)]
 struct Link {
     sender: http1::SendRequest<Full<Bytes>>,
-    connection: Option<http1::Connection<TokioIo<Timed>, Full<Bytes>>>,
+    connection: Option<http1::Connection<TokioIo<Socket>, Full<Bytes>>>,
     marks: Arc<Marks>,
     used: Instant,
 }
@@ -80,6 +102,8 @@ pub(crate) struct Times {
     pub(crate) sent_ns: u64,
     pub(crate) first_byte_ns: Option<u64>,
     pub(crate) end_ns: u64,
+    /// Whether it was sent once more, since a pooled connection was found closed.
+    pub(crate) is_resent: bool,
 }
 
 /// The headers of a load.
@@ -107,15 +131,19 @@ impl Target {
     ) -> anyhow::Result<Self> {
         let uri: Uri = base_url.parse().with_context(|| format!("`{base_url}` is no URL"))?;
         let authority = uri.authority().with_context(|| format!("`{base_url}` names no host"))?;
-        anyhow::ensure!(
-            uri.scheme_str() == Some("http"),
-            "`{base_url}`: the load path speaks plain HTTP; start a local proxy for TLS"
-        );
-        let port = authority.port_u16().unwrap_or(80);
-        let addresses = tokio::net::lookup_host((authority.host(), port))
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => anyhow::bail!("`{base_url}` is no URL of a server: expected http:// or https://"),
+        };
+        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        // An IPv6 address stands in brackets.
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let addresses = tokio::net::lookup_host((host, port))
             .await
-            .with_context(|| format!("cannot resolve `{}`", authority.host()))?
+            .with_context(|| format!("cannot resolve `{host}`"))?
             .collect();
+        let tls = is_tls.then(|| Tls::new(host)).transpose()?;
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_str(authority.as_str())?);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -127,30 +155,45 @@ impl Target {
             headers.insert(header::AUTHORIZATION, value);
         }
         Ok(Self {
-            addresses,
+            endpoint: Arc::new(Endpoint { addresses, tls, epoch: Instant::now() }),
             path: format!("{}{path}", uri.path().trim_end_matches('/')),
+            secrets: Secrets::of(&headers),
             headers,
-            epoch: Instant::now(),
             idle: Mutex::default(),
         })
     }
 
+    /// What a server said, without what must not be quoted.
+    pub(crate) fn mask(&self, text: &str) -> Box<str> {
+        self.secrets.mask(text)
+    }
+
     /// Nanoseconds since this was made.
     pub(crate) fn now_ns(&self) -> u64 {
-        self.epoch.elapsed().as_nanos() as u64
+        self.endpoint.epoch.elapsed().as_nanos() as u64
     }
 
     /// The moment so many nanoseconds after this was made.
     pub(crate) fn instant(&self, ns: u64) -> Instant {
-        self.epoch + Duration::from_nanos(ns)
+        self.endpoint.epoch + Duration::from_nanos(ns)
     }
 
     /// Opens connections ahead of a load that will want them at once. What cannot be opened now
     /// fails when it is wanted.
     pub(crate) async fn open_ahead(&self, count: usize) {
-        for _ in 0..count {
-            let Ok(link) = self.connect(Arc::default()).await else { return };
-            self.put_back(link);
+        let mut left = count;
+        let mut opening = JoinSet::new();
+        loop {
+            while left > 0 && opening.len() < OPENED_AT_ONCE {
+                let endpoint = Arc::clone(&self.endpoint);
+                opening.spawn(async move { endpoint.connect(Arc::default()).await });
+                left -= 1;
+            }
+            match opening.join_next().await {
+                Some(Ok(Ok(link))) => self.put_back(link),
+                Some(_) => left = 0,
+                None => return,
+            }
         }
     }
 
@@ -161,20 +204,26 @@ impl Target {
         answer: &mut Answer,
         timeout: Duration,
     ) -> (Times, Result<(), Failure>) {
-        let mut marks = None;
-        let work = self.try_exchange(body, answer, &mut marks);
+        let mut course = Course::default();
+        let work = self.try_exchange(body, answer, &mut course);
         let result = match tokio::time::timeout(timeout, work).await {
             Ok(result) => result,
-            Err(_) => Err(Failure("timeout".to_owned())),
+            Err(_) => Err(Failure::new("timeout")),
         };
+        let result = result.map_err(|Failure { kind, text }| {
+            let text = text.map(|text| self.mask(&text)).filter(|text| !text.is_empty());
+            Failure { kind, text }
+        });
         let now_ns = self.now_ns();
-        let mark = |pick: fn(&Marks) -> &AtomicU64| {
+        let Course { marks, is_resent } = course;
+        let mark = |pick: fn(&Marks) -> &std::sync::atomic::AtomicU64| {
             marks.as_deref().map(|marks| pick(marks).load(Relaxed)).filter(|ns| *ns > 0)
         };
         let times = Times {
             sent_ns: mark(|marks| &marks.sent_ns).unwrap_or(now_ns),
             first_byte_ns: mark(|marks| &marks.first_read_ns),
             end_ns: mark(|marks| &marks.read_ns).filter(|_| result.is_ok()).unwrap_or(now_ns),
+            is_resent,
         };
         (times, result)
     }
@@ -183,26 +232,42 @@ impl Target {
         &self,
         body: Bytes,
         answer: &mut Answer,
-        marks: &mut Option<Arc<Marks>>,
+        course: &mut Course,
     ) -> Result<(), Failure> {
-        let mut link = if let Some(link) = self.take_idle().await {
+        // A server that is slow to accept holds the request up, not this client.
+        let mut sent_ns = self.now_ns();
+        if let Some(mut link) = self.take_idle().await {
             link.marks.reset();
-            *marks = Some(Arc::clone(&link.marks));
-            link
-        } else {
-            // A server that is slow to accept holds the request up, not this client.
-            let sent_ns = AtomicU64::new(self.now_ns());
-            let new = Arc::new(Marks { sent_ns, ..Marks::default() });
-            *marks = Some(Arc::clone(&new));
-            self.connect(new).await?
-        };
-        let mut request = Request::post(&*self.path)
-            .body(Full::new(body))
-            .map_err(|_| Failure("bad_request".to_owned()))?;
-        request.headers_mut().clone_from(&self.headers);
-        link.exchange(request, answer).await?;
+            course.marks = Some(Arc::clone(&link.marks));
+            match link.exchange(self.request(body.clone())?, answer).await {
+                Ok(()) => {
+                    self.put_back(link);
+                    return Ok(());
+                }
+                // The server may have closed it just now, without a look at the request. That is
+                // said to nobody else: it is sent once more.
+                Err(failure) if failure.is_closed() && !link.has_read() => {
+                    course.is_resent = true;
+                    let first_ns = link.marks.sent_ns.load(Relaxed);
+                    sent_ns = if first_ns > 0 { first_ns } else { sent_ns };
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        let new = Arc::new(Marks::since(sent_ns));
+        course.marks = Some(Arc::clone(&new));
+        let mut link = self.endpoint.connect(new).await?;
+        link.exchange(self.request(body)?, answer).await?;
         self.put_back(link);
         Ok(())
+    }
+
+    fn request(&self, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
+        let mut request = Request::post(&*self.path)
+            .body(Full::new(body))
+            .map_err(|_| Failure::new("bad_request"))?;
+        request.headers_mut().clone_from(&self.headers);
+        Ok(request)
     }
 
     async fn take_idle(&self) -> Option<Link> {
@@ -219,14 +284,31 @@ impl Target {
         link.used = Instant::now();
         lock(&self.idle).push(link);
     }
+}
 
+/// What became of a request so far.
+#[derive(Debug, Default)]
+struct Course {
+    marks: Option<Arc<Marks>>,
+    is_resent: bool,
+}
+
+impl Endpoint {
     async fn connect(&self, marks: Arc<Marks>) -> Result<Link, Failure> {
         let stream = TcpStream::connect(&*self.addresses).await.map_err(|e| connect_failure(&e))?;
         stream.set_nodelay(true).map_err(|e| connect_failure(&e))?;
-        let timed = Timed { stream, marks: Arc::clone(&marks), epoch: self.epoch };
+        let stamped = Stamped::new(stream, Arc::clone(&marks), self.epoch);
+        let socket = match &self.tls {
+            None => Socket::Plain(stamped),
+            Some(tls) => {
+                let socket = tls.connect(stamped).await.map_err(|e| tls_failure(&e))?;
+                marks.reset_reads();
+                socket
+            }
+        };
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER_BYTES_MAX)
-            .handshake(TokioIo::new(timed))
+            .handshake(TokioIo::new(socket))
             .await
             .map_err(|e| http_failure(&e))?;
         Ok(Link { sender, connection: Some(connection), marks, used: Instant::now() })
@@ -243,12 +325,11 @@ impl Link {
         let marks = &**marks;
         let work = async {
             let response = sender.send_request(request).await.map_err(|e| http_failure(&e))?;
-            let status = response.status();
-            if !status.is_success() {
-                return Err(Failure(format!("http_{}", status.as_u16())));
-            }
-            if !answer.accepts(response.headers().get(header::CONTENT_TYPE)) {
-                return Err(Failure("content_type".to_owned()));
+            if let Some(failure) = refusal(&response, answer) {
+                return Err(match failure.text {
+                    None => failure.saying(start_of(response.into_body()).await),
+                    Some(_) => failure,
+                });
             }
             let mut body = response.into_body();
             while let Some(frame) = body.frame().await {
@@ -257,12 +338,17 @@ impl Link {
                 if let Some(bytes) = frame.data_ref() {
                     answer
                         .push(bytes, marks.read_ns.load(Relaxed))
-                        .map_err(|fault| Failure(fault.name().to_owned()))?;
+                        .map_err(|fault| Failure::new(fault.name()))?;
                 }
             }
             Ok(())
         };
         alongside(connection, marks, work).await
+    }
+
+    /// Whether a byte of the answer has come.
+    fn has_read(&self) -> bool {
+        self.marks.first_read_ns.load(Relaxed) > 0
     }
 
     /// Polls the connection once, which notices that the server has closed it.
@@ -276,10 +362,39 @@ impl Link {
     }
 }
 
+/// Why an answer is none, by its head.
+fn refusal(response: &Response<Incoming>, answer: &Answer) -> Option<Failure> {
+    let status = response.status();
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    if status.is_redirection() {
+        let to = header(header::LOCATION).unwrap_or("nowhere");
+        let text =
+            format!("{} to {to}; a load follows no redirect: name that URL", status.as_u16());
+        return Some(Failure::new("redirect").saying(text));
+    }
+    if !status.is_success() {
+        return Some(Failure::new(format!("http_{}", status.as_u16())));
+    }
+    let is_wanted = answer.accepts(response.headers().get(header::CONTENT_TYPE));
+    (!is_wanted).then(|| Failure::new("content_type"))
+}
+
+/// The first bytes of a body.
+async fn start_of(mut body: Incoming) -> Box<str> {
+    let mut bytes = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
+        if bytes.len() >= ERROR_BYTES_MAX {
+            break;
+        }
+    }
+    quoted(&bytes)
+}
+
 /// Polls work and the connection under it in one task. Two tasks would wake each other twice for
 /// every piece of the answer.
 async fn alongside<T>(
-    connection: &mut Option<http1::Connection<TokioIo<Timed>, Full<Bytes>>>,
+    connection: &mut Option<http1::Connection<TokioIo<Socket>, Full<Bytes>>>,
     marks: &Marks,
     work: impl Future<Output = T>,
 ) -> T {
@@ -304,7 +419,7 @@ async fn alongside<T>(
 
 /// A connection that is over is dropped, which fails what still waits for it.
 fn poll_connection(
-    connection: &mut Option<http1::Connection<TokioIo<Timed>, Full<Bytes>>>,
+    connection: &mut Option<http1::Connection<TokioIo<Socket>, Full<Bytes>>>,
     cx: &mut Context<'_>,
 ) {
     if let Some(open) = connection
@@ -314,87 +429,22 @@ fn poll_connection(
     }
 }
 
-impl Marks {
-    fn reset(&self) {
-        self.sent_ns.store(0, Relaxed);
-        self.first_read_ns.store(0, Relaxed);
-        self.read_ns.store(0, Relaxed);
-    }
-}
-
-/// Notes when bytes cross the socket.
-#[derive(Debug)]
-struct Timed {
-    stream: TcpStream,
-    marks: Arc<Marks>,
-    epoch: Instant,
-}
-
-impl Timed {
-    fn note_write(&self) {
-        if self.marks.sent_ns.load(Relaxed) == 0 {
-            self.marks.sent_ns.store(self.epoch.elapsed().as_nanos() as u64, Relaxed);
-        }
-    }
-}
-
-impl AsyncRead for Timed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if polled.is_ready() {
-            let now_ns = self.epoch.elapsed().as_nanos() as u64;
-            self.marks.read_ns.store(now_ns, Relaxed);
-            if self.marks.first_read_ns.load(Relaxed) == 0 {
-                self.marks.first_read_ns.store(now_ns, Relaxed);
-            }
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Timed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.note_write();
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.note_write();
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 fn connect_failure(error: &io::Error) -> Failure {
     let name = match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection_refused",
         io::ErrorKind::TimedOut => "connect_timeout",
         _ => "connect_failed",
     };
-    Failure(name.to_owned())
+    Failure::new(name).saying(error.to_string())
+}
+
+fn tls_failure(error: &io::Error) -> Failure {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    let name = match cause {
+        Some(rustls::Error::InvalidCertificate(_)) => "tls_certificate",
+        _ => "tls_failed",
+    };
+    Failure::new(name).saying(error.to_string())
 }
 
 fn http_failure(error: &hyper::Error) -> Failure {
@@ -410,7 +460,7 @@ fn http_failure(error: &hyper::Error) -> Failure {
         }
         _ => "http_failed",
     };
-    Failure(name.to_owned())
+    Failure::new(name)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -3,5 +3,8 @@
 pub(crate) mod answer;
 pub(crate) mod body;
 pub(crate) mod connection;
+mod secrets;
 mod shape;
 pub(crate) mod sse;
+mod stamped;
+mod tls;

@@ -5,6 +5,10 @@
 //! same holes are read by comparing: as strict as the parser, ten times as fast. Whatever does
 //! not fit exactly goes to the parser.
 
+/// Names of the fields that hold a token's text, whichever a model's reasoning parser fills.
+const TEXTS: [&[u8]; 4] =
+    [b"\"text\":", b"\"content\":", b"\"reasoning\":", b"\"reasoning_content\":"];
+
 /// The bytes between the holes, in order.
 #[derive(Debug)]
 pub(super) struct Shape {
@@ -63,7 +67,7 @@ impl Shape {
                 b'"' => {
                     let start = at + 1;
                     let end = start + any_string_len(&json[start..]);
-                    if key.ends_with(b"\"text\":") || key.ends_with(b"\"content\":") {
+                    if TEXTS.iter().any(|name| key.ends_with(name)) {
                         shape.add(&json[from..start], Hole::Text { empty: start == end });
                         from = end;
                     }
@@ -189,6 +193,21 @@ mod tests {
         let shape = Shape::of(completion(" a", 1).as_bytes());
         let fit = shape.fit(completion("quote \" é", 99).as_bytes());
         assert_eq!(fit, Some(Fit { output_tokens: Some(99), input_tokens: Some(5) }));
+    }
+
+    #[test]
+    fn reasoning_is_text() {
+        for name in ["content", "reasoning", "reasoning_content"] {
+            let event =
+                |text: &str| format!(r#"{{"choices":[{{"delta":{{"{name}":"{text}"}}}}]}}"#);
+            let shape = Shape::of(event(" a").as_bytes());
+            assert_eq!(shape.fit(event(" other").as_bytes()), Some(Fit::default()), "{name}");
+            assert_eq!(
+                shape.fit(event("").as_bytes()),
+                None,
+                "{name}: an empty one may be no token"
+            );
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use bench_core::workload::Plan;
 use tokio::sync::mpsc;
 
 use super::{Driver, Prepared};
+use crate::host;
 
 /// Most bodies made ahead, in bytes.
 const AHEAD_BYTES_MAX: usize = 64 << 20;
@@ -39,6 +40,7 @@ impl Pacer {
         let thread = thread::Builder::new()
             .name("pacer".to_owned())
             .spawn(move || {
+                host::wake_on_time();
                 let mut plan = Plan::new(&driver.load);
                 let plan =
                     std::iter::from_fn(|| plan.conversation().and_then(|t| driver.prepare(t)));
@@ -62,6 +64,30 @@ impl Pacer {
     pub(super) fn join(self) -> anyhow::Result<()> {
         self.thread.join().map_err(|_| anyhow::anyhow!("the pacing thread failed"))
     }
+}
+
+/// Conversations of a closed loop that are written ahead, at most.
+const CLOSED_AHEAD_MAX: usize = 64;
+
+/// Writes the first requests of conversations, in the order of the plan, until nobody takes them.
+pub(super) fn write_ahead(
+    driver: Arc<Driver>,
+    concurrency: u32,
+) -> anyhow::Result<(JoinHandle<()>, mpsc::Receiver<Prepared>)> {
+    let (sender, next) = mpsc::channel((concurrency as usize).clamp(1, CLOSED_AHEAD_MAX));
+    let thread = thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || {
+            let mut plan = Plan::new(&driver.load);
+            let plan = std::iter::from_fn(|| plan.conversation().and_then(|t| driver.prepare(t)));
+            for prepared in plan {
+                if sender.blocking_send(prepared).is_err() {
+                    return;
+                }
+            }
+        })
+        .context("cannot start the writing thread")?;
+    Ok((thread, next))
 }
 
 /// Requests made ahead of their time.

@@ -5,7 +5,10 @@ use bench_core::{
         Class, Conversation, LoadSpec, Observed, ServerEngine, ServerObservation, TokenRange,
     },
     summarize::Summarizer,
+    workload::Plan,
 };
+
+use crate::client::body::Dialect;
 
 use super::{
     fake::{Fake, Step, chunk, good, stream_head, token},
@@ -35,7 +38,7 @@ fn drive(fake: &Fake, load: &Workload, options: Options) -> Vec<RequestSample> {
         vocab_size: 1_000,
         api_key_env: None,
     };
-    let bodies = Bodies::new(&engine, load, true);
+    let bodies = Bodies::new(&engine, load, Dialect::Vllm, None);
     let target = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime starts")
@@ -149,7 +152,7 @@ fn what_a_limit_in_flight_delays_is_client_queueing() {
 #[test]
 fn a_turn_is_sent_once_the_answer_before_it_has_ended() {
     // The second turn of each conversation fails, and the third is sent all the same.
-    let fake = Fake::start(|n| if n == 1 { vec![Step::Close] } else { good() });
+    let fake = Fake::start(|n| if n == 1 { vec![stream_head(), Step::Close] } else { good() });
     let mut load = load(constant("1000"), 6);
     let think = Conversation { turns_min: 3, turns_max: 3, think_ms_min: 2, think_ms_max: 4 };
     load.spec.conversation = Some(think);
@@ -180,7 +183,7 @@ fn failures_are_counted_by_kind_and_spoil_nothing_else() {
         ("http_503", status("503 Service Unavailable")),
         ("connection_reset", answer(vec![Step::Reset])),
         ("connection_closed", answer(vec![Step::Close])),
-        ("connection_closed", vec![Step::Close]),
+        ("connection_closed", vec![stream_head(), Step::Close]),
         ("malformed_http", vec![Step::Write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n".to_vec())]),
         ("malformed_http", answer(vec![Step::Write(b"zz\r\n".to_vec())])),
         ("malformed_event", answer(vec![chunk(b"data: {\"choices\":\n\n")])),
@@ -206,6 +209,36 @@ fn failures_are_counted_by_kind_and_spoil_nothing_else() {
         assert_eq!(kind(&pair[0]), expected);
         assert_eq!(kind(&pair[1]), "completed", "after {expected}");
     }
+}
+
+#[test]
+fn a_pooled_connection_that_was_closed_is_no_failure() {
+    // The second request finds its connection closed and is sent again; so is the fourth, whose new
+    // connection is closed as well: that is a failure.
+    let fake = Fake::start(|n| if [1, 4, 5].contains(&n) { vec![Step::Close] } else { good() });
+    let samples = drive(&fake, &load(closed(1), 5), options());
+    let found: Vec<_> = samples.iter().map(|sample| (kind(sample), sample.resent)).collect();
+    let (good, again) = (("completed", false), ("completed", true));
+    assert_eq!(found, [good, again, good, ("connection_closed", true), good]);
+}
+
+#[test]
+fn what_the_server_said_of_a_failure_is_kept() {
+    let body = format!("{{\"error\": \"overloaded,\\n try later\"}}{}", " ".repeat(500));
+    let head = format!("HTTP/1.1 503 Busy\r\ncontent-length: {}\r\n\r\n", body.len());
+    let redirect = "HTTP/1.1 308 Moved\r\nlocation: https://x/v1\r\ncontent-length: 0\r\n\r\n";
+    let scripts = [
+        vec![Step::Write((head + &body).into_bytes())],
+        vec![Step::Write(redirect.into())],
+        vec![stream_head(), chunk(b"data: {\"error\":{\"code\":500}}\n\n")],
+    ];
+    let fake = Fake::start(move |n| scripts[n].clone());
+    let samples = drive(&fake, &load(closed(1), 3), options());
+    let said: Vec<_> =
+        samples.iter().map(|s| (kind(s), s.failure_text.as_deref().unwrap_or("nothing"))).collect();
+    assert_eq!(said[0], ("http_503", "{\"error\": \"overloaded,\\n try later\"}"));
+    assert!(said[1].0 == "redirect" && said[1].1.starts_with("308 to https://x/v1"), "{said:?}");
+    assert_eq!(said[2], ("error_event", "{\"error\":{\"code\":500}}"));
 }
 
 #[test]
@@ -240,9 +273,9 @@ async fn a_server_that_does_not_accept_is_no_send_lag() {
     }
     let url = format!("http://{address}");
     let target = Target::resolve(&url, "/", &[].into(), None).await.expect("an address");
-    let (timeout, mut answer) = (Duration::from_millis(20), Answer::new(true, 1));
+    let (timeout, mut answer) = (Duration::from_millis(20), Answer::new(true, 1, false));
     let (times, result) = target.exchange(Bytes::new(), &mut answer, timeout).await;
-    assert_eq!(result, Err(Failure("timeout".to_owned())));
+    assert_eq!(result.expect_err("nobody accepts").kind, "timeout");
     assert!(times.end_ns - times.sent_ns >= timeout.as_nanos() as u64, "{times:?}");
 }
 

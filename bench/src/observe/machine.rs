@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, time::Instant};
 
 use bench_core::{
     hist::round,
-    schema::{GpuUse, MachineUse},
+    schema::{GpuUse, MachineUse, Quantiles},
 };
 use nvml_wrapper::{Device, Nvml, bitmasks::device::ThrottleReasons, enum_wrappers::device::Clock};
 
@@ -48,7 +48,7 @@ impl Machine {
     }
 
     /// The whole account; the load's own thread took so many cores.
-    pub(crate) fn finish(self, client_thread_cores: f64) -> MachineUse {
+    pub(crate) fn finish(self, client_thread_cores: f64, event_loop_lag: Quantiles) -> MachineUse {
         let elapsed_s = self.start.elapsed().as_secs_f64();
         let client_s = host::cpu_time().as_secs_f64() - self.cpu_s_before;
         let host = self.host_before.zip(CpuTicks::now());
@@ -56,6 +56,7 @@ impl Machine {
         MachineUse {
             client_thread_cores: round(client_thread_cores),
             client_cores: round(client_s / elapsed_s),
+            event_loop_lag: Some(event_loop_lag).filter(|lag| lag.count > 0),
             host_busy_share: host.and_then(|(before, after)| after.busy_share_since(&before)),
             gpus: gpus.filter(|gpu| gpu.memory_mib_max > IDLE_MEMORY_MIB_MAX).collect(),
         }
@@ -222,6 +223,6 @@ mod tests {
     fn a_machine_without_a_gpu_has_no_samples_and_no_error() {
         let mut machine = Machine::watch("http://gpu.example:8000");
         machine.look();
-        assert_eq!(machine.finish(0.5).gpus, []);
+        assert_eq!(machine.finish(0.5, Quantiles::default()).gpus, []);
     }
 }

@@ -8,4 +8,4 @@ mod watch;
 
 pub(crate) use machine::Machine;
 pub(crate) use server::ControlPlane;
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Gauges, Watch};

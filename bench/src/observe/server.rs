@@ -40,6 +40,9 @@ impl ControlPlane {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .timeout(REQUEST_TIMEOUT)
+            // As the load path: nothing between it and the server that the profile does not name.
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .default_headers(header_map(&shape.headers)?)
             .build()

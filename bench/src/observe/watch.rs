@@ -17,6 +17,10 @@ const PREEMPTIONS: Names = &["vllm:num_preemptions_total"];
 const PREFIX_QUERIES: Names =
     &["vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"];
 const PREFIX_HITS: Names = &["vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"];
+const DRAFTS: Names = &["vllm:spec_decode_num_drafts_total"];
+const ACCEPTED: Names = &["vllm:spec_decode_num_accepted_tokens_total"];
+const E2E: [&str; 2] =
+    ["vllm:e2e_request_latency_seconds_sum", "vllm:e2e_request_latency_seconds_count"];
 const QUEUE: [&str; 2] =
     ["vllm:request_queue_time_seconds_sum", "vllm:request_queue_time_seconds_count"];
 const PREFILL: [&str; 2] =
@@ -37,6 +41,9 @@ pub(super) fn is_wanted(name: &str) -> bool {
         PREEMPTIONS,
         PREFIX_QUERIES,
         PREFIX_HITS,
+        DRAFTS,
+        ACCEPTED,
+        &E2E,
         &QUEUE,
         &PREFILL,
         &DECODE,
@@ -80,10 +87,11 @@ pub(crate) struct Watch {
     held_error_s: f64,
     elapsed_s: f64,
     kv_cache_max: Option<f64>,
+    polls: u64,
 }
 
 /// One look at the gauges.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Gauges {
     at_s: f64,
     /// Requests in the batch.
@@ -124,6 +132,7 @@ impl Watch {
             }
         }
         self.last = Some(gauges);
+        self.polls += 1;
         Some(gauges)
     }
 
@@ -145,6 +154,9 @@ impl Watch {
             preemptions: count(PREEMPTIONS),
             prefix_cache_queries: count(PREFIX_QUERIES),
             prefix_cache_hits: count(PREFIX_HITS),
+            drafts: count(DRAFTS),
+            accepted_draft_tokens: count(ACCEPTED),
+            e2e_mean_ms: mean_ms(E2E),
             queue_mean_ms: mean_ms(QUEUE),
             prefill_mean_ms: mean_ms(PREFILL),
             decode_mean_ms: mean_ms(DECODE),
@@ -152,6 +164,8 @@ impl Watch {
             waiting_mean: mean(self.waiting_s),
             held_error: mean(self.held_error_s),
             kv_cache_percent_max: self.kv_cache_max.map(|use_| 100.0 * use_),
+            // Without those before and after the load.
+            polls: (self.polls > 0).then(|| self.polls.saturating_sub(2)),
         }
     }
 }

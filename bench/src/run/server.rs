@@ -1,6 +1,7 @@
 //! Trials on a server over HTTP.
 
 use std::{
+    collections::BTreeSet,
     env,
     sync::{
         Arc,
@@ -11,31 +12,35 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bench_core::schema::{
-    Arrival, Check, Event, FORMAT, LaunchPlan, LoadSpec, MachineUse, Observed, Outcome,
-    PlannedTrial, Progress, RequestStatus, ServerEngine, ServerObservation, Size,
+use bench_core::{
+    canonical::Digest,
+    schema::{
+        Check, Event, FORMAT, LaunchPlan, LoadSpec, MachineUse, Observed, Outcome, PlannedTrial,
+        Progress, Quantiles, ServerEngine, ServerObservation,
+    },
+    workload::Workload,
 };
-use bench_core::workload::Workload;
 use bench_trials::{Recorder, emit, planned, workload};
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 
 use super::RunArgs;
 use crate::{
-    client::{body::Bodies, connection::Target},
+    client::{
+        body::{Bodies, Dialect},
+        connection::Target,
+    },
     clock,
-    drive::{Driver, Options},
-    observe::{ControlPlane, Machine, Watch},
-    samples::{self, RecorderThread, SampleSender},
+    drive::{Driven, Driver, Options},
+    observe::{ControlPlane, Gauges, Machine, Watch},
+    samples::{RecorderThread, SampleSender},
 };
 
-/// How often the server's gauges are read during a load.
+/// How often progress is told and this machine looked at; the server is asked less often.
 const WATCH_PERIOD: Duration = Duration::from_millis(250);
-/// Requests of one round of warming up, and output tokens of each.
-const WARM_UP_REQUESTS: u32 = 4;
-const WARM_UP_TOKENS: u32 = 16;
-/// A round that gains less than this on the best so far is steady; two in a row are enough.
-const WARM_UP_GAIN: f64 = 0.1;
-const WARM_UP_ROUNDS_MAX: u32 = 10;
+/// The client's event loop may be late by so much, or by this share of the median TTFT, in 95 of 100
+/// looks: of what is above, latencies are the client's own.
+const EVENT_LOOP_LAG_MS_MAX: f64 = 2.0;
+const EVENT_LOOP_LAG_SHARE_MAX: f64 = 0.10;
 /// Above this share of a core the client is near its limit.
 const CLIENT_CPU_SHARE_MAX: f64 = 0.9;
 
@@ -55,11 +60,16 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
         control.wait_ready(ready_limit, args.starting).await?;
         let observed = control.observed().await;
         emit(&Event::Ready { format: FORMAT, observed: observed.clone() })?;
-        let mut session =
-            Session { engine, api_key, control, options: args.options(), exact_counts: true };
-        if let Some(first) = plan.trials.first() {
-            session.warm_up(&first.load).await?;
-        }
+        let mut session = Session {
+            engine,
+            api_key,
+            control,
+            observed,
+            options: args.options(),
+            dialect: Dialect::Vllm,
+            texts_sent: BTreeSet::new(),
+        };
+        session.warm_up(&plan.trials).await?;
         for trial in &plan.trials {
             let PlannedTrial { key, .. } = trial;
             let load = &workload(trial)?;
@@ -68,10 +78,13 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
             let (recorder, observation, machine) = session.trial(key, load, recorder).await?;
             let (summarizer, samples) = recorder.finish()?;
             let cpu = client_cpu(machine.client_thread_cores);
-            let observed = Observed { machine: Some(machine), ..observed.clone() };
+            let lag = machine.event_loop_lag;
+            let observed = Observed { machine: Some(machine), ..session.observed.clone() };
             let mut measured =
                 summarizer.finish(&observation, &observed, &plan.launch, measured_at);
             measured.checks.push(cpu);
+            measured.checks.extend(lag.map(|lag| event_loop_lag(&lag, &measured.summary.ttft)));
+            measured.checks.extend(session.cache_isolated(load));
             let outcome = Box::new(Outcome::Measured(measured));
             emit(&Event::Trial { key: *key, outcome, samples: Some(samples) })?;
         }
@@ -80,26 +93,31 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
 }
 
 /// One server, and how it is loaded.
-struct Session {
+pub(super) struct Session {
     engine: ServerEngine,
     api_key: Option<String>,
     control: ControlPlane,
+    /// What it resolved its settings to, and how it was warmed up.
+    pub(super) observed: Observed,
     options: Options,
-    /// Whether to ask for the number of tokens with each event.
-    exact_counts: bool,
+    /// What the server understands.
+    pub(super) dialect: Dialect,
+    /// Files of texts that were sent to it.
+    texts_sent: BTreeSet<Digest>,
 }
 
 impl Session {
     /// Runs one load point; the server is idle before and after.
     async fn trial(
         &self,
-        key: &bench_core::canonical::Digest,
+        key: &Digest,
         load: &Workload,
         recorder: Recorder,
     ) -> anyhow::Result<(RecorderThread, ServerObservation, MachineUse)> {
         let before = self.control.settled_scrape().await.unwrap_or_default();
         let (recorder, samples) = RecorderThread::start(recorder)?;
         let done = Arc::new(AtomicU64::new(0));
+        let salt = has_texts(load).then(|| key.short());
         let planned = planned(load);
         // Names the load before anything is sent: a server that dies at once dies of this one.
         emit(&Event::Progress(Progress {
@@ -111,13 +129,16 @@ impl Session {
             requests_done: 0,
             requests_planned: planned,
         }))?;
-        let mut ended = self.start(load, samples, Arc::clone(&done)).await?;
+        let mut ended = self.start(load, salt.as_deref(), samples, Arc::clone(&done)).await?;
         let (mut watch, start) = (Watch::default(), Instant::now());
         watch.push(0.0, &before);
         let mut machine = Machine::watch(&self.engine.base_url);
         let mut tick = tokio::time::interval(WATCH_PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let cpu_share = loop {
+        let poll_period =
+            Duration::from_millis(load.poll_ms.unwrap_or(LoadSpec::POLL_MS).max(1).into());
+        let (mut next_poll, mut gauges) = (Instant::now() + poll_period, Gauges::default());
+        let driven = loop {
             tokio::select! {
                 outcome = &mut ended => {
                     break outcome.context("the driving thread failed")??;
@@ -125,8 +146,12 @@ impl Session {
                 _ = tick.tick() => {}
             }
             machine.look();
-            let Some(scrape) = self.control.scrape().await else { continue };
-            let Some(gauges) = watch.push(start.elapsed().as_secs_f64(), &scrape) else { continue };
+            if Instant::now() >= next_poll {
+                next_poll = Instant::now() + poll_period;
+                let scrape = self.control.scrape().await;
+                let found = scrape.and_then(|s| watch.push(start.elapsed().as_secs_f64(), &s));
+                gauges = found.unwrap_or(gauges);
+            }
             emit(&Event::Progress(Progress {
                 key: *key,
                 running: gauges.running as u32,
@@ -137,20 +162,23 @@ impl Session {
                 requests_planned: planned,
             }))?;
         };
-        let (elapsed_s, machine) = (start.elapsed().as_secs_f64(), machine.finish(cpu_share));
+        let Driven { cpu_share, event_loop_lag, .. } = driven;
+        let machine = machine.finish(cpu_share, event_loop_lag);
+        let elapsed_s = start.elapsed().as_secs_f64();
         let after = self.control.settled_scrape().await.unwrap_or_default();
         watch.push(elapsed_s, &after);
         Ok((recorder, watch.observation(&before, &after), machine))
     }
 
     /// Starts a load in a thread of its own and gives what tells its end.
-    async fn start(
+    pub(super) async fn start(
         &self,
         load: &Workload,
+        salt: Option<&str>,
         samples: SampleSender,
         done: Arc<AtomicU64>,
-    ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<f64>>> {
-        let bodies = Bodies::new(&self.engine, load, self.exact_counts);
+    ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<Driven>>> {
+        let bodies = Bodies::new(&self.engine, load, self.dialect, salt);
         let headers = &load.request.headers;
         let api_key = self.api_key.as_deref();
         let target =
@@ -167,43 +195,28 @@ impl Session {
         Ok(ended)
     }
 
-    /// Sends small rounds of requests, which are not counted, until they get no faster.
-    async fn warm_up(&mut self, load: &LoadSpec) -> anyhow::Result<()> {
-        let (mut best_s, mut steady_rounds) = (f64::INFINITY, 0);
-        for round in 0..WARM_UP_ROUNDS_MAX {
-            let start = Instant::now();
-            match self.warm_up_round(&warm_up_load(load, round).into()).await? {
-                None => {}
-                // `continuous_usage_stats` is vLLM's own.
-                Some(kind) if self.exact_counts && matches!(&*kind, "http_400" | "http_422") => {
-                    self.exact_counts = false;
-                    continue;
-                }
-                Some(kind) => {
-                    anyhow::bail!("a request of the warm-up failed ({kind}); see the server's log");
-                }
-            }
-            let round_s = start.elapsed().as_secs_f64();
-            let steady = round_s > best_s * (1.0 - WARM_UP_GAIN);
-            steady_rounds = if steady { steady_rounds + 1 } else { 0 };
-            if steady_rounds == 2 {
-                break;
-            }
-            best_s = best_s.min(round_s);
-        }
-        Ok(())
+    /// Whether texts that an earlier load point sent may be in the server's cache.
+    fn cache_isolated(&mut self, load: &Workload) -> Option<Check> {
+        let data = load.data.as_ref().filter(|_| has_texts(load))?;
+        let is_first = self.texts_sent.insert(data.digest);
+        let (passed, found) = match (self.dialect, is_first) {
+            (Dialect::Vllm, _) => (true, "texts have a cache salt of this load point"),
+            (Dialect::Plain, true) => (true, "no earlier load point sent these texts"),
+            (Dialect::Plain, false) => (
+                false,
+                "an earlier load point sent the same texts, and the server takes no cache salt",
+            ),
+        };
+        let advice = ": turn its prefix cache off, or give each load a server start of its own";
+        let detail = format!("{found}{}", if passed { "" } else { advice });
+        Some(Check { name: "cache-isolated".to_owned(), passed, detail })
     }
+}
 
-    /// Runs one round; gives the kind of its first failure.
-    async fn warm_up_round(&self, load: &Workload) -> anyhow::Result<Option<String>> {
-        let (samples, received) = samples::channel();
-        let ended = self.start(load, samples, Arc::default()).await?;
-        ended.await.context("the driving thread failed")??;
-        Ok(received.iter().flatten().find_map(|sample| match sample.status {
-            RequestStatus::Failed(kind) => Some(kind),
-            RequestStatus::Completed => None,
-        }))
-    }
+/// Whether a load sends the texts of a file: other loads that send them find them in the cache. Drawn
+/// prompts are of their load alone.
+fn has_texts(load: &LoadSpec) -> bool {
+    load.data.as_ref().is_some_and(|data| data.format.is_text())
 }
 
 /// The API key, from the environment alone.
@@ -228,20 +241,18 @@ fn client_cpu(share: f64) -> Check {
     Check { name: "client-cpu".to_owned(), passed, detail }
 }
 
-/// A few short requests of the load's kinds; each round has prompts of its own.
-fn warm_up_load(load: &LoadSpec, round: u32) -> LoadSpec {
-    let mut load = load.clone();
-    load.arrival = Arrival::AllAtOnce {};
-    load.size = Size::Requests(WARM_UP_REQUESTS);
-    load.seed = load.seed.wrapping_add(u64::from(round));
-    // Of a file the lengths are enough.
-    load.data = None;
-    load.conversation = None;
-    for class in &mut load.classes {
-        class.output_tokens.min = class.output_tokens.min.min(WARM_UP_TOKENS);
-        class.output_tokens.max = class.output_tokens.max.min(WARM_UP_TOKENS);
-    }
-    load
+/// Whether that thread came back in time to look at what had come, at every moment of the load.
+fn event_loop_lag(lag: &Quantiles, ttft: &Quantiles) -> Check {
+    let share_ms = EVENT_LOOP_LAG_SHARE_MAX * ttft.p50_ms;
+    let limit_ms = EVENT_LOOP_LAG_MS_MAX.max(if share_ms.is_finite() { share_ms } else { 0.0 });
+    let found = format!(
+        "event-loop lag P95 {:.3} ms of {} looks, at most {limit_ms:.3} ms allowed",
+        lag.p95_ms, lag.count
+    );
+    let passed = lag.p95_ms <= limit_ms;
+    let advice = ": the client is too slow at times; give it a core of its own or lower the load";
+    let detail = if passed { found } else { found + advice };
+    Check { name: "event-loop-lag".to_owned(), passed, detail }
 }
 
 /// Every stream is a socket: takes as many open files as the system allows.

@@ -29,9 +29,13 @@ pub(crate) enum Fault {
     ErrorEvent,
     /// The answer ends in the middle without its last chunk.
     Truncated,
+    /// A whole answer with half of its tokens.
+    Short,
+    /// A whole answer that ends in the middle with `finish_reason` of `abort`.
+    Abort,
 }
 
-const NAMES: [(&str, Fault); 11] = [
+const NAMES: [(&str, Fault); 13] = [
     ("reset", Fault::Reset),
     ("http-429", Fault::Http429),
     ("http-500", Fault::Http500),
@@ -43,6 +47,8 @@ const NAMES: [(&str, Fault); 11] = [
     ("stalled-stream", Fault::StalledStream),
     ("error-event", Fault::ErrorEvent),
     ("truncated", Fault::Truncated),
+    ("short", Fault::Short),
+    ("abort", Fault::Abort),
 ];
 
 impl Fault {

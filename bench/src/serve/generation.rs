@@ -145,6 +145,14 @@ impl Generation {
             }
             Fault::MalformedEvent => b"data: {\"choices\":[{\"index\":0,\"text\":\n\n",
             Fault::HalfUtf8 => b"data: {\"choices\":[{\"index\":0,\"text\":\" \xe2\x82\"}]}\n\n",
+            Fault::Short => {
+                self.tokens_total = self.tokens_sent + 1;
+                return Ok(None);
+            }
+            Fault::Abort => {
+                self.stage = if self.include_usage { Stage::Usage } else { Stage::Done };
+                b"data: {\"choices\":[{\"index\":0,\"text\":\"\",\"finish_reason\":\"abort\"}]}\n\n"
+            }
             Fault::Http429 | Fault::Http500 | Fault::Http503 | Fault::WrongContentType => {
                 return Ok(None);
             }

@@ -21,9 +21,9 @@ use super::{
     ledger::Span,
     request::{self, Api, Ask},
     source::Source,
-    timer::now_ns,
     wire::Wire,
 };
+use crate::timer::now_ns;
 
 /// The version of vLLM whose answers these are.
 const VLLM_VERSION: &str = "0.32.0";
@@ -215,11 +215,15 @@ impl Server {
             Some(engine) => {
                 Source::Engine(engine.submit(number, &ask.prompt, ask.max_tokens, arrival_ns))
             }
-            None => Source::Schedule {
-                first_ns: arrival_ns + self.options.ttft_ns,
-                gap_ns: self.options.itl_ns,
-                asked_ns: 0,
-            },
+            None => {
+                let first_ns = arrival_ns + self.options.ttft_ns;
+                let gap_ns = self.options.itl_ns;
+                let first_ns = match self.options.is_synchronised {
+                    true => first_ns.next_multiple_of(gap_ns.max(1)),
+                    false => first_ns,
+                };
+                Source::Schedule { first_ns, gap_ns, asked_ns: 0 }
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ mod ledger;
 mod request;
 mod simulator;
 mod source;
-mod timer;
+
 mod wire;
 
 use std::{
@@ -36,8 +36,10 @@ use fault::{Fault, FaultPlan, FaultRate};
 use ledger::Ledger;
 pub(crate) use ledger::Truth;
 use simulator::{Inbox, Simulator};
-use timer::Timer;
+
 use wire::{Connection, Wire};
+
+use crate::timer::Timer;
 
 /// Serve the OpenAI API without a model, on an exact schedule
 ///
@@ -70,6 +72,9 @@ pub(crate) struct ServeArgs {
     /// From one token to the next; with 0 here and above tokens come as fast as they can
     #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
     itl_ms: Decimal,
+    /// Write tokens at whole multiples of --itl-ms alone, so that all streams are written to at once
+    #[arg(long)]
+    synchronised: bool,
     /// Tokens an event, after the first, which goes alone
     #[arg(long, value_name = "TOKENS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     stream_interval: u32,
@@ -116,6 +121,7 @@ struct Options {
     max_model_len: u32,
     ttft_ns: u64,
     itl_ns: u64,
+    is_synchronised: bool,
     stream_interval: u32,
     events_per_write: usize,
     stall: Option<(Duration, Duration)>,
@@ -145,6 +151,7 @@ impl Server {
             },
             ttft_ns: ns(args.ttft_ms),
             itl_ns: ns(args.itl_ms),
+            is_synchronised: args.synchronised,
             stream_interval: args.stream_interval,
             events_per_write: usize::from(args.events_per_write),
             stall: args.stall_at_s.zip(args.stall_for_s),

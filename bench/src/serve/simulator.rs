@@ -19,7 +19,8 @@ use bench_core::{
 };
 use tokio::sync::mpsc;
 
-use super::{Server, ledger::EngineState, timer::now_ns};
+use super::{Server, ledger::EngineState};
+use crate::timer::now_ns;
 
 /// Seed of the noise of step times.
 const NOISE_SEED: u64 = 0;
@@ -51,7 +52,7 @@ pub(crate) struct Job {
     received: u32,
     last_due_ns: u64,
     pub phases: Option<Phases>,
-    /// See [`super::timer::Timer::poll_until`].
+    /// See [`crate::timer::Timer::poll_until`].
     pub asked_ns: u64,
 }
 

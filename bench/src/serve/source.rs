@@ -7,7 +7,8 @@ use std::{
 
 use bench_core::schema::Phases;
 
-use super::{simulator::Job, timer::Timer};
+use super::simulator::Job;
+use crate::timer::Timer;
 
 /// Where the tokens of one request come from.
 pub(crate) enum Source {

@@ -15,10 +15,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{
-    ledger::{Ledger, Span},
-    timer::now_ns,
-};
+use super::ledger::{Ledger, Span};
+use crate::timer::now_ns;
 
 /// What an answer and its connection tell each other.
 pub(crate) struct Wire {

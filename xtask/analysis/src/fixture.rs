@@ -47,6 +47,7 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
         limit: Decimal::from_int(ms).expect("a decimal"),
     });
     Profile {
+        instrument_epoch: bench_core::INSTRUMENT_EPOCH,
         name: "test".to_owned(),
         path: PathBuf::new(),
         engine: EngineConfig::Vllm(VllmConfig {

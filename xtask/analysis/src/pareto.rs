@@ -121,11 +121,14 @@ fn candidate(
         Role::Default => "vLLM default".to_owned(),
         _ => point.label.clone(),
     };
+    let figure = |point: &Point, axis: &Axis| {
+        point.metrics.get(axis.metric.id).filter(|found| found.mean.is_finite()).cloned()
+    };
     Some(Candidate {
         name,
         role: point.role,
-        throughput: point.metrics.get(throughput.metric.id)?.clone(),
-        latency: other.metrics.get(latency.metric.id)?.clone(),
+        throughput: figure(point, throughput)?,
+        latency: figure(other, latency)?,
         saturated: point.saturated || other.saturated,
         beaten_by: None,
     })

@@ -476,6 +476,7 @@ fn complete(observed: &mut Observed, more: &Observed) {
         attention_backend,
         // Each trial has its own.
         machine: _,
+        warm_up: _,
     } = more.clone();
     observed.version = observed.version.take().or(version);
     observed.start_s = observed.start_s.or(start_s);

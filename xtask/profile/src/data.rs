@@ -12,15 +12,19 @@ use bench_core::{
     schema::{DataFormat, DataSpec, Size, TokenRange},
 };
 
-use super::read::{At, Item};
+use super::{
+    arrival::DURATION_S_MAX,
+    read::{At, Item, absent_or_right},
+};
 
 pub(super) const REQUESTS_MAX: u32 = 10_000_000;
 
-pub(super) const FORMATS: [(&str, DataFormat); 4] = [
+pub(super) const FORMATS: [(&str, DataFormat); 5] = [
     ("mooncake", DataFormat::Mooncake),
     ("chatlog", DataFormat::ChatLog),
     ("custom", DataFormat::Custom),
     ("sharegpt", DataFormat::ShareGpt),
+    ("weka", DataFormat::Weka),
 ];
 
 /// A file and what is in the part of it that the load takes.
@@ -49,9 +53,15 @@ pub(super) fn read(
 ) -> Option<Data> {
     let mut table = item.table("`data`")?;
     let file = table.require("file", "file = its name, relative to the profile");
-    let format =
-        table.require("format", "format = \"mooncake\", \"chatlog\", \"custom\" or \"sharegpt\"");
+    let format = table.require(
+        "format",
+        "format = \"mooncake\", \"chatlog\", \"custom\", \"sharegpt\" or \"weka\"",
+    );
+    let think_s_max =
+        table.get("think_time_s_max").map(|item| item.positive_decimal(DURATION_S_MAX));
     table.finish(|_| None);
+    let think_ms_max =
+        absent_or_right(think_s_max)?.map(|seconds| seconds.millionths().unsigned_abs() / 1_000);
     let (file, format) = (file?, format?.choice(&FORMATS)?.value);
     let name = file.text()?.value;
     let path = std::path::absolute(folder.join(name)).ok()?;
@@ -83,7 +93,7 @@ pub(super) fn read(
         .ok()?;
     let rows = extent.enough(&file, name, size.as_ref())?;
     Some(Data {
-        spec: DataSpec { format, digest, output_tokens },
+        spec: DataSpec { format, digest, output_tokens, think_ms_max },
         path,
         size: size.unwrap_or(At { value: Size::Requests(rows), span: item.span() }),
         input_tokens: extent.input?,

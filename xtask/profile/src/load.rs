@@ -8,7 +8,7 @@ use bench_core::{
 };
 
 use super::{
-    arrival::{self, CONCURRENCY_MAX},
+    arrival::{self, CONCURRENCY_MAX, DURATION_S_MAX},
     data::{self, Data, REQUESTS_MAX},
     diagnostic::{Diagnostic, suggest},
     read::{At, Item, Problems, Span, Table, absent_or_right},
@@ -19,7 +19,8 @@ use super::{
 /// Limits on everything, far above what is sensible and far below what would hurt.
 const LOADS_MAX: usize = 1000;
 const CLASSES_MAX: usize = 1000;
-const DURATION_S_MAX: i64 = 7 * 24 * 3600;
+/// Between two reads of `/metrics`.
+const POLL_MS: std::ops::RangeInclusive<u32> = 100..=3_600_000;
 const TOKENS_MAX: u32 = 10_000_000;
 const SHARE_MAX: i64 = 1_000_000;
 const TURNS_MAX: u32 = 1000;
@@ -104,6 +105,7 @@ fn one(
     let max_concurrency =
         table.get("max_concurrency").map(|item| max_concurrency(problems, &item, arrival.as_ref()));
     let goodput = table.get("goodput").map(|item| goodput(&item));
+    let poll_ms = table.get("poll_ms").map(|item| item.integer_u32(POLL_MS));
     let seed = match table.get("seed") {
         Some(item) => item.integer(0..=i64::MAX).map(|n| n.value.unsigned_abs()),
         None => Some(0),
@@ -134,6 +136,7 @@ fn one(
             conversation: requests.conversation,
             max_concurrency: absent_or_right(max_concurrency)?,
             goodput: absent_or_right(goodput)?,
+            poll_ms: absent_or_right(poll_ms)?,
         };
         let part = absent_or_right(part)?;
         let (name, repeats) = (name.clone()?.value, repeats?);

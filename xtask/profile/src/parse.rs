@@ -122,6 +122,7 @@ fn resolve(
     stages.extend(by_table.map(|(_, stage)| stage.to_owned()));
     Some(Profile {
         name: String::new(),
+        instrument_epoch: bench_core::INSTRUMENT_EPOCH,
         path: std::path::PathBuf::new(),
         engine: engine.config?,
         engine_args: engine.args.args,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bench_core::schema::{Api, RequestShape};
+use bench_core::schema::{Api, RequestShape, Usage};
 use serde_json::{Map, Number, Value};
 use toml::de::{DeTable, DeValue};
 
@@ -17,8 +17,11 @@ pub(super) const APIS: [(&str, Api); 3] = [
     ("chat", Api::Chat),
 ];
 
+pub(super) const USAGES: [(&str, Usage); 2] =
+    [("final", Usage::Final), ("continuous", Usage::Continuous)];
+
 /// Fields of the body that the load sets itself, and what sets them.
-const OWN_FIELDS: [(&str, &str); 9] = [
+const OWN_FIELDS: [(&str, &str); 10] = [
     ("model", "`model` in [engine]"),
     ("prompt", "the load's lengths or `data`"),
     ("messages", "the load's lengths or `data`"),
@@ -26,7 +29,8 @@ const OWN_FIELDS: [(&str, &str); 9] = [
     ("max_completion_tokens", "`output_tokens`"),
     ("ignore_eos", "`ignore_eos` of the load"),
     ("stream", "`stream` of the load"),
-    ("stream_options", "`stream` of the load"),
+    ("stream_options", "`stream` and `usage` of the load"),
+    ("cache_salt", "the bench: texts of a file have one a load point"),
     ("n", "the bench: one answer a request"),
 ];
 
@@ -54,6 +58,10 @@ pub(super) fn read(
     };
     let stream = boolean("stream", default.stream);
     let ignore_eos = boolean("ignore_eos", default.ignore_eos);
+    let usage = match table.get("usage") {
+        Some(item) => item.choice(&USAGES).map(|usage| usage.value),
+        None => Some(default.usage),
+    };
     let extra_body = match table.get("extra_body") {
         Some(item) => extra_body(&item),
         None => Some(BTreeMap::new()),
@@ -66,6 +74,7 @@ pub(super) fn read(
         api: api?,
         stream: stream?,
         ignore_eos: ignore_eos?,
+        usage: usage?,
         extra_body: extra_body?,
         headers: headers?,
     })

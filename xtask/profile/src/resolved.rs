@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 pub struct Profile {
     /// Name: that of the file, without `.toml`.
     pub name: String,
+    /// How its trials are measured ([`bench_core::INSTRUMENT_EPOCH`]); offline that of the bundle.
+    pub instrument_epoch: u32,
     /// The file.
     pub path: PathBuf,
     /// What is measured.

@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Result;
 use bench_core::{
-    INSTRUMENT_EPOCH,
     canonical::{Digest, canonical_value},
     schema::{Args, FORMAT, LoadSpec},
 };
@@ -18,6 +17,8 @@ pub const SAMPLES: &str = "samples";
 pub struct Trial {
     /// What identifies the engine.
     pub identity: Value,
+    /// How it is measured ([`bench_core::INSTRUMENT_EPOCH`]).
+    pub instrument_epoch: u32,
     /// Every argument of the server.
     pub args: Args,
     /// Environment of the server.
@@ -40,7 +41,7 @@ impl Trial {
     pub fn preimage(&self) -> Value {
         let mut preimage = self.start();
         preimage["format"] = FORMAT.into();
-        preimage["instrument_epoch"] = INSTRUMENT_EPOCH.into();
+        preimage["instrument_epoch"] = self.instrument_epoch.into();
         preimage["load"] = json!(self.load);
         preimage
     }
@@ -77,6 +78,7 @@ pub(crate) fn example_trial(args: &[(&str, &str)]) -> Trial {
         |text: &str| text.parse().map_or_else(|_| ArgValue::Text(text.to_owned()), ArgValue::Int);
     Trial {
         identity: "engine".into(),
+        instrument_epoch: bench_core::INSTRUMENT_EPOCH,
         args: args.iter().map(|(flag, v)| ((*flag).to_owned(), value(v))).collect(),
         env: BTreeMap::new(),
         config_file: None,

@@ -585,6 +585,7 @@ fn load(name: &str, part: Part, classes: &[&str]) -> NamedLoad {
 
 fn profile() -> Profile {
     Profile {
+        instrument_epoch: bench_core::INSTRUMENT_EPOCH,
         name: "sim".to_owned(),
         path: PathBuf::from("bench/profiles/sim.toml"),
         // Of the engine, the report reads the name of vLLM's model alone.

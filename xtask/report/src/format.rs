@@ -54,6 +54,9 @@ fn scale(metric: Option<&Metric>, value: f64) -> (f64, &'static str, usize) {
 
 /// A figure with half its interval, such as `53.2 ± 0.4 %`; without one from a single start.
 pub fn estimate(metric: Option<&Metric>, estimate: &Estimate) -> String {
+    if !estimate.mean.is_finite() {
+        return unreached(estimate.mean).to_owned();
+    }
     let (factor, unit, mut digits) = scale(metric, estimate.mean);
     let half = match (estimate.low, estimate.high) {
         (Some(low), Some(high)) => (high - low) / 2.0 * factor,
@@ -69,6 +72,11 @@ pub fn estimate(metric: Option<&Metric>, estimate: &Estimate) -> String {
     format!("{} ± {}{unit}", number(estimate.mean * factor, digits), number(half, digits))
 }
 
+/// In place of a figure that was not reached, since too many requests failed.
+fn unreached(value: f64) -> &'static str {
+    if value > 0.0 { "not reached" } else { "not sustained" }
+}
+
 /// What one in the last digit is worth.
 fn last_digit(digits: usize) -> f64 {
     [1.0, 0.1, 0.01, 0.001][digits.min(3)]
@@ -76,6 +84,9 @@ fn last_digit(digits: usize) -> f64 {
 
 /// A figure without an interval.
 pub fn value(metric: Option<&Metric>, value: f64) -> String {
+    if !value.is_finite() {
+        return unreached(value).to_owned();
+    }
     let (factor, unit, digits) = scale(metric, value);
     format!("{}{unit}", number(value * factor, digits))
 }
@@ -132,6 +143,9 @@ pub fn signed(value: f64, decimals: usize) -> String {
 
 /// Milliseconds, in seconds from one second on.
 pub fn ms(value: f64) -> String {
+    if !value.is_finite() {
+        return unreached(value).to_owned();
+    }
     let (factor, unit) = if value.abs() >= 1_000.0 { (1e-3, "s") } else { (1.0, "ms") };
     format!("{} {unit}", number(value * factor, decimals(value * factor)))
 }

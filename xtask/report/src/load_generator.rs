@@ -12,6 +12,14 @@ pub struct CalibrationView {
     date: String,
     tokens_per_s: String,
     accuracy: Option<AccuracyView>,
+    synchronised: Option<SynchronisedView>,
+}
+
+/// Its error on the most streams that were written to at once.
+#[derive(Debug, Serialize)]
+struct SynchronisedView {
+    streams: u32,
+    last_error_ms: String,
 }
 
 /// The load generator's error at a rate like that of the run.
@@ -42,6 +50,12 @@ impl CalibrationView {
             host: format!("{}, {} cores, {}", host.cpu, host.cpus, host.kernel),
             date: calibration.measured_at.split('T').next().unwrap_or_default().to_owned(),
             tokens_per_s: format::number(most.fold(0.0, f64::max), 0),
+            synchronised: calibration.synchronised.iter().max_by_key(|row| row.streams).map(
+                |row| SynchronisedView {
+                    streams: row.streams,
+                    last_error_ms: format::signed(row.late_max_ms.error(), 2),
+                },
+            ),
             accuracy: rates.reduce(f64::max).and_then(|rate| AccuracyView::at(rate, calibration)),
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use bench_core::{
-    INSTRUMENT_EPOCH,
     metric::{self, METRICS},
     schema::{Column, Comparison, Estimate, Point},
     stats,
@@ -190,7 +189,7 @@ impl View {
             profile_digest: inputs.profile_digest.to_string(),
             identity_digest: label.identity.to_string(),
             identity: inputs.identity.identity.as_ref().map(|json| format!("{json:#}")),
-            instrument_epoch: INSTRUMENT_EPOCH,
+            instrument_epoch: profile.instrument_epoch,
             calibration: inputs.calibration.map(|found| CalibrationView::new(inputs, found)),
             margin_percent: profile.objective.margin_percent().to_string(),
             baseline_args: match &profile.baseline_args {

@@ -91,7 +91,20 @@ pub fn import_published(session: &mut Session, dry_run: bool) -> Result<()> {
     if !dry_run {
         session.store.make_writable()?;
     }
+    // Its trials are those of the instrument that measured them, and are asked for as such.
+    if let Some(epoch) = instrument_epoch(&bundle) {
+        session.profile.instrument_epoch = epoch;
+    }
     take(&session.store, &bundle).map(drop)
+}
+
+/// That of the newest trial.
+fn instrument_epoch(bundle: &Bundle) -> Option<u32> {
+    let epochs = bundle.entries.iter().filter_map(|entry| {
+        let epoch = entry.action.preimage.get("instrument_epoch")?.as_u64()?;
+        u32::try_from(epoch).ok()
+    });
+    epochs.max()
 }
 
 fn take(store: &Store, bundle: &Bundle) -> Result<usize> {

@@ -23,11 +23,16 @@ const CHECKS: &str = include_str!("checks.md");
 
 /// What the formulas of the metrics have in common.
 const LATENCIES: &str = "\
-Latencies count from the intended time of sending, of completed requests alone. A request is sent when
-its first byte goes out or a connection for it is asked for; the send lag is how much later than
-intended that is, without the wait for one of `max_concurrency` places. Tokens are the server's own
-counts (`usage`, with each event where it gives them); an event of several tokens is one gap and then
-gaps of 0. Percentiles are of all requests of a trial.
+Latencies count from the intended time of sending. Failed requests rank behind all completed ones in
+percentiles of TTFT, TPOT and E2E; a percentile among them is \"not reached\" and breaks every limit. Means and
+rates are those of completed requests, and not reached or not sustained where more than 1 % failed. A
+request is sent when its first byte goes out or a connection for it is asked for; the send lag is how much
+later than intended that is, without the wait for one of `max_concurrency` places. An answer comes when
+the kernel has received it (`SO_TIMESTAMPNS`), however late it is read. Tokens are the server's own
+counts: the total at the end of a stream, spread over its events where those are fewer, or with
+`usage = \"continuous\"` the count in each event. An event of several tokens is one gap of ITL and then
+gaps of 0; the gaps between events are the inter-chunk latency. Percentiles are of all requests of a
+trial. A conversation is one unit more: it is done when its last turn is.
 
 Throughput counts the whole trial, its warm-up and its drain too. The steady state is what is left
 without them, and it is found, not given: of 64 equal parts of the trial, the stretch whose mean token

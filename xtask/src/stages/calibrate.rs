@@ -55,7 +55,7 @@ impl Task for CalibrateSimulator<'_> {
     fn config(&self) -> Value {
         let mut config = self.calibrate().hashed();
         // What the same model says of the same trial hangs on how it is simulated.
-        config["instrument_epoch"] = bench_core::INSTRUMENT_EPOCH.into();
+        config["instrument_epoch"] = self.context.profile.instrument_epoch.into();
         config["simulator_epoch"] = sim::EPOCH.into();
         config["loads"] = serde_json::json!(self.context.profile.loads);
         config

@@ -66,6 +66,7 @@ impl Task for Confirm<'_> {
         let profile = self.context.profile;
         let as_flags = Trial {
             identity: self.context.identity(inputs)?,
+            instrument_epoch: profile.instrument_epoch,
             args,
             env: profile.engine_env.clone(),
             config_file: None,

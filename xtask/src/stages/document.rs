@@ -60,7 +60,6 @@ impl Task for Document<'_> {
             choose::NAME,
             comprehensive::NAME,
             compare::NAME,
-            capacity::NAME,
             confirm::NAME,
             visualize::NAME,
         ]);

@@ -93,6 +93,7 @@ impl Grid<'_> {
                 for (load, repeat) in self.repeats() {
                     let trial = Trial {
                         identity: identity.clone(),
+                        instrument_epoch: self.profile.instrument_epoch,
                         args: args.clone(),
                         env: self.profile.engine_env.clone(),
                         config_file: None,

@@ -25,8 +25,8 @@ fn a_trace_is_read() {
     let rows = rows(DataFormat::Mooncake, trace).expect("a trace");
     assert_eq!((rows[0].at_ns, rows[1].at_ns), (0, 1_500_000));
     assert_eq!((rows[0].input_tokens, rows[0].output_tokens), (700, Some(5)));
-    assert_eq!(rows[0].prompt, RowPrompt::Blocks([7, 8].into()));
-    assert_eq!(rows[1].prompt, RowPrompt::Blocks([].into()));
+    assert_eq!(rows[0].prompt, RowPrompt::Blocks { tokens: BLOCK_TOKENS, names: [7, 8].into() });
+    assert_eq!(rows[1].prompt, RowPrompt::Blocks { tokens: BLOCK_TOKENS, names: [].into() });
 }
 
 #[test]
@@ -124,7 +124,8 @@ proptest! {
                 at_ns: at_ms * 1_000_000,
                 input_tokens: input,
                 output_tokens: Some(output),
-                prompt: RowPrompt::Blocks(blocks.into()),
+                prompt: RowPrompt::Blocks { tokens: BLOCK_TOKENS, names: blocks.into() },
+                turn: None,
             });
         }
         prop_assert_eq!(super::tests::rows(DataFormat::Mooncake, &text), Ok(expected));
@@ -153,5 +154,39 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// Two sessions of an agent, the first with a call of another one in between.
+pub(crate) const SESSIONS: &str = concat!(
+    r#"{"id":"a","block_size":64,"hash_id_scope":"local","tool_tokens":9,"requests":["#,
+    r#"{"t":0,"type":"n","in":130,"out":5,"hash_ids":[1,2,3],"api_time":2},"#,
+    r#"{"t":3,"type":"subagent","requests":[{"t":0,"type":"s","in":64,"out":0,"hash_ids":[9],"think_time":0.5}]},"#,
+    r#"{"t":10,"type":"n","in":200,"out":7,"hash_ids":[1,2,4,5],"api_time":1}]}"#,
+    "\n",
+    r#"{"id":"b","block_size":64,"requests":[{"t":5,"in":70,"out":2,"hash_ids":[1,2]}]}"#,
+    "\n",
+);
+
+#[test]
+fn sessions_of_agents_are_conversations() {
+    let rows = rows(DataFormat::Weka, SESSIONS).expect("sessions");
+    let turns: Vec<_> = rows.iter().map(|row| row.turn.expect("a turn")).collect();
+    let found: Vec<_> = turns.iter().map(|turn| (turn.conversation, turn.think_ns)).collect();
+    assert_eq!(found, [(0, 0), (0, 500_000_000), (0, 10_000_000_000), (1, 0)]);
+    let lengths: Vec<_> = rows.iter().map(|row| (row.input_tokens, row.output_tokens)).collect();
+    assert_eq!(lengths, [(130, Some(5)), (64, Some(1)), (200, Some(7)), (70, Some(2))]);
+    let names = |i: usize| match &rows[i].prompt {
+        RowPrompt::Blocks { tokens: 64, names } => names.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(names(0)[..2], names(2)[..2], "a session keeps its prefix");
+    assert_ne!(names(0)[0], names(3)[0], "names are those of a session");
+    for wrong in [
+        r#"{"block_size":0,"requests":[]}"#,
+        r#"{"block_size":64,"requests":[{"t":0,"in":0,"out":1}]}"#,
+        r#"{"block_size":64}"#,
+    ] {
+        assert!(self::rows(DataFormat::Weka, wrong).is_err(), "{wrong}");
     }
 }

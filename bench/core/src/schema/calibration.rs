@@ -17,6 +17,9 @@ pub struct Calibration {
     pub ceilings: Vec<Ceiling>,
     /// How far the client's figures are from the server's, open loop, by rate.
     pub accuracy: Vec<Accuracy>,
+    /// How late the client says tokens came that a server writes to all streams at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub synchronised: Vec<Synchronised>,
     /// Largest resident set of the client, in MiB; `None` where the system does not say.
     pub memory_mib_max: Option<f64>,
 }
@@ -73,6 +76,21 @@ pub struct Accuracy {
     pub itl_mean_ms: Pair,
     /// 99th percentile of sent minus intended.
     pub send_lag_p99_ms: f64,
+}
+
+/// Streams that are written to at once, as a step of an engine does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Synchronised {
+    /// Streams at once.
+    pub streams: u32,
+    /// Median time after the moment at which a token was due: its arrival by the client, its write by
+    /// the server.
+    pub late_p50_ms: Pair,
+    /// 99th percentile of it.
+    pub late_p99_ms: Pair,
+    /// The last of all.
+    pub late_max_ms: Pair,
 }
 
 /// One figure in two accounts.

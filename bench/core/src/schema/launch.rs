@@ -78,7 +78,7 @@ pub struct VllmEngine {
 }
 
 /// Where a server answers and what it is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerEngine {
     /// Such as `http://127.0.0.1:8000`, without a slash at the end.

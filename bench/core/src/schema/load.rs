@@ -32,9 +32,16 @@ pub struct LoadSpec {
     /// What a request must keep to count as good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goodput: Option<Goodput>,
+    /// How often `/metrics` is read during the load; [`LoadSpec::POLL_MS`] where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_ms: Option<u32>,
 }
 
 impl LoadSpec {
+    /// Reading `/metrics` takes the API server's time, so it is done seldom: counters are read before
+    /// and after the load, and gauges are not needed more often.
+    pub const POLL_MS: u32 = 5_000;
+
     /// Requests that are expected of a run; `None` where only its file or the server's answers tell.
     pub fn requests_expected(&self) -> Option<u64> {
         let duration_ms = match self.size {
@@ -59,7 +66,18 @@ impl LoadSpec {
     pub fn drawn(arrival: Arrival, size: Size, classes: Vec<Class>, seed: u64) -> Self {
         let request = RequestShape::default();
         let (data, conversation, max_concurrency, goodput) = (None, None, None, None);
-        Self { arrival, size, classes, seed, request, data, conversation, max_concurrency, goodput }
+        Self {
+            arrival,
+            size,
+            classes,
+            seed,
+            request,
+            data,
+            conversation,
+            max_concurrency,
+            goodput,
+            poll_ms: None,
+        }
     }
 }
 
@@ -103,6 +121,9 @@ pub struct DataSpec {
     /// Output length, uniform, in place of the file's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_tokens: Option<TokenRange>,
+    /// Longest time between the turns of a recorded conversation, where those of the file are longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub think_ms_max: Option<u64>,
 }
 
 /// The shapes of files that are read ([`crate::dataset`]).
@@ -115,6 +136,9 @@ pub enum DataFormat {
     /// The custom data set of `vllm bench serve`: a JSON object a line, with `prompt` and perhaps
     /// `output_tokens`.
     Custom,
+    /// Sessions of coding agents as Weka's KV-cache tester records them: a JSON object a line, with
+    /// `block_size` and `requests` of `t`, `in`, `out`, `hash_ids` and `think_time`.
+    Weka,
     /// A log of OpenAI-style chat requests: a JSON object a line, with a time and `messages`.
     ChatLog,
     /// ShareGPT: a JSON list, or an object a line, with `conversations` of `from` and `value`.
@@ -124,7 +148,12 @@ pub enum DataFormat {
 impl DataFormat {
     /// Whether the rows are texts; else they are lengths, for which prompts are drawn.
     pub fn is_text(self) -> bool {
-        !matches!(self, Self::Mooncake)
+        !matches!(self, Self::Mooncake | Self::Weka)
+    }
+
+    /// Whether rows are turns of recorded conversations, which arrive as wholes.
+    pub fn has_conversations(self) -> bool {
+        matches!(self, Self::Weka)
     }
 
     /// Whether the rows have times, which can be replayed.
@@ -254,6 +283,9 @@ pub struct RequestShape {
     pub stream: bool,
     /// Whether the output has exactly the planned length.
     pub ignore_eos: bool,
+    /// How a stream says how many tokens it has.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub usage: Usage,
     /// More fields of the body: name and value as JSON, since keys hold no floats.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_body: BTreeMap<String, String>,
@@ -268,10 +300,23 @@ impl Default for RequestShape {
             api: Api::Completions,
             stream: true,
             ignore_eos: true,
+            usage: Usage::default(),
             extra_body: BTreeMap::new(),
             headers: BTreeMap::new(),
         }
     }
+}
+
+/// How often a stream says how many tokens it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Usage {
+    /// Once, at its end, as users ask for it. An event with text is a token; where the total says
+    /// otherwise it is spread over the events.
+    #[default]
+    Final,
+    /// With every event (`continuous_usage_stats`), which costs the API server time.
+    Continuous,
 }
 
 /// A route of the OpenAI API.

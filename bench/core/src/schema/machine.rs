@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Quantiles;
+
 /// What a trial took of the machine that the load generator runs on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -10,6 +12,10 @@ pub struct MachineUse {
     pub client_thread_cores: f64,
     /// Cores that the whole load generator took.
     pub client_cores: f64,
+    /// How late the thread came back to a timer, looked at four times a second: what it is late by,
+    /// it is late with everything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_loop_lag: Option<Quantiles>,
     /// Share of the machine's CPU time that was busy, whoever took it; `None` where the system does
     /// not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]

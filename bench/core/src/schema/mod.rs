@@ -13,13 +13,14 @@ mod json_schema;
 mod launch;
 mod load;
 mod machine;
+mod reach;
 mod record;
 mod remote;
 mod result;
 mod sample;
 
 pub use args::{ArgValue, Args};
-pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair};
+pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair, Synchronised};
 pub use contact::{Contact, Fault};
 pub use decision::{
     Candidate, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Recommendation,
@@ -28,12 +29,12 @@ pub use event::{Event, Progress};
 pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, VllmEngine};
 pub use load::{
     Api, Arrival, Class, Conversation, DataFormat, DataSpec, Goodput, LoadSpec, Prefix,
-    RequestShape, Size, TokenRange,
+    RequestShape, Size, TokenRange, Usage,
 };
 pub use machine::{GpuUse, MachineUse};
 pub use record::{
-    Anatomy, Check, ClassSummary, Counts, FailureClass, Measured, MixedPrompts, Observed, Outcome,
-    Quantiles, ServerTotals, SettingFailure, SteadyState, SteadyWindow, Summary,
+    Anatomy, Check, ClassSummary, ConversationTotals, Counts, FailureClass, Measured, MixedPrompts,
+    Observed, Outcome, Quantiles, ServerTotals, SettingFailure, SteadyState, SteadyWindow, Summary,
 };
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{

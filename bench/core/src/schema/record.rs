@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::MachineUse;
-use crate::canonical::Digest;
+use crate::{canonical::Digest, warm_up::WarmUp};
 
 /// What is stored of a trial.
 #[expect(clippy::large_enum_variant, reason = "few, short-lived, and nearly all are measured")]
@@ -67,6 +67,9 @@ pub struct Observed {
     /// What the trial took of the machine; of measured trials alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineUse>,
+    /// How the server was warmed up; of measured trials alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUp>,
 }
 
 /// Why a setting cannot run.
@@ -133,13 +136,19 @@ impl FailureClass {
     }
 }
 
-/// The figures of a trial. Latencies count from the intended time of sending and are those of
-/// completed requests; failures are counted apart.
+/// The figures of a trial. Latencies count from the intended time of sending. Failed requests rank
+/// behind all completed ones in TTFT, TPOT and E2E; means are those of completed requests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
     /// Requests by outcome.
     pub counts: Counts,
+    /// What the server said of the first failure of each kind, secrets masked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failure_texts: BTreeMap<String, String>,
+    /// Requests whose events held more tokens than events: the server's total was spread over them.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub tokens_spread: u64,
     /// From the trial's start to the last end.
     pub duration_s: f64,
     /// Prompt tokens of completed requests.
@@ -169,19 +178,43 @@ pub struct Summary {
     pub ttft: Quantiles,
     /// Time per output token after the first, a request's mean.
     pub tpot: Quantiles,
-    /// Gaps between tokens.
+    /// Gaps between tokens; those of one event came together.
     pub itl: Quantiles,
+    /// Gaps between events with tokens, where some held several tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inter_chunk: Option<Quantiles>,
     /// End-to-end latency.
     pub e2e: Quantiles,
     /// Where the mean request's time went; `None` where the server does not say.
     pub anatomy: Option<Anatomy>,
     /// The same by class, in the order of the load's classes.
     pub classes: Vec<ClassSummary>,
+    /// Conversations as units, where the load has such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversations: Option<ConversationTotals>,
+    /// What a prefix cache without end finds of this plan's prompts, in percent of their tokens, where
+    /// the plan repeats any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_cache_hit_percent_planned: Option<f64>,
     /// Short and long prompts apart, of loads that have both; `None` in records from before too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixed_prompts: Option<MixedPrompts>,
     /// The server's own totals.
     pub server: ServerTotals,
+}
+
+/// Conversations as units.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConversationTotals {
+    /// Those of which a turn was sent.
+    pub begun: u64,
+    /// Those of which every turn kept every limit of the load's `goodput`, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good: Option<u64>,
+    /// From the first turn's intended time to the last one's end, think times included; those with a
+    /// failed turn rank behind all others.
+    pub latency: Quantiles,
 }
 
 /// Whether a trial settled.
@@ -220,25 +253,45 @@ pub struct Counts {
     pub completed: u64,
     /// Failed requests by kind.
     pub failed: BTreeMap<String, u64>,
+    /// Requests that found their pooled connection closed before the first byte, and were sent once
+    /// more on a new one.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub resent: u64,
+}
+
+impl Counts {
+    /// Failed requests of all kinds.
+    pub fn failed_total(&self) -> u64 {
+        self.failed.values().sum()
+    }
 }
 
 /// Mean and quantiles of a latency in milliseconds; quantiles to three significant digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quantiles {
-    /// Number of values; when 0 the rest is 0 and means nothing.
+    /// Number of values; when 0 the mean is 0 and means nothing.
     pub count: u64,
-    /// Exact mean.
+    /// Requests that failed and have no value. They rank behind every value: a quantile among them is
+    /// infinite, "not reached".
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub failed: u64,
+    /// Exact mean of the values.
     pub mean_ms: f64,
     /// Median.
+    #[serde(with = "super::reach")]
     pub p50_ms: f64,
     /// 90th percentile.
+    #[serde(with = "super::reach")]
     pub p90_ms: f64,
     /// 95th percentile.
+    #[serde(with = "super::reach")]
     pub p95_ms: f64,
     /// 99th percentile.
+    #[serde(with = "super::reach")]
     pub p99_ms: f64,
     /// Largest value.
+    #[serde(with = "super::reach")]
     pub max_ms: f64,
 }
 
@@ -322,6 +375,13 @@ pub struct ServerTotals {
     pub running_mean: Option<f64>,
     /// Mean requests waiting.
     pub waiting_mean: Option<f64>,
+    /// Mean tokens a step of speculative decoding: one and the accepted drafts; where there were
+    /// drafts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_length_mean: Option<f64>,
+    /// How often `/metrics` was read during the load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub polls: Option<u64>,
 }
 
 /// One check that a trial makes of itself.

@@ -215,21 +215,31 @@ impl TrialRef {
     }
 }
 
-/// A mean over server starts with its 95 % interval.
+/// A mean over server starts with its 95 % interval. A figure that a start did not reach, since too
+/// many requests failed, is infinite.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Estimate {
     /// Mean over starts.
+    #[serde(with = "super::reach")]
+    #[cfg_attr(test, schemars(with = "super::reach::Reached"))]
     pub mean: f64,
     /// Lower end of the interval; `None` with a single start.
+    #[serde(with = "super::reach::option")]
+    #[cfg_attr(test, schemars(with = "Option<super::reach::Reached>"))]
     pub low: Option<f64>,
     /// Upper end.
+    #[serde(with = "super::reach::option")]
+    #[cfg_attr(test, schemars(with = "Option<super::reach::Reached>"))]
     pub high: Option<f64>,
     /// One value a start.
+    #[serde(with = "super::reach::list")]
+    #[cfg_attr(test, schemars(with = "Vec<super::reach::Reached>"))]
     pub starts: Vec<f64>,
     /// For each start its repeats, of which its value is the mean; empty where none was repeated.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::reach::lists")]
+    #[cfg_attr(test, schemars(with = "Vec<Vec<super::reach::Reached>>"))]
     pub repeats: Vec<Vec<f64>>,
 }
 
@@ -349,6 +359,8 @@ pub struct TargetOutcome {
     pub columns: BTreeMap<Column, Estimate>,
     /// What is held to the limit: the tuned figure, the defaults' where nothing was tuned; `None`
     /// when neither was measured.
+    #[serde(with = "super::reach::option")]
+    #[cfg_attr(test, schemars(with = "Option<super::reach::Reached>"))]
     pub found: Option<f64>,
     /// How it came out.
     pub state: TargetState,

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 /// One request as it went; all times in nanoseconds since the trial's start.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestSample {
     /// Number of the request in the plan.
@@ -26,8 +26,18 @@ pub struct RequestSample {
     pub input_tokens: u32,
     /// Output tokens, as the server counted them.
     pub output_tokens: u32,
+    /// Whether the events held more tokens than the client could count, so that the server's total
+    /// was spread over them.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub tokens_spread: bool,
+    /// Whether it was sent once more, since a pooled connection was found closed.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub resent: bool,
     /// How it ended.
     pub status: RequestStatus,
+    /// The first bytes of what the server said of a failure, secrets masked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_text: Option<Box<str>>,
     /// The server's own account of where the time went, where it gives one for each request.
     pub phases: Option<Phases>,
 }
@@ -45,10 +55,11 @@ impl RequestSample {
 }
 
 /// How a request ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestStatus {
     /// Whole and well formed.
+    #[default]
     Completed,
     /// Failed; the text names the kind (`http_503`, `connection_reset`, …) and no content.
     Failed(String),
@@ -82,6 +93,15 @@ pub struct ServerObservation {
     pub prefix_cache_queries: Option<u64>,
     /// `vllm:prefix_cache_hits_total`, in tokens.
     pub prefix_cache_hits: Option<u64>,
+    /// `vllm:spec_decode_num_drafts_total`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drafts: Option<u64>,
+    /// `vllm:spec_decode_num_accepted_tokens_total`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_draft_tokens: Option<u64>,
+    /// Mean of `vllm:e2e_request_latency_seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e2e_mean_ms: Option<f64>,
     /// Mean of `vllm:request_queue_time_seconds`.
     pub queue_mean_ms: Option<f64>,
     /// Mean of `vllm:request_prefill_time_seconds`.
@@ -98,4 +118,7 @@ pub struct ServerObservation {
     pub held_error: Option<f64>,
     /// Highest `vllm:kv_cache_usage_perc`, in percent.
     pub kv_cache_percent_max: Option<f64>,
+    /// How often the gauges were read during the load; `None` where they are exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub polls: Option<u64>,
 }

@@ -121,6 +121,9 @@ pub enum Want {
     AtLeast(f64),
 }
 
+/// Stands for a figure that was not reached, since too many requests failed.
+const UNREACHED: f64 = 1e9;
+
 impl Want {
     /// The figure as a logarithm of which more is better. A limit is kept from 0 on.
     pub fn score(self, figure: f64) -> f64 {
@@ -141,7 +144,8 @@ impl Goal {
         if load != self.load {
             return None;
         }
-        let figure = (metric::find(&self.metric)?.value)(measured)?;
+        // What was not reached is far from everything, but on the scale.
+        let figure = (metric::find(&self.metric)?.value)(measured)?.clamp(-UNREACHED, UNREACHED);
         Some(match self.want {
             Want::AtMost(limit) if measured.saturated => figure.max(limit * exp(CLIP)),
             _ => figure,

@@ -102,6 +102,7 @@ impl Server {
             max_num_batched_tokens: Some(self.settings.max_num_batched_tokens.into()),
             attention_backend: Some(self.model.attention_backend.clone()),
             machine: None,
+            warm_up: None,
         }
     }
 
@@ -370,8 +371,8 @@ impl Run<'_> {
             decode_mean_ms: mean_ms(totals.decode_ns),
             running_mean: over_time(totals.running_ns),
             waiting_mean: over_time(totals.waiting_ns),
-            held_error: None,
             kv_cache_percent_max: Some(percent(totals.used_blocks_max.into(), blocks.into())),
+            ..ServerObservation::default()
         }
     }
 }
@@ -391,6 +392,7 @@ fn new_sample(send: &Send) -> RequestSample {
         output_tokens: 0,
         status: RequestStatus::Completed,
         phases: None,
+        ..RequestSample::default()
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod difference;
 mod looks;
+mod rank;
 mod repeats;
 mod spread;
 pub mod student;
@@ -22,9 +23,22 @@ pub use verdict::{Judgement, LEVEL, POWER, Question, QuestionRole, STARTS_MAX, j
 
 /// Mean of one value a start, with its 95 % interval by Student's t.
 ///
-/// `None` without values.
+/// `None` without values. A figure that some starts did not reach has no mean that is a number, and an
+/// interval that reaches from the best start to nowhere.
 pub fn estimate(starts: Vec<f64>) -> Option<Estimate> {
     let first = *starts.first()?;
+    if let Some(unreached) = starts.iter().copied().find(|value| !value.is_finite()) {
+        let has_several = starts.len() > 1;
+        let end = |of: fn(f64, f64) -> f64| starts.iter().copied().reduce(of);
+        let (low, high) = (end(f64::min), end(f64::max));
+        return Some(Estimate {
+            mean: unreached,
+            low: low.filter(|_| has_several),
+            high: high.filter(|_| has_several),
+            repeats: Vec::new(),
+            starts,
+        });
+    }
     let is_constant = starts.iter().all(|value| *value == first);
     // Of equal values exactly that, whatever a sum would round to.
     let mean = if is_constant { first } else { spread::mean(&starts) };
@@ -40,7 +54,11 @@ pub fn estimate(starts: Vec<f64>) -> Option<Estimate> {
 /// Mean of the starts' means over their repeats, with its 95 % interval; `None` without values.
 pub fn estimate_of_repeats(starts: Vec<Vec<f64>>) -> Option<Estimate> {
     let starts: Vec<_> = starts.into_iter().filter(|repeats| !repeats.is_empty()).collect();
-    let of = estimate(starts.iter().map(|repeats| spread::exact_mean(repeats)).collect())?;
+    let mean = |repeats: &Vec<f64>| {
+        let unreached = repeats.iter().copied().find(|value| !value.is_finite());
+        unreached.unwrap_or_else(|| spread::exact_mean(repeats))
+    };
+    let of = estimate(starts.iter().map(mean).collect())?;
     let is_repeated = starts.iter().any(|repeats| repeats.len() > 1);
     Some(Estimate { repeats: if is_repeated { starts } else { Vec::new() }, ..of })
 }
@@ -52,7 +70,9 @@ pub fn of_both(a: &Estimate, b: &Estimate, of: impl Fn(f64, f64) -> f64) -> Opti
     if a.len() != b.len() {
         return None;
     }
-    estimate(a.iter().zip(b).map(|(a, b)| of(*a, *b)).collect())
+    let values: Vec<f64> = a.iter().zip(b).map(|(a, b)| of(*a, *b)).collect();
+    // Of two figures that were not reached nothing is known.
+    estimate(values).filter(|found| !found.starts.iter().any(|value| value.is_nan()))
 }
 
 /// The starts of a figure, each of no block.
@@ -70,7 +90,11 @@ pub fn starts_of(estimate: &Estimate) -> Vec<Start> {
 /// `None` when `before` is zero and the values are no shares. `starts` of the result is empty:
 /// a change has no value of its own for a start.
 pub fn change(before: &Estimate, after: &Estimate, is_share: bool) -> Option<Estimate> {
-    Difference::between(&starts_of(before), &starts_of(after), is_share, |_| None)?.estimate(LEVEL)
+    let (before, after) = (starts_of(before), starts_of(after));
+    if rank::has_unreached(&before) || rank::has_unreached(&after) {
+        return None;
+    }
+    Difference::between(&before, &after, is_share, |_| None)?.estimate(LEVEL)
 }
 
 #[cfg(test)]

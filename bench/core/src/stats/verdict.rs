@@ -7,6 +7,7 @@
 
 use super::{
     difference::{Difference, Error, Scale},
+    rank,
     spread::{Prior, Spread, Start},
     student,
 };
@@ -94,6 +95,9 @@ pub struct Judgement {
 /// The spread between starts of a setting, on the scale on which the metric's changes are judged; `None`
 /// of a single start, and of values that have no logarithm.
 pub fn spread(metric: &Metric, starts: &[Start]) -> Option<Spread> {
+    if rank::has_unreached(starts) {
+        return None;
+    }
     let scale = Scale::of(starts, &[], metric.is_share());
     let is_known = metric.is_share() || scale == Scale::Ratio;
     let repeats = |start: &Start| start.repeats.iter().map(|v| scale.apply(*v)).collect();
@@ -109,7 +113,11 @@ pub fn judge(questions: &[Question<'_>], level: f64) -> Vec<Judgement> {
     let p: Vec<Option<f64>> = asked
         .iter()
         .zip(&same_as)
-        .map(|(asked, same_as)| asked.as_ref().filter(|_| same_as.is_none())?.p())
+        .zip(questions)
+        .map(|((asked, same_as), question)| match asked {
+            Some(asked) => same_as.is_none().then(|| asked.p())?,
+            None => unreached_p(question),
+        })
         .collect();
     let mut tests: Vec<Option<Test>> = vec![None; questions.len()];
     for (role, correct) in [
@@ -128,7 +136,7 @@ pub fn judge(questions: &[Question<'_>], level: f64) -> Vec<Judgement> {
         .map(|i| {
             let lead = same_as[i].unwrap_or(i);
             let judgement = match (&asked[i], tests[lead]) {
-                (None, _) => untested(None, None, "not measured on both sides"),
+                (None, test) => unreached(&questions[i], test),
                 (Some(asked), None) => asked.without_test(level),
                 (Some(asked), Some(test)) => asked.tested(test),
             };
@@ -212,6 +220,48 @@ struct Test {
     level: f64,
 }
 
+/// Of a question with figures that were not reached, the test by rank.
+fn unreached_p(question: &Question<'_>) -> Option<f64> {
+    let is_judged = question.role != QuestionRole::Diagnostic
+        && question.metric.direction != Direction::Neither
+        && is_unreached(question);
+    is_judged.then(|| rank::test(question.before, question.after).map(|(p, _)| p))?
+}
+
+fn is_unreached(question: &Question<'_>) -> bool {
+    rank::has_unreached(question.before) || rank::has_unreached(question.after)
+}
+
+/// The judgement on a question that has no difference in numbers.
+fn unreached(question: &Question<'_>, test: Option<Test>) -> Judgement {
+    if !is_unreached(question) || question.before.is_empty() || question.after.is_empty() {
+        return untested(None, None, "not measured on both sides");
+    }
+    let Some((test, (_, way))) = test.zip(rank::test(question.before, question.after)) else {
+        let verdict = (question.metric.direction != Direction::Neither
+            && question.role != QuestionRole::Diagnostic)
+            .then_some(Verdict::Inconclusive);
+        return untested(None, verdict, "not reached in a start, since too many requests failed");
+    };
+    let is_better = match question.metric.direction {
+        Direction::Higher => way.is_gt(),
+        _ => way.is_lt(),
+    };
+    let verdict = match test.p <= test.level {
+        true if is_better => Verdict::Better,
+        true => Verdict::Worse,
+        false => Verdict::Inconclusive,
+    };
+    let reason = format!(
+        "compared by rank, since too many requests failed in a start: p = {:.3} among {}",
+        test.p, test.family
+    );
+    Judgement {
+        excludes_worse: verdict == Verdict::Better,
+        ..untested(None, Some(verdict), &reason)
+    }
+}
+
 /// A question that both sides answer.
 struct Asked<'a> {
     question: &'a Question<'a>,
@@ -224,6 +274,9 @@ impl<'a> Asked<'a> {
     fn new(questions: &'a [Question<'a>], index: usize) -> Option<Self> {
         let question = &questions[index];
         let Question { metric, before, after, margin_percent, .. } = *question;
+        if is_unreached(question) {
+            return None;
+        }
         let prior = |(scale, repeats, within): (Scale, f64, f64)| {
             let elsewhere =
                 |other: &&Question<'_>| other.metric.id == metric.id && other.load != question.load;
@@ -533,6 +586,22 @@ mod tests {
             format!("{id} {before:?} → {after:?}\n    {verdict:?}: {reason}\n")
         });
         insta::assert_snapshot!(told.concat());
+    }
+
+    #[test]
+    fn what_was_not_reached_is_compared_by_rank() {
+        const NO: f64 = f64::INFINITY;
+        let reached = [100.0, 101.0, 99.0, 102.0];
+        let judged = |before: &[f64], after: &[f64]| judged_alone("e2e_p95_ms", before, after);
+        let (worse, better) = (judged(&reached, &[NO; 4]), judged(&[NO; 4], &reached));
+        assert_eq!((worse.verdict, worse.excludes_worse), (Some(Verdict::Worse), false));
+        assert_eq!((better.verdict, better.excludes_worse), (Some(Verdict::Better), true));
+        let open = judged(&reached, &[90.0, 91.0, NO, 92.0]);
+        assert_eq!((open.verdict, open.excludes_worse), (Some(Verdict::Inconclusive), false));
+        assert!(open.reason.contains("by rank"), "{}", open.reason);
+        assert_eq!(judged(&[NO], &reached).verdict, Some(Verdict::Inconclusive));
+        let rates = judged_alone("output_tokens_per_s", &reached, &[-NO; 4]);
+        assert_eq!(rates.verdict, Some(Verdict::Worse));
     }
 
     #[test]

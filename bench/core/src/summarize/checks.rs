@@ -2,8 +2,12 @@
 
 use crate::schema::{Check, ServerObservation, Summary};
 
-/// Largest share of requests that may fail.
-const FAILED_SHARE_MAX: f64 = 0.01;
+/// Above this share of failed requests a trial is no measurement of its load. Below it failures rank
+/// behind all others in every percentile.
+const FAILED_SHARE_MAX: f64 = 0.10;
+/// The server's mean E2E is inside the client's, but for clocks that tick apart.
+const E2E_SHARE_MAX: f64 = 1.02;
+const E2E_MS_MAX: f64 = 1.0;
 /// Send lag is harmless below this, whatever is measured.
 const SEND_LAG_P99_MS_MAX: f64 = 2.0;
 /// Above that, it must be small against the median TTFT.
@@ -16,10 +20,16 @@ const LITTLE_REQUESTS_MAX: f64 = 1.0;
 const LITTLE_DURATION_S_MIN: f64 = 5.0;
 
 /// Every check that the server's account allows.
-pub(super) fn run(summary: &Summary, server: &ServerObservation) -> Vec<Check> {
+pub(super) fn run(
+    summary: &Summary,
+    server: &ServerObservation,
+    planned_input_tokens: Option<u64>,
+) -> Vec<Check> {
     let mut checks = vec![all_sent(summary), errors(summary), send_lag(summary)];
     checks.extend(server.generation_tokens.map(|found| tokens_match(summary, found)));
     checks.extend(server.requests_succeeded.map(|found| completions_match(summary, found)));
+    checks.extend(prompt_tokens_match(summary, server.prompt_tokens, planned_input_tokens));
+    checks.extend(server.e2e_mean_ms.and_then(|found| latency_match(summary, found)));
     checks.extend(littles_law(summary, server));
     checks
 }
@@ -40,12 +50,20 @@ fn all_sent(summary: &Summary) -> Check {
 }
 
 fn errors(summary: &Summary) -> Check {
-    let failed: u64 = summary.counts.failed.values().sum();
-    let kinds: Vec<_> = summary.counts.failed.iter().map(|(k, n)| format!("{k} {n}")).collect();
+    let failed = summary.counts.failed_total();
+    let kind = |(kind, count): (&String, &u64)| match summary.failure_texts.get(kind) {
+        Some(text) => format!("{kind} {count}: {text}"),
+        None => format!("{kind} {count}"),
+    };
+    let kinds: Vec<_> = summary.counts.failed.iter().map(kind).collect();
     let found = if failed == 0 {
         format!("none of {} requests failed", summary.counts.sent)
     } else {
         format!("{failed} of {} requests failed ({})", summary.counts.sent, kinds.join(", "))
+    };
+    let found = match summary.counts.resent {
+        0 => found,
+        resent => format!("{found}; {resent} found a pooled connection closed and were sent again"),
     };
     check(
         "errors",
@@ -77,6 +95,51 @@ fn tokens_match(summary: &Summary, server: u64) -> Check {
         format!("client counted {client} output tokens, server {server}"),
         "another client uses this server, or an answer was cut; stop the other client and run again",
     )
+}
+
+/// Prompt tokens by the plan, by the answers and by the server's counter.
+fn prompt_tokens_match(
+    summary: &Summary,
+    server: Option<u64>,
+    planned: Option<u64>,
+) -> Option<Check> {
+    let client = summary.input_tokens;
+    // A server that counts no prompt tokens in its answers has nothing to compare.
+    if client == 0 || (server.is_none() && planned.is_none()) {
+        return None;
+    }
+    let mut found = format!("answers count {client} prompt tokens");
+    let mut passed = true;
+    if let Some(planned) = planned {
+        found += &format!(", the plan {planned}");
+        passed &= client == planned;
+    }
+    if let Some(server) = server {
+        found += &format!(", the server {server}");
+        let is_whole = summary.counts.failed.is_empty();
+        passed &= if is_whole { client == server } else { client <= server };
+    }
+    Some(check(
+        "prompt-tokens-match",
+        passed,
+        found,
+        "the server cuts prompts or adds to them, or another client uses it; the load is not the planned one",
+    ))
+}
+
+/// The time that the server counts for a request lies within the time that the client counts.
+fn latency_match(summary: &Summary, server_ms: f64) -> Option<Check> {
+    let client_ms = summary.e2e.mean_ms;
+    // Of failed requests the server may count those that took longest.
+    if !summary.counts.failed.is_empty() || summary.e2e.count == 0 {
+        return None;
+    }
+    Some(check(
+        "latency-match",
+        server_ms <= client_ms * E2E_SHARE_MAX + E2E_MS_MAX,
+        format!("mean E2E {client_ms:.3} ms by the client, {server_ms:.3} ms by the server"),
+        "the client's clock is wrong, or another client uses this server",
+    ))
 }
 
 fn completions_match(summary: &Summary, server: u64) -> Check {

@@ -74,6 +74,7 @@ mod tests {
             output_tokens: 1,
             status: RequestStatus::Completed,
             phases: None,
+            ..RequestSample::default()
         }
     }
 

@@ -29,6 +29,7 @@ fn sample(id: u32, intended: u64, sent: u64, first: u64, last: u64) -> RequestSa
         output_tokens: 3,
         status: RequestStatus::Completed,
         phases: Some(Phases { queue_ns: ns(2), prefill_ns: ns(5), decode_ns: ns(last - first) }),
+        ..RequestSample::default()
     }
 }
 
@@ -91,15 +92,73 @@ fn the_parts_add_up_to_the_whole() {
     assert_eq!(anatomy.queue_ms, 2.0);
 }
 
+fn failed(id: u32, kind: &str) -> RequestSample {
+    let status = RequestStatus::Failed(kind.to_owned());
+    RequestSample { status, tokens: Vec::new(), ..sample(id, 0, 0, 5_000, 9_000) }
+}
+
 #[test]
-fn a_failure_is_counted_and_reaches_no_latency() {
-    let mut failed = sample(1, 0, 0, 5_000, 9_000);
-    failed.status = RequestStatus::Failed("http_503".into());
-    let measured = measure(&[sample(0, 0, 0, 30, 40), failed], &server(1));
-    assert_eq!(measured.summary.e2e.count, 1);
-    assert_eq!(measured.summary.e2e.max_ms, 40.0);
-    assert_eq!(measured.summary.counts.failed["http_503"], 1);
-    assert!(!measured.is_valid(), "half of the requests failed");
+fn a_failure_ranks_behind_every_completed_request() {
+    let text = Some("overloaded".into());
+    let quoted = RequestSample { failure_text: text, ..failed(1, "http_503") };
+    let measured = measure(&[sample(0, 0, 0, 30, 40), quoted, sample(2, 0, 0, 31, 41)], &server(2));
+    let Summary { e2e, counts, .. } = &measured.summary;
+    assert_eq!((e2e.count, e2e.failed, e2e.mean_ms), (2, 1, 40.5));
+    assert_eq!((e2e.p50_ms, e2e.p90_ms, e2e.max_ms), (41.0, f64::INFINITY, f64::INFINITY));
+    assert_eq!(measured.summary.classes[1].e2e.p50_ms, f64::INFINITY, "all of its requests");
+    assert_eq!(counts.failed["http_503"], 1);
+    assert!(!measured.is_valid(), "a third of the requests failed");
+    let errors = measured.checks.iter().find(|check| check.name == "errors").expect("a check");
+    assert!(
+        errors.detail.contains("1 of 3 requests failed (http_503 1: overloaded)"),
+        "{errors:?}"
+    );
+    let json = serde_json::to_string(&measured).expect("JSON");
+    assert!(json.contains("\"p99_ms\":\"not reached\""), "{json}");
+    assert_eq!(serde_json::from_str::<Measured>(&json).expect("the same"), measured);
+}
+
+#[test]
+fn few_failures_flatter_no_metric() {
+    let metrics = |failures: u32| {
+        let samples: Vec<_> = (0..1_000)
+            .map(|id| if id < failures { failed(id, "timeout") } else { sample(id, 0, 0, 30, 40) })
+            .collect();
+        let measured = measure(&samples, &server(1_000 - u64::from(failures)));
+        assert!(measured.is_valid(), "{:?}", measured.checks);
+        crate::metric::all(&measured)
+    };
+    let (one, more, many) = (metrics(10), metrics(11), metrics(60));
+    assert_eq!((one["e2e_p99_ms"], more["e2e_p99_ms"]), (40.0, f64::INFINITY));
+    assert_eq!((more["e2e_p95_ms"], many["e2e_p95_ms"]), (40.0, f64::INFINITY));
+    assert_eq!((one["e2e_mean_ms"], more["e2e_mean_ms"]), (40.0, f64::INFINITY));
+    assert!(one["output_tokens_per_s"].is_finite());
+    assert_eq!(more["output_tokens_per_s"], f64::NEG_INFINITY);
+    assert_eq!((many["failed_share"], many["ttft_p50_ms"]), (0.06, 30.0));
+}
+
+#[test]
+fn chunks_of_several_tokens_have_gaps_of_their_own() {
+    let measured = measure(&[sample(0, 0, 0, 30, 40)], &server(1));
+    let chunks = measured.summary.inter_chunk.expect("the last event holds two tokens");
+    assert_eq!((chunks.count, chunks.mean_ms), (1, 10.0));
+    let one = RequestSample {
+        tokens: vec![(30_000_000, 1), (35_000_000, 1), (40_000_000, 1)],
+        ..sample(0, 0, 0, 30, 40)
+    };
+    assert_eq!(measure(&[one], &server(1)).summary.inter_chunk, None, "they are the tokens' gaps");
+}
+
+#[test]
+fn speculation_is_counted_where_there_is_any() {
+    let drafts = |drafts, accepted| {
+        let drafts = ServerObservation { drafts, accepted_draft_tokens: accepted, ..server(1) };
+        measure(&[sample(0, 0, 0, 30, 40)], &drafts).summary.server.accepted_length_mean
+    };
+    assert_eq!(
+        (drafts(Some(4), Some(6)), drafts(Some(0), Some(0)), drafts(None, None)),
+        (Some(2.5), None, None)
+    );
 }
 
 #[test]
@@ -125,6 +184,16 @@ fn each_lie_fails_its_check() {
     assert_eq!(failed_checks(&good, &one_token_more), ["tokens-match"]);
     let one_request_more = ServerObservation { requests_succeeded: Some(3), ..server(2) };
     assert_eq!(failed_checks(&good, &one_request_more), ["completions-match"]);
+
+    let prompts = |tokens| ServerObservation { prompt_tokens: Some(tokens), ..server(2) };
+    assert_eq!(failed_checks(&good, &prompts(8)), Vec::<String>::new());
+    assert_eq!(failed_checks(&good, &prompts(9)), ["prompt-tokens-match"]);
+    let cut = RequestSample { input_tokens: 3, ..good[0].clone() };
+    assert_eq!(failed_checks(&[cut, good[1].clone()], &prompts(7)), ["prompt-tokens-match"]);
+
+    let slower = |ms| ServerObservation { e2e_mean_ms: Some(ms), ..server(2) };
+    assert_eq!(failed_checks(&good, &slower(41.0)), Vec::<String>::new());
+    assert_eq!(failed_checks(&good, &slower(43.0)), ["latency-match"]);
 
     let late = [sample(0, 0, 9, 30, 40), sample(1, 0, 9, 30, 40)];
     assert_eq!(failed_checks(&late, &server(2)), ["send-lag"]);
@@ -200,4 +269,35 @@ fn order_of_samples_does_not_matter() {
     let mut reversed = samples.clone();
     reversed.reverse();
     assert_eq!(measure(&samples, &server(3)), measure(&reversed, &server(3)));
+}
+
+#[test]
+fn a_conversation_is_done_when_its_last_turn_is() {
+    let think = crate::schema::Conversation {
+        turns_min: 2,
+        turns_max: 2,
+        think_ms_min: 0,
+        think_ms_max: 0,
+    };
+    let mut load = load(6, Arrival::AllAtOnce {});
+    load.spec.conversation = Some(think);
+    let ms = |ms: &str| Some(ms.parse().expect("decimal"));
+    load.spec.goodput = Some(Goodput { ttft_ms: ms("30"), ..Goodput::default() });
+    let mut summarizer = Summarizer::new(&load);
+    let turns = [
+        sample(0, 0, 0, 30, 40),
+        sample(1, 50, 50, 80, 90),
+        sample(2, 0, 0, 30, 40),
+        sample(3, 50, 50, 81, 100),
+        sample(4, 0, 0, 30, 40),
+        failed(5, "timeout"),
+    ];
+    // In any order.
+    turns.iter().rev().for_each(|turn| summarizer.push(turn));
+    let found = summarizer.finish(&server(5), &Observed::default(), "launch", None);
+    let totals = found.summary.conversations.expect("there are some");
+    assert_eq!((totals.begun, totals.good), (3, Some(1)));
+    assert_eq!((totals.latency.count, totals.latency.failed), (2, 1));
+    assert_eq!((totals.latency.p50_ms, totals.latency.p95_ms), (100.0, f64::INFINITY));
+    assert!(found.summary.prefix_cache_hit_percent_planned.is_some(), "turns repeat what was said");
 }

@@ -45,7 +45,7 @@ fn from_file(format: DataFormat, text: &str, arrival: Arrival, size: Size) -> Wo
     let mut rows = Vec::new();
     let digest = dataset::read(format, text.as_bytes(), &mut |row| rows.push(row)).expect("rows");
     let mut spec = LoadSpec::drawn(arrival, size, vec![class(None)], 1);
-    spec.data = Some(DataSpec { format, digest, output_tokens: None });
+    spec.data = Some(DataSpec { format, digest, output_tokens: None, think_ms_max: None });
     Workload::new(spec, rows)
 }
 
@@ -155,4 +155,38 @@ proptest! {
         let streams: BTreeMap<u64, Source> = sources.map(|source| (source.stream(), source)).into();
         prop_assert_eq!(streams.len(), sources.len());
     }
+}
+
+#[test]
+fn a_recorded_conversation_arrives_as_a_whole() {
+    let sessions = dataset::tests::SESSIONS;
+    let closed = Arrival::ClosedLoop { concurrency: 1 };
+    let mut load = from_file(DataFormat::Weka, sessions, closed, Size::Requests(4));
+    let turns = |load: &Workload| -> Vec<Vec<u64>> {
+        let mut plan = Plan::new(load);
+        std::iter::from_fn(|| plan.conversation())
+            .map(|turns| turns.iter().map(|turn| turn.think_ns / 1_000_000).collect())
+            .collect()
+    };
+    assert_eq!(turns(&load), [vec![0, 500, 10_000], vec![0]]);
+    load.spec.data.as_mut().expect("a file").think_ms_max = Some(200);
+    assert_eq!(turns(&load), [vec![0, 200, 200], vec![0]]);
+    load.spec.size = Size::Requests(2);
+    assert_eq!(turns(&load), [vec![0, 200]]);
+}
+
+#[test]
+fn the_plan_says_what_a_cache_can_find() {
+    let closed = || Arrival::ClosedLoop { concurrency: 1 };
+    let load = from_file(DataFormat::Weka, dataset::tests::SESSIONS, closed(), Size::Requests(4));
+    // The third call shares 128 tokens with the first; 464 tokens are asked in all.
+    let expected = |hits: f64| crate::hist::round(100.0 * hits / 464.0);
+    assert_eq!(prefix_hit_percent(&load, 16, 4), Some(expected(128.0)));
+    assert_eq!(prefix_hit_percent(&load, 100, 4), Some(expected(100.0)));
+    // Whoever asks the same twice has its last token computed all the same.
+    let twice = TRACE.lines().nth(1).expect("a line").replace("600", "512").repeat(1) + "\n";
+    let load = from_file(DataFormat::Mooncake, &twice.repeat(2), closed(), Size::Requests(2));
+    assert_eq!(prefix_hit_percent(&load, 16, 2), Some(crate::hist::round(100.0 * 496.0 / 1024.0)));
+    let text = from_file(DataFormat::Custom, r#"{"prompt":"a b"}"#, closed(), Size::Requests(1));
+    assert_eq!(prefix_hit_percent(&text, 16, 1), None);
 }

@@ -4,7 +4,7 @@ use super::*;
 
 /// Feeds one event a millisecond.
 fn read(events: &[&str]) -> (Reading, Result<(), Fault>) {
-    let mut answer = Answer::new(true, 100);
+    let mut answer = Answer::new(true, 100, false);
     for (at_ms, event) in events.iter().enumerate() {
         let pushed = answer.push(format!("data: {event}\n\n").as_bytes(), at_ms as u64);
         if let Err(fault) = pushed {
@@ -52,7 +52,7 @@ fn a_total_is_spread_where_events_do_not_count() {
     let (reading, outcome) = read(&[&a, &b, &end, USAGE_5, "[DONE]"]);
     assert_eq!(outcome, Ok(()));
     assert_eq!(reading.tokens, [(0, 3), (1, 2)]);
-    assert_eq!(reading.output_tokens, 5);
+    assert_eq!((reading.output_tokens, reading.is_spread), (5, true));
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_role_is_not_a_token() {
 
 #[test]
 fn tokens_of_one_read_arrive_together() {
-    let mut answer = Answer::new(true, 100);
+    let mut answer = Answer::new(true, 100, false);
     let events: String =
         (1..=3).map(|n| format!("data: {}\n\n", text(" a", "null", &by_now(n)))).collect();
     answer.push(events.as_bytes(), 4).expect("well formed");
@@ -116,18 +116,43 @@ fn faults_have_kinds() {
 }
 
 #[test]
+fn an_answer_that_the_server_gave_up_or_cut_has_failed() {
+    let (a, b) = (text(" a", "null", ""), text("", "\"length\"", ""));
+    let abort = text("", "\"abort\"", "");
+    assert_eq!(read(&[&a, &abort, "[DONE]"]).1, Err(Fault::Aborted));
+    let exact = |wanted: u32, events: &[&str]| {
+        let mut answer = Answer::new(true, wanted, true);
+        for event in events {
+            answer.push(format!("data: {event}\n\n").as_bytes(), 0).expect("well formed");
+        }
+        answer.finish().1
+    };
+    assert_eq!(exact(5, &[&a, &b, USAGE_5, "[DONE]"]), Ok(()));
+    assert_eq!(exact(6, &[&a, &b, USAGE_5, "[DONE]"]), Err(Fault::Short));
+    // Without a count by the server nobody knows how many tokens an event held.
+    assert_eq!(exact(6, &[&a, &b, "[DONE]"]), Ok(()));
+}
+
+#[test]
+fn what_stands_in_a_faulty_event_is_kept() {
+    let (reading, outcome) = read(&[r#"{"error":{"message":"no  memory"}}"#]);
+    assert_eq!(outcome, Err(Fault::ErrorEvent));
+    assert_eq!(reading.fault_text.as_deref(), Some(r#"{"error":{"message":"no memory"}}"#));
+}
+
+#[test]
 fn half_a_character_is_a_fault_even_in_a_known_shape() {
     let event = format!("data: {}\n\n", text("é", "null", ""));
     let mut cut = event.clone().into_bytes();
     cut.retain(|byte| *byte != 0xA9);
-    let mut answer = Answer::new(true, 100);
+    let mut answer = Answer::new(true, 100, false);
     answer.push(event.as_bytes(), 0).expect("well formed");
     assert_eq!(answer.push(&cut, 1), Err(Fault::InvalidUtf8));
 }
 
 #[test]
 fn an_answer_that_is_not_streamed_has_totals_only() {
-    let mut answer = Answer::new(false, 100);
+    let mut answer = Answer::new(false, 100, false);
     let body = format!("{{{}}}", &text(" a", "\"length\"", &by_now(5))[1..].trim_end_matches('}'));
     let body = body + "}";
     for piece in body.as_bytes().chunks(7) {
@@ -155,9 +180,9 @@ proptest! {
         }
         bytes += "data: [DONE]\n\n";
         let bytes = bytes.as_bytes();
-        let mut whole = Answer::new(true, 100);
+        let mut whole = Answer::new(true, 100, false);
         whole.push(bytes, 0).expect("well formed");
-        let mut pieces = Answer::new(true, 100);
+        let mut pieces = Answer::new(true, 100, false);
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
         cuts.sort_unstable();
         let mut from = 0;

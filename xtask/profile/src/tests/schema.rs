@@ -8,7 +8,13 @@ use bench_core::metric::METRICS;
 use serde_json::{Map, Value, json};
 
 use super::{
-    super::{arrival::PROCESSES, data::FORMATS, read::ASKED, request::APIS, stages::STAGES},
+    super::{
+        arrival::PROCESSES,
+        data::FORMATS,
+        read::ASKED,
+        request::{APIS, USAGES},
+        stages::STAGES,
+    },
     *,
 };
 use crate::flags::{self, Kind};
@@ -270,6 +276,7 @@ fn load() -> Value {
         [
             ("file!", text("Its name, relative to the profile.")),
             ("format!", one_of("How it is read.", &FORMATS)),
+            ("think_time_s_max", above_zero("Longest pause between recorded turns.")),
         ],
     );
     let goodput = table(
@@ -303,6 +310,11 @@ fn load() -> Value {
             ("api", one_of("The route.", &APIS)),
             ("stream", boolean("Whether tokens come one by one; true where it is absent.")),
             ("ignore_eos", boolean("Whether every output has its planned length.")),
+            (
+                "usage",
+                one_of("How often a stream counts its tokens; `final` costs least.", &USAGES),
+            ),
+            ("poll_ms", integer("Between two reads of `/metrics`; 5000 where it is absent.", 100)),
             ("extra_body", any_table("More fields of each request.", &json!(true))),
             ("headers", any_table("More headers.", &json!({ "type": "string" }))),
         ],

@@ -17,17 +17,20 @@ pub(crate) fn now_ns() -> u64 {
 }
 
 /// Wakes tasks at their deadlines.
+#[derive(Debug)]
 pub(crate) struct Timer {
     alarm: alarm::Alarm,
     queue: Mutex<Queue>,
 }
 
+#[derive(Debug)]
 struct Queue {
     sleepers: BinaryHeap<Reverse<Sleeper>>,
     /// When the alarm rings next; `u64::MAX` when it is off.
     armed_ns: u64,
 }
 
+#[derive(Debug)]
 struct Sleeper {
     due_ns: u64,
     waker: Waker,
@@ -122,6 +125,7 @@ mod alarm {
     use tokio::io::unix::AsyncFd;
 
     /// One kernel timer.
+    #[derive(Debug)]
     pub(super) struct Alarm(AsyncFd<OwnedFd>);
 
     impl Alarm {
@@ -166,6 +170,7 @@ mod alarm {
 
     use tokio::sync::watch;
 
+    #[derive(Debug)]
     pub(super) struct Alarm(watch::Sender<u64>);
 
     impl Alarm {
