@@ -9,6 +9,8 @@ pub mod ending;
 pub mod fixture;
 pub mod gate;
 pub mod limits;
+#[cfg(test)]
+mod nothing_gained;
 
 use bench_core::{
     metric,
