@@ -142,7 +142,8 @@ fn offered_tokens_per_s(trial: &MeasuredTrial) -> f64 {
 }
 
 /// Median size of the errors of each judged metric, over pairs of predicted and measured that tell.
-pub fn median_errors(pairs: &[(&Measured, &Measured)]) -> [Option<f64>; JUDGED.len()] {
+#[cfg(test)]
+pub(super) fn median_errors(pairs: &[(&Measured, &Measured)]) -> [Option<f64>; JUDGED.len()] {
     JUDGED.map(|id| {
         let metric = metric::find(id).expect("a judged metric is one");
         let errors = pairs.iter().filter_map(|(p, m)| Some(error(metric, p, m)?.abs()));
@@ -150,6 +151,7 @@ pub fn median_errors(pairs: &[(&Measured, &Measured)]) -> [Option<f64>; JUDGED.l
     })
 }
 
+#[cfg(test)]
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let (below, above) = (values.len().checked_sub(1)? / 2, values.len() / 2);
