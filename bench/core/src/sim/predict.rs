@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Model, launch};
 use crate::{
-    metric::{self, Metric},
+    metric::Metric,
     schema::{Args, Arrival, LoadSpec, Measured, Outcome, SettingFailure},
     summarize::Summarizer,
     workload::Workload,
@@ -145,7 +145,7 @@ fn offered_tokens_per_s(trial: &MeasuredTrial) -> f64 {
 #[cfg(test)]
 pub(super) fn median_errors(pairs: &[(&Measured, &Measured)]) -> [Option<f64>; JUDGED.len()] {
     JUDGED.map(|id| {
-        let metric = metric::find(id).expect("a judged metric is one");
+        let metric = crate::metric::find(id).expect("a judged metric is one");
         let errors = pairs.iter().filter_map(|(p, m)| Some(error(metric, p, m)?.abs()));
         median(errors.collect())
     })
@@ -161,7 +161,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::Size;
+    use crate::{metric, schema::Size};
 
     fn trials() -> Vec<MeasuredTrial> {
         let read = |text, host| MeasuredTrial::read_all(text, host).expect("a trial a line");
