@@ -12,6 +12,8 @@ pub mod limits;
 #[cfg(test)]
 mod nothing_gained;
 pub mod pareto;
+pub mod repeats;
+pub mod stopping;
 
 use bench_core::{
     metric,

@@ -11,7 +11,7 @@ use bench_core::{
     schema::{Point, ResultFile},
 };
 
-use super::Session;
+use super::{Session, repeats};
 use crate::{
     calibration,
     cli::RunArgs,
@@ -70,6 +70,10 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
         let remote = remote.as_mut().filter(|_| !is_missing && !missing.is_empty());
         let found = remote.map(|remote| (remote.find(&missing).len(), remote.url()));
         ui.dry_run(&dag, is_missing, found);
+        let known = measure::history(&session.store, &dag)?;
+        let proposal = repeats::propose(&session.store, &dag, &session.profile, &known)?;
+        ui.repeats(&session.profile, proposal);
+        ui.noted("dry run: nothing was changed");
         return Ok(Ending::Done);
     }
     if !args.offline {
@@ -194,7 +198,12 @@ impl Run<'_> {
             if fetch(session, dag, remote, &missing, ui)? {
                 continue;
             }
-            let launches = measure::launches(missing);
+            let mut launches = measure::launches(missing);
+            // Until the choice is made, the settings that are compared wait: they share their blocks.
+            let is_choosing = matches!(dag.state(stages::CHOOSE), Some(State::Waiting(_)));
+            if is_choosing && launches.iter().any(|launch| launch.block().is_none()) {
+                launches.retain(|launch| launch.block().is_none());
+            }
             if launches.is_empty() || self.interrupted.load(Ordering::Relaxed) {
                 return Ok(());
             }

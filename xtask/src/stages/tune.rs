@@ -12,11 +12,12 @@ use bench_core::{
         self, Candidate, DEFAULTS, Evaluation, Goal, Over, Predicted, Problem, STARTS_MAX, Step,
         Want,
     },
+    stats::LEVEL,
 };
 use serde_json::{Value, json};
 
 use super::{Context, Grid, Setting, choose, predict, provision};
-use analysis::comparison;
+use analysis::comparison::{self, Known};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
 use profile::{
@@ -31,8 +32,6 @@ pub const FILES: &str = "tune.json, tuning.md, tuning.csv";
 
 /// Beyond the seeds of a profile's loads: requests that the search has not seen.
 const FRESH_SEEDS: u64 = 1_000_000;
-/// Between the seeds of a load's repeats, the same for every setting.
-const REPEAT_SEEDS: u64 = 10_000;
 
 pub struct Tune<'a> {
     context: &'a Context<'a>,
@@ -165,8 +164,8 @@ impl<'a> Tune<'a> {
     /// A trial of the search.
     fn leaf(&self, trial: search::Trial, identity: &Value) -> Result<Leaf<Trial>> {
         let search::Trial { candidate, start, load, repeat } = trial;
-        let mut load = loads(self.context)[load].clone();
-        load.spec.seed = load.spec.seed.wrapping_add(u64::from(repeat) * REPEAT_SEEDS);
+        let load = loads(self.context)[load];
+        let load = NamedLoad { spec: load.repeat(repeat), repeats: 1, ..load.clone() };
         let grid = Grid {
             profile: self.context.profile,
             settings: vec![self.setting(candidate, Role::Sweep, start..start + 1)],
@@ -179,7 +178,7 @@ impl<'a> Tune<'a> {
     fn setting(&self, candidate: usize, role: Role, numbers: Range<u32>) -> Setting {
         let (label, args) = (self.label(candidate), self.args(candidate));
         let (first_start, starts) = (numbers.start, numbers.end - numbers.start);
-        Setting { label, role, args, starts, first_start }
+        Setting { label, role, args, starts, first_start, in_blocks: false }
     }
 
     /// The settings to confirm, on starts that the search did not see.
@@ -269,7 +268,8 @@ impl Task for Tune<'_> {
         };
         let compared = points.iter_mut().filter(|p| p.role == Role::Sweep && p.label == compared);
         compared.for_each(|point| point.role = Role::Tuned);
-        result.comparisons = comparison::comparisons(&points, &[], profile);
+        result.comparisons =
+            comparison::comparisons(&points, &Known::default(), &[], profile, LEVEL);
         result.points = points;
         let labels: Vec<String> = (0..problem.candidates.len()).map(|c| self.label(c)).collect();
         let page = report::TuningPage {
