@@ -223,7 +223,7 @@ impl Task for Tune<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        3
+        4
     }
 
     fn needs(&self) -> Vec<String> {
