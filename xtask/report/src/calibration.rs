@@ -7,9 +7,9 @@ use bench_core::{
     metric::{self, Metric},
     schema::{Arrival, LoadSpec, Measured, Size},
     sim::{
-        accuracy,
+        accuracy::{self, LoadKind},
         fit::{Fit, Predictions},
-        predict::{JUDGED, MeasuredTrial, error, near_capacity},
+        predict::{JUDGED, MeasuredTrial, error},
     },
 };
 
@@ -22,12 +22,12 @@ pub struct CalibrationPage<'a> {
     trials: &'a [MeasuredTrial],
     loads: &'a [NamedLoad],
     fit: &'a Fit,
-    near_capacity: Vec<bool>,
+    kinds: Vec<LoadKind>,
 }
 
 const HOW_TO_READ: &str = "\
-Repeating it: how far one start is off the mean of the others of the same setting, load and host. A difference
-is the change from one setting to another under the same load on the same host, means over starts. Rank is
+Repeating it: how far one start is off the mean of the others of the same setting, load and host. The ratio of
+two settings is that under the same load on the same host, means over starts (of shares, the change). Rank is
 Spearman's, the least over loads and hosts with three settings or more, settings within twice the noise taken
 for equal. Trials near capacity were offered more than 90 % of the highest output rate of bursts, closed loops
 and saturated trials with their arguments and requests: there a queue grows from a small excess.
@@ -51,13 +51,13 @@ impl<'a> CalibrationPage<'a> {
         loads: &'a [NamedLoad],
         fit: &'a Fit,
     ) -> Self {
-        Self { calibrate, trials, loads, fit, near_capacity: near_capacity(trials) }
+        Self { calibrate, trials, loads, fit, kinds: accuracy::kinds(trials) }
     }
 
     /// One line a trial: arguments, load, then measured, predicted and error of each metric; the
     /// error of the prediction by the other configurations where there is one.
     pub fn csv(&self) -> String {
-        let mut out = "configuration,load,near_capacity".to_owned();
+        let mut out = "configuration,load,kind".to_owned();
         for Metric { id, .. } in judged() {
             let _ = write!(out, ",{id}_measured,{id}_predicted,{id}_error");
             if self.fit.held_out.is_some() {
@@ -74,7 +74,7 @@ impl<'a> CalibrationPage<'a> {
                 "{},{},{}",
                 quoted(&configuration),
                 quoted(&self.load_name(&trial.load)),
-                self.near_capacity[index]
+                quoted(self.kinds[index].title())
             );
             for metric in judged() {
                 let off = |other: Option<&Measured>| {
@@ -161,7 +161,7 @@ impl<'a> CalibrationPage<'a> {
             "> Error, median",
             "> worst",
             "> Repeating it, median",
-            "> Difference between settings, median error",
+            "> Ratio of two settings, median error",
             "> worst",
             "> Rank",
         ]
@@ -180,7 +180,6 @@ impl<'a> CalibrationPage<'a> {
                 let sized = |value: f64| {
                     format!("{} {}", format::number(value, 1), unit_of_error(row.metric))
                 };
-                let points = |value: f64| format!("{} points", format::number(value, 1));
                 let or_nothing = |cell: Option<String>| cell.unwrap_or_else(|| NOTHING.to_owned());
                 vec![
                     row.kind.title().to_owned(),
@@ -189,8 +188,8 @@ impl<'a> CalibrationPage<'a> {
                     sized(row.levels.median),
                     sized(row.levels.worst),
                     or_nothing(row.noise.map(|noise| sized(noise.median))),
-                    or_nothing(row.differences.as_ref().map(|errors| points(errors.median))),
-                    or_nothing(row.differences.as_ref().map(|errors| points(errors.worst))),
+                    or_nothing(row.differences.as_ref().map(|errors| sized(errors.median))),
+                    or_nothing(row.differences.as_ref().map(|errors| sized(errors.worst))),
                     or_nothing(row.rank.map(|(rank, settings)| {
                         format!("{} of {settings}", format::number(rank, 2))
                     })),
@@ -207,10 +206,11 @@ impl<'a> CalibrationPage<'a> {
             .trials
             .iter()
             .zip(&self.fit.predictions)
-            .zip(&self.near_capacity)
-            .map(|((trial, prediction), near)| {
+            .zip(&self.kinds)
+            .map(|((trial, prediction), kind)| {
                 let load = self.load_name(&trial.load);
-                let load = if *near { format!("{load} (near capacity)") } else { load };
+                let is_near = *kind == LoadKind::NearCapacity;
+                let load = if is_near { format!("{load} (near capacity)") } else { load };
                 let mut cells = vec![format::args(&trial.args), load];
                 cells.extend(judged().map(|metric| match prediction {
                     Ok(predicted) => cell(metric, predicted, &trial.measured),

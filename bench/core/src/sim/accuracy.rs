@@ -119,8 +119,8 @@ pub struct Row {
     pub levels: Errors,
     /// By how much one measurement is off the mean of the others of the same setting, load and host.
     pub noise: Option<Errors>,
-    /// Errors of the change from one setting to another under the same load on the same host, means
-    /// over starts: in points.
+    /// Errors of the ratio of two settings under the same load on the same host, means over starts; of
+    /// shares, of the change.
     pub differences: Option<Errors>,
     /// Spearman's rank correlation of predicted and measured settings, the least over loads and
     /// hosts, and of how many settings. Settings that differ by less than twice the noise count as
@@ -211,10 +211,14 @@ fn off_the_others(metric: &Metric, starts: &[(f64, f64)]) -> Vec<f64> {
     if starts.len() < 2 { Vec::new() } else { starts.iter().filter_map(off).collect() }
 }
 
-/// The predicted change less the measured one, from the setting that was measured to be lower.
+/// How far the predicted ratio of two settings is off the measured one, in percent; of shares the
+/// change, in points.
 fn difference_error(metric: &Metric, a: (f64, f64), b: (f64, f64)) -> Option<f64> {
-    let (low, high) = if a.0 <= b.0 { (a, b) } else { (b, a) };
-    Some(change(metric, low.1, high.1)? - change(metric, low.0, high.0)?)
+    if metric.is_share() {
+        return Some(100.0 * ((b.1 - a.1) - (b.0 - a.0)));
+    }
+    let ratio = (b.1 / a.1) / (b.0 / a.0);
+    (ratio > 0.0 && ratio.is_finite()).then(|| 100.0 * (ratio.max(1.0 / ratio) - 1.0))
 }
 
 /// Spearman's rank correlation; neighbours within `width` percent (points of shares) share a rank.
