@@ -40,6 +40,10 @@ impl Engine for Foreseen<'_> {
         self.0.estimate_s(trials, history)
     }
 
+    fn installation(&self) -> Option<String> {
+        self.0.installation()
+    }
+
     fn doctor(&self) -> Vec<Finding> {
         self.0.doctor()
     }

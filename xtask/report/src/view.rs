@@ -33,6 +33,12 @@ pub struct View {
     engine: String,
     simulated: bool,
     has_reference: bool,
+    /// Name of the figures shown beside, and whether they are the seed's, which set priorities.
+    reference: String,
+    is_week2: bool,
+    /// Whether a server that runs already was measured, and in how many starts.
+    runs_already: bool,
+    starts: u32,
     dummy_weights: bool,
     profile: String,
     profile_digest: String,
@@ -171,6 +177,10 @@ impl View {
             engine: label.shown(),
             simulated: label.simulated,
             has_reference: inputs.reference.is_some(),
+            reference: tables::reference_name(profile).to_owned(),
+            is_week2: profile.reference.as_deref() == Some(tables::WEEK2_FILE),
+            runs_already: profile.endpoint().is_some(),
+            starts: profile.starts,
             dummy_weights: matches!(
                 &profile.engine,
                 EngineConfig::Vllm(vllm) if vllm.model.starts_with("dummy:")
