@@ -31,7 +31,7 @@ use bench_core::{
 const BUDGET_SHARE: f64 = 1.0 / 3.0;
 /// Share of that for the search and what its confirmation takes at least; the rest is for more starts
 /// where the first leave the verdict open.
-const SEARCH_SHARE: f64 = 0.8;
+const SEARCH_SHARE: f64 = 0.95;
 /// Fresh starts of a setting that is judged: at least, at most.
 const JUDGED_STARTS: (u32, u32) = (3, 10);
 /// Repeats of the objective's load in each of them.
