@@ -7,6 +7,7 @@ pub mod decision;
 pub mod ending;
 #[cfg(test)]
 pub mod fixture;
+pub mod floors;
 pub mod gate;
 pub mod limits;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod nothing_gained;
 pub mod pareto;
 pub mod repeats;
 pub mod stopping;
+pub mod targets;
 
 use bench_core::{
     metric,

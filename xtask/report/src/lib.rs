@@ -19,6 +19,7 @@ pub mod plots;
 mod provenance;
 mod sweeps;
 mod tables;
+mod targets;
 pub mod terminal;
 #[cfg(test)]
 mod tests;

@@ -30,11 +30,12 @@ use engines::{
     executor::{self, Executor},
     launch,
 };
-use profile::Trial;
+use profile::{Profile, Trial};
 
-/// Runs the stages named by `only`, or all of them.
-pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
+/// Runs the stages named by `only`, or all of them, of the profile without some of its sweeps.
+pub fn run(profile: &str, only: &[String], without: &[String], args: &RunArgs) -> Result<Ending> {
     let mut session = Session::open_for(profile, args.offline, args.dry_run)?;
+    leave_out(&mut session.profile, without)?;
     let names = wanted(&session, only)?;
     let remote_url = remote::url(&session.profile, &args.remote)?.filter(|_| !args.offline);
     if !args.dry_run {
@@ -185,6 +186,16 @@ fn within_budget(
         launches.len()
     );
     Err(UsageError::new(message).into())
+}
+
+/// Takes sweeps out of a profile.
+fn leave_out(profile: &mut Profile, without: &[String]) -> Result<()> {
+    let names: Vec<String> = profile.sweeps.iter().map(|sweep| sweep.name.clone()).collect();
+    if let Some(unknown) = without.iter().find(|name| !names.contains(name)) {
+        return Err(UsageError::new(usage::no_such("sweep", unknown, &names)).into());
+    }
+    profile.sweeps.retain(|sweep| !without.contains(&sweep.name));
+    Ok(())
 }
 
 /// Refuses a plan that the memory of this machine does not hold.

@@ -32,13 +32,14 @@ pub use load::{
 };
 pub use machine::{GpuUse, MachineUse};
 pub use record::{
-    Anatomy, Check, ClassSummary, Counts, FailureClass, Measured, Observed, Outcome, Quantiles,
-    ServerTotals, SettingFailure, SteadyState, SteadyWindow, Summary,
+    Anatomy, Check, ClassSummary, Counts, FailureClass, Measured, MixedPrompts, Observed, Outcome,
+    Quantiles, ServerTotals, SettingFailure, SteadyState, SteadyWindow, Summary,
 };
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{
-    Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, OverBaseline, Point, ResultFile,
-    Role, StopReason, Stopping, TargetOutcome, TrialRef, Verdict,
+    Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, Floor, FloorOutcome, FloorPart,
+    OverBaseline, Point, ResultFile, Role, StopReason, Stopping, TargetOutcome, TargetState,
+    TrialRef, Verdict,
 };
 pub use sample::{Phases, RequestSample, RequestStatus, ServerObservation};
 

@@ -9,6 +9,7 @@ mod server;
 
 pub use classify::Failure;
 pub use engine::Vllm;
+pub use model::SHAPES;
 pub use provision::{
     Device, Node, Provisioned, device, ensure_device, known, provision, superseded_environments,
     write_json,
