@@ -279,10 +279,13 @@ pub fn pace_setters(trials: &[MeasuredTrial]) -> Vec<Option<usize>> {
 /// The pace at which the model serves a burst as fast as was measured, in millionths.
 pub fn pace(model: &Model, burst: &MeasuredTrial) -> u64 {
     let measured = burst.measured.summary.output_tokens_per_s;
-    let is_faster = |pace: f64| {
-        predict(&model.on_host(pace as u64), burst)
-            .is_ok_and(|predicted| predicted.summary.output_tokens_per_s > measured)
+    let at = |pace: u64| {
+        predict(&model.on_host(pace), burst).map_or(0.0, |p| p.summary.output_tokens_per_s)
     };
+    if at(1_000_000) == measured {
+        return 1_000_000;
+    }
+    let is_faster = |pace: f64| at(pace as u64) > measured;
     let (mut low, mut high) = (libm::log(PACES.0), libm::log(PACES.1));
     for _ in 0..HALVINGS {
         let middle = f64::midpoint(low, high);
