@@ -11,6 +11,8 @@ pub mod fixture;
 pub mod floors;
 pub mod gate;
 pub mod limits;
+#[cfg(test)]
+mod nothing_gained;
 pub mod pareto;
 pub mod repeats;
 pub mod stopping;
