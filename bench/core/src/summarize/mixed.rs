@@ -121,6 +121,7 @@ mod tests {
             output_tokens: (times.len() - 1) as u32,
             status: RequestStatus::Completed,
             phases: None,
+            ..RequestSample::default()
         }
     }
 
