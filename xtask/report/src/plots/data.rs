@@ -80,10 +80,11 @@ impl Figure {
         }
     }
 
-    /// The values that an axis has to hold.
+    /// The values that an axis has to hold. What is never negative may have an interval that is; the
+    /// axis ends at 0.
     pub fn values(&self) -> [f64; 3] {
         let (low, high) = self.interval.unwrap_or((self.mean, self.mean));
-        [self.mean, low, high]
+        [self.mean, if self.mean >= 0.0 { low.max(0.0) } else { low }, high]
     }
 }
 
