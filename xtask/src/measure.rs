@@ -540,6 +540,7 @@ mod tests {
                 load: LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1), Vec::new(), seed),
                 data_file: None,
                 replicate: 0,
+                instrument_epoch: bench_core::INSTRUMENT_EPOCH,
                 block: None,
             };
             Leaf { role: format!("{seed}"), key: what.key().expect("no floats"), what }
