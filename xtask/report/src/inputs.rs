@@ -25,6 +25,8 @@ pub struct Inputs<'a> {
     pub comprehensive: Option<&'a ResultFile>,
     /// Metrics side by side, and the targets.
     pub comparison: &'a ResultFile,
+    /// What rates the settings sustain within the limits, if that stage ran.
+    pub capacity: Option<&'a ResultFile>,
     /// The start from `recommended.yaml`, if that stage ran.
     pub confirmation: Option<&'a ResultFile>,
     /// Figures of another system, of other hardware and load, where the profile names some.

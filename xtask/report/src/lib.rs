@@ -36,7 +36,7 @@ use bench_core::canonical::Digest;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 
 pub use calibration::CalibrationPage;
-pub use capacity::{CapacityPage, Configuration};
+pub use capacity::{CapacityPage, Configuration, CurvePoint};
 pub use deploy::{Recommended, recommended, serve_command};
 pub use html::{TrialView, page};
 pub use inputs::Inputs;

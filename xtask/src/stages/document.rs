@@ -28,10 +28,9 @@ pub const NAME: &str = "document";
 /// The configuration to deploy, if any.
 pub const RECOMMENDED: &str = "recommended.yaml";
 
-/// Stages with a page of their own, which is the report's last chapters, and the page's name. Their
+/// Stages with a page of their own, which is the report's last chapter, and the page's name. Their
 /// trials are named in their own results.
-const CHAPTERS: [(&str, &str); 2] =
-    [(tune::NAME, tune::MARKDOWN), (capacity::NAME, capacity::MARKDOWN)];
+const CHAPTERS: [(&str, &str); 1] = [(tune::NAME, tune::MARKDOWN)];
 
 /// Steps of a trial's time that the page draws.
 const STEPS: usize = 60;
@@ -60,6 +59,7 @@ impl Task for Document<'_> {
             choose::NAME,
             comprehensive::NAME,
             compare::NAME,
+            capacity::NAME,
             confirm::NAME,
             visualize::NAME,
         ]);
@@ -115,6 +115,8 @@ impl Task for Document<'_> {
         let read = visualize::read_all(self.context, inputs)?;
         let identity: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
         let choose: Option<ResultFile> = inputs.json_if_upstream(choose::NAME, choose::FILE)?;
+        let capacity: Option<ResultFile> =
+            inputs.json_if_upstream(capacity::NAME, capacity::FILE)?;
         let confirmation: Option<ResultFile> =
             inputs.json_if_upstream(confirm::NAME, confirm::FILE)?;
         let names = inputs.file_names(visualize::NAME);
@@ -129,6 +131,7 @@ impl Task for Document<'_> {
             choose: choose.as_ref(),
             comprehensive: read.comprehensive.as_ref(),
             comparison: &read.comparison,
+            capacity: capacity.as_ref(),
             confirmation: confirmation.as_ref(),
             reference: self.context.reference,
             calibration: self.context.calibration.as_ref(),
