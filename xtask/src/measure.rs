@@ -26,7 +26,7 @@ use crate::{
     executor::Executor,
     flags,
     frontier::Frontier,
-    launch::Tools,
+    launch::{LaunchError, Tools},
     stages::{self, Trial},
     store::Store,
 };
@@ -148,6 +148,8 @@ pub enum Update {
     },
     /// A launch is over.
     Ended,
+    /// A launch failed because its server could not be started as a fork, for this reason.
+    NoFork(String),
     /// A launch failed for reasons that are not the setting's; its trials stay missing.
     Failed {
         /// The launch's trials that are missing.
@@ -211,6 +213,11 @@ pub fn run(
                         Ok(()) => Update::Ended,
                         Err(error) => {
                             stop.store(true, Ordering::Relaxed);
+                            if let Some(LaunchError::NoFork(why)) = error.downcast_ref() {
+                                // As below.
+                                let _ = sender.send(Update::NoFork(why.clone()));
+                                return;
+                            }
                             let trials = launch.trials.iter().map(|leaf| leaf.key).collect();
                             Update::Failed { trials, reason: format!("{error:#}") }
                         }

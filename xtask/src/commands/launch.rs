@@ -46,7 +46,8 @@ pub fn run(args: &LaunchArgs, interrupted: &Arc<AtomicBool>) -> Result<()> {
         // A reader that went away does not stop the measurement.
         let _ = writeln!(std::io::stdout(), "{line}");
     };
-    launch::run(&plan, &tools, interrupted, &mut print, &mut Vec::new)?;
+    let mut forks = vllm::Forks::default();
+    launch::run(&plan, &tools, interrupted, &mut print, &mut Vec::new, &mut forks)?;
     Ok(())
 }
 

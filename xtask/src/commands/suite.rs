@@ -31,6 +31,16 @@ use crate::{
 
 /// Runs the stages named by `only`, or all of them.
 pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
+    loop {
+        // How servers are started is in every key: then all is planned anew.
+        if let Some(ending) = plan_and_run(profile, only, args)? {
+            return Ok(ending);
+        }
+    }
+}
+
+/// `None` when servers are to be started another way than planned.
+fn plan_and_run(profile: &str, only: &[String], args: &RunArgs) -> Result<Option<Ending>> {
     let mut session = Session::open_for(profile, args.offline, args.dry_run)?;
     let names = wanted(&session, only)?;
     let remote_url = remote::url(&session.profile, &args.remote)?.filter(|_| !args.offline);
@@ -63,12 +73,13 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     let mut dag = session.plan(&context, &is_wanted, args.fresh)?;
     let history = history(&session, &*engine, &dag)?;
     ui.header(&engine.title(), &ui::plan_line(&dag, &*engine, &history, is_missing));
+    engine.remark().iter().for_each(|remark| ui.warn(remark));
     if args.dry_run {
         let missing = keys(&dag.missing_leaves());
         let remote = remote.as_mut().filter(|_| !is_missing && !missing.is_empty());
         let found = remote.map(|remote| (remote.find(&missing).len(), remote.url()));
         ui.dry_run(&dag, is_missing, found);
-        return Ok(Ending::Done);
+        return Ok(Some(Ending::Done));
     }
     if !args.offline {
         within_budget(&session, &*engine, &dag, &history)?;
@@ -84,7 +95,10 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
         interrupted: &interrupted,
         ui: &ui,
     };
-    run.execute(&mut dag, &mut remote)?;
+    if let Some(why) = run.execute(&mut dag, &mut remote)? {
+        engine.refuse_forks(&why)?;
+        return Ok(None);
+    }
     share(&session, &dag, remote, &ui)?;
     let is_interrupted = interrupted.load(Ordering::Relaxed);
     let comparison = finish(&session, &dag, is_interrupted, &ui)?;
@@ -94,7 +108,7 @@ pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
     let has_file = comparison
         .is_some_and(|comparison| report::recommended(&session.profile, &comparison).is_some());
     ui.ending(&session.profile, started.elapsed(), engine.is_simulated(), ending, has_file);
-    Ok(ending)
+    Ok(Some(ending))
 }
 
 /// What stored trials say of those to come; nothing where launches cost next to nothing.
@@ -182,8 +196,13 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
-    /// Runs stages and launches until nothing is left that can run.
-    fn execute(&self, dag: &mut Dag<'_, Trial>, remote: &mut Option<Remote<'_>>) -> Result<()> {
+    /// Runs stages and launches until nothing is left that can run, or a server cannot be started as
+    /// a fork; then for this reason.
+    fn execute(
+        &self,
+        dag: &mut Dag<'_, Trial>,
+        remote: &mut Option<Remote<'_>>,
+    ) -> Result<Option<String>> {
         let Self { session, ui, .. } = *self;
         ui.cached(dag);
         loop {
@@ -194,7 +213,7 @@ impl Run<'_> {
             }
             let launches = measure::launches(missing);
             if launches.is_empty() || self.interrupted.load(Ordering::Relaxed) {
-                return Ok(());
+                return Ok(None);
             }
             if self.args.offline {
                 let missing: Vec<_> = launches.iter().flat_map(|launch| &launch.trials).collect();
@@ -203,7 +222,10 @@ impl Run<'_> {
                 dag.leaves_failed(&keys, "trials are missing, and --offline measures none")?;
                 continue;
             }
-            self.measure(&launches, dag, remote)?;
+            let no_fork = self.measure(&launches, dag, remote)?;
+            if no_fork.is_some() && !self.interrupted.load(Ordering::Relaxed) {
+                return Ok(no_fork);
+            }
             // What a failed launch kept others from measuring fails with it.
             let left = keys(&dag.missing_leaves());
             if launches.iter().flat_map(|l| &l.trials).any(|leaf| left.contains(&leaf.key)) {
@@ -217,19 +239,22 @@ impl Run<'_> {
         }
     }
 
-    /// Runs launches, and each stage as soon as it has its trials.
+    /// Runs launches, and each stage as soon as it has its trials; why a server could not be started
+    /// as a fork, if one could not.
     fn measure(
         &self,
         launches: &[measure::Launch],
         dag: &mut Dag<'_, Trial>,
         remote: &mut Option<Remote<'_>>,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         let Self { session, engine, executor, ui, .. } = *self;
+        let mut no_fork = None;
         let history = history(session, engine, dag)?;
         left(dag, engine, &history, ui);
         let setup = Setup { store: &session.store, engine, executor, fresh: self.args.fresh };
         measure::run(setup, launches, history.frontier.clone(), self.interrupted, |update| {
             match &update {
+                Update::NoFork(why) => no_fork = Some(why.clone()),
                 Update::Stored(keys) => {
                     ui.stored(dag, keys);
                     dag.leaves_stored(keys)?;
@@ -255,7 +280,7 @@ impl Run<'_> {
             Ok(())
         })?;
         ui.idle();
-        Ok(())
+        Ok(no_fork)
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
     sync::Mutex,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use bench_core::schema::{self, Arrival, LoadSpec, Size};
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub use foreseen::Foreseen;
-pub use group::{Ended, Group, Program, end_orphans};
+pub use group::{Ended, Group, Leader, Program, end_orphans, has_ended};
 pub use recorded::Recorded;
 
 /// An engine of a profile, from identity to launch.
@@ -44,6 +44,17 @@ pub trait Engine: Sync {
     fn is_simulated(&self) -> bool;
     /// What a launch plan says of the engine. Provisioned engines only.
     fn to_launch(&self) -> Result<schema::Engine>;
+    /// What a run says of the engine before it measures, if there is anything.
+    fn remark(&self) -> Option<String> {
+        None
+    }
+    /// Notes that servers cannot be started as forks: from the next look on they are not.
+    ///
+    /// # Errors
+    /// When the note cannot be written.
+    fn refuse_forks(&self, why: &str) -> Result<()> {
+        bail!("{} starts no forks, but was refused them: {why}", self.title())
+    }
     /// Whether several launches may run at once without disturbing each other.
     fn runs_side_by_side(&self) -> bool;
     /// About how long a launch takes, by what was seen of others.
@@ -63,7 +74,7 @@ pub fn of<'a>(profile: &'a Profile, root: &Path) -> Result<Box<dyn Engine + 'a>>
             // A profile's lock lies beside it.
             let lock = profile.path.with_extension("lock");
             let node = executor::node(&profile.executor, &config.gpus, &artifacts)?;
-            Ok(Box::new(vllm::Vllm { config, lock, artifacts, node }))
+            Ok(Box::new(vllm::Vllm::new(config, lock, artifacts, node)))
         }
         EngineConfig::Endpoint(config) => Ok(Box::new(endpoint::Endpoint::new(config))),
     }

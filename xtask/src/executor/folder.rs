@@ -30,7 +30,10 @@ use bench_core::{
     schema::{Event, LaunchPlan, PlannedTrial},
 };
 
-use crate::launch::{self, LaunchError, Tools};
+use crate::{
+    engines::vllm::Forks,
+    launch::{self, LaunchError, Tools},
+};
 
 /// How often a file that is to appear is looked for.
 const POLL: Duration = Duration::from_millis(200);
@@ -203,7 +206,7 @@ pub fn run_attempt(
         }
     };
     let tools = Tools { out_dir, ..tools };
-    launch::run(&rest, &tools, interrupted, &mut write, &mut more)?;
+    launch::run(&rest, &tools, interrupted, &mut write, &mut more, &mut Forks::default())?;
     failure.map_or(Ok(()), |error| Err(error.into()))
 }
 

@@ -3,17 +3,22 @@
 mod folder;
 mod slurm;
 
-use std::{num::NonZero, path::Path, sync::atomic::AtomicBool, thread};
+use std::{
+    num::NonZero,
+    path::Path,
+    sync::{Mutex, PoisonError, atomic::AtomicBool},
+    thread,
+};
 
 use anyhow::Result;
-use bench_core::schema::{Event, LaunchPlan, PlannedTrial};
+use bench_core::schema::{Engine, Event, LaunchPlan, PlannedTrial, StartWay};
 
 use crate::{
     commands::doctor::Finding,
     config::{ExecutorConfig, Profile},
     engines::{
         self,
-        vllm::{GRACE, Node},
+        vllm::{Forks, GRACE, Node},
     },
     launch::{self, LaunchError, Tools},
     measure::RUN_DIR,
@@ -62,7 +67,7 @@ pub trait Executor: Sync {
 /// When the current folder or this program's file is not known.
 pub fn of<'a>(profile: &'a Profile, artifacts: &Path) -> Result<Box<dyn Executor + 'a>> {
     Ok(match &profile.executor {
-        ExecutorConfig::Local => Box::new(Local),
+        ExecutorConfig::Local => Box::new(Local::default()),
         ExecutorConfig::Slurm(config) => Box::new(slurm::Slurm::new(config, artifacts)?),
     })
 }
@@ -83,7 +88,11 @@ pub fn node<'a>(
 }
 
 /// This machine.
-struct Local;
+#[derive(Default)]
+struct Local {
+    /// Launches that fork take turns: servers of an engine do not run side by side.
+    forks: Mutex<Forks>,
+}
 
 impl Executor for Local {
     fn at_once(&self, launches: usize, side_by_side: bool) -> usize {
@@ -117,6 +126,10 @@ impl Executor for Local {
         more: &mut dyn FnMut() -> Vec<PlannedTrial>,
         _note: &dyn Fn(String),
     ) -> Result<(), LaunchError> {
-        launch::run(plan, tools, interrupted, on_event, more)
+        if !matches!(&plan.engine, Engine::Vllm(engine) if engine.start == StartWay::Forked) {
+            return launch::run(plan, tools, interrupted, on_event, more, &mut Forks::default());
+        }
+        let mut forks = self.forks.lock().unwrap_or_else(PoisonError::into_inner);
+        launch::run(plan, tools, interrupted, on_event, more, &mut forks)
     }
 }

