@@ -14,7 +14,7 @@ use bench_core::{
 };
 use serde_json::json;
 
-use super::{Inputs, findings};
+use super::{Inputs, TrialView, findings};
 use crate::{
     analysis::{
         Configuration,
@@ -40,6 +40,7 @@ pub struct Fixture {
     pub confirmation: Option<ResultFile>,
     pub reference: Option<ResultFile>,
     pub calibration: Option<Calibration>,
+    pub trials: Vec<TrialView>,
     pub plots: Vec<String>,
 }
 
@@ -57,6 +58,7 @@ impl Fixture {
             confirmation: self.confirmation.as_ref(),
             reference: self.reference.as_ref(),
             calibration: self.calibration.as_ref(),
+            trials: &self.trials,
             plots: &self.plots,
         }
     }
@@ -95,6 +97,7 @@ impl Fixture {
                 ..file("choose", vec![])
             }),
             calibration: None,
+            trials: Vec::new(),
             plots: [
                 "queue_time_optimization_comparison",
                 "throughput_optimization_comparison",

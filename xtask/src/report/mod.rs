@@ -14,6 +14,7 @@ mod load_generator;
 #[cfg(test)]
 pub mod outcomes;
 mod provenance;
+mod starts;
 mod sweeps;
 mod tables;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use capacity::{CapacityPage, Configuration};
 pub use deploy::{Recommended, recommended, serve_command};
 pub use html::{TrialView, page};
 pub use provenance::distinct;
+pub use starts::total as engine_time;
 pub use tuning::TuningPage;
 pub use verdicts::{Page, Side};
 use view::View;
@@ -72,6 +74,8 @@ pub struct Inputs<'a> {
     pub reference: Option<&'a ResultFile>,
     /// The load generator on the host that measured, where it measured over HTTP.
     pub calibration: Option<&'a Calibration>,
+    /// Every trial of the stages above.
+    pub trials: &'a [TrialView],
     /// Names of the plots that were drawn, without ending; they lie beside the report.
     pub plots: &'a [String],
 }

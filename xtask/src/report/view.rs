@@ -16,6 +16,7 @@ use super::{
     findings, format,
     load_generator::CalibrationView,
     provenance::{Provenance, distinct},
+    starts::StartsView,
     sweeps::SweepView,
     tables::{self, AnatomyView, ComparisonView, Figures, PartView},
 };
@@ -58,6 +59,7 @@ pub struct View {
     front: FrontView,
     parts: Vec<PartView>,
     provenance: Provenance,
+    starts: Option<StartsView>,
     /// Metric, formula, name in vLLM.
     glossary: Vec<Vec<String>>,
     plots: Vec<String>,
@@ -204,6 +206,7 @@ impl View {
             front: FrontView::new(&front(inputs)),
             parts: Part::ALL.map(|part| PartView::new(inputs, part)).into(),
             provenance: Provenance::new(inputs),
+            starts: StartsView::new(inputs.trials),
             glossary: glossary(inputs.profile),
             plots: inputs.plots.to_vec(),
             worse: tables::worse(inputs),

@@ -91,7 +91,8 @@ class Recording(type(os.environ)):
     names = set()
 
     def __getitem__(self, name):
-        self.names.add(name)
+        if isinstance(name, str):
+            self.names.add(name)
         return super().__getitem__(name)
 
 
