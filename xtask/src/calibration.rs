@@ -5,8 +5,6 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 use bench_core::{canonical::Digest, schema::Calibration};
 
-use crate::engines;
-
 /// Name of the file in the store: one host measures into one store.
 const FILE: &str = "calibration.json";
 

@@ -4,11 +4,9 @@ use std::path::Path;
 
 use bench_core::canonical::Digest;
 
-use crate::{
-    config::{ConfigError, ModelFolder, parse},
-    import,
-    store::{self, Action, Bundle},
-};
+use crate::import;
+use profile::{ConfigError, ModelFolder, parse};
+use store::{Action, Bundle};
 
 /// A profile is read, or its mistakes are told.
 pub fn profile(text: &str) {

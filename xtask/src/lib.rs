@@ -1,24 +1,12 @@
 //! The pipeline: a content-hashed DAG of stages over a store of trials.
 
-mod analysis;
 mod calibration;
 mod cli;
 mod commands;
-mod config;
-mod engines;
-mod executor;
-mod flags;
-mod format;
-mod front;
-mod frontier;
 pub mod fuzz;
-mod history;
 mod import;
-mod launch;
 mod measure;
-mod plots;
 mod remote;
-mod report;
 mod results;
 mod stages;
 mod ui;
@@ -26,7 +14,6 @@ mod usage;
 
 use std::process::ExitCode;
 
-use ::{dag, store};
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
@@ -43,7 +30,7 @@ pub fn main() -> ExitCode {
         Ok(code) => return code,
         Err(error) => error,
     };
-    if let Some(mistakes) = error.downcast_ref::<config::ConfigError>() {
+    if let Some(mistakes) = error.downcast_ref::<profile::ConfigError>() {
         mistakes.print();
         return ExitCode::from(2);
     }
@@ -64,7 +51,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Suite { profile, only, run } => suite(&profile.profile, &only, &run),
         Command::Stage { name, profile, run } => suite(&profile.profile, &[name], &run),
         Command::Launch(args) => {
-            commands::launch::run(&args, &launch::interrupt_flag()?).map(|()| code(true))
+            commands::launch::run(&args, &engines::launch::interrupt_flag()?).map(|()| code(true))
         }
         Command::Status { profile, offline, remote } => {
             let plan = commands::status::run(&profile.profile, offline.offline, &remote);

@@ -20,22 +20,15 @@ use bench_core::{
     },
 };
 
-use crate::{
-    dag::{Dag, LEAF, Leaf, RECORD},
-    engines,
+use crate::stages::{self};
+use dag::{Dag, LEAF, Leaf, RECORD};
+use engines::{
+    History, RUN_DIR,
     executor::Executor,
-    flags,
-    frontier::Frontier,
     launch::{LaunchError, Tools},
-    stages::{self, Trial},
-    store::Store,
 };
-
-/// Name of a trial's raw samples among its outputs.
-pub const SAMPLES: &str = "samples";
-
-/// Folder of the store with notes of running process groups.
-pub const RUN_DIR: &str = "run";
+use profile::{SAMPLES, Trial, feasibility::Frontier, flags};
+use store::Store;
 
 /// One server start and the trials it serves.
 #[derive(Clone, Debug)]
@@ -47,6 +40,12 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// About how long it takes, by what was seen of others.
+    pub fn estimate_s(&self, engine: &dyn engines::Engine, history: &History) -> f64 {
+        let trials: Vec<_> = self.trials.iter().map(|leaf| &leaf.what).collect();
+        engine.estimate_s(&trials, history)
+    }
+
     fn plan(&self, engine: Engine, trials: &[Leaf<Trial>]) -> LaunchPlan {
         let first = &self.trials[0].what;
         LaunchPlan {
@@ -60,6 +59,22 @@ impl Launch {
             trials: trials.iter().map(planned).collect(),
         }
     }
+}
+
+/// What the stored trials say of those to come.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn history(store: &Store, dag: &Dag<'_, Trial>) -> Result<History> {
+    let mut history = History::default();
+    for (leaf, digest) in dag.stored_leaves()? {
+        // Damaged ones are set aside, and measured again later.
+        let Some(bytes) = store.get(&digest)? else { continue };
+        let outcome: Outcome = serde_json::from_slice(&bytes)
+            .with_context(|| format!("reading trial {}", leaf.role))?;
+        history.note(&leaf.what, &outcome);
+    }
+    Ok(history)
 }
 
 fn planned(leaf: &Leaf<Trial>) -> PlannedTrial {
@@ -362,15 +377,26 @@ impl Worker<'_> {
 
 #[cfg(test)]
 mod tests {
+    use bench_core::schema::{ArgValue, Arrival, LoadSpec, Size};
+
     use super::*;
-    use crate::stages::example_trial;
 
     #[test]
     fn settings_take_turns_and_those_of_the_same_graphs_follow_each_other() {
         let leaf = |seqs: &str, cut: &str, replicate| {
             // How many requests run decides the graphs; how prompts are cut does not.
             let args = [("max-num-seqs", seqs), ("long-prefill-token-threshold", cut)];
-            let what = Trial { replicate, ..example_trial(&args) };
+            let args =
+                args.map(|(flag, value)| (flag.to_owned(), ArgValue::Text(value.to_owned())));
+            let what = Trial {
+                identity: "engine".into(),
+                args: args.into(),
+                env: BTreeMap::new(),
+                config_file: None,
+                load: LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1), Vec::new(), 1),
+                data_file: None,
+                replicate,
+            };
             Leaf {
                 role: format!("{seqs}/{cut}/{replicate}"),
                 key: what.key().expect("no floats"),

@@ -28,12 +28,11 @@ use bench_core::{
 
 use crate::{
     cli::{RemoteArgs, RunArgs},
-    config::{self, EngineConfig, Profile},
-    dag::{LEAF, RECORD},
-    engines,
-    store::{Action, Store, blob_name, record_name},
     usage::UsageError,
 };
+use dag::{LEAF, RECORD};
+use profile::{EngineConfig, Profile};
+use store::{Action, Store, blob_name, record_name};
 
 /// What stands in the place of a URL for no remote store.
 const NONE: &str = "none";
@@ -119,7 +118,7 @@ struct Arrivals<'a> {
 /// When the machine's is no URL of one.
 pub fn url(profile: &Profile, args: &RemoteArgs) -> Result<Option<String>> {
     let own = args.remote.as_deref().filter(|url| !url.is_empty());
-    if let Some(Err(expected)) = own.filter(|url| *url != NONE).map(config::check_remote_url) {
+    if let Some(Err(expected)) = own.filter(|url| *url != NONE).map(profile::check_remote_url) {
         let what = "--remote or BENCH_REMOTE is no URL of a remote store";
         return Err(UsageError::new(format!("{what}: {expected}")).into());
     }

@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result};
 use bench_core::schema::ResultFile;
 
 use super::{Root, agreed, read_result};
-use crate::{config, import, results, stages, usage::UsageError};
+use crate::{import, results, stages, usage::UsageError};
 
 /// Saves the profile's baseline, defaults and tuned settings as one result file; asks before it
 /// replaces one, unless `yes`.
 pub fn save(profile: &str, name: &str, yes: bool) -> Result<()> {
     let root = Root::find()?;
     check_name(name)?;
-    let profile = config::load(profile, root.given())?;
+    let profile = profile::load(profile, root.given())?;
     let folder = root.results(&profile);
     let file = folder.join(stages::BASELINE_FILE);
     if !file.is_file() {

@@ -14,13 +14,9 @@ use bench_core::{
 };
 
 use super::{CALIBRATION, Session};
-use crate::{
-    config,
-    dag::{Dag, LEAF, RECORD, State, TASK},
-    results, stages,
-    store::{BUNDLE_BYTES_MAX, Bundle, Entry, Store},
-    usage::UsageError,
-};
+use crate::{results, stages, usage::UsageError};
+use dag::{Dag, LEAF, RECORD, State, TASK};
+use store::{BUNDLE_BYTES_MAX, Bundle, Entry, Store};
 
 /// Name of a profile's own bundle in `results/<profile>/`.
 const FILE: &str = "bundle.jsonl.gz";
@@ -60,7 +56,7 @@ pub fn export(profile: &str, file: &Path) -> Result<()> {
 }
 
 /// Every trial that the stages ask for, so far as that is known, with its role.
-fn trial_keys(dag: &Dag<'_, stages::Trial>) -> BTreeMap<Digest, String> {
+fn trial_keys(dag: &Dag<'_, profile::Trial>) -> BTreeMap<Digest, String> {
     let leaves = dag.iter().filter_map(|(task, _)| dag.leaves(task.name()));
     leaves.flatten().map(|leaf| (leaf.key, leaf.role.clone())).collect()
 }
@@ -125,7 +121,7 @@ fn refused(file: &Path, why: &str) -> anyhow::Error {
 /// Whether a bundle holds what one of trials does: a profile's name, its engine's identity, and
 /// records of trials on that engine. Its digests were checked when it was read.
 fn check(bundle: &Bundle) -> Result<()> {
-    ensure!(config::is_profile_name(&bundle.profile), "its profile has no proper name");
+    ensure!(profile::is_profile_name(&bundle.profile), "its profile has no proper name");
     if let Some(calibration) = &bundle.calibration {
         serde_json::from_value::<Calibration>(calibration.clone())
             .context("its calibration is none")?;

@@ -7,13 +7,13 @@ use bench_core::schema::{Point, ResultFile, Role};
 
 use super::{Root, read_result};
 use crate::{
-    analysis::{comparison, gate::Gate},
     cli::{CompareArgs, CompareFormat},
-    config::{self, Profile},
-    report::{Page, Side},
-    stages, ui,
+    stages,
     usage::{self, UsageError},
 };
+use analysis::{comparison, gate::Gate};
+use profile::Profile;
+use report::{Page, Side, terminal};
 
 /// Prints the comparison and says what a gate would.
 pub fn run(args: &CompareArgs) -> Result<Gate> {
@@ -34,7 +34,7 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         return Err(UsageError::new(message).into());
     }
     let profile = match &args.profile {
-        Some(name) => Some(config::load(name, root.given())?),
+        Some(name) => Some(profile::load(name, root.given())?),
         None => profile_of(&root, &after).or_else(|| profile_of(&root, &before)),
     };
     let compared = comparison::any_two(&a.points, &b.points, profile.as_ref());
@@ -58,7 +58,7 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
     }
     let page = Page { before: a, after: b, compared: &compared, profile: profile.as_ref() };
     match args.format {
-        CompareFormat::Table => print!("{}", ui::compared(&page, args.all)),
+        CompareFormat::Table => print!("{}", terminal::compared(&page, args.all)),
         CompareFormat::Markdown => print!("{}", page.markdown()),
         CompareFormat::Json => println!("{:#}", page.json()),
     }
@@ -74,7 +74,7 @@ struct Found {
 fn profile_of(root: &Root, found: &Found) -> Option<Profile> {
     let path = root.given().join("bench/profiles").join(format!("{}.toml", found.profile));
     // A baseline outlives its profile; then no goals are known.
-    path.is_file().then(|| config::load(&found.profile, root.given()).ok()).flatten()
+    path.is_file().then(|| profile::load(&found.profile, root.given()).ok()).flatten()
 }
 
 fn loads(points: &[Point]) -> String {

@@ -3,28 +3,12 @@
 use anyhow::Result;
 
 use super::Root;
-use crate::{config, engines, executor};
-
-/// One thing that a profile needs.
-pub struct Finding {
-    /// What was looked at.
-    pub what: String,
-    /// What was found when it is fine, or what is missing.
-    pub found: Result<String, Missing>,
-}
-
-/// Something missing.
-pub struct Missing {
-    /// What is wrong.
-    pub what: String,
-    /// The command, or the step, that mends it.
-    pub mend: String,
-}
+use engines::executor;
 
 /// Prints the findings; returns whether all is well.
 pub fn run(profile: &str) -> Result<bool> {
     let root = Root::find()?;
-    let profile = config::load(profile, root.given())?;
+    let profile = profile::load(profile, root.given())?;
     let engine = engines::of(&profile, root.path())?;
     println!(" profile   {}, as written in {}", profile.name, profile.path.display());
     let mut well = true;

@@ -9,13 +9,13 @@ use serde_json::Value;
 use super::Session;
 use crate::{
     cli::RemoteArgs,
-    dag::{
-        Dag, LEAF, State, TASK,
-        key::{Change, changes},
-    },
-    stages::Trial,
     usage::{self, UsageError},
 };
+use dag::{
+    Dag, LEAF, State, TASK,
+    key::{Change, changes},
+};
+use profile::Trial;
 
 /// Explains a stage by name, or a trial by the beginning of its key.
 pub fn run(profile: &str, what: &str, offline: bool, remote: &RemoteArgs) -> Result<()> {

@@ -10,10 +10,8 @@ use anyhow::{Context as _, Result};
 use bench_core::{canonical::Digest, schema::ResultFile};
 
 use super::{Root, agreed};
-use crate::{
-    engines::vllm,
-    store::{Garbage, Store, entries},
-};
+use engines::vllm;
+use store::{Garbage, Store, entries};
 
 const DAY_S: u64 = 24 * 60 * 60;
 

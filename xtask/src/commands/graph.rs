@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::Session;
-use crate::{cli::GraphFormat, engines, stages};
+use crate::{cli::GraphFormat, stages};
 
 /// Prints the DAG of a profile.
 pub fn run(profile: &str, format: GraphFormat) -> Result<()> {

@@ -10,11 +10,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use bench_core::schema::{Engine, Event};
 
-use crate::{
-    cli::LaunchArgs,
-    engines::{self, vllm},
+use crate::cli::LaunchArgs;
+use engines::{
     executor,
     launch::{self, Tools},
+    vllm,
 };
 
 /// Runs the plan in a file.

@@ -29,14 +29,14 @@ use bench_core::{
 use crate::{
     calibration,
     cli::RemoteArgs,
-    config::Profile,
-    dag::{Dag, State, TASK},
-    engines::{self, Engine, Recorded},
     remote::{self, Remote},
-    stages::{self, Trial},
-    store::Store,
+    stages::{self},
     usage::UsageError,
 };
+use dag::{Dag, State, TASK};
+use engines::{Engine, Recorded};
+use profile::{Profile, Trial};
+use store::Store;
 
 /// Under which name, beside those of a profile's stages, the store finds the calibration that the
 /// profile's bundle brought.
@@ -148,7 +148,7 @@ pub struct Session {
 impl Session {
     pub fn open(profile: &str) -> Result<Self> {
         let root = Root::find()?;
-        let profile = crate::config::load(profile, root.given())?;
+        let profile = profile::load(profile, root.given())?;
         let store = Store::open_read_only(&root.artifacts())?;
         let reference = root.reference(&profile)?;
         Ok(Self { root, profile, store, reference, offline: false })

@@ -2,11 +2,9 @@
 
 use bench_core::metric::{Direction, METRICS, Margin, Metric};
 
-use crate::{
-    flags::{self, Flag, Memory},
-    format,
-    stages::BUILT_IN,
-};
+use crate::stages::BUILT_IN;
+use profile::flags::{self, Flag, Memory};
+use report::format;
 
 /// A profile is its own documentation: a test runs this one.
 const WORKLOADS: &str = include_str!("../../../bench/profiles/workloads.toml");

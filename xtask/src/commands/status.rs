@@ -6,11 +6,9 @@ use anyhow::Result;
 use bench_core::canonical::Digest;
 
 use super::{Session, explain};
-use crate::{
-    cli::RemoteArgs,
-    dag::{Dag, State},
-    stages::Trial,
-};
+use crate::cli::RemoteArgs;
+use dag::{Dag, State};
+use profile::Trial;
 
 /// Prints a line a stage.
 pub fn run(profile: &str, offline: bool, remote: &RemoteArgs) -> Result<()> {

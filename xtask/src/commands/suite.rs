@@ -13,21 +13,23 @@ use bench_core::{
 
 use super::Session;
 use crate::{
-    analysis::ending::Ending,
     calibration,
     cli::RunArgs,
-    dag::{Dag, Leaf, State},
-    engines::{Engine, Foreseen},
-    executor::{self, Executor},
-    history::History,
-    launch,
     measure::{self, Setup, Update},
     remote::{self, Remote},
-    report, results,
-    stages::{self, Trial},
+    results,
+    stages::{self},
     ui::{self, Ui},
     usage::{self, UsageError},
 };
+use analysis::ending::Ending;
+use dag::{Dag, Leaf, State};
+use engines::{
+    Engine, Foreseen, History,
+    executor::{self, Executor},
+    launch,
+};
+use profile::Trial;
 
 /// Runs the stages named by `only`, or all of them.
 pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
@@ -116,7 +118,7 @@ fn history(session: &Session, engine: &dyn Engine, dag: &Dag<'_, Trial>) -> Resu
     if engine.runs_side_by_side() {
         return Ok(History::default());
     }
-    History::read(&session.store, dag)
+    measure::history(&session.store, dag)
 }
 
 /// Calibrates the load generator if something is to be measured with it. Where it cannot be, the
@@ -147,7 +149,7 @@ fn within_budget(
 ) -> Result<()> {
     let Some(budget) = session.profile.budget_engine_minutes else { return Ok(()) };
     let launches = measure::left(dag);
-    let seconds = |launch| engine.estimate_s(launch, history);
+    let seconds = |launch: &measure::Launch| launch.estimate_s(engine, history);
     let minutes = launches.iter().map(seconds).sum::<f64>() / 60.0;
     if engine.is_simulated() || minutes <= f64::from(budget) {
         return Ok(());
@@ -351,7 +353,7 @@ fn keys(leaves: &[Leaf<Trial>]) -> Vec<Digest> {
 /// Says what is left to measure.
 fn left(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History, ui: &Ui) {
     let launches = measure::left(dag);
-    let seconds = launches.iter().map(|launch| engine.estimate_s(launch, history)).sum();
+    let seconds = launches.iter().map(|launch| launch.estimate_s(engine, history)).sum();
     ui.left(launches.len(), seconds);
 }
 

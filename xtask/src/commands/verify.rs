@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::Root;
-use crate::store::{Store, Verified};
+use store::{Store, Verified};
 
 /// Reads the store, sets aside what is damaged and says so; whether nothing was.
 pub fn run() -> Result<bool> {

@@ -4,8 +4,9 @@ use anyhow::Result;
 use bench_core::schema::{Args, Role};
 use serde_json::Value;
 
-use super::{Context, Grid, Setting, Trial, one_file, provision};
-use crate::dag::{Inputs, Leaf, Outputs, Task};
+use super::{Context, Grid, Setting, one_file, provision};
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
 
 pub const NAME: &str = "baseline";
 pub const FILE: &str = "baseline.json";

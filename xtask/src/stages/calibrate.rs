@@ -12,12 +12,10 @@ use bench_core::{
 };
 use serde_json::Value;
 
-use super::{Context, Trial, provision, sweep::Sweep};
-use crate::{
-    config::Calibrate,
-    dag::{Inputs, Leaf, Outputs, Task},
-    plots, report,
-};
+use super::{Context, provision, sweep::Sweep};
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::{Calibrate, Trial};
+use report::plots;
 
 pub const NAME: &str = "calibrate-simulator";
 pub const FILES: &str =

@@ -15,14 +15,11 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, Trial, choose, one_file, provision, trial::point};
-use crate::{
-    analysis::limits,
-    config::{self, Limit, NamedLoad},
-    dag::{Inputs, Leaf, Outputs, Task},
-    format, plots,
-    report::{CapacityPage, Configuration, distinct},
-};
+use super::{Context, Grid, Setting, choose, one_file, provision, trial::point};
+use analysis::limits;
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::{Limit, NamedLoad, Trial};
+use report::{CapacityPage, Configuration, distinct, format, plots};
 
 pub const NAME: &str = "capacity";
 pub const FILE: &str = "capacity.json";
@@ -33,7 +30,7 @@ pub struct Capacity<'a> {
 }
 
 impl Capacity<'_> {
-    fn capacity(&self) -> &config::Capacity {
+    fn capacity(&self) -> &profile::Capacity {
         let table = self.context.profile.capacity.as_ref();
         table.expect("a profile without the table has no such stage")
     }

@@ -4,17 +4,14 @@ use anyhow::Result;
 use bench_core::schema::{Args, Choice, Point, ResultFile, Role};
 use serde_json::Value;
 
-use super::{Context, Trial, baseline, goals, one_file, provision, tune};
-use crate::{
-    analysis::{
-        Configuration,
-        choice::{self, Swept},
-    },
-    config::Profile,
-    dag::{Inputs, Leaf, Outputs, Task},
-    flags, format,
-    report::words,
+use super::{Context, baseline, goals, one_file, provision, tune};
+use analysis::{
+    Configuration,
+    choice::{self, Swept},
 };
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::{Profile, Trial, flags};
+use report::{format, words};
 
 pub const NAME: &str = "choose";
 pub const FILE: &str = "recommendation.json";

@@ -5,16 +5,15 @@ use anyhow::{Result, anyhow};
 use bench_core::schema::{Choice, Point, ResultFile, Role};
 use serde_json::{Value, json};
 
-use super::{Context, Trial, baseline, choose, comprehensive, goals, one_file, provision};
-use crate::{
-    analysis::{
-        Configuration,
-        comparison::{self, primary},
-        decision::{self, Judged},
-    },
-    dag::{Inputs, Leaf, Outputs, Task},
-    report::{causes, findings},
+use super::{Context, baseline, choose, comprehensive, goals, one_file, provision};
+use analysis::{
+    Configuration,
+    comparison::{self, primary},
+    decision::{self, Judged},
 };
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
+use report::{causes, findings};
 
 pub const NAME: &str = "compare";
 pub const FILE: &str = "comparison.json";

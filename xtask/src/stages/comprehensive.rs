@@ -7,13 +7,11 @@ use anyhow::Result;
 use bench_core::schema::{Args, Candidate, Choice, LimitState, Point, ResultFile, Role};
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, Trial, baseline, choose, one_file, provision};
-use crate::{
-    analysis::{Configuration, choice, decision},
-    dag::{Inputs, Leaf, Outputs, Task},
-    format,
-    report::words,
-};
+use super::{Context, Grid, Setting, baseline, choose, one_file, provision};
+use analysis::{Configuration, choice, decision};
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
+use report::{format, words};
 
 pub const NAME: &str = "comprehensive";
 pub const FILE: &str = "comprehensive_optimized_benchmark.json";

@@ -6,13 +6,11 @@ use bench_core::schema::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Trial, compare, one_file, provision};
-use crate::{
-    analysis::choice,
-    dag::{Inputs, Leaf, Outputs, Task},
-    format,
-    report::{self, Recommended},
-};
+use super::{Context, compare, one_file, provision};
+use analysis::choice;
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
+use report::{Recommended, format};
 
 pub const NAME: &str = "confirm";
 pub const FILE: &str = "confirmation.json";

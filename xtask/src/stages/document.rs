@@ -14,15 +14,11 @@ use bench_core::{
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
-use super::{
-    Context, Trial, baseline, choose, compare, comprehensive, confirm, provision, visualize,
-};
-use crate::{
-    calibration,
-    dag::{Inputs, Leaf, Outputs, Task},
-    measure::SAMPLES,
-    report::{self, TrialView},
-};
+use super::{Context, baseline, choose, compare, comprehensive, confirm, provision, visualize};
+use crate::calibration;
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::{SAMPLES, Trial};
+use report::TrialView;
 
 pub const NAME: &str = "document";
 

@@ -28,14 +28,10 @@ use bench_core::{
 };
 use serde_json::Value;
 
-use crate::{
-    config::{NamedLoad, Profile},
-    dag::{Inputs, Outputs, Task},
-    engines::Engine,
-};
-#[cfg(test)]
-pub use trial::example_trial;
-pub use trial::{Grid, Setting, Trial};
+use dag::{Inputs, Outputs, Task};
+use engines::Engine;
+use profile::{NamedLoad, Profile, Trial};
+pub use trial::{Grid, Setting};
 
 /// A stage as a node of the DAG.
 pub type Stage<'a> = Box<dyn Task<Leaf = Trial> + 'a>;
@@ -233,4 +229,18 @@ fn one_file<T: serde::Serialize>(name: &str, result: &T) -> Result<Outputs> {
 /// Digest of an embedded file.
 fn digest_of(text: &str) -> Digest {
     Digest::of(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_built_in_stage_is_known_to_profiles() {
+        for stage in &super::BUILT_IN {
+            assert!(profile::is_known_stage(stage.name), "{}", stage.name);
+            let written = stage.files.split(", ").filter(|file| file.ends_with(".json"));
+            for file in written {
+                assert!(profile::OTHER_FILES.contains(&file), "a sweep could write {file} too");
+            }
+        }
+    }
 }

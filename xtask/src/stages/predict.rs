@@ -10,8 +10,9 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Trial, one_file, tune};
-use crate::dag::{Inputs, Leaf, Outputs, Task};
+use super::{Context, one_file, tune};
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
 
 pub const NAME: &str = "predict";
 pub const FILE: &str = "predictions.json";

@@ -4,8 +4,9 @@ use anyhow::Result;
 use bench_core::{canonical::Digest, schema::EngineLabel};
 use serde_json::{Value, json};
 
-use super::{Context, Trial, one_file};
-use crate::dag::{Inputs, Leaf, Outputs, Task};
+use super::{Context, one_file};
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
 
 pub const NAME: &str = "provision";
 pub const FILE: &str = "identity.json";

@@ -4,16 +4,14 @@ use anyhow::Result;
 use bench_core::schema::{Args, ResultFile, Role};
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, Trial, baseline, choose, one_file, provision};
-use crate::{
-    config,
-    dag::{Inputs, Leaf, Outputs, Task},
-    report::findings,
-};
+use super::{Context, Grid, Setting, baseline, choose, one_file, provision};
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
+use report::findings;
 
 pub struct Sweep<'a> {
     pub context: &'a Context<'a>,
-    pub sweep: &'a config::Sweep,
+    pub sweep: &'a profile::Sweep,
 }
 
 impl Sweep<'_> {

@@ -1,78 +1,23 @@
-//! Trials: the leaves of the DAG, and the points that stages make of them.
+//! The trials that stages ask for, and the points that they make of them.
 
-use std::{collections::BTreeMap, ops::Range, path::PathBuf};
+use std::{collections::BTreeMap, ops::Range};
 
 use anyhow::Result;
 use bench_core::{
-    INSTRUMENT_EPOCH,
-    canonical::{Digest, canonical_value},
+    canonical::Digest,
     metric,
     schema::{
-        Anatomy, Args, ClassPoint, Estimate, FORMAT, LoadSpec, Measured, Outcome, Point, Role,
-        SettingFailure, TrialRef,
+        Anatomy, Args, ClassPoint, Estimate, Measured, Outcome, Point, Role, SettingFailure,
+        TrialRef,
     },
     stats,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{
-    analysis::choice,
-    config::{NamedLoad, Profile},
-    dag::{Inputs, Leaf},
-};
-
-/// One load point on one launch.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Trial {
-    /// What identifies the engine.
-    pub identity: Value,
-    /// Every argument of the server.
-    pub args: Args,
-    /// Environment of the server.
-    pub env: BTreeMap<String, String>,
-    /// The arguments as a file for `--config`; `None` where they are flags.
-    pub config_file: Option<String>,
-    /// The load point.
-    pub load: LoadSpec,
-    /// Where the load's file lies, if it has one; no part of the key.
-    pub data_file: Option<PathBuf>,
-    /// Which start of the configuration, from 0.
-    pub replicate: u32,
-}
-
-impl Trial {
-    /// What the trial's key is made of. No stage is in it, so stages share trials.
-    pub fn preimage(&self) -> Value {
-        let mut preimage = self.start();
-        preimage["format"] = FORMAT.into();
-        preimage["instrument_epoch"] = INSTRUMENT_EPOCH.into();
-        preimage["load"] = json!(self.load);
-        preimage
-    }
-
-    /// What tells one server start from another.
-    pub fn start(&self) -> Value {
-        let mut start = json!({
-            "engine": self.identity,
-            "args": self.args,
-            "env": self.env,
-            "replicate": self.replicate,
-        });
-        if let Some(file) = &self.config_file {
-            start["config_file"] = file.as_str().into();
-        }
-        start
-    }
-
-    /// The trial's key.
-    ///
-    /// # Errors
-    /// When the identity holds a float.
-    pub fn key(&self) -> Result<Digest> {
-        Ok(Digest::of(canonical_value(&self.preimage())?.as_bytes()))
-    }
-}
+use analysis::choice;
+use dag::{Inputs, Leaf};
+use profile::{NamedLoad, Profile, Trial};
 
 /// A configuration that a stage measures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -253,39 +198,4 @@ fn classes(measured: &[Measured]) -> Vec<ClassPoint> {
         .enumerate()
         .map(|(i, name)| ClassPoint { name, metrics: estimates(of_start(i)) })
         .collect()
-}
-
-/// A trial of a server with these arguments, for tests.
-#[cfg(test)]
-pub fn example_trial(args: &[(&str, &str)]) -> Trial {
-    use bench_core::schema::{ArgValue, Arrival, Class, RequestShape, Size, TokenRange};
-
-    let one = TokenRange { min: 1, max: 1 };
-    let value =
-        |text: &str| text.parse().map_or_else(|_| ArgValue::Text(text.to_owned()), ArgValue::Int);
-    Trial {
-        identity: "engine".into(),
-        args: args.iter().map(|(flag, v)| ((*flag).to_owned(), value(v))).collect(),
-        env: BTreeMap::new(),
-        config_file: None,
-        load: LoadSpec {
-            conversation: None,
-            data: None,
-            max_concurrency: None,
-            goodput: None,
-            arrival: Arrival::AllAtOnce {},
-            size: Size::Requests(1),
-            classes: vec![Class {
-                name: "all".to_owned(),
-                share: "1".parse().expect("a decimal"),
-                input_tokens: one,
-                output_tokens: one,
-                prefix: None,
-            }],
-            seed: 1,
-            request: RequestShape::default(),
-        },
-        data_file: None,
-        replicate: 0,
-    }
 }

@@ -12,14 +12,15 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, Trial, choose, predict, provision};
-use crate::{
-    analysis::comparison,
-    config::{self, Bound, NamedLoad},
-    dag::{Inputs, Leaf, Outputs, Task},
+use super::{Context, Grid, Setting, choose, predict, provision};
+use analysis::comparison;
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
+use profile::{
+    Bound, NamedLoad,
     flags::{self, Memory},
-    format, report,
 };
+use report::format;
 
 pub const NAME: &str = "tune";
 pub const FILE: &str = "tune.json";
@@ -45,7 +46,7 @@ struct Walk {
 }
 
 /// The profile's table.
-pub fn tune<'a>(context: &'a Context<'_>) -> &'a config::Tune {
+pub fn tune<'a>(context: &'a Context<'_>) -> &'a profile::Tune {
     context.profile.tune.as_ref().expect("a profile without the table has no such stage")
 }
 
@@ -122,7 +123,7 @@ impl<'a> Tune<'a> {
 
     fn problem(&self, predictions: Vec<Predicted>) -> Problem {
         let tune = tune(self.context);
-        let levels = |setting: &config::TuneSetting| {
+        let levels = |setting: &profile::TuneSetting| {
             let level = |(index, count): &(usize, usize)| *index as f64 / (*count - 1) as f64;
             setting.levels.iter().map(level).collect()
         };

@@ -4,11 +4,10 @@ use anyhow::Result;
 use bench_core::schema::ResultFile;
 use serde_json::{Value, json};
 
-use super::{Context, Trial, baseline, compare, comprehensive};
-use crate::{
-    dag::{Inputs, Leaf, Outputs, Task},
-    plots,
-};
+use super::{Context, baseline, compare, comprehensive};
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::Trial;
+use report::plots;
 
 pub const NAME: &str = "visualize";
 

@@ -7,7 +7,7 @@ use std::{
 
 use bench_core::schema::Progress;
 
-use crate::format;
+use report::format;
 
 /// Least time between two drawings; what comes sooner waits for the next.
 const PAUSE: Duration = Duration::from_millis(100);

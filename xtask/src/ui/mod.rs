@@ -1,10 +1,7 @@
 //! What a person sees while a suite runs, and at its end.
 
-mod closing;
 mod live;
 mod message;
-mod table;
-mod wrap;
 
 use std::{
     collections::BTreeSet,
@@ -19,20 +16,18 @@ use bench_core::{
 };
 
 use crate::{
-    analysis::ending::Ending,
     cli::MessageFormat,
-    config::Profile,
-    dag::{Dag, Leaf, State},
-    engines::Engine,
-    history::History,
     measure,
     remote::Moved,
-    report,
-    stages::{self, Trial},
+    stages::{self},
 };
+use analysis::ending::Ending;
+use dag::{Dag, Leaf, State};
+use engines::{Engine, History};
 use live::{Live, Waiting};
 use message::{FORMAT, Message};
-pub use table::compared;
+use profile::{Profile, Trial};
+use report::terminal;
 
 /// Says what happens: to people in lines, below which a terminal shows what runs; to programs in
 /// JSON.
@@ -64,7 +59,7 @@ impl Ui {
             self.with_live(Live::clear);
             for line in text.lines() {
                 let indent = line.chars().take_while(|c| *c == ' ').count();
-                let line = wrap::wrap(line.trim_start(), indent, wrap::WIDTH);
+                let line = terminal::wrap::wrap(line.trim_start(), indent, terminal::wrap::WIDTH);
                 let _ = write!(std::io::stdout(), "{line}");
             }
             if text.is_empty() {
@@ -273,7 +268,7 @@ impl Ui {
             self.json(&Message::Decision { decision, command, problems });
         }
         self.line("");
-        self.line(closing::closing(profile, comparison, problems).trim_end());
+        self.line(terminal::closing(profile, comparison, problems).trim_end());
     }
 
     /// `has_file`: whether there is a configuration to deploy.
@@ -377,7 +372,7 @@ pub fn plan_line(
         return line + ": all cached";
     }
     let to_run = measure::launches(missing.clone());
-    let seconds: f64 = to_run.iter().map(|launch| engine.estimate_s(launch, history)).sum();
+    let seconds: f64 = to_run.iter().map(|launch| launch.estimate_s(engine, history)).sum();
     line += &format!(
         ": {cached} cached, {} to run, about {}",
         counts(missing.len(), to_run.len()).replace(',', " on"),
@@ -385,7 +380,7 @@ pub fn plan_line(
     );
     let later = measure::later(dag);
     if !later.is_empty() {
-        let seconds: f64 = later.iter().map(|launch| engine.estimate_s(launch, history)).sum();
+        let seconds: f64 = later.iter().map(|launch| launch.estimate_s(engine, history)).sum();
         line += &format!(", then {} at the chosen settings", duration(seconds));
     }
     line

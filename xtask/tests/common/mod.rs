@@ -37,6 +37,12 @@ pub fn xtask(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// Output with the lines that were folded for the terminal in one again.
+#[allow(dead_code, reason = "not every test reads folded output")]
+pub fn unfolded(output: &str) -> String {
+    output.replace("\n   ", " ")
+}
+
 /// Copies files of this repository into a project's folder.
 pub fn copy(names: &[&str], folder: &Path) {
     for name in names {

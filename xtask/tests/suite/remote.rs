@@ -72,12 +72,12 @@ impl Clone {
     }
 }
 
-/// What a program that ended well has said.
+/// What a program that ended well has said, unfolded.
 pub fn text(output: &Output) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && error.is_empty(), "{text}\n{error}");
-    text.into_owned()
+    common::unfolded(&text)
 }
 
 pub fn warnings(output: &str) -> Vec<&str> {

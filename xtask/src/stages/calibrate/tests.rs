@@ -4,13 +4,11 @@ use bench_core::{canonical::Digest, schema::EngineLabel, sim::predict::predict};
 use serde_json::json;
 
 use super::*;
-use crate::{
-    config::{self, ModelFolder, Profile},
-    dag::{Dag, LEAF, RECORD, State},
-    engines::Recorded,
-    stages,
-    store::Store,
-};
+use crate::stages;
+use dag::{Dag, LEAF, RECORD, State};
+use engines::Recorded;
+use profile::{ModelFolder, Profile};
+use store::Store;
 
 const PROFILE: &str = r#"
 stages = ["provision"]
@@ -43,7 +41,7 @@ leave_out = ["settle"]
 
 fn profile() -> Profile {
     let models = ModelFolder(Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench/models"));
-    config::parse("test", Path::new("test.toml"), PROFILE, &models).expect("the profile is right")
+    profile::parse("test", Path::new("test.toml"), PROFILE, &models).expect("the profile is right")
 }
 
 /// An engine elsewhere, known by name.

@@ -1,0 +1,347 @@
+//! What to deploy, from what was measured to judge it.
+
+use std::cmp::Ordering;
+
+use bench_core::schema::{
+    Args, Candidate, Comparison, Decision, Effect, FlagReason, Grounds, LimitState, Recommendation,
+    Verdict,
+};
+
+use super::{Configuration, limits, merit};
+use profile::Profile;
+
+/// What is decided on: figures of starts that took no part in the choice.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    /// vLLM's defaults.
+    pub default: Option<&'a Configuration<'a>>,
+    /// The profile's settings to beat.
+    pub baseline: Option<&'a Configuration<'a>>,
+    /// The candidate and what it was named for; none where it is the defaults.
+    pub candidate: Option<(&'a Candidate, &'a Configuration<'a>)>,
+    /// The objective, defaults against candidate.
+    pub primary: Option<&'a Comparison>,
+    /// Whether the profile judges candidates at all.
+    pub judges: bool,
+}
+
+/// The decision; `None` where the defaults run and gave no valid figure for the objective, or
+/// nothing did: then there is nothing to decide by.
+///
+/// A change is carried by the objective's verdict, or by limits that it meets and the defaults are
+/// not known to meet. Whatever meets the limits goes before whatever does not.
+pub fn decide(profile: &Profile, judged: &Judged<'_>) -> Option<Decision> {
+    let default = judged.default.filter(|default| default.is_measured());
+    if default.is_none() && !judged.default.is_some_and(|default| default.fails) {
+        return None;
+    }
+    let others = others(judged);
+    if default.is_none() && others.is_empty() {
+        return None;
+    }
+    let default_state = default.map(Configuration::state);
+    let carried = match default_state {
+        // Unknown for want of starts or figures is no reason to leave the defaults.
+        Some(state) if state <= LimitState::NotMeasured => by_verdict(profile, judged, state),
+        Some(_) => by_limits(profile, &others),
+        None => by_limits(profile, &others)
+            .or_else(|| others.iter().find(|other| !is_violated(other)).copied()),
+    };
+    let decision = match (carried, default) {
+        (Some(setting), Some(_)) if default_state <= Some(LimitState::NotMeasured) => {
+            judged.change(profile, setting, Grounds::Better)
+        }
+        (Some(setting), Some(_)) => judged.change(profile, setting, Grounds::Limits),
+        (Some(setting), None) => judged.change(profile, setting, Grounds::DefaultsFail),
+        (None, Some(default)) if !is_violated(default) => judged.defaults(profile, default),
+        (None, _) => judged.none_meets(&default.into_iter().chain(others).collect::<Vec<_>>()),
+    };
+    Some(decision)
+}
+
+fn is_violated(setting: &Configuration<'_>) -> bool {
+    setting.state() == LimitState::Violated
+}
+
+/// What may take the place of the defaults: the candidate, then the baseline's settings.
+fn others<'a>(judged: &Judged<'a>) -> Vec<&'a Configuration<'a>> {
+    let candidate = judged.candidate.map(|(_, setting)| setting);
+    let others = candidate.into_iter().chain(judged.baseline);
+    others.filter(|setting| setting.is_measured() && !setting.args.is_empty()).collect()
+}
+
+/// The candidate, where the objective's verdict carries it and its limits are known as well as
+/// those of the defaults.
+fn by_verdict<'a>(
+    profile: &Profile,
+    judged: &Judged<'a>,
+    default: LimitState,
+) -> Option<&'a Configuration<'a>> {
+    let (_, setting) = judged.candidate?;
+    let is_kept = setting.is_measured() && setting.state() <= default;
+    (is_kept && is_better(profile, judged.primary)).then_some(setting)
+}
+
+/// Better, and by more than nobody would care for.
+fn is_better(profile: &Profile, primary: Option<&Comparison>) -> bool {
+    primary.is_some_and(|row| {
+        let change = row.change.as_ref().map_or(0.0, |change| change.mean.abs());
+        row.verdict == Some(Verdict::Better) && change >= profile.objective.margin_percent()
+    })
+}
+
+/// Of those that meet the limits the best by the objective.
+fn by_limits<'a>(
+    profile: &Profile,
+    others: &[&'a Configuration<'a>],
+) -> Option<&'a Configuration<'a>> {
+    let met = others.iter().copied().filter(|other| other.state() == LimitState::Met);
+    let merit = |setting: &Configuration<'_>| {
+        setting.objective.map_or(f64::NEG_INFINITY, |value| merit(profile, value))
+    };
+    met.min_by(|a, b| merit(b).total_cmp(&merit(a)))
+}
+
+/// Which of some settings does best against the limits: by what is known, then by how far the
+/// worst mean lies beyond its limit. The first of equals.
+pub fn nearest<'a>(settings: &[&'a Configuration<'a>]) -> Option<&'a Configuration<'a>> {
+    let order = |a: &Configuration<'_>, b: &Configuration<'_>| -> Ordering {
+        let excess = |s: &Configuration<'_>| limits::excess(&s.limits).unwrap_or(f64::INFINITY);
+        let fails = |s: &Configuration<'_>| !s.is_measured();
+        let by_state = fails(a).cmp(&fails(b)).then_with(|| a.state().cmp(&b.state()));
+        by_state.then_with(|| excess(a).total_cmp(&excess(b)))
+    };
+    settings.iter().copied().min_by(|a, b| order(a, b))
+}
+
+impl Judged<'_> {
+    fn change(&self, profile: &Profile, setting: &Configuration<'_>, grounds: Grounds) -> Decision {
+        let own = self.candidate.filter(|(_, candidate)| candidate.label == setting.label);
+        let flags = match own {
+            Some((candidate, _)) => candidate.flags.clone(),
+            None => vec![self.of_baseline(setting)],
+        };
+        debug_assert!(profile.slo.len() == setting.limits.len());
+        let decision = self.decision(Recommendation::Change, grounds, setting);
+        Decision { flags, ..self.without_candidate(decision, own.is_some()) }
+    }
+
+    /// Why the settings to beat are to be deployed.
+    fn of_baseline(&self, setting: &Configuration<'_>) -> FlagReason {
+        FlagReason {
+            from: "baseline".to_owned(),
+            label: setting.label.to_owned(),
+            args: setting.args.clone(),
+            effect: Effect::Limit {
+                limits: setting.limits.clone(),
+                default_limits: self.default_limits(),
+            },
+        }
+    }
+
+    fn defaults(&self, profile: &Profile, default: &Configuration<'_>) -> Decision {
+        let grounds = match self.candidate {
+            None if self.judges => Grounds::NothingPromised,
+            None => Grounds::NotJudged,
+            Some((_, setting)) if !setting.is_measured() => Grounds::CandidateFails,
+            Some((_, setting)) if setting.state() > default.state() => Grounds::CandidateLimits,
+            Some((_, setting))
+                if default.state() > LimitState::NotMeasured
+                    && setting.state() > LimitState::Met =>
+            {
+                Grounds::CandidateLimits
+            }
+            Some(_) => match self.primary.and_then(|row| row.verdict) {
+                Some(Verdict::Worse) => Grounds::Worse,
+                Some(Verdict::Better | Verdict::Equivalent) => Grounds::NoDifference,
+                Some(Verdict::Inconclusive) => Grounds::NotProven,
+                None => Grounds::NotJudged,
+            },
+        };
+        debug_assert!(!is_better(profile, self.primary) || grounds != Grounds::NotProven);
+        self.decision(Recommendation::Defaults, grounds, default)
+    }
+
+    fn none_meets(&self, settings: &[&Configuration<'_>]) -> Decision {
+        let nearest = nearest(settings).expect("something was measured");
+        self.decision(Recommendation::NoneMeets, Grounds::NoneMeets, nearest)
+    }
+
+    fn decision(
+        &self,
+        recommendation: Recommendation,
+        grounds: Grounds,
+        setting: &Configuration<'_>,
+    ) -> Decision {
+        let candidate = self.candidate.map(|(_, candidate)| candidate);
+        Decision {
+            recommendation,
+            grounds,
+            label: setting.label.to_owned(),
+            args: setting.args.clone(),
+            flags: Vec::new(),
+            limits: setting.limits.clone(),
+            default_limits: self.default_limits(),
+            candidate: candidate.map(|candidate| candidate.args.clone()),
+            candidate_limits: candidate.map(|c| c.limits.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// A candidate that is recommended is not told of as one that is not.
+    fn without_candidate(&self, decision: Decision, is_recommended: bool) -> Decision {
+        if !is_recommended {
+            return decision;
+        }
+        Decision { candidate: None, candidate_limits: Vec::new(), ..decision }
+    }
+
+    fn default_limits(&self) -> Vec<bench_core::schema::LimitOutcome> {
+        let default = self.default.filter(|default| default.is_measured());
+        default.map(|default| default.limits.clone()).unwrap_or_default()
+    }
+}
+
+/// Every argument of what is deployed, the profile's own included.
+pub fn deployed(profile: &Profile, decision: &Decision) -> Args {
+    let mut args = profile.engine_args.clone();
+    args.extend(decision.args.clone());
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use bench_core::schema::{Estimate, FailureClass, Point, Role, SettingFailure};
+
+    use super::*;
+    use crate::fixture::{point, profile};
+
+    const RATE: &str = "output_tokens_per_s";
+    const TPOT: &str = "tpot_p95_ms";
+
+    /// Three starts of a setting: its throughput, and its TPOT P95 in ms.
+    fn of(role: Role, rate: f64, tpot_ms: f64) -> Point {
+        let starts = |mean: f64| [mean * 0.999, mean, mean * 1.001];
+        let (label, args): (_, &[_]) = match role {
+            Role::Default => ("default", &[]),
+            Role::Baseline => ("baseline", &[("max-num-seqs", 16)]),
+            _ => ("tuned", &[("max-num-seqs", 128)]),
+        };
+        let figures: [(&str, &[f64]); 2] = [(RATE, &starts(rate)), (TPOT, &starts(tpot_ms))];
+        Point { role, ..point(label, args, "burst", &figures) }
+    }
+
+    fn broken(role: Role) -> Point {
+        let failure = SettingFailure {
+            class: FailureClass::KvCacheMemory,
+            evidence: Vec::new(),
+            foreseen: None,
+        };
+        Point { failure: Some(failure), metrics: Default::default(), ..of(role, 1.0, 1.0) }
+    }
+
+    fn verdict(verdict: Verdict, percent: f64) -> Comparison {
+        let change = Estimate { mean: percent, low: None, high: None, starts: Vec::new() };
+        Comparison { verdict: Some(verdict), change: Some(change), ..Comparison::default() }
+    }
+
+    /// The outcome with a limit of 20 ms: what is recommended, on which grounds, and the label.
+    fn decided(
+        points: &[Point],
+        row: Option<&Comparison>,
+    ) -> Option<(Recommendation, Grounds, String)> {
+        let profile = profile(Some(20));
+        let of = |role| Configuration::of(points, &profile, |point| point.role == role);
+        let (default, baseline, tuned) = (of(Role::Default), of(Role::Baseline), of(Role::Tuned));
+        let candidate = tuned.as_ref().map(|tuned| Candidate {
+            args: tuned.args.clone(),
+            for_objective: true,
+            flags: Vec::new(),
+        });
+        let judged = Judged {
+            default: default.as_ref(),
+            baseline: baseline.as_ref(),
+            candidate: candidate.as_ref().zip(tuned.as_ref()),
+            primary: row,
+            judges: true,
+        };
+        let decision = decide(&profile, &judged)?;
+        Some((decision.recommendation, decision.grounds, decision.label))
+    }
+
+    fn is(points: &[Point], row: Option<&Comparison>, expected: (Recommendation, Grounds, &str)) {
+        let (recommendation, grounds, label) = decided(points, row).expect("a decision");
+        assert_eq!((recommendation, grounds, label.as_str()), expected);
+    }
+
+    #[test]
+    fn a_change_is_carried_by_its_verdict() {
+        use Recommendation::{Change, Defaults};
+        let points = [of(Role::Default, 100.0, 10.0), of(Role::Tuned, 120.0, 10.0)];
+        let row = |word, percent| Some(verdict(word, percent));
+        is(&points, row(Verdict::Better, 20.0).as_ref(), (Change, Grounds::Better, "tuned"));
+        is(
+            &points,
+            row(Verdict::Better, 0.5).as_ref(),
+            (Defaults, Grounds::NoDifference, "default"),
+        );
+        is(
+            &points,
+            row(Verdict::Inconclusive, 20.0).as_ref(),
+            (Defaults, Grounds::NotProven, "default"),
+        );
+        is(
+            &points,
+            row(Verdict::Equivalent, 0.1).as_ref(),
+            (Defaults, Grounds::NoDifference, "default"),
+        );
+        is(&points, row(Verdict::Worse, -9.0).as_ref(), (Defaults, Grounds::Worse, "default"));
+        is(&points[..1], None, (Defaults, Grounds::NothingPromised, "default"));
+    }
+
+    #[test]
+    fn what_meets_the_limits_goes_before_what_does_not() {
+        use Recommendation::{Change, Defaults, NoneMeets};
+        let default = || of(Role::Default, 100.0, 130.0);
+        let slower = verdict(Verdict::Worse, -10.0);
+        let points = [default(), of(Role::Tuned, 90.0, 18.0), of(Role::Baseline, 10.0, 5.0)];
+        is(&points, Some(&slower), (Change, Grounds::Limits, "tuned"));
+        let points = [default(), of(Role::Tuned, 90.0, 28.0), of(Role::Baseline, 10.0, 5.0)];
+        is(&points, Some(&slower), (Change, Grounds::Limits, "baseline"));
+        let points = [default(), of(Role::Tuned, 90.0, 28.0), of(Role::Baseline, 10.0, 25.0)];
+        is(&points, Some(&slower), (NoneMeets, Grounds::NoneMeets, "baseline"));
+        // A faster one that breaks the limit that the defaults meet.
+        let points = [of(Role::Default, 100.0, 10.0), of(Role::Tuned, 200.0, 28.0)];
+        let faster = verdict(Verdict::Better, 100.0);
+        is(&points, Some(&faster), (Defaults, Grounds::CandidateLimits, "default"));
+    }
+
+    #[test]
+    fn what_does_not_run_is_not_recommended() {
+        use Recommendation::{Change, Defaults, NoneMeets};
+        let points = [of(Role::Default, 100.0, 10.0), broken(Role::Tuned)];
+        is(&points, None, (Defaults, Grounds::CandidateFails, "default"));
+        let points = [broken(Role::Default), of(Role::Tuned, 90.0, 18.0)];
+        is(&points, None, (Change, Grounds::DefaultsFail, "tuned"));
+        let points = [broken(Role::Default), of(Role::Tuned, 90.0, 28.0)];
+        is(&points, None, (NoneMeets, Grounds::NoneMeets, "tuned"));
+        assert_eq!(decided(&[broken(Role::Default), broken(Role::Tuned)], None), None);
+        let mut invalid = of(Role::Default, 100.0, 10.0);
+        invalid.metrics.clear();
+        assert_eq!(decided(&[invalid, of(Role::Tuned, 90.0, 18.0)], None), None);
+    }
+
+    #[test]
+    fn a_limit_seen_in_one_start_is_unknown() {
+        use Recommendation::Defaults;
+        let one = |role, rate, tpot_ms| {
+            let mut point = of(role, rate, tpot_ms);
+            for estimate in point.metrics.values_mut() {
+                (estimate.low, estimate.high) = (None, None);
+            }
+            point
+        };
+        let points = [one(Role::Default, 100.0, 130.0), one(Role::Tuned, 90.0, 18.0)];
+        let row = verdict(Verdict::Inconclusive, -10.0);
+        is(&points, Some(&row), (Defaults, Grounds::NotProven, "default"));
+    }
+}

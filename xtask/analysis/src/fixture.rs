@@ -1,0 +1,82 @@
+//! Points for tests.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use bench_core::{
+    decimal::Decimal,
+    schema::{ArgValue, Args, Point, Role, TrialRef},
+    stats,
+};
+
+use profile::{Bound, EndpointConfig, EngineConfig, ExecutorConfig, Limit, Objective, Profile};
+
+/// A point of a sweep: flags with numbers, and figures with one value a start.
+pub fn point(label: &str, args: &[(&str, i64)], load: &str, figures: &[(&str, &[f64])]) -> Point {
+    let starts = figures.iter().map(|(_, starts)| starts.len()).max().unwrap_or(0);
+    let trial = |replicate: usize| TrialRef {
+        key: bench_core::canonical::Digest::of(format!("{label}/{load}/{replicate}").as_bytes()),
+        replicate: replicate as u32,
+        invalid: None,
+    };
+    Point {
+        label: label.to_owned(),
+        role: Role::Sweep,
+        args: args.iter().map(|(f, n)| ((*f).to_owned(), ArgValue::Int(*n))).collect(),
+        load: load.to_owned(),
+        load_digest: None,
+        part: None,
+        trials: (0..starts).map(trial).collect(),
+        failure: None,
+        saturated: false,
+        metrics: figures
+            .iter()
+            .filter_map(|(id, starts)| Some(((*id).to_owned(), stats::estimate(starts.to_vec())?)))
+            .collect::<BTreeMap<_, _>>(),
+        anatomy: None,
+        classes: Vec::new(),
+    }
+}
+
+/// A profile that maximizes output throughput on `burst`, with a limit in ms on its TPOT P95.
+pub fn profile(limit_ms: Option<i64>) -> Profile {
+    let limit = limit_ms.map(|ms| Limit {
+        metric: "tpot_p95_ms".to_owned(),
+        load: "burst".to_owned(),
+        bound: Bound::Max,
+        limit: Decimal::from_int(ms).expect("a decimal"),
+    });
+    Profile {
+        name: "test".to_owned(),
+        path: PathBuf::new(),
+        engine: EngineConfig::Endpoint(EndpointConfig {
+            base_url: "http://127.0.0.1:8000".to_owned(),
+            model: "served".to_owned(),
+            vocab_size: 1_000,
+            declared_identity: None,
+            api_key_env: None,
+        }),
+        engine_args: Args::new(),
+        engine_env: BTreeMap::new(),
+        baseline_args: Args::new(),
+        starts: 3,
+        reference: None,
+        loads: Vec::new(),
+        sweeps: Vec::new(),
+        objective: Objective {
+            metric: "output_tokens_per_s".to_owned(),
+            maximize: true,
+            load: "burst".to_owned(),
+            margin_percent: None,
+        },
+        slo: limit.into_iter().collect(),
+        targets: Vec::new(),
+        margins_percent: BTreeMap::new(),
+        stages: Vec::new(),
+        calibrate: None,
+        tune: None,
+        capacity: None,
+        budget_engine_minutes: None,
+        remote: None,
+        executor: ExecutorConfig::Local,
+    }
+}

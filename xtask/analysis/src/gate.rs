@@ -1,0 +1,176 @@
+//! Whether a change may pass: by the profile's objective and limits, and by nothing else.
+
+use bench_core::schema::{Comparison, LimitOutcome, LimitState, Verdict};
+use serde::Serialize;
+
+use super::{comparison::Compared, limits};
+use profile::Profile;
+
+/// Whether a comparison lets a change pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// No goal got worse beyond its margin, and no limit is broken that was not before.
+    Passed,
+    /// Nothing is proven to be worse, and of some goal or limit it is not excluded.
+    Inconclusive,
+    /// A goal or a limit has no figure on one of the sides, or no profile says what counts.
+    NotJudged,
+    /// A goal got worse, a limit is broken that was not, or a load does not run any more.
+    Regression,
+}
+
+impl Gate {
+    /// Exit code of `compare --gate`.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Regression => 1,
+            Self::Inconclusive => 3,
+            Self::NotJudged => 5,
+        }
+    }
+}
+
+/// The objective or a limit, and how it fares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Goal {
+    /// Metric id.
+    pub metric: String,
+    /// Load.
+    pub load: String,
+    /// The limit with the figures before and after; `None` of the objective.
+    pub limit: Option<(LimitOutcome, LimitOutcome)>,
+    /// What the gate says of it.
+    pub gate: Gate,
+}
+
+/// Every goal of the profile, the objective first.
+pub fn goals(compared: &Compared<'_>, profile: &Profile) -> Vec<Goal> {
+    let row = |metric: &str, load: &str| {
+        compared.rows.iter().find(|row| row.metric == metric && row.load == load)
+    };
+    let objective = &profile.objective;
+    let first = Goal {
+        metric: objective.metric.clone(),
+        load: objective.load.clone(),
+        limit: None,
+        gate: of_row(row(&objective.metric, &objective.load)),
+    };
+    let limits = profile.slo.iter().map(|limit| {
+        let [before, after] = [compared.before, compared.after]
+            .map(|points| limits::judge(limit, &points.iter().collect::<Vec<_>>()));
+        Goal {
+            metric: limit.metric.clone(),
+            load: limit.load.clone(),
+            gate: of_limit(&before, &after, row(&limit.metric, &limit.load)),
+            limit: Some((before, after)),
+        }
+    });
+    std::iter::once(first).chain(limits).collect()
+}
+
+/// The gate over all goals; of what does not run any more nothing passes.
+pub fn gate(compared: &Compared<'_>, profile: Option<&Profile>) -> Gate {
+    if !compared.broken.is_empty() {
+        return Gate::Regression;
+    }
+    let Some(profile) = profile else { return Gate::NotJudged };
+    let goals = goals(compared, profile);
+    goals.iter().map(|goal| goal.gate).max().unwrap_or(Gate::NotJudged)
+}
+
+fn of_row(row: Option<&Comparison>) -> Gate {
+    match row {
+        None | Some(Comparison { verdict: None, .. }) => Gate::NotJudged,
+        Some(row) if row.verdict == Some(Verdict::Worse) => Gate::Regression,
+        Some(row) if row.excludes_worse => Gate::Passed,
+        Some(_) => Gate::Inconclusive,
+    }
+}
+
+/// A limit that is met is met, however much nearer the figure came to it.
+fn of_limit(before: &LimitOutcome, after: &LimitOutcome, row: Option<&Comparison>) -> Gate {
+    match (before.state, after.state) {
+        (_, LimitState::Met) => Gate::Passed,
+        (LimitState::Violated, _) => of_row(row),
+        (_, LimitState::Violated) => Gate::Regression,
+        (_, LimitState::NotMeasured) => Gate::NotJudged,
+        _ => of_row(row),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bench_core::schema::Point;
+
+    use super::*;
+    use crate::{
+        comparison::any_two,
+        fixture::{point, profile},
+    };
+
+    /// A side: output throughput, TPOT P95 and queue share, one value a start.
+    fn side(rate: &[f64], tpot_ms: &[f64], queue_share: &[f64]) -> Vec<Point> {
+        let figures =
+            [("output_tokens_per_s", rate), ("tpot_p95_ms", tpot_ms), ("queue_share", queue_share)];
+        let key = format!("{rate:?}");
+        vec![point(&key, &[], "burst", &figures)]
+    }
+
+    fn gate_of(before: &[Point], after: &[Point], limit_ms: Option<i64>) -> Gate {
+        let profile = profile(limit_ms);
+        gate(&any_two(before, after, Some(&profile)), Some(&profile))
+    }
+
+    /// Figures of an H100, 2026-11-24: +36 % in throughput, while the queue share trebles.
+    #[test]
+    fn a_gain_passes_although_the_queue_share_rises() {
+        let before =
+            side(&[6_528.0, 7_595.0, 6_341.0], &[137.2, 121.7, 137.1], &[0.147, 0.173, 0.137]);
+        let after = side(&[9_002.0, 9_004.0, 9_808.0], &[49.5, 49.1, 47.7], &[0.436, 0.439, 0.440]);
+        let profile = profile(Some(50));
+        let compared = any_two(&before, &after, Some(&profile));
+        let share = compared.rows.iter().find(|row| row.metric == "queue_share");
+        let change = share.and_then(|row| row.change.as_ref()).expect("measured");
+        assert!(change.low > Some(20.0), "it rises, which the row shows: {change:?}");
+        assert_eq!(share.and_then(|row| row.verdict), None, "and which judges nothing");
+        assert_eq!(gate_of(&before, &after, None), Gate::Passed);
+        assert_eq!(gate_of(&after, &before, None), Gate::Regression);
+    }
+
+    #[test]
+    fn a_limit_that_holds_is_no_regression_and_one_that_breaks_is() {
+        let rate = [100.0, 101.0, 99.0];
+        let at = |tpot_ms: f64| {
+            side(
+                &rate.map(|r| r + tpot_ms / 1e3),
+                &[tpot_ms, tpot_ms + 0.1, tpot_ms - 0.1],
+                &[0.1; 3],
+            )
+        };
+        assert_eq!(gate_of(&at(10.0), &at(15.0), Some(20)), Gate::Passed, "half as much again");
+        assert_eq!(gate_of(&at(10.0), &at(25.0), Some(20)), Gate::Regression);
+        assert_eq!(gate_of(&at(25.0), &at(25.05), Some(20)), Gate::Passed, "no worse than before");
+        assert_eq!(gate_of(&at(25.0), &at(35.0), Some(20)), Gate::Regression);
+        assert_eq!(gate_of(&at(10.0), &at(20.0), Some(20)), Gate::Regression, "worse, and unknown");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_judged() {
+        let full = side(&[100.0, 101.0, 99.0], &[10.0, 10.1, 9.9], &[0.1; 3]);
+        let mut bare = side(&[100.5, 101.0, 99.0], &[10.0, 10.1, 9.9], &[0.1; 3]);
+        bare[0].metrics.remove("output_tokens_per_s");
+        assert_eq!(gate_of(&full, &bare, None), Gate::NotJudged);
+        assert_eq!(gate(&any_two(&full, &full, None), None), Gate::NotJudged, "no profile");
+        assert_eq!(gate_of(&full, &full, Some(20)), Gate::Passed, "the same trials");
+        let one = side(&[100.0], &[10.0], &[0.1]);
+        assert_eq!(gate_of(&full, &one, None), Gate::Inconclusive);
+    }
+
+    #[test]
+    fn exit_codes_are_stable() {
+        let codes = [Gate::Passed, Gate::Regression, Gate::Inconclusive, Gate::NotJudged];
+        assert_eq!(codes.map(Gate::exit_code), [0, 1, 3, 5]);
+    }
+}

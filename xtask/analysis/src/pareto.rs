@@ -1,0 +1,151 @@
+//! The Pareto front of throughput against latency, over every configuration that was measured.
+
+use std::collections::BTreeSet;
+
+use bench_core::{
+    metric::{self, Direction, Metric},
+    schema::{Args, Estimate, Point, ResultFile, Role},
+};
+
+/// The latency of the front.
+const LATENCY: &str = "e2e_p95_ms";
+/// Its other metric, where the objective is no throughput.
+const THROUGHPUT: &str = "output_tokens_per_s";
+
+/// One axis.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    /// What is measured.
+    pub metric: &'static Metric,
+    /// Name of the load that it is measured on.
+    pub load: String,
+}
+
+/// A configuration with valid trials on both loads.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// `tuned`, or a sweep and its value.
+    pub name: String,
+    /// Role of its points.
+    pub role: Role,
+    /// Over the valid starts.
+    pub throughput: Estimate,
+    /// Over the valid starts.
+    pub latency: Estimate,
+    /// Whether a load was above capacity in any start.
+    pub saturated: bool,
+    /// Where in [`Front::candidates`] one stands that is better in one and no worse in the other.
+    pub beaten_by: Option<usize>,
+}
+
+/// Every configuration, the highest throughput first.
+#[derive(Clone, Debug)]
+pub struct Front {
+    /// Higher is better.
+    pub throughput: Axis,
+    /// Lower is better.
+    pub latency: Axis,
+    /// Sorted by throughput.
+    pub candidates: Vec<Candidate>,
+}
+
+impl Front {
+    /// The objective (or output throughput, where that is no throughput) on its load against E2E
+    /// P95 on the load of the limits.
+    pub fn new<'a>(
+        objective: (&str, &str),
+        latency_load: &str,
+        files: impl Iterator<Item = &'a ResultFile>,
+    ) -> Self {
+        let is_throughput = |m: &&Metric| m.direction == Direction::Higher;
+        let of = |id| metric::find(id).expect("the front's metrics are metrics");
+        let throughput = Axis {
+            metric: metric::find(objective.0)
+                .filter(is_throughput)
+                .unwrap_or_else(|| of(THROUGHPUT)),
+            load: objective.1.to_owned(),
+        };
+        let latency = Axis { metric: of(LATENCY), load: latency_load.to_owned() };
+        let mut candidates: Vec<Candidate> = Vec::new();
+        let mut known: BTreeSet<Args> = BTreeSet::new();
+        for file in files {
+            for point in file.points.iter().filter(|point| point.load == throughput.load) {
+                let Some(candidate) = candidate(file, point, &throughput, &latency) else {
+                    continue;
+                };
+                // What two sweeps have in common is one configuration, and so are the defaults
+                // that each of them carries along.
+                let is_known = candidates.iter().any(|other| other.name == candidate.name)
+                    || !point.args.is_empty() && !known.insert(point.args.clone());
+                if !is_known {
+                    candidates.push(candidate);
+                }
+            }
+        }
+        candidates.sort_by(|a, b| f64::total_cmp(&b.throughput.mean, &a.throughput.mean));
+        let costs: Vec<_> =
+            candidates.iter().map(|c| [-c.throughput.mean, c.latency.mean]).collect();
+        for (candidate, by) in candidates.iter_mut().zip(beaten_by(&costs)) {
+            candidate.beaten_by = by;
+        }
+        Self { throughput, latency, candidates }
+    }
+
+    /// Those that none beats, the highest throughput first.
+    pub fn unbeaten(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates.iter().filter(|candidate| candidate.beaten_by.is_none())
+    }
+}
+
+fn candidate(
+    file: &ResultFile,
+    point: &Point,
+    throughput: &Axis,
+    latency: &Axis,
+) -> Option<Candidate> {
+    let mut points = file.points.iter();
+    let other = points.find(|other| {
+        other.load == latency.load && other.label == point.label && other.role == point.role
+    })?;
+    let name = match point.role {
+        Role::Sweep => format!("{}: {}", file.stage, point.label),
+        Role::Default => "vLLM default".to_owned(),
+        _ => point.label.clone(),
+    };
+    Some(Candidate {
+        name,
+        role: point.role,
+        throughput: point.metrics.get(throughput.metric.id)?.clone(),
+        latency: other.metrics.get(latency.metric.id)?.clone(),
+        saturated: point.saturated || other.saturated,
+        beaten_by: None,
+    })
+}
+
+/// For each pair of costs the first that is lower in one and no higher in the other.
+pub fn beaten_by(costs: &[[f64; 2]]) -> Vec<Option<usize>> {
+    let beats = |[x, y]: [f64; 2], [a, b]: [f64; 2]| x <= a && y <= b && (x < a || y < b);
+    costs.iter().map(|cost| costs.iter().position(|other| beats(*other, *cost))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn nobody_beats_the_front(costs in prop::collection::vec((0..9_u8, 0..9_u8), 1..12)) {
+            let costs: Vec<_> = costs.iter().map(|(a, b)| [f64::from(*a), f64::from(*b)]).collect();
+            let beaten = beaten_by(&costs);
+            prop_assert!(beaten.iter().any(Option::is_none));
+            for (cost, by) in costs.iter().zip(&beaten) {
+                let is_beaten = |[x, y]: &[f64; 2]| {
+                    *x <= cost[0] && *y <= cost[1] && (*x < cost[0] || *y < cost[1])
+                };
+                prop_assert_eq!(by.is_some(), costs.iter().any(is_beaten));
+                prop_assert!(by.is_none_or(|by| is_beaten(&costs[by])));
+            }
+        }
+    }
+}

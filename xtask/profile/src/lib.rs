@@ -1,0 +1,194 @@
+//! Profiles: as written, then as used.
+//!
+//! A profile says everything that a run depends on. It is read with the place of every value
+//! ([`read`]), checked whole, so that one run shows all mistakes, and resolved into a
+//! [`Profile`] with every default filled in. What cannot work is refused here, before anything
+//! is started or written.
+
+mod args;
+mod arrival;
+mod calibrate;
+mod capacity;
+mod data;
+mod diagnostic;
+mod engine;
+mod executor;
+pub mod feasibility;
+pub mod flags;
+mod goals;
+mod load;
+mod parse;
+mod read;
+mod remote;
+mod request;
+mod resolved;
+mod stages;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod trial;
+mod tune;
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use bench_core::sim;
+
+pub use diagnostic::{ConfigError, Diagnostic};
+pub use parse::parse;
+pub use remote::check_remote_url;
+pub use resolved::{
+    Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, ExecutorConfig, Limit, NamedLoad,
+    Objective, Part, Profile, SlurmConfig, Sweep, Tune, TuneSetting, VllmConfig,
+};
+pub use stages::is_known as is_known_stage;
+pub use sweep::OTHER_FILES;
+pub use trial::{SAMPLES, Trial};
+
+/// Largest profile that is read.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// Where the models of the simulator, and what they are fitted to, come from.
+pub trait ReadModel {
+    /// The model of that name.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read; `None` where there is no such model.
+    fn read(&self, name: &str) -> Result<sim::Model, Option<String>>;
+
+    /// The names there are.
+    fn names(&self) -> Vec<String>;
+
+    /// The text of a file of measured trials.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read; `None` where there is no such file.
+    fn measured(&self, name: &str) -> Result<String, Option<String>>;
+
+    /// The files of measured trials that there are.
+    fn measured_names(&self) -> Vec<String>;
+}
+
+/// `bench/models/` of a repository.
+pub struct ModelFolder(pub PathBuf);
+
+impl ReadModel for ModelFolder {
+    fn read(&self, name: &str) -> Result<sim::Model, Option<String>> {
+        if !self.names().iter().any(|other| other == name) {
+            return Err(None);
+        }
+        let text = std::fs::read_to_string(self.0.join(format!("{name}.json")))
+            .map_err(|error| Some(error.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| Some(error.to_string()))
+    }
+
+    fn names(&self) -> Vec<String> {
+        stems(&self.0, "json")
+    }
+
+    fn measured(&self, name: &str) -> Result<String, Option<String>> {
+        if !self.measured_names().iter().any(|other| other == name) {
+            return Err(None);
+        }
+        std::fs::read_to_string(self.0.join(format!("measured/{name}.jsonl")))
+            .map_err(|error| Some(error.to_string()))
+    }
+
+    fn measured_names(&self) -> Vec<String> {
+        stems(&self.0.join("measured"), "jsonl")
+    }
+}
+
+/// Loads the profile of that name under `bench/profiles/`, or a file.
+///
+/// # Errors
+///
+/// Every mistake in it, or why it cannot be read.
+pub fn load(name_or_path: &str, root: &Path) -> Result<Profile, ConfigError> {
+    let folder = root.join("bench/profiles");
+    let is_path = name_or_path.ends_with(".toml") || name_or_path.contains(['/', '\\']);
+    let path = match is_path {
+        true => PathBuf::from(name_or_path),
+        false => folder.join(format!("{name_or_path}.toml")),
+    };
+    let shown = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+    let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    if !is_profile_name(name) {
+        return Err(ConfigError::Unreadable {
+            message: format!("`{name_or_path}` is no name of a profile"),
+            advice: "expected letters, digits, dashes, dots and underscores: results/NAME is \
+                     named after it"
+                .to_owned(),
+        });
+    }
+    let bytes = read_bytes(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => missing(&shown, name, &folder),
+        _ => ConfigError::Unreadable {
+            message: format!("cannot read {shown}: {error}"),
+            advice: "name another profile, or make it readable".to_owned(),
+        },
+    })?;
+    let source = decode(bytes, &shown)?;
+    parse(name, &path, &source, &ModelFolder(root.join("bench/models"))).map_err(|problems| {
+        ConfigError::Invalid { file: shown.clone(), source: source.clone(), problems }
+    })
+}
+
+/// At most one byte more than is allowed, so that a wrong path cannot fill the memory.
+fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn decode(bytes: Vec<u8>, shown: &str) -> Result<String, ConfigError> {
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(ConfigError::Unreadable {
+            message: format!("{shown} is larger than {BYTES_MAX} bytes"),
+            advice: "a profile is a page of TOML: is it the right file?".to_owned(),
+        });
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let source = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let span = at..at + char::REPLACEMENT_CHARACTER.len_utf8();
+        let problem = Diagnostic::new("the profile is not UTF-8", span, "save it as UTF-8");
+        ConfigError::Invalid { file: shown.to_owned(), source, problems: vec![problem] }
+    })
+}
+
+fn missing(shown: &str, name: &str, folder: &Path) -> ConfigError {
+    let names = stems(folder, "toml");
+    let all = names.join(", ");
+    let advice = match diagnostic::nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`? profiles: {all}"),
+        None if names.is_empty() => "bench/profiles has none".to_owned(),
+        None => format!("profiles: {all}"),
+    };
+    ConfigError::Unreadable { message: format!("no profile {shown}"), advice }
+}
+
+/// Names without their extension of the files in a folder, sorted.
+fn stems(folder: &Path, extension: &str) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == extension))
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Whether a name is one that a profile, its results and its part of the store may have.
+pub fn is_profile_name(name: &str) -> bool {
+    (1..=60).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}

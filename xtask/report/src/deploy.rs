@@ -1,0 +1,142 @@
+//! The configuration to deploy.
+
+use bench_core::schema::{Args, Recommendation, ResultFile};
+use serde::Serialize;
+
+use super::{Inputs, words};
+use crate::format;
+use analysis::{comparison::primary, decision::deployed};
+use profile::{EngineConfig, Profile, flags};
+
+/// Stands for the model where none can be named.
+const MODEL: &str = "MODEL";
+
+/// What to deploy, ready to paste.
+#[derive(Debug, Serialize)]
+pub struct Deploy {
+    /// What to deploy, in a sentence.
+    headline: String,
+    /// Why, in sentences.
+    grounds: String,
+    /// Whether there is a configuration to deploy.
+    is_recommended: bool,
+    /// Whether it is other than vLLM's defaults.
+    is_change: bool,
+    /// The chosen arguments in a sentence.
+    args: String,
+    /// Why each flag, and what the sweeps say of those that were not taken.
+    reasons: Vec<String>,
+    /// The limits with the figures of what is to be deployed, or of the nearest setting.
+    limits: Vec<String>,
+    /// Environment of the server, as `NAME=VALUE`.
+    env: Vec<String>,
+    /// Body of the YAML.
+    yaml: String,
+    /// `vllm serve` with flags, lines joined by backslashes.
+    command: String,
+    /// Name of the model for `vllm serve`.
+    model: String,
+    /// What a start from the file showed.
+    confirmed: Option<String>,
+    /// Why a start from the file did not confirm it.
+    unconfirmed: Option<String>,
+}
+
+/// The settings to deploy.
+#[derive(Debug)]
+pub struct Recommended {
+    /// Every argument.
+    pub args: Args,
+    /// `recommended.yaml` but for its comments.
+    pub yaml: String,
+}
+
+/// What the comparison decided; `None` where it recommends nothing.
+pub fn recommended(profile: &Profile, comparison: &ResultFile) -> Option<Recommended> {
+    let decision = comparison.decision.as_ref()?;
+    if decision.recommendation == Recommendation::NoneMeets {
+        return None;
+    }
+    let args = deployed(profile, decision);
+    Some(Recommended { yaml: to_yaml(&args), args })
+}
+
+impl Deploy {
+    pub fn new(inputs: &Inputs<'_>) -> Self {
+        let Inputs { profile, comparison, .. } = *inputs;
+        let decision = comparison.decision.as_ref();
+        let recommended = recommended(profile, comparison);
+        let args = recommended.as_ref().map(|recommended| recommended.args.clone());
+        let env = env(profile);
+        let model = model(&profile.engine);
+        let own = decision.map(|decision| &decision.flags[..]).unwrap_or_default();
+        let own = own.iter().map(|reason| {
+            format!("{}: {}", format::args(&reason.args), words::flag(reason, profile))
+        });
+        let others = inputs.choose.map(|file| file.findings.clone()).unwrap_or_default();
+        Self {
+            headline: decision.map_or_else(
+                || "Nothing was compared, so nothing is recommended.".to_owned(),
+                words::headline,
+            ),
+            grounds: decision.map_or_else(String::new, |decision| {
+                words::grounds(decision, primary(&comparison.comparisons, profile), profile)
+            }),
+            is_recommended: recommended.is_some(),
+            is_change: decision.is_some_and(|d| d.recommendation == Recommendation::Change),
+            args: decision.map_or_else(String::new, |decision| format::args(&decision.args)),
+            reasons: own.chain(others).collect(),
+            limits: decision
+                .map(|d| d.limits.iter().map(words::limit).collect())
+                .unwrap_or_default(),
+            yaml: recommended.map(|recommended| recommended.yaml).unwrap_or_default(),
+            command: args.map(|args| command(&model, &env, &args)).unwrap_or_default(),
+            env,
+            model,
+            confirmed: inputs
+                .confirmation
+                .and_then(|file| Some(file.choice.as_ref()?.reason.clone())),
+            unconfirmed: inputs.confirmation.and_then(|file| file.findings.first().cloned()),
+        }
+    }
+}
+
+/// `vllm serve` with what the comparison decided, one flag a line; `None` where it recommends
+/// nothing.
+pub fn serve_command(profile: &Profile, comparison: &ResultFile) -> Option<Vec<String>> {
+    let recommended = recommended(profile, comparison)?;
+    Some(command_words(&model(&profile.engine), &env(profile), &recommended.args))
+}
+
+fn env(profile: &Profile) -> Vec<String> {
+    let env = profile.engine_env.iter();
+    env.map(|(name, value)| format!("{name}={}", flags::shell_word(value))).collect()
+}
+
+fn model(engine: &EngineConfig) -> String {
+    match engine {
+        EngineConfig::Vllm(vllm) if !vllm.model.starts_with("dummy:") => {
+            match vllm.model.split_once('@') {
+                Some((id, revision)) => {
+                    format!("{} --revision {}", flags::shell_word(id), flags::shell_word(revision))
+                }
+                None => flags::shell_word(&vllm.model),
+            }
+        }
+        _ => MODEL.to_owned(),
+    }
+}
+
+fn command(model: &str, env: &[String], args: &Args) -> String {
+    command_words(model, env, args).join(" \\\n  ")
+}
+
+fn command_words(model: &str, env: &[String], args: &Args) -> Vec<String> {
+    let serve = std::iter::once(format!("vllm serve {model}"));
+    env.iter().cloned().chain(serve).chain(flags::to_shell(args)).collect()
+}
+
+/// YAML that `vllm serve --config` reads. An empty file stops vLLM 0.32, so no arguments are `{}`.
+fn to_yaml(args: &Args) -> String {
+    if args.is_empty() { "{}\n".to_owned() } else { flags::to_yaml(args) }
+}

@@ -1,0 +1,266 @@
+//! The whole suite on one page.
+
+use bench_core::{
+    metric,
+    schema::{Comparison, Point, TargetOutcome, Verdict},
+};
+use plotters::style::RGBColor;
+
+use super::{
+    Inputs,
+    canvas::{Anchor, Canvas, Rect, Shape},
+    configurations,
+    data::{Figure, Measure, lower_first},
+    number,
+    panel::{Frame, Key, Panel, X_LINES, legend, page, stacked_bar, x_lines},
+    queue_time::{part_keys, parts},
+    scale::Scale,
+    style::{CONFIGURATIONS, FAINT_INK, GREEN, INK, VERMILLION, label},
+    table::{self, Cell},
+};
+use crate::distinct;
+
+/// Metrics whose verdicts are shown first.
+const HEADLINES: [&str; 9] = [
+    "output_tokens_per_s",
+    "requests_per_s",
+    "queue_share",
+    "front_end_share",
+    "ttft_p95_ms",
+    "tpot_p95_ms",
+    "e2e_p95_ms",
+    "long_e2e_p95_ms",
+    "length_slowdown",
+];
+/// Most loads whose tail latency is shown.
+const TAIL_LOADS: usize = 8;
+
+pub(super) fn draw(inputs: &Inputs<'_>) -> String {
+    let subtitle = format!(
+        "{} · profile {}, objective {} on load {}",
+        inputs.engine(),
+        inputs.baseline.profile,
+        metric::find(inputs.objective_metric)
+            .map_or(inputs.objective_metric.to_owned(), |m| lower_first(m.title)),
+        inputs.objective_load
+    );
+    page((1600, 1000), "Optimization summary", &subtitle, |canvas, body| {
+        let load = [inputs.objective_load];
+        let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].2));
+        let shown = [("output_tokens_per_s", load[0]), ("queue_share", load[0])];
+        entries.extend(configurations::week2_key(inputs, &shown));
+        entries.extend(configurations::saturated_key(inputs, &load));
+        let top = body.top + legend(canvas, body, &entries) + 16;
+        let middle = i32::midpoint(top, body.bottom);
+        let cell = |row: i32, column| {
+            let (top, bottom) =
+                if row == 0 { (top, middle - 14) } else { (middle + 14, body.bottom) };
+            Rect { top, bottom, ..body }.column(column, 3, 36)
+        };
+        configurations::bars(inputs, canvas, cell(0, 0), "output_tokens_per_s", &load, &[]);
+        configurations::bars(inputs, canvas, cell(0, 1), "queue_share", &load, &[]);
+        anatomy(inputs, canvas, cell(0, 2));
+        tail(inputs, canvas, cell(1, 0));
+        targets(inputs, canvas, cell(1, 1));
+        verdicts(inputs, canvas, cell(1, 2));
+    })
+}
+
+fn anatomy(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
+    let title = "Where the time went";
+    let frame = Frame {
+        title,
+        y_title: "share of mean E2E (%)",
+        x_title: "configuration",
+        x_lines: 1,
+        legend: &part_keys(),
+    };
+    let panel = Panel::new(canvas, cell, &frame, Scale::linear(0.0, 100.0, 5));
+    let slots: Vec<(&str, &Point)> = CONFIGURATIONS
+        .iter()
+        .filter_map(|(role, name, _)| Some((*name, inputs.point(*role, inputs.objective_load)?)))
+        .collect();
+    if slots.is_empty() {
+        panel.empty();
+    }
+    for (i, (name, point)) in slots.iter().enumerate() {
+        let slot = panel.plot.column(i, slots.len(), 0);
+        panel.x_label(slot.center().0, slot.width() - 6, &[(*name).to_owned()]);
+        let margin = slot.width() / 5;
+        let column = Rect { left: slot.left + margin, right: slot.right - margin, ..slot };
+        let total = parts(point, 1.0).map(|parts| parts.iter().map(|(ms, _)| ms).sum::<f64>());
+        match total.and_then(|total| parts(point, 100.0 / total)) {
+            Some(parts) => stacked_bar(&panel, column, name, &parts),
+            None => panel.missing(slot, "parts not measured"),
+        }
+    }
+}
+
+/// E2E P95 of the loads of the comprehensive benchmark, part by part.
+fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
+    const METRIC: &str = "e2e_p95_ms";
+    let mut loads: Vec<&str> = inputs.loads(METRIC);
+    let part = |load: &str| {
+        inputs.configurations().find(|p| p.load == load).and_then(|p| p.part.as_deref())
+    };
+    if loads.iter().any(|load| part(load).is_some()) {
+        loads.retain(|load| part(load).is_some());
+    }
+    let order = distinct(inputs.configurations().filter_map(|point| point.part.as_deref()));
+    loads.sort_by_key(|load| order.iter().position(|name| Some(*name) == part(load)));
+    loads.truncate(TAIL_LOADS);
+    let points = || inputs.configurations().filter(|point| loads.contains(&point.load.as_str()));
+    let measure = Measure::over(METRIC, points());
+    let values: Vec<f64> = points()
+        .filter_map(|point| Figure::at(point, METRIC, measure.factor))
+        .flat_map(|figure| figure.values())
+        .collect();
+    let mut keys = configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
+    keys.extend(configurations::saturated_key(inputs, &loads));
+    let frame = Frame {
+        title: "E2E P95 of the benchmark's parts",
+        y_title: &measure.axis(),
+        x_title: "load",
+        x_lines: x_lines(cell, &loads),
+        legend: &keys,
+    };
+    let panel = Panel::new(canvas, cell, &frame, Scale::fitting(&values, 0.05));
+    if values.is_empty() {
+        panel.empty();
+    }
+    for (i, load) in loads.iter().enumerate() {
+        let slot = panel.plot.column(i, loads.len(), 0);
+        let how = label(Anchor::Middle);
+        panel.x_label(
+            slot.center().0,
+            slot.width() - 6,
+            &how.wrap(load, slot.width() - 6, X_LINES),
+        );
+        for (j, (role, name, color)) in CONFIGURATIONS.iter().enumerate() {
+            let Some(point) = inputs.point(*role, load) else { continue };
+            let Some(figure) = Figure::at(point, METRIC, measure.factor) else { continue };
+            let (x, _) = slot.column(j, CONFIGURATIONS.len(), 0).center();
+            panel.interval(x, &figure);
+            let at = (x, panel.y(figure.mean));
+            panel.canvas.mark(at, Shape::of(j), *color, point.saturated);
+            panel.tell(at, &format!("{load}, {name}: {}", figure.words(measure.unit)));
+        }
+    }
+}
+
+/// A figure with its unit in short, seconds from one second on.
+fn shown(id: &str, value: f64, text: fn(f64) -> String) -> String {
+    let measure = Measure::of(id, value);
+    let (factor, unit) = match measure.unit {
+        "ms" if value >= 1_000.0 => (1e-3, "s"),
+        "tokens/s" => (1.0, "tok/s"),
+        "requests/s" => (1.0, "req/s"),
+        unit => (measure.factor, unit),
+    };
+    format!("{} {unit}", text(value * factor)).trim_end().to_owned()
+}
+
+/// The metric's title with its load.
+fn subject(metric: &str, load: &str) -> String {
+    let title = metric::find(metric).map_or(metric, |found| found.title);
+    format!("{}, {load}", title.trim_end_matches(" of E2E"))
+}
+
+fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
+    let all = &inputs.comparison.targets;
+    let capacity = table::capacity(cell);
+    let rows: Vec<_> = all.iter().take(capacity).map(target_row).collect();
+    let note = match all.len() {
+        0 => "the profile names no targets".to_owned(),
+        many if many > capacity => format!("and {} more", many - capacity),
+        _ => String::new(),
+    };
+    table::draw(
+        canvas,
+        cell,
+        "Targets, tuned",
+        ["metric, load", "target", "found", ""],
+        &rows,
+        &note,
+    );
+}
+
+fn target_row(target: &TargetOutcome) -> [Cell; 4] {
+    let bound = if target.bound == "min" { "≥" } else { "≤" };
+    let limit = shown(&target.metric, target.limit, number::plain);
+    let found = target
+        .found
+        .map_or("not measured".to_owned(), |found| shown(&target.metric, found, number::figure));
+    let outcome = match (target.found, target.met) {
+        (None, _) => ("–", FAINT_INK),
+        (Some(_), true) => ("✓ met", GREEN),
+        (Some(_), false) => ("✗ missed", VERMILLION),
+    };
+    [
+        (subject(&target.metric, &target.load), INK),
+        (format!("{bound} {limit}"), INK),
+        (found, INK),
+        (outcome.0.to_owned(), outcome.1),
+    ]
+}
+
+fn verdicts(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
+    let mut judged: Vec<&Comparison> =
+        inputs.comparison.comparisons.iter().filter(|row| row.verdict.is_some()).collect();
+    let production = inputs.production_load();
+    judged.sort_by_key(|row| {
+        let headline = HEADLINES.iter().position(|id| *id == row.metric).unwrap_or(HEADLINES.len());
+        let load = [inputs.objective_load, production].iter().position(|load| *load == row.load);
+        (load.is_none() || headline == HEADLINES.len(), headline, load)
+    });
+    let rows: Vec<_> =
+        judged.iter().take(table::capacity(cell)).map(|row| verdict_row(row)).collect();
+    let heads = ["metric, load", "change", "95 % interval", "verdict"];
+    table::draw(canvas, cell, "Tuned against vLLM default", heads, &rows, &tally(&judged));
+}
+
+fn verdict_row(row: &Comparison) -> [Cell; 4] {
+    let points = metric::find(&row.metric).is_some_and(metric::Metric::is_share);
+    let unit = if points { "points" } else { "%" };
+    let sign = |value: f64| if value > 0.0 { "+" } else { "" };
+    let change = row.change.as_ref().and_then(|change| Figure::of(change, 1.0));
+    let mean = change.map_or(String::new(), |c| {
+        format!("{}{} {unit}", sign(c.mean), number::grouped(c.mean, 1))
+    });
+    let interval =
+        change.and_then(|change| change.interval).map_or(String::new(), |(low, high)| {
+            format!(
+                "{}{} to {}{}",
+                sign(low),
+                number::grouped(low, 1),
+                sign(high),
+                number::grouped(high, 1)
+            )
+        });
+    let (word, color) = row.verdict.map_or(("", INK), word);
+    [(subject(&row.metric, &row.load), INK), (mean, INK), (interval, INK), (word.to_owned(), color)]
+}
+
+fn word(verdict: Verdict) -> (&'static str, RGBColor) {
+    match verdict {
+        Verdict::Better => ("▲ better", GREEN),
+        Verdict::Worse => ("▼ worse", VERMILLION),
+        Verdict::Equivalent => ("equivalent", INK),
+        Verdict::Inconclusive => ("inconclusive", FAINT_INK),
+    }
+}
+
+/// How many comparisons came out which way.
+fn tally(judged: &[&Comparison]) -> String {
+    if judged.is_empty() {
+        return "nothing was compared".to_owned();
+    }
+    let all = [Verdict::Better, Verdict::Worse, Verdict::Equivalent, Verdict::Inconclusive];
+    let counts =
+        all.map(|verdict| judged.iter().filter(|row| row.verdict == Some(verdict)).count());
+    let [better, worse, equivalent, inconclusive] = counts;
+    format!(
+        "of {} comparisons: {better} better, {worse} worse, {equivalent} equivalent, {inconclusive} inconclusive",
+        judged.len()
+    )
+}

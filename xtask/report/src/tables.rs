@@ -1,0 +1,503 @@
+//! Settings side by side.
+
+use std::collections::BTreeMap;
+
+use bench_core::{
+    metric::{self, Metric},
+    schema::{Anatomy, ClassPoint, Column, Comparison, Estimate, Point, Role, Verdict},
+    stats,
+};
+use serde::Serialize;
+
+use super::{
+    Inputs, findings,
+    format::{self, NOTHING},
+    provenance::distinct,
+    sweeps::note,
+    words,
+};
+use profile::{NamedLoad, Part};
+
+/// The Week 2 figures' own metrics, which the main table always shows where they were compared.
+const WEEK2: [&str; 9] = [
+    "queue_share",
+    "queue_mean_ms",
+    "e2e_mean_ms",
+    "output_tokens_per_s",
+    "requests_per_s",
+    "e2e_p50_ms",
+    "e2e_p95_ms",
+    "long_e2e_p95_ms",
+    "length_slowdown",
+];
+
+/// Metrics of the main table on the loads of the objective and the limits.
+const MAIN: [&str; 4] = ["output_tokens_per_s", "queue_share", "front_end_share", "e2e_p95_ms"];
+
+/// Name of the engine's own settings.
+pub const DEFAULT: &str = "vLLM default";
+
+/// Rows that share their columns.
+#[derive(Debug, Serialize)]
+pub struct Grid {
+    /// Those that any row has.
+    columns: Vec<&'static str>,
+    has_week2: bool,
+    /// Whether change, verdict and its reason follow.
+    has_change: bool,
+    rows: Vec<Vec<String>>,
+}
+
+/// The comparison: what matters, then the rest by load.
+#[derive(Debug, Serialize)]
+pub struct ComparisonView {
+    main: Grid,
+    rest: Vec<(String, Grid)>,
+}
+
+impl ComparisonView {
+    pub fn new(inputs: &Inputs<'_>) -> Self {
+        let (main, rest): (Vec<&Comparison>, Vec<&Comparison>) =
+            inputs.comparison.comparisons.iter().partition(|row| is_main(inputs, row));
+        let loads = distinct(rest.iter().map(|row| row.load.clone()));
+        Self {
+            main: grid(&main, true),
+            rest: loads
+                .into_iter()
+                .map(|load| {
+                    let rows: Vec<_> = rest.iter().copied().filter(|r| r.load == load).collect();
+                    let grid = grid(&rows, false);
+                    (load, grid)
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Everything that tuning made worse, the objective aside.
+pub fn worse(inputs: &Inputs<'_>) -> Vec<String> {
+    let objective = &inputs.profile.objective;
+    words::worse(&inputs.comparison.comparisons, |row| {
+        row.metric == objective.metric && row.load == objective.load
+    })
+}
+
+fn is_main(inputs: &Inputs<'_>, row: &Comparison) -> bool {
+    let profile = inputs.profile;
+    let limits = || profile.slo.iter().chain(&profile.targets);
+    let is_named = |metric: &str, load: &str| row.metric == metric && row.load == load;
+    is_named(&profile.objective.metric, &profile.objective.load)
+        || limits().any(|limit| is_named(&limit.metric, &limit.load))
+        || (row.columns.contains_key(&Column::Week2) && WEEK2.contains(&row.metric.as_str()))
+        || (MAIN.contains(&row.metric.as_str())
+            && (row.load == profile.objective.load || limits().any(|l| l.load == row.load)))
+}
+
+/// A grid of these rows; `by_load` puts the load's name above its rows.
+fn grid(rows: &[&Comparison], by_load: bool) -> Grid {
+    let columns: Vec<Column> = [Column::Week2, Column::Baseline, Column::Default, Column::Tuned]
+        .into_iter()
+        .filter(|column| rows.iter().any(|row| row.columns.contains_key(column)))
+        .collect();
+    let has_change = rows.iter().any(|row| row.change.is_some());
+    let mut lines = Vec::new();
+    let mut load = "";
+    for row in rows {
+        if by_load && row.load != load {
+            load = &row.load;
+            let width = columns.len() + if has_change { 3 } else { 0 };
+            let blanks = std::iter::repeat_n(String::new(), width);
+            lines.push(std::iter::once(format!("**`{load}`**")).chain(blanks).collect());
+        }
+        lines.push(line(row, &columns, has_change));
+    }
+    Grid {
+        columns: columns.iter().map(|column| column_name(*column)).collect(),
+        has_week2: columns.contains(&Column::Week2),
+        has_change,
+        rows: lines,
+    }
+}
+
+fn line(row: &Comparison, columns: &[Column], has_change: bool) -> Vec<String> {
+    let metric = metric::find(&row.metric);
+    let mut cells = vec![format::title(metric, &row.metric)];
+    cells.extend(columns.iter().map(|column| column_cell(metric, *column, row)));
+    if has_change {
+        let change = row.change.as_ref().map(|change| format::change(metric, change));
+        cells.push(change.unwrap_or_else(|| NOTHING.to_owned()));
+        cells.push(row.verdict.map_or(NOTHING, verdict_word).to_owned());
+        cells.push(row.reason.clone());
+    }
+    cells
+}
+
+fn column_cell(metric: Option<&Metric>, column: Column, row: &Comparison) -> String {
+    match row.columns.get(&column) {
+        None => NOTHING.to_owned(),
+        Some(estimate) if column == Column::Week2 => format::given(metric, estimate.mean),
+        Some(estimate) => format::estimate(metric, estimate),
+    }
+}
+
+fn column_name(column: Column) -> &'static str {
+    match column {
+        Column::Week2 => "Week 2 ¹",
+        Column::Baseline => "baseline",
+        Column::Default => DEFAULT,
+        Column::Tuned => "tuned",
+    }
+}
+
+/// A verdict's word.
+pub fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Better => "better",
+        Verdict::Worse => "worse",
+        Verdict::Equivalent => "equivalent",
+        Verdict::Inconclusive => "inconclusive",
+    }
+}
+
+/// Targets: metric, load, limit, found, and `met`, `missed` or `not measured`.
+pub fn targets(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
+    inputs
+        .comparison
+        .targets
+        .iter()
+        .map(|target| {
+            let metric = metric::find(&target.metric);
+            let is_max = target.bound == "max";
+            let found = tuned(inputs, &target.metric, &target.load);
+            limit_row(metric, &target.metric, &target.load, is_max, target.limit, found)
+        })
+        .collect()
+}
+
+/// Limits with the figures of what is to be deployed (of the nearest setting, where none meets
+/// them): metric, load, limit, found, and whether it is met.
+pub fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
+    let decision = inputs.comparison.decision.as_ref();
+    let limits = decision.map(|decision| &decision.limits[..]).unwrap_or_default();
+    limits
+        .iter()
+        .map(|limit| {
+            let metric = metric::find(&limit.metric);
+            let sign = if limit.bound == "max" { "≤" } else { "≥" };
+            vec![
+                format::title(metric, &limit.metric),
+                format!("`{}`", limit.load),
+                format!("{sign} {}", format::given(metric, limit.limit)),
+                words::value(limit),
+                words::state(limit).trim_start_matches("is ").to_owned(),
+            ]
+        })
+        .collect()
+}
+
+fn limit_row(
+    metric: Option<&Metric>,
+    id: &str,
+    load: &str,
+    is_max: bool,
+    limit: f64,
+    found: Option<&Estimate>,
+) -> Vec<String> {
+    let kept = |found: f64| if is_max { found <= limit } else { found >= limit };
+    let outcome =
+        found.map_or("not measured", |found| if kept(found.mean) { "met" } else { "missed" });
+    vec![
+        format::title(metric, id),
+        format!("`{load}`"),
+        format!("{} {}", if is_max { "≤" } else { "≥" }, format::given(metric, limit)),
+        found.map_or_else(|| NOTHING.to_owned(), |found| format::estimate(metric, found)),
+        outcome.to_owned(),
+    ]
+}
+
+fn tuned<'a>(inputs: &Inputs<'a>, metric: &str, load: &str) -> Option<&'a Estimate> {
+    let mut compared = inputs.comparison.comparisons.iter();
+    let row = compared.find(|row| row.metric == metric && row.load == load);
+    row.and_then(|row| row.columns.get(&Column::Tuned))
+        .or_else(|| point(inputs, Column::Tuned, load)?.metrics.get(metric))
+}
+
+/// The point of a column under a load.
+pub fn point<'a>(inputs: &Inputs<'a>, column: Column, load: &str) -> Option<&'a Point> {
+    let (file, role) = match column {
+        Column::Week2 => (inputs.reference?, Role::Reference),
+        Column::Baseline => (inputs.baseline, Role::Baseline),
+        Column::Default => (inputs.baseline, Role::Default),
+        Column::Tuned => (inputs.comprehensive?, Role::Tuned),
+    };
+    file.points.iter().find(|point| point.role == role && point.load == load)
+}
+
+/// Baseline, defaults and tuned under a load: those that there are.
+fn settings<'a>(inputs: &Inputs<'a>, load: &str) -> Vec<(Column, &'a Point)> {
+    [Column::Baseline, Column::Default, Column::Tuned]
+        .into_iter()
+        .filter_map(|column| Some((column, point(inputs, column, load)?)))
+        .collect()
+}
+
+/// Where a request's time goes under one load, by settings.
+#[derive(Debug, Serialize)]
+pub struct AnatomyView {
+    load: String,
+    columns: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+    moves: Vec<Move>,
+}
+
+/// From one column to the next.
+#[derive(Debug, Serialize)]
+struct Move {
+    from: &'static str,
+    to: &'static str,
+    /// Shares before and after; empty where none moved by a percent.
+    shares: String,
+    /// Mean E2E before and after.
+    before: String,
+    after: String,
+}
+
+impl AnatomyView {
+    /// Whether a finding is one of these moves in other words.
+    pub fn tells(&self, finding: &str) -> bool {
+        self.moves.iter().any(|m| !m.shares.is_empty() && finding.contains(&m.shares))
+    }
+
+    /// `None` when no server told.
+    pub fn new(inputs: &Inputs<'_>, load: &str) -> Option<Self> {
+        let told: Vec<_> = settings(inputs, load)
+            .into_iter()
+            .filter_map(|(column, point)| Some((column_name(column), point, point.anatomy?)))
+            .collect();
+        let (_, _, first) = told.first()?;
+        let part = |name: &str, index: usize| {
+            let cells = told.iter().map(|(_, point, anatomy)| {
+                let share = findings::share(point, name);
+                let ms = share
+                    .as_ref()
+                    .zip(point.metrics.get("e2e_mean_ms"))
+                    .and_then(|(share, e2e)| stats::of_both(share, e2e, |share, ms| share * ms));
+                let ms = match ms {
+                    Some(ms) => format::estimate(metric::find("e2e_mean_ms"), &ms),
+                    None => format::ms(anatomy.parts()[index].1),
+                };
+                let share =
+                    share.map_or(format::NOTHING.to_owned(), |share| findings::percent(&share));
+                format!("{ms} ({share})")
+            });
+            std::iter::once(name.to_owned()).chain(cells).collect::<Vec<_>>()
+        };
+        let parts = first.parts();
+        let mut rows: Vec<_> = (0..parts.len()).map(|i| part(parts[i].0, i)).collect();
+        let e2e = |point: &Point, anatomy: &Anatomy| match point.metrics.get("e2e_mean_ms") {
+            Some(mean) => format::estimate(metric::find("e2e_mean_ms"), mean),
+            None => format::ms(anatomy.e2e_ms()),
+        };
+        let total = told.iter().map(|(_, point, anatomy)| format!("**{}**", e2e(point, anatomy)));
+        rows.push(std::iter::once("**mean E2E**".to_owned()).chain(total).collect());
+        let moves = told.windows(2).map(|pair| {
+            let [(from, before, anatomy), (to, after, anatomy_after)] = pair else {
+                unreachable!("windows of two")
+            };
+            let has_moved = findings::has_moved(before, after);
+            Move {
+                from,
+                to,
+                shares: if has_moved {
+                    findings::where_time_went(before, after)
+                } else {
+                    String::new()
+                },
+                before: e2e(before, anatomy),
+                after: e2e(after, anatomy_after),
+            }
+        });
+        Some(Self {
+            load: load.to_owned(),
+            columns: told.iter().map(|(name, ..)| *name).collect(),
+            moves: moves.collect(),
+            rows,
+        })
+    }
+}
+
+/// A part of the comprehensive benchmark.
+#[derive(Debug, Serialize)]
+pub struct PartView {
+    /// Its name in profiles.
+    name: &'static str,
+    loads: Vec<PartLoad>,
+}
+
+#[derive(Debug, Serialize)]
+struct PartLoad {
+    name: String,
+    columns: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+    /// Class, settings, mean, P50, P95, P95/P50, slowdown against the first class.
+    classes: Vec<Vec<String>>,
+    /// Settings and what a reader must know of them.
+    notes: Vec<[String; 2]>,
+}
+
+impl PartView {
+    pub fn new(inputs: &Inputs<'_>, part: Part) -> Self {
+        let loads = inputs.profile.loads.iter().filter(|load| load.part == Some(part));
+        let loads = loads.filter_map(|load| PartLoad::new(inputs, part, load));
+        Self { name: part.name(), loads: loads.collect() }
+    }
+}
+
+impl PartLoad {
+    fn new(inputs: &Inputs<'_>, part: Part, load: &NamedLoad) -> Option<Self> {
+        let settings = settings(inputs, &load.name);
+        if settings.is_empty() {
+            return None;
+        }
+        let row = |id: &&str| {
+            let metric = metric::find(id);
+            let figure = |estimate: &Estimate| format::estimate(metric, estimate);
+            let figures: Vec<_> =
+                settings.iter().map(|(_, point)| point.metrics.get(*id).map(figure)).collect();
+            figures.iter().any(Option::is_some).then(|| {
+                let cells = figures.into_iter().map(|f| f.unwrap_or_else(|| NOTHING.to_owned()));
+                std::iter::once(format::title(metric, id)).chain(cells).collect()
+            })
+        };
+        let notes =
+            settings.iter().map(|(column, point)| [column_name(*column).to_owned(), note(point)]);
+        Some(Self {
+            name: load.name.clone(),
+            columns: settings.iter().map(|(column, _)| column_name(*column)).collect(),
+            rows: part_metrics(part).iter().filter_map(row).collect(),
+            classes: classes(&settings, load),
+            notes: notes.filter(|[_, note]| !note.is_empty()).collect(),
+        })
+    }
+}
+
+fn part_metrics(part: Part) -> &'static [&'static str] {
+    match part {
+        Part::Latency => &[
+            "ttft_p50_ms",
+            "ttft_p95_ms",
+            "ttft_p99_ms",
+            "tpot_p50_ms",
+            "tpot_p95_ms",
+            "e2e_p50_ms",
+            "e2e_p95_ms",
+            "e2e_p99_ms",
+        ],
+        Part::Throughput => &[
+            "output_tokens_per_s",
+            "steady_output_tokens_per_s",
+            "requests_per_s",
+            "queue_share",
+            "front_end_share",
+            "kv_cache_percent_max",
+            "preemptions",
+        ],
+        Part::Production => &[
+            "requests_per_s",
+            "goodput_requests_per_s",
+            "output_tokens_per_s",
+            "ttft_p95_ms",
+            "tpot_p95_ms",
+            "e2e_p50_ms",
+            "e2e_p95_ms",
+            "e2e_p95_over_p50",
+            "queue_share",
+            "failed_share",
+        ],
+        Part::SequenceLength => &["long_e2e_p95_ms", "length_slowdown"],
+    }
+}
+
+/// A row for each class and settings, on loads with two classes or more.
+fn classes(settings: &[(Column, &Point)], load: &NamedLoad) -> Vec<Vec<String>> {
+    let names = &load.spec.classes;
+    if names.len() < 2 {
+        return Vec::new();
+    }
+    let find =
+        |point: &Point, name: &str| point.classes.iter().find(|class| class.name == name).cloned();
+    let mut rows = Vec::new();
+    for class in names {
+        for (column, point) in settings {
+            if let Some(found) = find(point, &class.name) {
+                let shortest = find(point, &names[0].name);
+                rows.push(class_row(&found, shortest.as_ref(), column_name(*column)));
+            }
+        }
+    }
+    rows
+}
+
+fn class_row(class: &ClassPoint, shortest: Option<&ClassPoint>, column: &str) -> Vec<String> {
+    let figure = |id: &str| {
+        let estimate = class.metrics.get(id);
+        estimate.map_or_else(|| NOTHING.into(), |e| format::estimate(metric::find(id), e))
+    };
+    let ratio = |above: Option<&Estimate>, below: Option<&Estimate>| {
+        let ratio = above
+            .zip(below)
+            .and_then(|(above, below)| stats::of_both(above, below, |above, below| above / below));
+        match ratio {
+            Some(ratio) if ratio.mean.is_finite() => {
+                format::estimate(metric::find("length_slowdown"), &ratio)
+            }
+            _ => NOTHING.to_owned(),
+        }
+    };
+    vec![
+        class.name.clone(),
+        column.to_owned(),
+        figure("e2e_mean_ms"),
+        figure("e2e_p50_ms"),
+        figure("e2e_p95_ms"),
+        ratio(class.metrics.get("e2e_p95_ms"), class.metrics.get("e2e_p50_ms")),
+        ratio(
+            class.metrics.get("e2e_mean_ms"),
+            shortest.and_then(|shortest| shortest.metrics.get("e2e_mean_ms")),
+        ),
+    ]
+}
+
+/// A metric of the Week 2 figures, there and here, for sentences; [`NOTHING`] where a figure is
+/// not known.
+#[derive(Debug, Serialize)]
+pub struct Figures {
+    week2: String,
+    default: String,
+    tuned: String,
+    /// Load of the figures here.
+    load: String,
+}
+
+impl Figures {
+    pub fn all(inputs: &Inputs<'_>) -> BTreeMap<&'static str, Self> {
+        WEEK2.into_iter().map(|id| (id, Self::new(inputs, id))).collect()
+    }
+
+    fn new(inputs: &Inputs<'_>, id: &str) -> Self {
+        let metric = metric::find(id);
+        let rows = || inputs.comparison.comparisons.iter().filter(|row| row.metric == id);
+        // The row that stands beside the Week 2 figure is the one that answers to it.
+        let beside = rows().find(|row| row.columns.contains_key(&Column::Week2));
+        let row = beside.or_else(|| rows().next());
+        let cell = |column| row.map_or_else(|| NOTHING.into(), |r| column_cell(metric, column, r));
+        let reference = inputs.reference.and_then(|file| file.points.first());
+        let week2 = reference.and_then(|point| point.mean(id));
+        Self {
+            week2: week2.map_or_else(|| NOTHING.to_owned(), |mean| format::given(metric, mean)),
+            default: cell(Column::Default),
+            tuned: cell(Column::Tuned),
+            load: row.map_or_else(String::new, |row| row.load.clone()),
+        }
+    }
+}

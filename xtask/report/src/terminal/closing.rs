@@ -1,0 +1,210 @@
+//! The last screen of a suite: what to deploy and why, the limits, the objective, and what else
+//! got worse. Nothing in it is wider than a terminal of 80 columns.
+
+use bench_core::{
+    metric,
+    schema::{Column, Comparison, Decision, Recommendation, ResultFile},
+};
+
+use super::wrap::{WIDTH, wrap};
+use crate::{
+    format::{self, NOTHING},
+    words,
+};
+use analysis::comparison::{is_goal, primary};
+use profile::Profile;
+
+/// What got worse, the goals aside, is named so far; the report has the rest.
+const WORSE_MAX: usize = 3;
+
+/// The screen. `problems` are the causes for which settings or trials do not count.
+pub fn closing(profile: &Profile, comparison: &ResultFile, problems: &[String]) -> String {
+    let mut out = String::new();
+    let mut say = |text: &str, indent: usize| out += &wrap(&plain(text), indent, WIDTH);
+    if let Some(decision) = &comparison.decision {
+        let row = primary(&comparison.comparisons, profile);
+        say(&words::headline(decision), 1);
+        let grounds = words::grounds(decision, row, profile);
+        if !grounds.is_empty() {
+            say(&grounds, 1);
+        }
+        if let Some(words) = crate::serve_command(profile, comparison) {
+            say("", 0);
+            command(&words).iter().for_each(|line| say(line, 1));
+        }
+        if !(decision.flags.is_empty() && decision.limits.is_empty()) {
+            say("", 0);
+        }
+        if !decision.flags.is_empty() {
+            say("Why each flag:", 1);
+            for reason in &decision.flags {
+                let flags = format::args(&reason.args);
+                say(&format!("{flags}: {}.", words::flag(reason, profile)), 3);
+            }
+        }
+        for limit in &decision.limits {
+            say(&format!("Limit: {}{}.", words::limit(limit), of_whom(decision)), 1);
+        }
+        say("", 0);
+    }
+    for line in table(profile, comparison) {
+        say(&line, 1);
+    }
+    for line in beside(profile, comparison, problems) {
+        say(&line, 1);
+    }
+    out
+}
+
+/// Whose figure a limit shows.
+fn of_whom(decision: &Decision) -> &'static str {
+    match decision.recommendation {
+        Recommendation::Change => "",
+        Recommendation::Defaults => ", with vLLM's defaults",
+        Recommendation::NoneMeets => ", at the nearest setting",
+    }
+}
+
+/// `vllm serve` on lines that a shell reads as one, none too wide where that can be helped.
+fn command(words: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() + 4 < WIDTH => {
+                *line += " ";
+                *line += word;
+            }
+            Some(line) => {
+                *line += " \\";
+                lines.push(format!("  {word}"));
+            }
+            None => lines.push(word.clone()),
+        }
+    }
+    lines
+}
+
+/// The goals and the targets: figures of each setting, change and verdict.
+fn table(profile: &Profile, comparison: &ResultFile) -> Vec<String> {
+    let is_target = |row: &Comparison| {
+        profile.targets.iter().any(|t| t.metric == row.metric && t.load == row.load)
+    };
+    let rows: Vec<&Comparison> = comparison
+        .comparisons
+        .iter()
+        .filter(|row| is_goal(profile, &row.metric, &row.load) || is_target(row))
+        .collect();
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let tuned = match comparison.decision.as_ref().map(|decision| decision.recommendation) {
+        Some(Recommendation::Change) => "tuned",
+        _ => "candidate",
+    };
+    let is_judged = rows.iter().any(|row| row.change.is_some());
+    let shows_baseline = !profile.baseline_args.is_empty();
+    let columns = [
+        (shows_baseline, Column::Baseline, "baseline"),
+        (true, Column::Default, "default"),
+        (is_judged, Column::Tuned, tuned),
+    ];
+    let shown = || columns.iter().filter(|(is_shown, ..)| *is_shown);
+    let line = |cells: Vec<String>, last: &str| {
+        let cells: String = cells.iter().map(|cell| format!("{cell:<16}")).collect();
+        format!("  {cells}{last}").trim_end().to_owned()
+    };
+    let titles = shown().map(|(_, _, title)| (*title).to_owned()).collect();
+    let mut lines = vec![line(titles, if is_judged { "change" } else { "" })];
+    for row in rows {
+        let metric = metric::find(&row.metric);
+        let cell = |column: &Column| {
+            let found = row.columns.get(column);
+            found.map_or_else(|| NOTHING.to_owned(), |found| format::estimate(metric, found))
+        };
+        let name = format::title(metric, &row.metric);
+        lines.push(format!("{name} on {}{}", row.load, target(profile, comparison, row)));
+        let cells = shown().map(|(_, column, _)| cell(column)).collect();
+        let verdict = if is_judged { words::verdict(row) } else { None };
+        lines.push(line(cells, &verdict.unwrap_or_default()));
+    }
+    lines
+}
+
+/// ` (objective)`, or the target and whether it is met.
+fn target(profile: &Profile, comparison: &ResultFile, row: &Comparison) -> String {
+    let objective = &profile.objective;
+    let mut notes = Vec::new();
+    if row.metric == objective.metric && row.load == objective.load {
+        notes.push("objective".to_owned());
+    }
+    let of_row = |metric: &str, load: &str| row.metric == metric && row.load == load;
+    if profile.slo.iter().any(|limit| of_row(&limit.metric, &limit.load)) {
+        notes.push("limit".to_owned());
+    }
+    if let Some(target) = comparison.targets.iter().find(|t| of_row(&t.metric, &t.load)) {
+        let sign = if target.bound == "max" { "≤" } else { "≥" };
+        let met = match (target.found, target.met) {
+            (None, _) => "not measured",
+            (_, true) => "met",
+            (_, false) => "missed",
+        };
+        let value = format::given(metric::find(&row.metric), target.limit);
+        notes.push(format!("target {sign} {value}: {met}"));
+    }
+    if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) }
+}
+
+/// What else got worse, where the time went, and what does not count.
+fn beside(profile: &Profile, comparison: &ResultFile, problems: &[String]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let worse =
+        words::worse(&comparison.comparisons, |row| is_goal(profile, &row.metric, &row.load));
+    let is_judged = comparison.comparisons.iter().any(|row| row.change.is_some());
+    match worse.len() {
+        0 if is_judged => lines.push("Nothing else is proven worse.".to_owned()),
+        0 => {}
+        n => {
+            let more = n.saturating_sub(WORSE_MAX);
+            let named = format::list(&worse[..n.min(WORSE_MAX)]);
+            let rest =
+                if more > 0 { format!("; {more} more in the report") } else { String::new() };
+            lines.push(format!("Also worse: {named}{rest}."));
+        }
+    }
+    if is_judged {
+        lines.extend(
+            comparison.findings.first().map(|went| format!("Where the time went: {went}.")),
+        );
+    }
+    for problem in problems {
+        lines.push(format!("Does not count: {problem}."));
+    }
+    lines
+}
+
+/// Markdown's marks are for the report.
+fn plain(text: &str) -> String {
+    text.replace('`', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fixture::Fixture, outcomes::outcomes};
+
+    /// Six outcomes: every question of a user has its answer on one screen of 80 columns.
+    #[test]
+    fn the_last_screen_of_six_outcomes() {
+        let mut out = String::new();
+        for (name, Fixture { profile, comparison, .. }) in outcomes() {
+            let problems = ["4096: sampler warm-up (out of memory)".to_owned()];
+            let screen = closing(&profile, &comparison, &problems);
+            for line in screen.lines() {
+                assert!(line.chars().count() <= WIDTH, "{name}: {line}");
+            }
+            assert!(screen.lines().count() <= 40, "{name} is more than a screen");
+            out += &format!("── {name}\n{screen}\n");
+        }
+        insta::assert_snapshot!(out);
+    }
+}

@@ -1,0 +1,8 @@
+//! Results as text for a terminal of 80 columns.
+
+mod closing;
+mod table;
+pub mod wrap;
+
+pub use closing::closing;
+pub use table::compared;

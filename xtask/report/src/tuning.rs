@@ -1,0 +1,228 @@
+//! `tuning.md` and `tuning.csv`: the joint search, and what was confirmed.
+
+use std::fmt::Write as _;
+
+use bench_core::{
+    metric,
+    schema::{Choice, Comparison, Point},
+    search::{DEFAULTS, Evaluation, Failure, Over, Predicted, Problem},
+};
+
+use super::tables;
+use crate::format::{self, NOTHING};
+use profile::{NamedLoad, Profile};
+
+/// A search and its confirmation.
+pub struct TuningPage<'a> {
+    /// The profile.
+    pub profile: &'a Profile,
+    /// What was searched.
+    pub problem: &'a Problem,
+    /// Names of the settings.
+    pub labels: &'a [String],
+    /// Loads of the search.
+    pub loads: &'a [&'a NamedLoad],
+    /// What was measured, in order.
+    pub evaluations: &'a [Evaluation],
+    /// The settings that were confirmed, the best first.
+    pub finalists: &'a [usize],
+    /// Why the search ended.
+    pub over: Over,
+    /// What the confirmation gave.
+    pub confirmed: &'a [Point],
+    /// The choice against the defaults, as confirmed.
+    pub comparisons: &'a [Comparison],
+    /// The setting that won.
+    pub choice: &'a Choice,
+}
+
+impl TuningPage<'_> {
+    /// What the search came to, in sentences without an end.
+    pub fn findings(&self) -> Vec<String> {
+        let settings = self.problem.candidates.len() - 1;
+        let failed = self.evaluations.iter().filter(|e| is_refused(e)).count();
+        let cut = self.evaluations.iter().filter(|e| self.is_given_up(e)).count();
+        let minutes = |seconds: f64| format::number(seconds / 60.0, 1);
+        let mut findings = vec![format!(
+            "{} of {settings} settings were started in {} engine minutes, of {} that the search and \
+             its confirmation may take; {failed} did not run, {cut} were given up after their first \
+             load; the search ended since {}",
+            self.evaluations.iter().filter(|e| e.candidate != DEFAULTS).count(),
+            minutes(Problem::spent_s(self.evaluations)),
+            minutes(self.problem.budget_s),
+            match self.over {
+                Over::NothingPromises => "no other setting promised a gain",
+                Over::Budget => "no other start fitted the budget",
+            },
+        )];
+        if let Some(luck) = self.luck() {
+            findings.push(luck);
+        }
+        findings
+    }
+
+    /// How the winner's figure of the search compares with what it was confirmed to be.
+    fn luck(&self) -> Option<String> {
+        let objective = &self.profile.objective;
+        let winner = *self.finalists.first().filter(|index| **index != DEFAULTS)?;
+        let seen = self.evaluations.iter().find(|e| e.candidate == winner)?.figures[0]?;
+        let confirmed =
+            self.confirmed_point(winner, &objective.load)?.metrics.get(&objective.metric)?;
+        let metric = metric::find(&objective.metric);
+        Some(format!(
+            "the search's winner, {}, gave {} once; confirmed on fresh starts and seeds it gives {}",
+            self.labels[winner],
+            format::value(metric, seen),
+            format::estimate(metric, confirmed),
+        ))
+    }
+
+    fn confirmed_point(&self, candidate: usize, load: &str) -> Option<&Point> {
+        let label = &self.labels[candidate];
+        self.confirmed.iter().find(|point| point.label == *label && point.load == load)
+    }
+
+    fn is_given_up(&self, evaluation: &Evaluation) -> bool {
+        evaluation.failure.is_none() && evaluation.loads < self.problem.loads
+    }
+
+    /// The page.
+    pub fn markdown(&self) -> String {
+        let objective = &self.profile.objective;
+        let mut out = format!(
+            "# The joint search\n\n{}\n\n## Confirmed\n\nMeasured again on fresh starts and with \
+             fresh seeds: the best of many noisy figures is too good, and is shown nowhere as a \
+             result. ± is half the 95 % interval over starts.\n\n",
+            format::sentence(&self.choice.reason),
+        );
+        out += &self.confirmed_table();
+        let row = self
+            .comparisons
+            .iter()
+            .find(|row| row.metric == objective.metric && row.load == objective.load);
+        if let Some((verdict, row)) = row.and_then(|row| Some((row.verdict?, row))) {
+            let _ = writeln!(
+                out,
+                "\n{} against the defaults: **{}** ({}).",
+                if self.choice.args.is_empty() { "The winner" } else { "The choice" },
+                tables::verdict_word(verdict),
+                row.reason
+            );
+        }
+        out += "\n## How it was found\n\n";
+        for finding in self.findings() {
+            let _ = writeln!(out, "- {}", format::sentence(&finding));
+        }
+        out += "\nEach line is one start, in the order of the search; figures of a single start. \
+                \"Predicted\" is the simulator's, before anything was measured.\n\n";
+        out += &self.search_table();
+        out
+    }
+
+    fn goal_headers(&self) -> impl Iterator<Item = String> {
+        self.problem.goals.iter().map(|goal| {
+            let load = self.loads[goal.load];
+            format!(
+                "> {} on `{}`",
+                format::title(metric::find(&goal.metric), &goal.metric),
+                load.name
+            )
+        })
+    }
+
+    fn confirmed_table(&self) -> String {
+        let mut header = vec!["Setting".to_owned()];
+        header.extend(self.goal_headers());
+        let rows: Vec<Vec<String>> = self
+            .finalists
+            .iter()
+            .map(|candidate| {
+                let cells = self.problem.goals.iter().map(|goal| {
+                    let point = self.confirmed_point(*candidate, &self.loads[goal.load].name);
+                    let found = point.and_then(|point| point.metrics.get(&goal.metric));
+                    match (found, point.and_then(|point| point.failure.as_ref())) {
+                        (Some(found), _) => format::estimate(metric::find(&goal.metric), found),
+                        (None, Some(failure)) => failure.title(),
+                        (None, None) => NOTHING.to_owned(),
+                    }
+                });
+                std::iter::once(format!("`{}`", self.labels[*candidate])).chain(cells).collect()
+            })
+            .collect();
+        format::table(&header, &rows)
+    }
+
+    fn search_table(&self) -> String {
+        let mut header = vec!["> #".to_owned(), "Setting".to_owned(), "> Predicted".to_owned()];
+        header.extend(self.goal_headers());
+        header.extend(["Outcome".to_owned(), "> Engine time, s".to_owned()]);
+        let rows: Vec<Vec<String>> = (1..)
+            .zip(self.evaluations)
+            .map(|(number, evaluation): (usize, _)| {
+                let mut cells = vec![
+                    number.to_string(),
+                    format!("`{}`", self.labels[evaluation.candidate]),
+                    self.figure(0, self.predicted(evaluation.candidate)),
+                ];
+                let figures = evaluation.figures.iter().enumerate();
+                cells.extend(figures.map(|(goal, figure)| self.figure(goal, *figure)));
+                cells.push(self.outcome(evaluation).to_owned());
+                cells.push(format::number(evaluation.cost_s, 0));
+                cells
+            })
+            .collect();
+        format::table(&header, &rows)
+    }
+
+    fn figure(&self, goal: usize, figure: Option<f64>) -> String {
+        let metric = metric::find(&self.problem.goals[goal].metric);
+        figure.map_or_else(|| NOTHING.to_owned(), |figure| format::value(metric, figure))
+    }
+
+    fn predicted(&self, candidate: usize) -> Option<f64> {
+        match &self.problem.candidates[candidate].predicted {
+            Predicted::Runs { figures, .. } => figures[0],
+            Predicted::Unknown | Predicted::Refused => None,
+        }
+    }
+
+    fn outcome(&self, evaluation: &Evaluation) -> &'static str {
+        match evaluation.failure {
+            Some(Failure::Memory) => "no memory",
+            Some(Failure::Other) => "does not run",
+            Some(Failure::Invalid) => "a trial is invalid",
+            None if self.is_given_up(evaluation) => "given up",
+            None if self.problem.is_feasible(evaluation) => "within the limits",
+            None => "breaks a limit",
+        }
+    }
+
+    /// A line a start: the flags, what was predicted, what was measured, and the time it took.
+    pub fn csv(&self) -> String {
+        let mut out = "setting".to_owned();
+        for goal in &self.problem.goals {
+            let _ = write!(out, ",{}@{}", goal.metric, self.loads[goal.load].name);
+        }
+        out += ",predicted,outcome,engine_s\n";
+        let number =
+            |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
+        for evaluation in self.evaluations {
+            out += &self.labels[evaluation.candidate];
+            for figure in &evaluation.figures {
+                let _ = write!(out, ",{}", number(*figure));
+            }
+            let _ = writeln!(
+                out,
+                ",{},{},{:.3}",
+                number(self.predicted(evaluation.candidate)),
+                self.outcome(evaluation),
+                evaluation.cost_s
+            );
+        }
+        out
+    }
+}
+
+fn is_refused(evaluation: &Evaluation) -> bool {
+    matches!(evaluation.failure, Some(Failure::Memory | Failure::Other))
+}

@@ -1,0 +1,266 @@
+//! Two results side by side, for `cargo xtask compare A B`.
+
+use bench_core::{
+    metric,
+    schema::{Column, Comparison, EngineLabel, Point, Verdict},
+};
+use serde_json::{Value, json};
+
+use super::{tables::verdict_word, words};
+use crate::format::{self, NOTHING};
+use analysis::{
+    comparison::{Compared, is_goal},
+    gate::{self, Gate, Goal},
+};
+use profile::Profile;
+
+/// One side of a comparison.
+pub struct Side {
+    /// As the command line has it.
+    pub name: String,
+    /// What was measured.
+    pub engine: EngineLabel,
+    /// One configuration under several loads.
+    pub points: Vec<Point>,
+}
+
+/// A comparison with its verdict.
+pub struct Page<'a> {
+    /// Side A.
+    pub before: &'a Side,
+    /// Side B.
+    pub after: &'a Side,
+    /// Metric by metric.
+    pub compared: &'a Compared<'a>,
+    /// Whose goals count; `None` where no profile is known.
+    pub profile: Option<&'a Profile>,
+}
+
+impl Page<'_> {
+    /// Whether B may replace A.
+    pub fn gate(&self) -> Gate {
+        gate::gate(self.compared, self.profile)
+    }
+
+    /// For a pull request.
+    pub fn markdown(&self) -> String {
+        let (a, b) = (&self.before.name, &self.after.name);
+        let mut out =
+            format!("### `{a}` → `{b}`: {}\n\n{}\n", self.word(), self.summary().join(" "));
+        let header: Vec<String> =
+            ["Side", "Engine", ">Starts", "Settings"].map(str::to_owned).into();
+        let sides = [self.before, self.after].map(|side| {
+            let settings = side.points.first().map(|point| format::args(&point.args));
+            let settings = settings.filter(|text| !text.is_empty());
+            vec![
+                format!("`{}`", side.name),
+                side.engine.title.clone(),
+                starts(&side.points),
+                settings.unwrap_or_else(|| "the engine's defaults".to_owned()),
+            ]
+        });
+        out += &format!("\n{}\n", format::table(&header, &sides));
+        let (goals, rest): (Vec<_>, Vec<_>) = self.rows().partition(|row| self.is_goal(row));
+        let header: Vec<String> =
+            ["Metric", "Load", &format!(">{a}"), &format!(">{b}"), ">Change", "Verdict", "Why"]
+                .map(str::to_owned)
+                .into();
+        let table = |rows: &[&Comparison]| {
+            let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(row)).collect();
+            format::table(&header, &cells)
+        };
+        let (changed, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|row| is_change(row));
+        let shown: Vec<_> = goals.into_iter().chain(changed).collect();
+        if !shown.is_empty() {
+            out += &format!("{}\n", table(&shown));
+        }
+        out += "± is half the 95 % interval over server starts; a figure without it comes from a single \
+                start.\n";
+        if !others.is_empty() {
+            out += &format!(
+                "\n<details>\n<summary>{} other metrics: none is better or worse</summary>\n\n{}\n</details>\n",
+                others.len(),
+                table(&others)
+            );
+        }
+        out
+    }
+
+    /// What got worse or better, what is open, and what was compared, in sentences.
+    pub fn summary(&self) -> Vec<String> {
+        let mut sentences = Vec::new();
+        let names = |verdict| -> Vec<String> {
+            let rows = self.rows().filter(|row| row.verdict == Some(verdict));
+            rows.map(|row| format!("{} on `{}`", format::name(&row.metric), row.load)).collect()
+        };
+        for (load, why) in &self.compared.broken {
+            sentences.push(format!("Does not run any more on `{load}`: {why}."));
+        }
+        sentences.push(self.open());
+        let worse = self.also_worse();
+        if !worse.is_empty() {
+            sentences.push(format!("Also worse, and no goal: {}.", format::list(&worse)));
+        }
+        let better = names(Verdict::Better);
+        if !better.is_empty() {
+            sentences.push(format!("Better: {}.", format::list(&better)));
+        }
+        let tested = self.rows().filter(|row| row.detectable.is_some()).count();
+        if tested > 0 {
+            sentences.push(format!(
+                "{tested} metrics on {} were tested, each as its role asks: if nothing differed, about one \
+                 comparison in 20 would call the objective better or worse, and one in 20 any limit.",
+                format::list(&self.loads())
+            ));
+        }
+        if !self.compared.other_loads.is_empty() {
+            sentences.push(format!(
+                "Left out, since the two sides ran different loads of that name: {}.",
+                format::list(&self.compared.other_loads)
+            ));
+        }
+        let unknown = |side: &&Side| side.points.iter().any(|point| point.load_digest.is_none());
+        let unknown = [self.before, self.after].into_iter().filter(unknown);
+        sentences.extend(unknown.map(|side| {
+            format!(
+                "`{}` does not say what its loads were: that they are the same is taken from their names.",
+                side.name
+            )
+        }));
+        if self.before.engine.identity != self.after.engine.identity {
+            sentences.push("The engines differ: a change may be theirs.".to_owned());
+        }
+        sentences
+    }
+
+    /// The goals, the objective first; none without a profile.
+    pub fn goals(&self) -> Vec<Goal> {
+        self.profile.map(|profile| gate::goals(self.compared, profile)).unwrap_or_default()
+    }
+
+    /// How the goals fare, in a sentence.
+    fn open(&self) -> String {
+        let Some(profile) = self.profile else {
+            return "No profile says which metrics count: name one with --profile.".to_owned();
+        };
+        let goals = self.goals();
+        let of = |gate| -> Vec<String> {
+            let goals = goals.iter().filter(|goal| goal.gate == gate);
+            goals.map(goal_name).collect()
+        };
+        let mut parts = Vec::new();
+        for (gate, word) in [
+            (Gate::Regression, "Worse or beyond its limit"),
+            (Gate::NotJudged, "Not measured on both sides"),
+            (Gate::Inconclusive, "Not settled"),
+        ] {
+            let names = of(gate);
+            if !names.is_empty() {
+                parts.push(format!("{word}: {}.", format::list(&names)));
+            }
+        }
+        if parts.is_empty() {
+            parts.push(match goals.len() {
+                1 => format!(
+                    "The goal of profile `{}` holds: {}.",
+                    profile.name,
+                    goal_name(&goals[0])
+                ),
+                n => format!("All {n} goals of profile `{}` hold.", profile.name),
+            });
+        }
+        parts.join(" ")
+    }
+
+    /// What got worse and is no goal.
+    pub fn also_worse(&self) -> Vec<String> {
+        words::worse(&self.compared.rows, |row| self.is_goal(row))
+    }
+
+    /// The verdict in words.
+    pub fn word(&self) -> &'static str {
+        match self.gate() {
+            Gate::Passed => "passed",
+            Gate::Regression => "regression",
+            Gate::Inconclusive => "inconclusive",
+            Gate::NotJudged => "could not be judged",
+        }
+    }
+
+    /// The rows as cells, for a terminal.
+    pub fn lines(&self) -> Vec<Vec<String>> {
+        let header =
+            ["metric", "load", &self.before.name, &self.after.name, "change", "verdict", "why"];
+        let rows = self.rows().map(cells);
+        std::iter::once(header.map(str::to_owned).to_vec()).chain(rows).collect()
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let side = |side: &Side| json!({ "name": side.name, "engine": side.engine });
+        json!({
+            "format": bench_core::schema::FORMAT,
+            "before": side(self.before),
+            "after": side(self.after),
+            "gate": self.gate(),
+            "summary": self.summary().join(" "),
+            "comparisons": self.compared.rows,
+        })
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Comparison> {
+        self.compared.rows.iter()
+    }
+
+    fn is_goal(&self, row: &Comparison) -> bool {
+        self.profile.is_some_and(|profile| is_goal(profile, &row.metric, &row.load))
+    }
+
+    fn loads(&self) -> Vec<String> {
+        let mut loads: Vec<String> = Vec::new();
+        for row in self.rows() {
+            let load = format!("`{}`", row.load);
+            if !loads.contains(&load) {
+                loads.push(load);
+            }
+        }
+        loads
+    }
+}
+
+/// ``TPOT P95 on `burst` ``
+fn goal_name(goal: &Goal) -> String {
+    format!("{} on `{}`", format::name(&goal.metric), goal.load)
+}
+
+fn is_change(row: &Comparison) -> bool {
+    matches!(row.verdict, Some(Verdict::Better | Verdict::Worse))
+}
+
+/// Server starts behind the points: `3`, or `1 to 3`; unknown of figures by others.
+fn starts(points: &[Point]) -> String {
+    let counts = || points.iter().map(|point| point.trials.len()).filter(|n| *n > 0);
+    match (counts().min(), counts().max()) {
+        (Some(fewest), Some(most)) if fewest == most => fewest.to_string(),
+        (Some(fewest), Some(most)) => format!("{fewest} to {most}"),
+        _ => NOTHING.to_owned(),
+    }
+}
+
+fn cells(row: &Comparison) -> Vec<String> {
+    let metric = metric::find(&row.metric);
+    let figure = |column| {
+        let estimate = row.columns.get(&column);
+        estimate.map_or_else(|| NOTHING.to_owned(), |e| format::estimate(metric, e))
+    };
+    let change = row.change.as_ref().map(|change| format::change(metric, change));
+    vec![
+        format::title(metric, &row.metric),
+        row.load.clone(),
+        figure(Column::Default),
+        figure(Column::Tuned),
+        change.unwrap_or_else(|| NOTHING.to_owned()),
+        row.verdict.map_or(NOTHING, verdict_word).to_owned(),
+        row.reason.clone(),
+    ]
+}

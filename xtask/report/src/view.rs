@@ -1,0 +1,338 @@
+//! What the templates see.
+
+use std::collections::BTreeMap;
+
+use bench_core::{
+    INSTRUMENT_EPOCH,
+    metric::{self, METRICS},
+    schema::{Column, Comparison, Estimate, Point},
+    stats,
+};
+use serde::Serialize;
+
+use super::{
+    Inputs,
+    deploy::Deploy,
+    findings, format,
+    load_generator::CalibrationView,
+    provenance::{Provenance, distinct},
+    starts::StartsView,
+    sweeps::SweepView,
+    tables::{self, AnatomyView, ComparisonView, Figures, PartView},
+};
+use analysis::{
+    comparison::primary,
+    pareto::{Axis, Candidate, Front},
+};
+use profile::{Bound, EngineConfig, Limit, Part, Profile};
+
+/// Everything that a template may name; figures are text already.
+#[derive(Debug, Serialize)]
+pub struct View {
+    engine: String,
+    simulated: bool,
+    has_reference: bool,
+    dummy_weights: bool,
+    profile: String,
+    profile_digest: String,
+    identity_digest: String,
+    /// The engine's identity as JSON, if it is known whole.
+    identity: Option<String>,
+    instrument_epoch: u32,
+    calibration: Option<CalibrationView>,
+    margin_percent: String,
+    baseline_args: String,
+    objective: Objective,
+    headline: Option<Headline>,
+    deploy: Deploy,
+    figures: BTreeMap<&'static str, Figures>,
+    sweep_names: Vec<String>,
+    lessons: Vec<String>,
+    comparison: ComparisonView,
+    targets: Vec<Vec<String>>,
+    targets_met: usize,
+    slo: Vec<Vec<String>>,
+    /// What tuning made worse, with the change.
+    worse: Vec<String>,
+    anatomy: Vec<AnatomyView>,
+    sweeps: Vec<SweepView>,
+    front: FrontView,
+    parts: Vec<PartView>,
+    provenance: Provenance,
+    starts: Option<StartsView>,
+    /// Metric, formula, name in vLLM.
+    glossary: Vec<Vec<String>>,
+    plots: Vec<String>,
+}
+
+/// What "best" means.
+#[derive(Debug, Serialize)]
+struct Objective {
+    maximize: bool,
+    title: String,
+    load: String,
+    /// In words, such as ``TTFT P95 ≤ 500 ms on `production` ``.
+    limits: Vec<String>,
+}
+
+/// Every configuration by throughput and latency.
+#[derive(Debug, Serialize)]
+struct FrontView {
+    /// `output throughput on `burst``, with its unit.
+    throughput: String,
+    latency: String,
+    /// Names of those that none beats.
+    unbeaten: Vec<String>,
+    /// Configuration, both figures, and what beats it by how much.
+    rows: Vec<Vec<String>>,
+}
+
+impl FrontView {
+    fn new(front: &Front) -> Self {
+        let title = |axis: &Axis| {
+            format!("{} on `{}`", format::title(Some(axis.metric), axis.metric.id), axis.load)
+        };
+        let figure =
+            |axis: &Axis, estimate: &Estimate| format::estimate(Some(axis.metric), estimate);
+        let row = |candidate: &Candidate| {
+            let name = match candidate.beaten_by {
+                None => format!("**{}**", candidate.name),
+                Some(_) => candidate.name.clone(),
+            };
+            let note = if candidate.saturated { " (saturated)" } else { "" };
+            vec![
+                name + note,
+                figure(&front.throughput, &candidate.throughput),
+                figure(&front.latency, &candidate.latency),
+                candidate.beaten_by.map_or_else(
+                    || "nothing beats it in both".to_owned(),
+                    |by| beaten(front, candidate, &front.candidates[by]),
+                ),
+            ]
+        };
+        Self {
+            throughput: title(&front.throughput),
+            latency: title(&front.latency),
+            unbeaten: front.unbeaten().map(|candidate| candidate.name.clone()).collect(),
+            rows: front.candidates.iter().map(row).collect(),
+        }
+    }
+}
+
+fn front(inputs: &Inputs<'_>) -> Front {
+    let objective = &inputs.profile.objective;
+    let files = inputs.comprehensive.into_iter().chain([inputs.baseline]).chain(inputs.sweeps);
+    Front::new((&objective.metric, &objective.load), inputs.profile.latency_load(), files)
+}
+
+/// `beaten by tuned: +5.8 ± 1.1 % and −3.0 ± 0.5 %`
+fn beaten(front: &Front, candidate: &Candidate, by: &Candidate) -> String {
+    let change = |axis: &Axis, from, to| {
+        let change = stats::change(from, to, axis.metric.is_share());
+        change.map_or_else(|| format::NOTHING.to_owned(), |c| format::change(Some(axis.metric), &c))
+    };
+    format!(
+        "beaten by {}: {} and {}",
+        by.name,
+        change(&front.throughput, &candidate.throughput, &by.throughput),
+        change(&front.latency, &candidate.latency, &by.latency)
+    )
+}
+
+/// The objective before and after.
+#[derive(Debug, Serialize)]
+struct Headline {
+    baseline: Option<String>,
+    default: Option<String>,
+    tuned: Option<String>,
+    change: Option<String>,
+    default_over_baseline: Option<String>,
+    /// Most of the way from the baseline to the tuned settings lies before the defaults.
+    is_mostly_handicap: bool,
+    /// From the baseline to the tuned settings.
+    over_baseline: Option<String>,
+    verdict: Option<&'static str>,
+    reason: String,
+}
+
+impl View {
+    pub fn new(inputs: &Inputs<'_>) -> Self {
+        let profile = inputs.profile;
+        let label = &inputs.identity.engine;
+        let row = primary(&inputs.comparison.comparisons, profile);
+        let targets = tables::targets(inputs);
+        let slo = tables::slo(inputs);
+        let anatomy: Vec<_> = loads_of_interest(inputs)
+            .into_iter()
+            .filter_map(|load| AnatomyView::new(inputs, load))
+            .collect();
+        Self {
+            engine: label.shown(),
+            simulated: label.simulated,
+            has_reference: inputs.reference.is_some(),
+            dummy_weights: matches!(
+                &profile.engine,
+                EngineConfig::Vllm(vllm) if vllm.model.starts_with("dummy:")
+            ),
+            profile: profile.name.clone(),
+            profile_digest: inputs.profile_digest.to_string(),
+            identity_digest: label.identity.to_string(),
+            identity: inputs.identity.identity.as_ref().map(|json| format!("{json:#}")),
+            instrument_epoch: INSTRUMENT_EPOCH,
+            calibration: inputs.calibration.map(|found| CalibrationView::new(inputs, found)),
+            margin_percent: profile.objective.margin_percent().to_string(),
+            baseline_args: match &profile.baseline_args {
+                none if none.is_empty() => String::new(),
+                args => format::args(args),
+            },
+            objective: Objective {
+                maximize: profile.objective.maximize,
+                title: format::name(&profile.objective.metric),
+                load: profile.objective.load.clone(),
+                limits: profile.slo.iter().map(limit).collect(),
+            },
+            headline: row.map(Headline::new),
+            deploy: Deploy::new(inputs),
+            figures: Figures::all(inputs),
+            sweep_names: inputs.sweeps.iter().map(|sweep| sweep.stage.clone()).collect(),
+            lessons: lessons(inputs, &anatomy),
+            comparison: ComparisonView::new(inputs),
+            targets_met: targets
+                .iter()
+                .filter(|row| row.last().is_some_and(|o| o == "met"))
+                .count(),
+            anatomy,
+            sweeps: inputs.sweeps.iter().map(|sweep| SweepView::new(inputs, sweep)).collect(),
+            front: FrontView::new(&front(inputs)),
+            parts: Part::ALL.map(|part| PartView::new(inputs, part)).into(),
+            provenance: Provenance::new(inputs),
+            starts: StartsView::new(inputs.trials),
+            glossary: glossary(inputs.profile),
+            plots: inputs.plots.to_vec(),
+            worse: tables::worse(inputs),
+            targets,
+            slo,
+        }
+    }
+}
+
+impl Headline {
+    fn new(row: &Comparison) -> Self {
+        let metric = metric::find(&row.metric);
+        let unit = format::unit_of_title(metric);
+        let figure = |column| {
+            let estimate = row.columns.get(&column)?;
+            Some(format!("{}{unit}", format::estimate(metric, estimate)))
+        };
+        let over_baseline = |column| {
+            let (before, after) = (row.columns.get(&Column::Baseline)?, row.columns.get(&column)?);
+            let change = stats::change(before, after, metric.is_some_and(|m| m.is_share()))?;
+            Some(format::change(metric, &change))
+        };
+        let way = |from, to| {
+            let (from, to) = (row.columns.get(&from)?, row.columns.get(&to)?);
+            Some((to.mean - from.mean).abs())
+        };
+        Self {
+            baseline: figure(Column::Baseline),
+            default: figure(Column::Default),
+            tuned: figure(Column::Tuned),
+            change: row.change.as_ref().map(|change| format::change(metric, change)),
+            is_mostly_handicap: way(Column::Baseline, Column::Default)
+                > way(Column::Default, Column::Tuned),
+            default_over_baseline: over_baseline(Column::Default),
+            over_baseline: over_baseline(Column::Tuned),
+            verdict: row.verdict.map(tables::verdict_word),
+            reason: row.reason.clone(),
+        }
+    }
+}
+
+fn limit(limit: &Limit) -> String {
+    format!("{} on `{}`", bound(limit), limit.load)
+}
+
+/// A limit in words, such as `TTFT P95 ≤ 500 ms`.
+pub fn bound(limit: &Limit) -> String {
+    let sign = if limit.bound == Bound::Max { "≤" } else { "≥" };
+    let value = format::given(metric::find(&limit.metric), limit.limit.to_f64());
+    format!("{} {sign} {value}", format::name(&limit.metric))
+}
+
+/// Loads of the objective and the limits, in the profile's order.
+fn loads_of_interest<'a>(inputs: &Inputs<'a>) -> Vec<&'a str> {
+    let profile = inputs.profile;
+    let named = |name: &str| {
+        name == profile.objective.load
+            || profile.slo.iter().chain(&profile.targets).any(|limit| limit.load == name)
+    };
+    profile.loads.iter().map(|load| load.name.as_str()).filter(|name| named(name)).collect()
+}
+
+/// What the run taught, each drawn from figures: traps first, then which knob mattered, which did
+/// nothing, what does not run, and what the comparison says that no table above says already.
+fn lessons(inputs: &Inputs<'_>, anatomy: &[AnatomyView]) -> Vec<String> {
+    let objective = &inputs.profile.objective;
+    let sweeps: Vec<_> = inputs
+        .sweeps
+        .iter()
+        .map(|sweep| (format!("`{}`", sweep.flag.as_ref().unwrap_or(&sweep.stage)), &sweep.points))
+        .collect();
+    let keys = |point: &Point| point.trials.iter().map(|trial| trial.key).collect::<Vec<_>>();
+
+    // Two sweeps may hold the same trials: one trap.
+    let mut seen = Vec::new();
+    let mut lessons = Vec::new();
+    for (flag, points) in &sweeps {
+        if let Some(trap) = findings::trap(points, objective) {
+            let pair = (keys(trap.from), keys(trap.to));
+            if !seen.contains(&pair) {
+                lessons.push(format!("{flag}: {}", trap.sentence(objective)));
+                seen.push(pair);
+            }
+        }
+    }
+
+    let mut effects: Vec<_> = sweeps
+        .iter()
+        .filter_map(|(flag, points)| Some((flag, findings::knob_effect(points, objective)?)))
+        .collect();
+    let size = |effect: &findings::Effect<'_>| effect.change.mean.abs();
+    effects.sort_by(|(_, a), (_, b)| {
+        b.is_real.cmp(&a.is_real).then(f64::total_cmp(&size(b), &size(a)))
+    });
+    for (i, (flag, effect)) in effects.iter().enumerate() {
+        let is_most = i == 0 && effects.len() > 1 && effect.is_real;
+        let most = if is_most { " had most effect" } else { "" };
+        lessons.push(format!("{flag}{most}: {}", effect.sentence(objective)));
+    }
+
+    for (flag, points) in &sweeps {
+        lessons.extend(findings::failures(points).map(|failures| format!("{flag}: {failures}")));
+    }
+    let is_told = |finding: &&String| anatomy.iter().any(|view| view.tells(finding));
+    let new = inputs.comparison.findings.iter().filter(|finding| !is_told(finding));
+    lessons.extend(new.map(|finding| format::sentence(finding)));
+    distinct(lessons)
+}
+
+/// Metrics with their formulas; those that share one are one row. One that no load of the profile
+/// has is left out.
+fn glossary(profile: &Profile) -> Vec<Vec<String>> {
+    let is_limited = profile.loads.iter().any(|load| load.spec.max_concurrency.is_some());
+    let shown = METRICS.iter().filter(|m| is_limited || m.id != "client_queue_mean_ms");
+    distinct(shown.map(|metric| (metric.formula, metric.vllm)))
+        .into_iter()
+        .map(|(formula, vllm)| {
+            let mut titles =
+                METRICS.iter().filter(|m| (m.formula, m.vllm) == (formula, vllm)).map(|m| m.title);
+            let first = titles.next().unwrap_or_default();
+            // "TTFT mean", "TTFT P50", …: the name once, then what follows it.
+            let name = first.split(' ').next().unwrap_or_default();
+            let rest = titles.map(|title| title.trim_start_matches(name).trim().to_owned());
+            let titles: Vec<_> = std::iter::once(first.to_owned()).chain(rest).collect();
+            let vllm = if vllm.is_empty() { format::NOTHING } else { vllm };
+            vec![titles.join(", "), formula.to_owned(), vllm.to_owned()]
+        })
+        .collect()
+}

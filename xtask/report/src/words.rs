@@ -1,0 +1,223 @@
+//! Decisions, limits and reasons in words, the same in the terminal and in the report.
+
+use bench_core::{
+    metric,
+    schema::{
+        Comparison, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Point,
+        Recommendation,
+    },
+};
+
+use super::{provenance::distinct, tables::verdict_word};
+use crate::format::{self, NOTHING};
+use profile::Profile;
+
+/// The first words of all: what to deploy.
+pub fn headline(decision: &Decision) -> String {
+    match decision.recommendation {
+        Recommendation::Change => format!("Deploy {}.", format::args(&decision.args)),
+        Recommendation::Defaults => "Keep vLLM's defaults.".to_owned(),
+        Recommendation::NoneMeets => {
+            "No setting meets the limits: nothing is recommended.".to_owned()
+        }
+    }
+}
+
+/// Why, in sentences. `primary` is the objective, defaults against candidate.
+pub fn grounds(decision: &Decision, primary: Option<&Comparison>, profile: &Profile) -> String {
+    let candidate = || decision.candidate.as_ref().map_or_else(String::new, format::args);
+    let judged = |word: &str| match primary.and_then(change) {
+        Some(change) => format!(
+            "Of what was tried {} promised most; measured again, it changes {change}: {word}.",
+            candidate()
+        ),
+        None => format!("Of what was tried {} promised most: {word}.", candidate()),
+    };
+    match decision.grounds {
+        Grounds::Better => match primary.and_then(change) {
+            Some(change) => format!("It changes {change} against vLLM's defaults: better."),
+            None => String::new(),
+        },
+        Grounds::Limits => {
+            let beside = primary.filter(|_| decision.label == "tuned").and_then(change);
+            let beside = beside.map(|change| format!(" It changes {change}."));
+            let open = || decision.default_limits.iter().filter(is_open);
+            let verb = match open().any(|limit| limit.state == LimitState::Violated) {
+                true => "which vLLM's defaults violate",
+                false => "and vLLM's defaults are not known to",
+            };
+            let open: Vec<_> = open().map(figure).collect();
+            let beside = beside.unwrap_or_default();
+            format!("It meets the limits, {verb} ({}).{beside}", format::list(&open))
+        }
+        Grounds::DefaultsFail => "vLLM's defaults do not run here.".to_owned(),
+        Grounds::NothingPromised => format!(
+            "No value tried promises a change of {} on `{}` beyond the margin of {} %.",
+            format::name(&profile.objective.metric),
+            profile.objective.load,
+            profile.objective.margin_percent()
+        ),
+        Grounds::NotJudged => "No other setting was judged against them.".to_owned(),
+        Grounds::NotProven => judged("not proven better"),
+        Grounds::NoDifference => judged("no difference worth having"),
+        Grounds::Worse => judged("worse"),
+        Grounds::CandidateLimits => {
+            let broken: Vec<_> =
+                decision.candidate_limits.iter().filter(is_open).map(limit).collect();
+            format!(
+                "{} promised most, and is not known to meet the limits: {}.",
+                candidate(),
+                format::list(&broken)
+            )
+        }
+        Grounds::CandidateFails => format!("{} promised most, and does not run.", candidate()),
+        Grounds::NoneMeets => {
+            let broken: Vec<_> = decision.limits.iter().filter(is_open).map(limit).collect();
+            format!("Nearest: {}; {}.", format::args(&decision.args), format::list(&broken))
+        }
+    }
+}
+
+/// `output throughput on `burst` by +47.5 ± 2.9 %`
+fn change(row: &Comparison) -> Option<String> {
+    let metric = metric::find(&row.metric);
+    let change = format::change(metric, row.change.as_ref()?);
+    Some(format!("{} on `{}` by {change}", format::name(&row.metric), row.load))
+}
+
+fn is_open(limit: &&LimitOutcome) -> bool {
+    limit.state != LimitState::Met
+}
+
+/// `TPOT P95 ≤ 20 ms on `burst``
+pub fn bound(limit: &LimitOutcome) -> String {
+    let sign = if limit.bound == "max" { "≤" } else { "≥" };
+    let value = format::given(metric::find(&limit.metric), limit.limit);
+    format!("{} {sign} {value} on `{}`", format::name(&limit.metric), limit.load)
+}
+
+/// `TPOT P95 ≤ 20 ms on `burst` is met: 18.8 ± 0.1 ms over 5 starts`
+pub fn limit(limit: &LimitOutcome) -> String {
+    let starts = limit.found.as_ref().map_or(0, |found| found.starts.len());
+    format!(
+        "{} {}: {} over {}",
+        bound(limit),
+        state(limit),
+        value(limit),
+        number_of(starts, "start")
+    )
+}
+
+fn figure(limit: &LimitOutcome) -> String {
+    format!("{}: {}", bound(limit), value(limit))
+}
+
+/// The figure behind a limit.
+pub fn value(limit: &LimitOutcome) -> String {
+    let metric = metric::find(&limit.metric);
+    let found = limit.found.as_ref();
+    found.map_or_else(|| NOTHING.to_owned(), |found| format::estimate(metric, found))
+}
+
+/// Whether a limit is met, and how surely.
+pub fn state(limit: &LimitOutcome) -> &'static str {
+    match limit.state {
+        LimitState::Met => "is met",
+        LimitState::OneStart => "is unknown from one start",
+        LimitState::NotMeasured => "was not measured",
+        LimitState::Open => "is unknown (the 95 % interval holds it)",
+        LimitState::Violated if limit.saturated => "is violated (above capacity)",
+        LimitState::Violated => "is violated",
+    }
+}
+
+/// Why a flag is part of a setting.
+pub fn flag(reason: &FlagReason, profile: &Profile) -> String {
+    let objective = &profile.objective;
+    match &reason.effect {
+        Effect::Objective { change } => {
+            let change = format::change(metric::find(&objective.metric), change);
+            let name = format::name(&objective.metric);
+            format!("{} changes {name} on `{}` by {change} by itself", reason.label, objective.load)
+        }
+        Effect::Limit { limits, default_limits } => {
+            let against = |limit: &LimitOutcome| {
+                let default = default_limits
+                    .iter()
+                    .find(|other| other.metric == limit.metric && other.load == limit.load);
+                let default = default.map(|d| format!(", vLLM's defaults {}", value(d)));
+                format!("{} {}", figure(limit), default.unwrap_or_default())
+                    .trim_end()
+                    .replace(" ,", ",")
+            };
+            let limits: Vec<_> = limits.iter().map(against).collect();
+            let verb = match analysis::limits::worst(&reason_limits(reason)) {
+                LimitState::Met => "meets",
+                LimitState::Violated => "comes nearest to",
+                _ => "may meet",
+            };
+            format!("{} {verb} {}", reason.label, format::list(&limits))
+        }
+    }
+}
+
+fn reason_limits(reason: &FlagReason) -> Vec<LimitOutcome> {
+    match &reason.effect {
+        Effect::Limit { limits, .. } => limits.clone(),
+        Effect::Objective { .. } => Vec::new(),
+    }
+}
+
+/// The reasons of every flag, each with the sweep it comes from.
+pub fn flags(reasons: &[FlagReason], profile: &Profile) -> String {
+    let each = reasons.iter().map(|reason| format!("{}: {}", reason.from, flag(reason, profile)));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// What got worse, the goals aside: metric, load and change, of every row that is worse.
+pub fn worse(rows: &[Comparison], is_left_out: impl Fn(&Comparison) -> bool) -> Vec<String> {
+    let worse = bench_core::schema::Verdict::Worse;
+    let rows = rows.iter().filter(|row| row.verdict == Some(worse) && !is_left_out(row));
+    rows.map(|row| {
+        let metric = metric::find(&row.metric);
+        let change = row.change.as_ref().map(|change| format::change(metric, change));
+        let change = change.map(|change| format!(" ({change})")).unwrap_or_default();
+        format!("{} on `{}`{change}", format::name(&row.metric), row.load)
+    })
+    .collect()
+}
+
+/// A verdict with its change: `+47.5 ± 2.9 %, better`.
+pub fn verdict(row: &Comparison) -> Option<String> {
+    let change = format::change(metric::find(&row.metric), row.change.as_ref()?);
+    Some(match row.verdict {
+        Some(verdict) => format!("{change}, {}", verdict_word(verdict)),
+        None => change,
+    })
+}
+
+/// Why settings gave no valid figures, each cause once with the settings that it struck.
+pub fn causes(points: &[Point]) -> Vec<String> {
+    let mut causes: Vec<(String, Vec<String>)> = Vec::new();
+    let mut add = |cause: String, who: &str| match causes.iter_mut().find(|(c, _)| *c == cause) {
+        Some((_, struck)) => struck.push(who.to_owned()),
+        None => causes.push((cause, vec![who.to_owned()])),
+    };
+    for point in points {
+        if let Some(failure) = &point.failure {
+            let evidence = failure.evidence.first();
+            let evidence = evidence.map(|line| format!(" ({})", line.trim())).unwrap_or_default();
+            add(failure.title() + &evidence, &point.label);
+        }
+        for why in point.trials.iter().filter_map(|trial| trial.invalid.as_ref()) {
+            add(format!("invalid on {}: {why}", point.load), &point.label);
+        }
+    }
+    let told =
+        causes.into_iter().map(|(cause, who)| format!("{}: {cause}", format::list(&distinct(who))));
+    told.collect()
+}
+
+fn number_of(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
