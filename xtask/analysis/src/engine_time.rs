@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 
 use bench_core::schema::{Observed, StartPart};
 
-/// What an ordinary start imports besides a fork: once in the API server, once in the engine's process.
-const IMPORTS_OF_A_START: f64 = 2.0;
-
 /// Totals over launches whose servers were started here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EngineTime {
@@ -37,10 +34,9 @@ impl EngineTime {
             let (Some(start_s), Some(start)) = (observed.start_s, &observed.start) else {
                 continue;
             };
-            let import_s = start.launcher_import_s.unwrap_or(0.0);
             total.trials += 1;
             total.loads_s += load_s;
-            total.ordinary_s += start_s + IMPORTS_OF_A_START * import_s;
+            total.ordinary_s += observed.ordinary_start_s().unwrap_or(start_s);
             launches.insert(launch, (start_s, start));
         }
         let mut imports_s = Vec::new();
@@ -57,11 +53,6 @@ impl EngineTime {
         imports_s.dedup();
         total.launcher_imports_s = imports_s.iter().sum();
         total
-    }
-
-    /// All of it.
-    pub fn engine_s(&self) -> f64 {
-        self.starts_s + self.launcher_imports_s + self.loads_s
     }
 }
 
@@ -90,6 +81,5 @@ mod tests {
         assert_eq!((found.starts_s, found.loads_s, found.launcher_imports_s), (110.0, 20.0, 10.0));
         assert_eq!(found.parts_s, BTreeMap::from([(StartPart::ApiServer, 110.0)]));
         assert_eq!(found.ordinary_s, 40.0 + 40.0 + 50.0 + 60.0);
-        assert_eq!(found.engine_s(), 140.0);
     }
 }

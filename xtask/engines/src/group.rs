@@ -192,6 +192,12 @@ impl Group {
         self.id.as_raw_nonzero().get()
     }
 
+    /// Kills the first process alone.
+    #[cfg(test)]
+    pub fn kill(&self) {
+        rustix::process::kill_process(self.id, Signal::KILL).expect("it is ours");
+    }
+
     /// How the program ended, if it has.
     pub fn ended(&self) -> Option<Ended> {
         self.ended.or_else(|| self.leader.ended())

@@ -33,6 +33,15 @@ pub use recorded::Recorded;
 /// Folder of the store with notes of running process groups.
 pub const RUN_DIR: &str = "run";
 
+/// About how long a server start takes.
+#[derive(Clone, Copy, Debug)]
+pub struct StartEstimate {
+    /// As it is made.
+    pub start_s: f64,
+    /// Made the ordinary way.
+    pub ordinary_s: f64,
+}
+
 /// An engine of a profile, from identity to launch.
 pub trait Engine: Sync {
     /// What stands for the identity while planning: cheap, and other when the identity may be.
@@ -62,6 +71,10 @@ pub trait Engine: Sync {
     fn runs_side_by_side(&self) -> bool;
     /// About how long a launch takes that serves these trials, by what was seen of others.
     fn estimate_s(&self, trials: &[&Trial], history: &History) -> f64;
+    /// About how long starts take, by what was seen of others; `None` where no server is started.
+    fn start_estimate(&self, _history: &History) -> Option<StartEstimate> {
+        None
+    }
     /// What this machine has and lacks for it.
     fn doctor(&self) -> Vec<Finding>;
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
-    schema::{Point, ResultFile},
+    schema::{Measured, Outcome, Point, ResultFile},
 };
 
 use super::Session;
@@ -22,7 +22,7 @@ use crate::{
     ui::{self, Ui},
     usage::{self, UsageError},
 };
-use analysis::ending::Ending;
+use analysis::{ending::Ending, engine_time::EngineTime};
 use dag::{Dag, Leaf, State};
 use engines::{
     Engine, Foreseen, History,
@@ -80,6 +80,7 @@ fn plan_and_run(profile: &str, only: &[String], args: &RunArgs) -> Result<Option
         let missing = keys(&dag.missing_leaves());
         let remote = remote.as_mut().filter(|_| !is_missing && !missing.is_empty());
         let found = remote.map(|remote| (remote.find(&missing).len(), remote.url()));
+        ui::engine_line(&dag, &*engine, &history).iter().for_each(|line| ui.noted(line));
         ui.dry_run(&dag, is_missing, found);
         return Ok(Some(Ending::Done));
     }
@@ -104,6 +105,9 @@ fn plan_and_run(profile: &str, only: &[String], args: &RunArgs) -> Result<Option
     share(&session, &dag, remote, &ui)?;
     let is_interrupted = interrupted.load(Ordering::Relaxed);
     let comparison = finish(&session, &dag, is_interrupted, &ui)?;
+    if !engine.is_simulated() {
+        engine_time(&session, &dag)?.iter().for_each(|line| ui.noted(line));
+    }
     let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
     let decision = comparison.as_ref().and_then(|comparison| comparison.decision.as_ref());
     let ending = Ending::of(is_interrupted, failed, decision);
@@ -393,6 +397,24 @@ fn remember(session: &Session, dag: &Dag<'_, Trial>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the engine's time went into, over all trials of the plan; nothing where no server was started.
+fn engine_time(session: &Session, dag: &Dag<'_, Trial>) -> Result<Option<String>> {
+    let mut records = Vec::new();
+    for (_, digest) in dag.stored_leaves()? {
+        let Some(bytes) = session.store.get(&digest)? else { continue };
+        if let Outcome::Measured(record) =
+            serde_json::from_slice(&bytes).context("reading a trial")?
+        {
+            records.push(record);
+        }
+    }
+    let time =
+        EngineTime::of(records.iter().map(|record: &Measured| {
+            (&*record.launch, &record.observed, record.summary.duration_s)
+        }));
+    Ok((time.starts > 0).then(|| format!("engine   {}", report::engine_time(&time))))
 }
 
 /// Projects what is done, remembers its keys and shows the last screen; the comparison, if there is

@@ -72,6 +72,18 @@ pub struct Observed {
     pub machine: Option<MachineUse>,
 }
 
+/// What an ordinary start imports besides a fork: in the API server, and in the engine's process.
+const IMPORTS_OF_A_START: f64 = 2.0;
+
+impl Observed {
+    /// How long the start took, or is estimated to take the ordinary way where the server is a fork:
+    /// with imports of its own.
+    pub fn ordinary_start_s(&self) -> Option<f64> {
+        let import_s = self.start.as_ref().and_then(|start| start.launcher_import_s);
+        Some(self.start_s? + IMPORTS_OF_A_START * import_s.unwrap_or(0.0))
+    }
+}
+
 /// How a server came up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

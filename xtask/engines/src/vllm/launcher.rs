@@ -250,6 +250,7 @@ pub struct Start<'a> {
 /// Why a server was not started as a fork.
 #[derive(Debug)]
 pub enum NoFork {
+    /// SIGINT, SIGTERM or SIGHUP.
     Interrupted,
     /// Something about the launcher.
     Unusual(String),
@@ -473,8 +474,127 @@ impl Forks {
         launcher.fork(start, run_dir, grace, is_interrupted)
     }
 
+    /// Environment variables that were read while importing.
+    #[cfg(test)]
+    pub fn variables(&self) -> Vec<String> {
+        let launcher = self.launcher.as_ref().expect("it was started");
+        let told = launcher.line.heard.lock();
+        told.ready.as_ref().expect("it has imported").variables.clone()
+    }
+
+    /// Kills the launcher, as nobody should.
+    #[cfg(test)]
+    pub fn kill(&self) {
+        self.launcher.as_ref().expect("it was started").group.kill();
+    }
+
     /// Ends the launcher; the next launch starts another.
     pub fn end(&mut self) {
         self.launcher = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn told(lines: &[&str]) -> Told {
+        let mut told = Told::default();
+        lines.iter().for_each(|line| told.note(Some(line)));
+        told
+    }
+
+    const READY: &str = r#"{"v": 1, "event": "ready", "versions": {"vllm": "0.22.1"}, "device": null,
+        "modules": 7598, "missing": {"a": "no"}, "import_s": 23.5, "variables": ["VLLM_A"]}"#;
+
+    #[test]
+    fn lines_say_how_far_a_launcher_is() {
+        let ready = told(&[READY]).ready.expect("it has imported");
+        assert_eq!((ready.import_s, ready.device), (23.5, None));
+        let told_of_forks = told(&[
+            r#"{"v": 1, "event": "forked", "id": 0, "pid": 7}"#,
+            r#"{"v": 1, "event": "refused", "id": 1, "reason": "fork failed"}"#,
+            r#"{"v": 1, "event": "ended", "id": 0, "signal": 9}"#,
+            r#"{"v": 1, "event": "ended", "id": 2, "code": 1}"#,
+        ]);
+        assert_eq!(told_of_forks.answers[&0], Answer::Forked(7));
+        assert_eq!(told_of_forks.answers[&1], Answer::Refused("fork failed".to_owned()));
+        assert_eq!(told_of_forks.ended[&0], Ended::Signal(9));
+        assert_eq!(told_of_forks.ended[&2], Ended::Code(1));
+        assert_eq!(told_of_forks.over, None);
+    }
+
+    #[test]
+    fn a_launcher_that_is_not_understood_is_over() {
+        let over = |line: &str| told(&[line]).over.expect("it is over");
+        assert_eq!(over(&READY.replace("\"v\": 1", "\"v\": 2")), "the launcher speaks protocol 2");
+        assert!(over("Triton is installed").starts_with("the launcher printed an unknown line ("));
+        let mut ended = Told::default();
+        ended.note(None);
+        assert_eq!(ended.over.as_deref(), Some("the launcher has ended"));
+    }
+
+    /// Keeps what is sent.
+    #[derive(Debug)]
+    struct Sent(Arc<Mutex<String>>);
+
+    impl Link for Sent {
+        fn send(&mut self, line: &str) -> io::Result<()> {
+            self.0.lock().expect("no panic").push_str(line);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_fork_ends_when_its_launcher_says_so_or_has_died_with_it() {
+        let sent = Arc::new(Mutex::new(String::new()));
+        let heard = Arc::new(Heard::default());
+        let link = Arc::new(Mutex::new(Sent(Arc::clone(&sent))));
+        // No group has this number.
+        let pid = Pid::from_raw(i32::MAX).expect("a number");
+        let line = Line { heard: Arc::clone(&heard), link };
+        let mut fork = Fork { id: 3, pid, line };
+        assert_eq!(fork.ended(), None);
+        heard.note(Some(r#"{"v": 1, "event": "ended", "id": 2, "code": 0}"#));
+        assert_eq!(fork.ended(), None, "that was another");
+        heard.note(Some(r#"{"v": 1, "event": "ended", "id": 3, "code": 5}"#));
+        assert_eq!((fork.ended(), fork.reap()), (Some(Ended::Code(5)), Ended::Code(5)));
+        assert_eq!(*sent.lock().expect("no panic"), "{\"op\":\"reap\",\"v\":1,\"id\":3}\n");
+        heard.lock().ended.clear();
+        heard.note(None);
+        assert_eq!((fork.ended(), fork.reap()), (Some(Ended::Signal(9)), Ended::Signal(9)));
+    }
+
+    #[test]
+    fn only_variables_of_vllm_that_were_not_read_take_effect_after_the_imports() {
+        let read = ["VLLM_LOGGING_LEVEL".to_owned()];
+        assert!(takes_effect("VLLM_USE_FLASHINFER_SAMPLER", &read));
+        assert!(!takes_effect("VLLM_LOGGING_LEVEL", &read));
+        assert!(!takes_effect("OMP_NUM_THREADS", &read), "a library reads it when it is loaded");
+    }
+
+    fn environment() -> impl Strategy<Value = BTreeMap<String, String>> {
+        prop::collection::btree_map("[A-D]", "[0-2]", 0..5)
+    }
+
+    proptest! {
+        #[test]
+        fn changes_turn_one_environment_into_the_other(from in environment(), to in environment()) {
+            let mut applied = from.clone();
+            for (name, value) in changes(&from, &to) {
+                prop_assert_ne!(from.get(&name), value.as_ref(), "only what differs");
+                match value {
+                    Some(value) => drop(applied.insert(name, value)),
+                    None => drop(applied.remove(&name)),
+                }
+            }
+            prop_assert_eq!(applied, to);
+        }
+
+        #[test]
+        fn no_line_is_a_panic(line in ".*") {
+            told(&[&line]);
+        }
     }
 }

@@ -153,6 +153,12 @@ impl Server {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Kills its first process alone.
+    #[cfg(test)]
+    pub fn kill(&self) {
+        self.group.kill();
+    }
+
     /// Ends it and waits until its memory is back.
     ///
     /// # Errors
