@@ -397,9 +397,9 @@ const OTHERS: [Metric; 25] = [
         title: "Server start",
         unit: "s",
         direction: Direction::Lower,
-        formula: "first token − start of the server's process",
+        formula: "first token − start of the server's process, of servers that the suite starts",
         vllm: "",
-        value: |m| m.observed.start_s,
+        value: |m| m.observed.start_s.filter(|_| m.observed.start.is_some()),
     },
     Metric {
         id: "failed_share",
