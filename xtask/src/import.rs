@@ -99,6 +99,7 @@ pub fn vllm_result(text: &[u8], label: &str, load: &str) -> Result<ResultFile, I
         comparisons: Vec::new(),
         targets: Vec::new(),
         findings: Vec::new(),
+        stopping: None,
     })
 }
 

@@ -40,6 +40,11 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// The block of starts that it belongs to; `None` where nothing is compared by it.
+    pub fn block(&self) -> Option<u32> {
+        self.trials.iter().find_map(|leaf| leaf.what.block)
+    }
+
     /// About how long it takes, by what was seen of others.
     pub fn estimate_s(&self, engine: &dyn engines::Engine, history: &History) -> f64 {
         let trials: Vec<_> = self.trials.iter().map(|leaf| &leaf.what).collect();
@@ -97,6 +102,9 @@ pub fn left(dag: &Dag<'_, Trial>) -> Vec<Launch> {
 /// First each setting once, then each a second time: what drifts during a run, such as a card's
 /// temperature, then falls on all settings alike. Among these, those that find the same compiled
 /// graphs follow each other; otherwise launches keep the order of their first trial.
+///
+/// Starts by which settings are compared come last, block by block. A block has one start of every
+/// setting, in an order that is random and yet the same whenever it is asked for.
 pub fn launches(leaves: Vec<Leaf<Trial>>) -> Vec<Launch> {
     let mut launches: Vec<Launch> = Vec::new();
     let mut index: BTreeMap<Digest, usize> = BTreeMap::new();
@@ -117,7 +125,10 @@ pub fn launches(leaves: Vec<Leaf<Trial>>) -> Vec<Launch> {
             compiled.push(graphs);
             compiled.len() - 1
         });
-        (trial.replicate, group)
+        match launch.block() {
+            None => (false, trial.replicate, group, None),
+            Some(block) => (true, block, 0, Some(launch.digest)),
+        }
     });
     launches
 }
@@ -381,22 +392,26 @@ mod tests {
 
     use super::*;
 
+    fn example_trial(args: &[(&str, &str)]) -> Trial {
+        let text = |value: &str| ArgValue::Text(value.to_owned());
+        Trial {
+            identity: "engine".into(),
+            args: args.iter().map(|(flag, value)| ((*flag).to_owned(), text(value))).collect(),
+            env: BTreeMap::new(),
+            config_file: None,
+            load: LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1), Vec::new(), 1),
+            data_file: None,
+            replicate: 0,
+            block: None,
+        }
+    }
+
     #[test]
     fn settings_take_turns_and_those_of_the_same_graphs_follow_each_other() {
         let leaf = |seqs: &str, cut: &str, replicate| {
             // How many requests run decides the graphs; how prompts are cut does not.
             let args = [("max-num-seqs", seqs), ("long-prefill-token-threshold", cut)];
-            let args =
-                args.map(|(flag, value)| (flag.to_owned(), ArgValue::Text(value.to_owned())));
-            let what = Trial {
-                identity: "engine".into(),
-                args: args.into(),
-                env: BTreeMap::new(),
-                config_file: None,
-                load: LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1), Vec::new(), 1),
-                data_file: None,
-                replicate,
-            };
+            let what = Trial { replicate, ..example_trial(&args) };
             Leaf {
                 role: format!("{seqs}/{cut}/{replicate}"),
                 key: what.key().expect("no floats"),
@@ -416,5 +431,26 @@ mod tests {
         let order: Vec<_> = launches.iter().map(|launch| &*launch.trials[0].role).collect();
         assert_eq!(order, ["4/0/0", "4/64/0", "8/0/0", "4/0/1", "8/0/1"]);
         assert_eq!(launches[0].trials.len(), 2, "one start serves all that is wanted of it");
+    }
+
+    #[test]
+    fn starts_that_are_compared_come_last_and_block_by_block() {
+        let leaf = |seqs: &str, replicate, block| {
+            let what = Trial { replicate, block, ..example_trial(&[("max-num-seqs", seqs)]) };
+            Leaf { role: format!("{seqs}/{replicate}"), key: what.key().expect("no floats"), what }
+        };
+        let mut leaves = vec![leaf("7", 0, None)];
+        // The defaults' first starts are those of the sweeps.
+        for block in 0..8 {
+            leaves.extend([leaf("2", block, Some(block)), leaf("4", 3 + block, Some(block))]);
+        }
+        leaves.push(leaf("7", 1, None));
+        let launches = launches(leaves);
+        let blocks: Vec<_> = launches.iter().map(Launch::block).collect();
+        assert_eq!(blocks[..2], [None; 2]);
+        assert!(blocks.is_sorted(), "{blocks:?}");
+        let is_first_2 = |pair: &[Launch]| pair[0].trials[0].role.starts_with("2/");
+        let first: Vec<bool> = launches[2..].chunks(2).map(is_first_2).collect();
+        assert!(first.contains(&true) && first.contains(&false), "no setting is always first");
     }
 }

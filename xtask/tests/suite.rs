@@ -10,6 +10,8 @@ mod oracle;
 mod remote;
 #[path = "suite/s3.rs"]
 mod s3;
+#[path = "suite/stopping.rs"]
+mod stopping;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -163,12 +165,21 @@ fn without_page(mut files: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, Vec<u8
     files
 }
 
+/// Without the time that it took; stages that measure side by side end in any order.
 fn without_time(output: &str) -> String {
-    output
-        .lines()
-        .filter(|line| !line.starts_with(" took"))
-        .map(|line| format!("{line}\n"))
-        .collect()
+    let (mut text, mut stages) = (String::new(), Vec::<String>::new());
+    for line in output.lines().filter(|line| !line.starts_with(" took")) {
+        match stages.last_mut() {
+            _ if line.starts_with(" ✓") => stages.push(format!("{line}\n")),
+            Some(stage) if line.starts_with("   ") => *stage += &format!("{line}\n"),
+            _ => {
+                stages.sort();
+                text += &std::mem::take(&mut stages).concat();
+                text += &format!("{line}\n");
+            }
+        }
+    }
+    text
 }
 
 #[test]

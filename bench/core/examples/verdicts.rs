@@ -27,6 +27,8 @@ enum Luck {
     Normal,
     /// One start in ten is so many deviations slower.
     Outliers(f64),
+    /// A share of deviations is so many times as large: the tails of `bench/models`.
+    Tails(f64, f64),
     /// A share of starts is in a mode so many deviations away.
     Modes(f64, f64),
 }
@@ -34,6 +36,9 @@ enum Luck {
 impl Luck {
     fn draw(self, random: &mut Random) -> f64 {
         let (share, distance) = match self {
+            Self::Tails(share, times) => {
+                return random.normal() * if random.uniform() < share { times } else { 1.0 };
+            }
             Self::Normal => (0.0, 0.0),
             Self::Outliers(distance) => (0.1, distance),
             Self::Modes(share, distance) => (share, distance),
@@ -45,6 +50,7 @@ impl Luck {
     fn variance(self) -> f64 {
         match self {
             Self::Normal => 1.0,
+            Self::Tails(share, times) => 1.0 - share + share * times * times,
             Self::Outliers(distance) => 1.0 + 0.09 * distance * distance,
             Self::Modes(share, distance) => 1.0 + share * (1.0 - share) * distance * distance,
         }
@@ -347,6 +353,8 @@ fn main() {
             let world = World { luck: Luck::Outliers(distance), ..quiet };
             run.equals(&format!("one start in ten {distance} spreads slower"), &world, starts, 3);
         }
+        let tails = World { luck: Luck::Tails(0.1, 3.0), ..loud };
+        run.equals("one start in ten three times as far off", &tails, starts, 1);
         for share in [0.5, 0.2] {
             let world = World { luck: Luck::Modes(share, 6.0), ..quiet };
             run.equals(&format!("two modes, {share} in the slower"), &world, starts, 3);

@@ -12,7 +12,7 @@ use bench_core::{
     sim::{self, KNOWN_FLAGS, Model, Settings},
     workload::{Plan, Workload},
 };
-use common::{args, burst, class, figures, h100, load, poisson, run, start, tiny};
+use common::{args, burst, class, figures, h100, h100_on_a_host, load, poisson, run, start, tiny};
 use proptest::prelude::*;
 
 fn failure(model: &Model, pairs: &[(&str, &str)]) -> SettingFailure {
@@ -146,28 +146,38 @@ fn the_bytes_are_those_of_the_epoch() {
         Size::Requests(80),
         vec![class((1, 60), (1, 60), Some(Prefix { groups: 3, tokens: 8 }))],
     );
+    let mut noisy = tiny();
+    noisy.noise.host = h100_on_a_host().noise.host;
     let digests = [
         ("tiny, Poisson", bytes(&tiny(), 0, &mixed("30", 3))),
         ("tiny, closed loop", bytes(&tiny(), 1, &closed)),
         ("tiny, burst", bytes(&tiny(), 0, &burst(30, (20, 30), (60, 90)))),
+        ("tiny, on a host", bytes(&noisy, 0, &burst(30, (20, 30), (60, 90)))),
     ]
     .map(|(name, digest)| format!("epoch {}, {name}: {}", sim::EPOCH, digest.short()));
     insta::assert_debug_snapshot!(digests);
 }
 
-#[test]
-fn noise_is_as_large_as_the_model_says() {
+/// Standard deviation of the throughput of a burst between starts.
+fn deviation(model: &Model) -> f64 {
     let starts: Vec<f64> = (0..40)
         .map(|replicate| {
-            let server = sim::launch(&h100(), &args(&[("max-num-seqs", "64")]), replicate)
-                .expect("it starts");
+            let server =
+                sim::launch(model, &args(&[("max-num-seqs", "64")]), replicate).expect("it starts");
             figures(&run(&server, &burst(64, (100, 100), (50, 50))).0).output_tokens_per_s
         })
         .collect();
     let mean = starts.iter().sum::<f64>() / starts.len() as f64;
-    let variance = starts.iter().map(|v| (v / mean - 1.0).powi(2)).sum::<f64>() / 39.0;
+    (starts.iter().map(|v| (v / mean - 1.0).powi(2)).sum::<f64>() / 39.0).sqrt()
+}
+
+#[test]
+fn noise_is_as_large_as_the_model_says() {
     let expected = h100().noise.start_ppm as f64 / 1e6;
-    assert!((variance.sqrt() / expected - 1.0).abs() < 0.5, "{}", variance.sqrt());
+    let found = deviation(&h100());
+    assert!((found / expected - 1.0).abs() < 0.5, "{found}");
+    let on_a_host = deviation(&h100_on_a_host());
+    assert!(on_a_host > 2.0 * found && on_a_host < 0.15, "{on_a_host}");
 }
 
 #[test]

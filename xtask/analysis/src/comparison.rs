@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bench_core::{
     metric::{self, METRICS, Metric},
-    schema::{Column, Comparison, Estimate, Point, Role, TargetOutcome, Verdict},
-    stats::{self, LEVEL, Question, QuestionRole, Spread, Start},
+    schema::{Column, Comparison, Estimate, OverBaseline, Point, Role, TargetOutcome, Verdict},
+    stats::{self, Judgement, LEVEL, Question, QuestionRole, Spread, Start},
 };
 
 use super::limits;
@@ -22,8 +22,15 @@ fn column(role: Role) -> Option<Column> {
 }
 
 /// Every metric on every load, in the order of the profile's loads and of the metrics; tuned
-/// against the defaults, never against a handicapped baseline.
-pub fn comparisons(points: &[Point], reference: &[Point], profile: &Profile) -> Vec<Comparison> {
+/// against the defaults, never against a handicapped baseline. `level`: [`LEVEL`], or what a look
+/// before the last start may spend of it.
+pub fn comparisons(
+    points: &[Point],
+    known: &Known,
+    reference: &[Point],
+    profile: &Profile,
+    level: f64,
+) -> Vec<Comparison> {
     let mut rows = Vec::new();
     for load in &profile.loads {
         for metric in &METRICS {
@@ -43,16 +50,101 @@ pub fn comparisons(points: &[Point], reference: &[Point], profile: &Profile) -> 
             }
             let side = |role| points.iter().find(|p| p.role == role && p.load == load.name);
             let sides = side(Role::Default).zip(side(Role::Tuned));
-            let is_same = sides.is_some_and(|(default, tuned)| hold_the_same(default, tuned));
-            rows.push(row(metric.id, &load.name, columns, is_same));
+            let row = row(metric.id, &load.name, columns, sides);
+            let baseline = points.iter().find(|p| p.role == Role::Baseline && p.load == load.name);
+            let history = known.spreads(metric, &load.name, baseline);
+            rows.push(match sides {
+                Some((default, tuned)) => (row, Sides::of_points(metric, default, tuned, history)),
+                None => (row, Sides::default()),
+            });
         }
     }
-    judged(rows, Some(profile))
+    let mut rows = judged_at(rows, Some(profile), level);
+    over_baseline(&mut rows, points, profile, level);
+    rows
+}
+
+/// Judges the tuned settings against the profile's baseline, in the objective and the limits.
+fn over_baseline(rows: &mut [Comparison], points: &[Point], profile: &Profile, level: f64) {
+    let side = |role, load: &str| points.iter().find(|p| p.role == role && p.load == load);
+    let mut asked: Vec<(&mut Comparison, Sides)> = Vec::new();
+    for row in rows.iter_mut().filter(|row| is_goal(profile, &row.metric, &row.load)) {
+        let sides = side(Role::Baseline, &row.load).zip(side(Role::Tuned, &row.load));
+        let Some((before, after)) = sides.filter(|(a, b)| !hold_the_same(a, b)) else { continue };
+        let metric = metric::find(&row.metric).expect("rows are of known metrics");
+        let default = side(Role::Default, &row.load);
+        let known = Known::default().spreads(metric, &row.load, default);
+        asked.push((row, Sides::of_points(metric, before, after, known)));
+    }
+    let questions: Vec<Question<'_>> =
+        asked.iter().map(|(row, sides)| sides.question(row, Some(profile))).collect();
+    let judgements = stats::judge(&questions, level);
+    for ((row, _), judgement) in asked.into_iter().zip(judgements) {
+        let Judgement { change, verdict, reason, .. } = judgement;
+        row.over_baseline = Some(OverBaseline { change, verdict, reason });
+    }
+}
+
+/// Other settings that were measured on the same engine: what they say of how much starts differ.
+#[derive(Clone, Debug, Default)]
+pub struct Known(Vec<Point>);
+
+impl Known {
+    /// Of the points of sweeps, each start once however many sweeps have it.
+    pub fn of(points: Vec<Point>) -> Self {
+        let mut seen = std::collections::BTreeSet::new();
+        let is_new = |point: &Point| point.trials.iter().all(|trial| seen.insert(trial.key));
+        let swept = |point: &Point| matches!(point.role, Role::Sweep | Role::Default);
+        Self(points.into_iter().filter(swept).filter(is_new).collect())
+    }
+
+    fn spreads(&self, metric: &Metric, load: &str, baseline: Option<&Point>) -> Vec<Spread> {
+        let others = self.0.iter().filter(|point| point.load == load).chain(baseline);
+        others.filter_map(|point| stats::spread(metric, &starts(point, metric.id, false))).collect()
+    }
+}
+
+/// The values of a metric start by start, with the starts' blocks where these hold.
+fn starts(point: &Point, metric: &str, in_blocks: bool) -> Vec<Start> {
+    let mut starts = point.metrics.get(metric).map(stats::starts_of).unwrap_or_default();
+    let mut blocks: Vec<(u32, Option<u32>)> = point
+        .trials
+        .iter()
+        .filter(|trial| trial.invalid.is_none())
+        .map(|trial| (trial.replicate, trial.block))
+        .collect();
+    blocks.dedup();
+    // A metric that a start does not tell leaves it open whose values these are.
+    if in_blocks && blocks.len() == starts.len() {
+        starts.iter_mut().zip(blocks).for_each(|(start, (_, block))| start.block = block);
+    }
+    starts
+}
+
+/// Whether the starts of two settings were made block by block: as planned in a simulation, which has
+/// no clock; else one block after the other by the trials' own dates, which a cached or repeated start
+/// may contradict.
+fn are_in_blocks(a: &Point, b: &Point) -> bool {
+    let trials = || a.trials.iter().chain(&b.trials);
+    if trials().any(|trial| trial.block.is_none()) {
+        return false;
+    }
+    let mut dated: Vec<_> =
+        trials().filter_map(|t| Some((t.measured_at.as_ref()?, t.block))).collect();
+    dated.sort();
+    let is_ascending = dated.windows(2).all(|two| two[0].1 <= two[1].1);
+    is_ascending && (dated.is_empty() || dated.len() == trials().count())
 }
 
 /// A row to be judged, unless both sides are the same measurements: then they are one
 /// configuration, and no test could tell them apart.
-fn row(metric: &str, load: &str, columns: BTreeMap<Column, Estimate>, is_same: bool) -> Comparison {
+fn row(
+    metric: &str,
+    load: &str,
+    columns: BTreeMap<Column, Estimate>,
+    sides: Option<(&Point, &Point)>,
+) -> Comparison {
+    let is_same = sides.is_some_and(|(before, after)| hold_the_same(before, after));
     let (metric, load) = (metric.to_owned(), load.to_owned());
     let row = Comparison { metric, load, columns, ..Comparison::default() };
     if !is_same {
@@ -62,30 +154,50 @@ fn row(metric: &str, load: &str, columns: BTreeMap<Column, Estimate>, is_same: b
     Comparison { verdict: Some(Verdict::Equivalent), reason, excludes_worse: true, ..row }
 }
 
-/// The rows with their changes and verdicts, from the defaults' column to the tuned one; all that
-/// have no verdict yet are judged together. Without a profile no row is the primary question or a
-/// guardrail, and margins are the metrics' own.
+/// The rows with their changes and verdicts, from the defaults' column to the tuned one, by their
+/// figures alone.
 pub fn judged(rows: Vec<Comparison>, profile: Option<&Profile>) -> Vec<Comparison> {
-    let (open, mut settled): (Vec<_>, Vec<_>) =
-        rows.into_iter().partition(|row| row.verdict.is_none());
-    let sides: Vec<_> = open.iter().map(Sides::of).collect();
+    let sides = |row: &Comparison| {
+        let starts = |column| row.columns.get(&column).map(stats::starts_of).unwrap_or_default();
+        let metric = metric::find(&row.metric).expect("rows are of known metrics");
+        let history = stats::spread(metric, &starts(Column::Baseline)).into_iter().collect();
+        Sides { before: starts(Column::Default), after: starts(Column::Tuned), history }
+    };
+    let rows = rows.into_iter().map(|row| {
+        let sides = sides(&row);
+        (row, sides)
+    });
+    judged_at(rows.collect(), profile, LEVEL)
+}
+
+/// The rows with their changes and verdicts; all that have no verdict yet are judged together. Without
+/// a profile no row is the primary question or a guardrail, and margins are the metrics' own.
+fn judged_at(
+    rows: Vec<(Comparison, Sides)>,
+    profile: Option<&Profile>,
+    level: f64,
+) -> Vec<Comparison> {
+    let (open, settled): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|(row, _)| row.verdict.is_none());
+    let mut settled: Vec<_> = settled.into_iter().map(|(row, _)| row).collect();
     let questions: Vec<Question<'_>> =
-        open.iter().zip(&sides).map(|(row, sides)| sides.question(row, profile)).collect();
-    let judgements = stats::judge(&questions, LEVEL);
-    let judged = open.into_iter().zip(judgements).map(|(row, judgement)| Comparison {
+        open.iter().map(|(row, sides)| sides.question(row, profile)).collect();
+    let judgements = stats::judge(&questions, level);
+    let judged = open.iter().zip(judgements).map(|((row, _), judgement)| Comparison {
         change: judgement.change,
         verdict: judgement.verdict,
         reason: judgement.reason,
         detectable: judgement.detectable,
         starts_to_settle: judgement.starts_to_settle,
         excludes_worse: judgement.excludes_worse,
-        ..row
+        ..row.clone()
     });
     settled.extend(judged);
     settled
 }
 
-/// The server starts of a row, and what its other columns say of their spread.
+/// The server starts of a row, and what other settings say of their spread.
+#[derive(Default)]
 struct Sides {
     before: Vec<Start>,
     after: Vec<Start>,
@@ -93,14 +205,10 @@ struct Sides {
 }
 
 impl Sides {
-    fn of(row: &Comparison) -> Self {
-        let starts = |column| row.columns.get(&column).map(stats::starts_of).unwrap_or_default();
-        let metric = metric::find(&row.metric).expect("rows are of known metrics");
-        Self {
-            before: starts(Column::Default),
-            after: starts(Column::Tuned),
-            history: stats::spread(metric, &starts(Column::Baseline)).into_iter().collect(),
-        }
+    fn of_points(metric: &Metric, before: &Point, after: &Point, history: Vec<Spread>) -> Self {
+        let in_blocks = are_in_blocks(before, after);
+        let [before, after] = [before, after].map(|point| starts(point, metric.id, in_blocks));
+        Self { before, after, history }
     }
 
     fn question<'a>(&'a self, row: &'a Comparison, profile: Option<&Profile>) -> Question<'a> {
@@ -121,8 +229,9 @@ impl Sides {
 
 /// Requests of a start that the metric is made of, where the profile tells.
 fn requests(profile: &Profile, metric: &Metric, load: &str) -> Option<u64> {
-    let spec = &profile.loads.iter().find(|named| named.name == load)?.spec;
-    let requests = spec.requests_expected()?;
+    let named = profile.loads.iter().find(|named| named.name == load)?;
+    let spec = &named.spec;
+    let requests = spec.requests_expected()? * u64::from(named.repeats);
     if metric.id != "long_e2e_p95_ms" {
         return Some(requests);
     }
@@ -220,16 +329,47 @@ pub fn any_two<'a>(
         if let (None, Some(failure)) = (&a.failure, &b.failure) {
             broken.push((a.load.clone(), failure.title()));
         }
-        let is_same = hold_the_same(a, b);
         for metric in &METRICS {
             let [before, after] = [a, b].map(|point| point.metrics.get(metric.id).cloned());
             if let (Some(before), Some(after)) = (before, after) {
                 let columns = BTreeMap::from([(Column::Default, before), (Column::Tuned, after)]);
-                rows.push(row(metric.id, &a.load, columns, is_same));
+                let row = row(metric.id, &a.load, columns, Some((a, b)));
+                rows.push((row, Sides::of_points(metric, a, b, Vec::new())));
             }
         }
     }
-    Compared { before, after, rows: judged(rows, profile), other_loads, broken }
+    Compared { before, after, rows: judged_at(rows, profile, LEVEL), other_loads, broken }
+}
+
+/// Figures of another system under loads of its own, such as the seed's, beside a profile's: metric by
+/// metric a change, on the load beside which the report shows them, and no verdict.
+pub fn with_reference<'a>(
+    before: &'a [Point],
+    after: &'a [Point],
+    profile: &Profile,
+) -> Compared<'a> {
+    let find = |points: &[Point], metric: &Metric| -> Option<Estimate> {
+        let load = seed_load(metric.id, profile);
+        let mut found = points.iter().filter(|p| p.role == Role::Reference || p.load == load);
+        found.find_map(|point| point.metrics.get(metric.id)).cloned()
+    };
+    let row = |metric: &'static Metric| {
+        let (a, b) = (find(before, metric)?, find(after, metric)?);
+        Some(Comparison {
+            metric: metric.id.to_owned(),
+            load: seed_load(metric.id, profile).to_owned(),
+            change: stats::change(&a, &b, metric.is_share()).map(|change| Estimate {
+                low: None,
+                high: None,
+                ..change
+            }),
+            columns: BTreeMap::from([(Column::Default, a), (Column::Tuned, b)]),
+            reason: "other hardware and another load: a change, and no verdict".to_owned(),
+            ..Comparison::default()
+        })
+    };
+    let rows = METRICS.iter().filter_map(row).collect();
+    Compared { before, after, rows, other_loads: Vec::new(), broken: Vec::new() }
 }
 
 /// Whether two points share a measurement: a trial by its key, and its figure.
@@ -239,4 +379,61 @@ fn hold_the_same(a: &Point, b: &Point) -> bool {
     let share_figure =
         figures(a).zip(figures(b)).is_some_and(|(a, b)| a.iter().any(|x| b.contains(x)));
     share_figure && a.trials.iter().any(|a| b.trials.iter().any(|b| a.key == b.key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{point, profile};
+
+    /// A side on a host that drifts by a quarter from block to block, with the blocks' dates.
+    fn drifting(role: Role, rate: [f64; 3], dates: [Option<&str>; 3]) -> Point {
+        let rate: Vec<f64> = (0..3).map(|i| rate[i] * [1.0, 1.25, 1.5][i]).collect();
+        let mut point =
+            point(&format!("{role:?}"), &[], "burst", &[("output_tokens_per_s", &rate)]);
+        for (i, trial) in point.trials.iter_mut().enumerate() {
+            trial.block = Some(i as u32);
+            trial.measured_at = dates[i].map(str::to_owned);
+        }
+        Point { role, ..point }
+    }
+
+    #[test]
+    fn blocks_count_where_the_starts_were_made_in_them() {
+        let verdict = |before: [Option<&str>; 3], after: [Option<&str>; 3]| {
+            let points = [
+                drifting(Role::Default, [100.0, 101.0, 99.0], before),
+                drifting(Role::Tuned, [110.0, 112.0, 108.0], after),
+            ];
+            let profile = profile(None);
+            let rows = comparisons(&points, &Known::default(), &[], &profile, LEVEL);
+            primary(&rows, &profile).and_then(|row| row.verdict)
+        };
+        let (better, open) = (Some(Verdict::Better), Some(Verdict::Inconclusive));
+        assert_eq!(verdict([None; 3], [None; 3]), better, "planned so, in a simulation");
+        let in_turn = [Some("10:00"), Some("10:20"), Some("10:40")];
+        assert_eq!(verdict(in_turn, [Some("10:10"), Some("10:30"), Some("10:50")]), better);
+        assert_eq!(verdict(in_turn, [Some("12:10"), Some("12:30"), Some("12:50")]), open);
+        assert_eq!(verdict(in_turn, [None; 3]), open);
+    }
+
+    #[test]
+    fn settings_of_sweeps_say_how_much_starts_differ() {
+        let rate = |values: &'static [f64]| [("output_tokens_per_s", values)];
+        let points = [
+            Point { role: Role::Default, ..point("d", &[], "burst", &rate(&[100.0, 101.0])) },
+            Point { role: Role::Tuned, ..point("t", &[], "burst", &rate(&[106.0, 107.0])) },
+        ];
+        let quiet: &[f64] = &[50.0, 50.4, 49.8];
+        let swept = || (0..6).map(|i| point(&i.to_string(), &[], "burst", &rate(quiet)));
+        let profile = profile(None);
+        let verdict = |known: Known| {
+            let rows = comparisons(&points, &known, &[], &profile, LEVEL);
+            primary(&rows, &profile).and_then(|row| row.verdict)
+        };
+        assert_eq!(verdict(Known::default()), Some(Verdict::Inconclusive));
+        assert_eq!(verdict(Known::of(swept().collect())), Some(Verdict::Better));
+        let twice = Known::of(swept().chain(swept()).collect());
+        assert_eq!(twice.0.len(), 6, "a start counts once, however many sweeps have it");
+    }
 }

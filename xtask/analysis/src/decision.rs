@@ -240,7 +240,7 @@ mod tests {
     }
 
     fn verdict(verdict: Verdict, percent: f64) -> Comparison {
-        let change = Estimate { mean: percent, low: None, high: None, starts: Vec::new() };
+        let change = Estimate { mean: percent, ..Estimate::default() };
         Comparison { verdict: Some(verdict), change: Some(change), ..Comparison::default() }
     }
 

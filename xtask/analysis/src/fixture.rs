@@ -4,19 +4,20 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use bench_core::{
     decimal::Decimal,
-    schema::{ArgValue, Args, Point, Role, TrialRef},
+    schema::{ArgValue, Args, Arrival, Class, LoadSpec, Point, Role, Size, TokenRange, TrialRef},
     stats,
 };
 
-use profile::{Bound, EndpointConfig, EngineConfig, ExecutorConfig, Limit, Objective, Profile};
+use profile::{
+    Bound, EndpointConfig, EngineConfig, ExecutorConfig, Limit, NamedLoad, Objective, Profile,
+};
 
 /// A point of a sweep: flags with numbers, and figures with one value a start.
 pub fn point(label: &str, args: &[(&str, i64)], load: &str, figures: &[(&str, &[f64])]) -> Point {
     let starts = figures.iter().map(|(_, starts)| starts.len()).max().unwrap_or(0);
-    let trial = |replicate: usize| TrialRef {
-        key: bench_core::canonical::Digest::of(format!("{label}/{load}/{replicate}").as_bytes()),
-        replicate: replicate as u32,
-        invalid: None,
+    let trial = |replicate: usize| {
+        let name = format!("{label}/{load}/{replicate}");
+        TrialRef::new(bench_core::canonical::Digest::of(name.as_bytes()), replicate as u32)
     };
     Point {
         label: label.to_owned(),
@@ -59,8 +60,9 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
         engine_env: BTreeMap::new(),
         baseline_args: Args::new(),
         starts: 3,
+        starts_max: 3,
         reference: None,
-        loads: Vec::new(),
+        loads: vec![burst()],
         sweeps: Vec::new(),
         objective: Objective {
             metric: "output_tokens_per_s".to_owned(),
@@ -79,4 +81,18 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
         remote: None,
         executor: ExecutorConfig::Local,
     }
+}
+
+/// A burst of 1,000 requests.
+fn burst() -> NamedLoad {
+    let one = TokenRange { min: 1, max: 1 };
+    let class = Class {
+        name: "all".to_owned(),
+        share: Decimal::from_int(1).expect("a decimal"),
+        input_tokens: one,
+        output_tokens: one,
+        prefix: None,
+    };
+    let spec = LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1_000), vec![class], 1);
+    NamedLoad { name: "burst".to_owned(), part: None, spec, repeats: 1, data_file: None }
 }

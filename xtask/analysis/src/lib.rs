@@ -11,6 +11,8 @@ pub mod fixture;
 pub mod gate;
 pub mod limits;
 pub mod pareto;
+pub mod repeats;
+pub mod stopping;
 
 use bench_core::{
     metric,

@@ -25,6 +25,7 @@ pub(super) const CONCURRENCY_MAX: u32 = 1_000_000;
 const TOKENS_MAX: u32 = 10_000_000;
 const SHARE_MAX: i64 = 1_000_000;
 const TURNS_MAX: u32 = 1000;
+const REPEATS_MAX: u32 = 100;
 
 /// A load with the places that later checks point at.
 pub(super) struct PlacedLoad {
@@ -109,6 +110,10 @@ fn one(
         Some(item) => item.integer(0..=i64::MAX).map(|n| n.value.unsigned_abs()),
         None => Some(0),
     };
+    let repeats = match table.get("repeats") {
+        Some(item) => item.integer_u32(1..=REPEATS_MAX),
+        None => Some(1),
+    };
     let of_texts = requests.as_ref().is_some_and(|requests| {
         requests.data.as_ref().is_some_and(|data| data.spec.format.is_text())
     });
@@ -132,7 +137,8 @@ fn one(
             goodput: absent_or_right(goodput)?,
         };
         let part = absent_or_right(part)?;
-        let load = NamedLoad { name: name.clone()?.value, part, spec, data_file: path };
+        let (name, repeats) = (name.clone()?.value, repeats?);
+        let load = NamedLoad { name, part, spec, repeats, data_file: path };
         Some(PlacedLoad { load, longest: requests.longest })
     })();
     (name, load)

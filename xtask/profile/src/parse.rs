@@ -122,7 +122,8 @@ fn resolve(
         engine_args: engine.args.args,
         engine_env: engine.env,
         baseline_args: baseline.args,
-        starts: starts?,
+        starts: starts?.0,
+        starts_max: starts?.1,
         reference,
         loads: loads.placed.into_iter().map(|placed| placed.load).collect(),
         sweeps,
@@ -201,13 +202,13 @@ fn read_baseline(
     problems: &Problems,
     engine: &Engine,
     table: Option<Table<'_>>,
-) -> (PlacedArgs, Option<u32>) {
+) -> (PlacedArgs, Option<(u32, u32)>) {
     let Some(mut table) = table else {
-        return (PlacedArgs::default(), Some(STARTS));
+        return (PlacedArgs::default(), Some((STARTS, STARTS)));
     };
     let starts = match table.get("starts") {
-        Some(item) => item.integer_u32(1..=STARTS_MAX),
-        None => Some(STARTS),
+        Some(item) => read_starts(&item),
+        None => Some((STARTS, STARTS)),
     };
     let args = table
         .get("args")
@@ -216,6 +217,25 @@ fn read_baseline(
         .unwrap_or_default();
     table.finish(|_| None);
     (args, starts)
+}
+
+/// Fewest and most server starts: `N`, or `{ min = N, max = M }`.
+fn read_starts(item: &Item<'_>) -> Option<(u32, u32)> {
+    if !item.is_table() {
+        let starts = item.integer_u32(1..=STARTS_MAX)?;
+        return Some((starts, starts));
+    }
+    let mut table = item.table("`starts`")?;
+    let min = table.require("min", "min = N").and_then(|item| item.integer_u32(2..=STARTS_MAX));
+    let max = table.require("max", "max = N");
+    let most = max.as_ref().and_then(|item| item.integer_u32(2..=STARTS_MAX));
+    table.finish(|_| None);
+    let (min, most) = (min?, most?);
+    if most < min {
+        max?.report("`max` is below `min`", format!("expected {min} or more"));
+        return None;
+    }
+    Some((min, most))
 }
 
 /// Checks the launches that every profile has: vLLM's defaults and the baseline.

@@ -31,6 +31,8 @@ pub struct Profile {
     pub baseline_args: Args,
     /// Server starts of baseline, defaults and tuned settings.
     pub starts: u32,
+    /// Up to how many of defaults and tuned settings the comparison goes on while it is undecided.
+    pub starts_max: u32,
     /// Name of a saved baseline whose figures are shown beside, if any.
     pub reference: Option<String>,
     /// Load points, in the order of the file.
@@ -86,6 +88,9 @@ impl Profile {
             "targets": self.targets,
             "stages": self.stages,
         });
+        if self.starts_max > self.starts {
+            hashed["starts_max"] = json!(self.starts_max);
+        }
         if let Some(calibrate) = &self.calibrate {
             hashed["calibrate"] = calibrate.hashed();
         }
@@ -302,15 +307,31 @@ pub struct NamedLoad {
     pub part: Option<Part>,
     /// The load point.
     pub spec: LoadSpec,
+    /// How many times a start serves it, each with requests of its own.
+    #[serde(skip_serializing_if = "is_one")]
+    pub repeats: u32,
     /// Where its file lies, if it has one; its content is in the load point.
     #[serde(skip)]
     pub data_file: Option<PathBuf>,
 }
 
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+/// Between the seeds of a load's repeats: far from the seeds that profiles count up by hand.
+const REPEAT_SEEDS: u64 = 1_000_000_007;
+
 impl NamedLoad {
-    /// Digest of the load point, whatever it is called.
+    /// Digest of the load point, whatever it is called and however often it is repeated.
     pub fn digest(&self) -> Digest {
         Digest::of_json(&self.spec).expect("a load point holds no floats")
+    }
+
+    /// The load point of a repeat, from 0: the first is the load's own.
+    pub fn repeat(&self, repeat: u32) -> LoadSpec {
+        let seed = self.spec.seed.wrapping_add(REPEAT_SEEDS.wrapping_mul(repeat.into()));
+        LoadSpec { seed, ..self.spec.clone() }
     }
 }
 

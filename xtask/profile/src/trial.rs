@@ -30,6 +30,9 @@ pub struct Trial {
     pub data_file: Option<PathBuf>,
     /// Which start of the configuration, from 0.
     pub replicate: u32,
+    /// Which block of starts it is measured in, all compared settings in random order; no part of
+    /// the key. `None` where nothing is compared by it.
+    pub block: Option<u32>,
 }
 
 impl Trial {
@@ -80,5 +83,6 @@ pub(crate) fn example_trial(args: &[(&str, &str)]) -> Trial {
         load: LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1), Vec::new(), 1),
         data_file: None,
         replicate: 0,
+        block: None,
     }
 }

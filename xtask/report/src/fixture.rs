@@ -209,12 +209,13 @@ pub fn file(stage: &str, points: Vec<Point>) -> ResultFile {
         comparisons: Vec::new(),
         targets: Vec::new(),
         findings: Vec::new(),
+        stopping: None,
     }
 }
 
 fn trial(label: &str, load: &str, replicate: u32) -> TrialRef {
     let key = Digest::of(format!("{label}/{load}/{replicate}").as_bytes());
-    TrialRef { key, replicate, invalid: None }
+    TrialRef::new(key, replicate)
 }
 
 fn estimates(
@@ -477,7 +478,9 @@ fn candidate(args: &Args) -> Candidate {
         from: "chunked-prefill".to_owned(),
         label: "16384".to_owned(),
         args: args.clone(),
-        effect: Effect::Objective { change: Estimate { mean: 6.0, low, high, starts: Vec::new() } },
+        effect: Effect::Objective {
+            change: Estimate { mean: 6.0, low, high, ..Estimate::default() },
+        },
     };
     Candidate { args: args.clone(), for_objective: true, flags: vec![reason] }
 }
@@ -585,6 +588,7 @@ fn load(name: &str, part: Part, classes: &[&str]) -> NamedLoad {
             classes.iter().map(class).collect(),
             7,
         ),
+        repeats: 1,
         data_file: None,
     }
 }
@@ -608,6 +612,7 @@ fn profile() -> Profile {
             ("max-num-seqs", ArgValue::Int(16)),
         ]),
         starts: 3,
+        starts_max: 3,
         reference: Some("week2".to_owned()),
         loads: vec![
             load("burst", Part::Throughput, &["all"]),

@@ -217,7 +217,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn of(mean: f64, half: f64) -> Estimate {
-        Estimate { mean, low: Some(mean - half), high: Some(mean + half), starts: vec![] }
+        Estimate { mean, low: Some(mean - half), high: Some(mean + half), ..Estimate::default() }
     }
 
     #[test]

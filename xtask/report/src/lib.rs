@@ -7,6 +7,7 @@ mod calibration;
 mod capacity;
 mod deploy;
 pub mod findings;
+mod first;
 #[cfg(test)]
 mod fixture;
 pub mod format;

@@ -18,7 +18,7 @@ use super::{
 };
 use profile::{NamedLoad, Part};
 
-/// The Week 2 figures' own metrics, which the main table always shows where they were compared.
+/// The metrics that Week 2 has figures of.
 const WEEK2: [&str; 9] = [
     "queue_share",
     "queue_mean_ms",
@@ -30,9 +30,6 @@ const WEEK2: [&str; 9] = [
     "long_e2e_p95_ms",
     "length_slowdown",
 ];
-
-/// Metrics of the main table on the loads of the objective and the limits.
-const MAIN: [&str; 4] = ["output_tokens_per_s", "queue_share", "front_end_share", "e2e_p95_ms"];
 
 /// Name of the engine's own settings.
 pub const DEFAULT: &str = "vLLM default";
@@ -88,9 +85,6 @@ fn is_main(inputs: &Inputs<'_>, row: &Comparison) -> bool {
     let is_named = |metric: &str, load: &str| row.metric == metric && row.load == load;
     is_named(&profile.objective.metric, &profile.objective.load)
         || limits().any(|limit| is_named(&limit.metric, &limit.load))
-        || (row.columns.contains_key(&Column::Week2) && WEEK2.contains(&row.metric.as_str()))
-        || (MAIN.contains(&row.metric.as_str())
-            && (row.load == profile.objective.load || limits().any(|l| l.load == row.load)))
 }
 
 /// A grid of these rows; `by_load` puts the load's name above its rows.

@@ -89,6 +89,9 @@ fn empty() -> Fixture {
     fixture
 }
 
+/// Heading of the first section.
+const FIRST: &str = "What to deploy, and how sure that is";
+
 #[test]
 fn the_whole_report() {
     insta::assert_snapshot!(report(&Fixture::full()));
@@ -111,7 +114,7 @@ fn a_single_column() {
         row.columns.retain(|column, _| *column == Column::Baseline);
     }
     let report = report(&fixture);
-    assert!(section(&report, "In one paragraph").contains("nothing else was measured"));
+    assert!(section(&report, FIRST).contains("nothing else was measured"));
     assert!(section(&report, "Before and after").starts_with("| Metric | baseline |\n"));
     assert!(section(&report, "What was not measured").contains("vLLM's defaults on the objective"));
 }
@@ -125,10 +128,10 @@ fn the_first_paragraph_follows_the_verdict() {
         row.verdict = Some(verdict);
         row.reason = "a reason".to_owned();
         fixture.decide();
-        out += &format!("{verdict:?}\n{}\n", section(&report(&fixture), "In one paragraph"));
+        out += &format!("{verdict:?}\n{}\n", section(&report(&fixture), FIRST));
     }
     for (name, fixture) in outcomes() {
-        out += &format!("{name}\n{}\n", section(&report(&fixture), "In one paragraph"));
+        out += &format!("{name}\n{}\n", section(&report(&fixture), FIRST));
     }
     insta::assert_snapshot!(out);
 }
@@ -152,7 +155,7 @@ fn a_file_that_did_not_start_is_not_recommended() {
     confirmation.findings.push("it does not run (bad combination): no".to_owned());
     let report = report(&fixture);
     let warning = "**Do not deploy `recommended.yaml`: it does not run (bad combination): no.**";
-    assert!(section(&report, "In one paragraph").starts_with(warning));
+    assert!(section(&report, FIRST).starts_with(warning));
     let yaml = yaml(&fixture).expect("a configuration");
     assert!(yaml.contains("\n# NOT CONFIRMED: it does not run (bad combination): no.\n"), "{yaml}");
     fixture.confirmation = None;
@@ -181,7 +184,7 @@ fn a_limit_that_is_broken_or_unknown_is_said() {
     fixture.decide();
     assert_eq!(yaml(&fixture), None);
     let report = report(&fixture);
-    let paragraph = section(&report, "In one paragraph");
+    let paragraph = section(&report, FIRST);
     assert!(paragraph.starts_with("**No setting meets the limits: nothing is recommended.**"));
     assert!(paragraph.contains("TTFT P95 ≤ 1 ms on `production` is violated"), "{paragraph}");
     assert!(

@@ -13,7 +13,9 @@ use serde::Serialize;
 use super::{
     Inputs,
     deploy::Deploy,
-    findings, format,
+    findings,
+    first::First,
+    format,
     load_generator::CalibrationView,
     provenance::{Provenance, distinct},
     starts::StartsView,
@@ -44,6 +46,7 @@ pub struct View {
     baseline_args: String,
     objective: Objective,
     headline: Option<Headline>,
+    first: First,
     deploy: Deploy,
     figures: BTreeMap<&'static str, Figures>,
     sweep_names: Vec<String>,
@@ -192,6 +195,7 @@ impl View {
                 limits: profile.slo.iter().map(limit).collect(),
             },
             headline: row.map(Headline::new),
+            first: First::new(inputs),
             deploy: Deploy::new(inputs),
             figures: Figures::all(inputs),
             sweep_names: inputs.sweeps.iter().map(|sweep| sweep.stage.clone()).collect(),
@@ -241,7 +245,14 @@ impl Headline {
             is_mostly_handicap: way(Column::Baseline, Column::Default)
                 > way(Column::Default, Column::Tuned),
             default_over_baseline: over_baseline(Column::Default),
-            over_baseline: over_baseline(Column::Tuned),
+            over_baseline: match &row.over_baseline {
+                Some(judged) => judged.change.as_ref().map(|change| {
+                    let word = judged.verdict.map(tables::verdict_word);
+                    let word = word.map(|word| format!(", {word}")).unwrap_or_default();
+                    format::change(metric, change) + &word
+                }),
+                None => over_baseline(Column::Tuned),
+            },
             verdict: row.verdict.map(tables::verdict_word),
             reason: row.reason.clone(),
         }

@@ -20,7 +20,9 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
     let root = Root::find()?;
     let (before, after) = (side(&root, args, &args.a)?, side(&root, args, &args.b)?);
     let (a, b) = (&before.side, &after.side);
-    if a.engine.identity != b.engine.identity && !args.across_engines {
+    // Of somebody else's figures nobody takes the change for the setting's alone.
+    let is_own = !is_reference(a) && !is_reference(b);
+    if is_own && a.engine.identity != b.engine.identity && !args.across_engines {
         let message = format!(
             "{} ran on {} ({}), {} on {} ({}): a change may be the engine's; --across-engines \
              compares them all the same",
@@ -37,7 +39,12 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         Some(name) => Some(profile::load(name, root.given())?),
         None => profile_of(&root, &after).or_else(|| profile_of(&root, &before)),
     };
-    let compared = comparison::any_two(&a.points, &b.points, profile.as_ref());
+    let compared = match &profile {
+        Some(profile) if is_reference(a) != is_reference(b) => {
+            comparison::with_reference(&a.points, &b.points, profile)
+        }
+        _ => comparison::any_two(&a.points, &b.points, profile.as_ref()),
+    };
     if compared.rows.is_empty() && compared.broken.is_empty() {
         let message = match compared.other_loads.as_slice() {
             [] => format!(
@@ -63,6 +70,11 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         CompareFormat::Json => println!("{:#}", page.json()),
     }
     Ok(page.gate())
+}
+
+/// Whether a side is figures of another system under a load of its own.
+fn is_reference(side: &Side) -> bool {
+    side.points.iter().all(|point| point.role == Role::Reference)
 }
 
 /// A side, and the profile that its file names.

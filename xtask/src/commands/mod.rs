@@ -9,6 +9,7 @@ pub mod gc;
 pub mod graph;
 pub mod launch;
 pub mod reference;
+mod repeats;
 pub mod status;
 pub mod suite;
 pub mod verify;

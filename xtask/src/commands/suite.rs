@@ -11,7 +11,7 @@ use bench_core::{
     schema::{Measured, Outcome, Point, ResultFile},
 };
 
-use super::Session;
+use super::{Session, repeats};
 use crate::{
     calibration,
     cli::RunArgs,
@@ -82,6 +82,10 @@ fn plan_and_run(profile: &str, only: &[String], args: &RunArgs) -> Result<Option
         let found = remote.map(|remote| (remote.find(&missing).len(), remote.url()));
         ui::engine_line(&dag, &*engine, &history).iter().for_each(|line| ui.noted(line));
         ui.dry_run(&dag, is_missing, found);
+        let known = measure::history(&session.store, &dag)?;
+        let proposal = repeats::propose(&session.store, &dag, &session.profile, &known)?;
+        ui.repeats(&session.profile, proposal);
+        ui.noted("dry run: nothing was changed");
         return Ok(Some(Ending::Done));
     }
     if !args.offline {
@@ -217,7 +221,12 @@ impl Run<'_> {
             if fetch(session, dag, remote, &missing, ui)? {
                 continue;
             }
-            let launches = measure::launches(missing);
+            let mut launches = measure::launches(missing);
+            // Until the choice is made, the settings that are compared wait: they share their blocks.
+            let is_choosing = matches!(dag.state(stages::CHOOSE), Some(State::Waiting(_)));
+            if is_choosing && launches.iter().any(|launch| launch.block().is_none()) {
+                launches.retain(|launch| launch.block().is_none());
+            }
             if launches.is_empty() || self.interrupted.load(Ordering::Relaxed) {
                 return Ok(None);
             }

@@ -52,7 +52,7 @@ impl Capacity<'_> {
     fn at_rate(&self, requests_per_s: Decimal) -> Result<NamedLoad> {
         let mut load = self.load()?.clone();
         load.name = format!("{}@{requests_per_s}", load.name);
-        load.part = None;
+        (load.part, load.repeats) = (None, 1);
         match &mut load.spec.arrival {
             Arrival::Poisson { requests_per_second }
             | Arrival::Gamma { requests_per_second, .. }
@@ -72,6 +72,7 @@ impl Capacity<'_> {
             args: args.clone(),
             starts: 1,
             first_start: 0,
+            in_blocks: false,
         };
         let mut settings = vec![
             setting("baseline", Role::Baseline, &profile.baseline_args),
@@ -111,7 +112,7 @@ impl Capacity<'_> {
                     let outcome: Outcome = inputs.leaf(&leaf.role)?;
                     let broken = self.broken(&outcome);
                     let refused = matches!(outcome, Outcome::Refused(_));
-                    let trial = TrialRef { key: leaf.key, replicate, invalid: None };
+                    let trial = TrialRef::new(leaf.key, replicate);
                     rates.push(Rate { rate, trial, outcome, broken });
                     // What does not start serves no rate.
                     if refused {
@@ -218,7 +219,7 @@ impl Task for Capacity<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        1
+        2
     }
 
     fn needs(&self) -> Vec<String> {

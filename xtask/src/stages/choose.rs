@@ -4,7 +4,7 @@ use anyhow::Result;
 use bench_core::schema::{Args, Choice, Point, ResultFile, Role};
 use serde_json::Value;
 
-use super::{Context, baseline, goals, one_file, provision, tune};
+use super::{Context, goals, one_file, provision, tune};
 use analysis::{
     Configuration,
     choice::{self, Swept},
@@ -28,11 +28,11 @@ impl Task for Choose<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        3
+        4
     }
 
     fn needs(&self) -> Vec<String> {
-        let mut needs = self.context.present(&[provision::NAME, baseline::NAME, tune::NAME]);
+        let mut needs = self.context.present(&[provision::NAME, tune::NAME]);
         needs.extend(self.context.sweep_names());
         needs
     }

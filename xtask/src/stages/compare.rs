@@ -2,13 +2,16 @@
 //! what to deploy.
 
 use anyhow::{Result, anyhow};
-use bench_core::schema::{Choice, Point, ResultFile, Role};
+use bench_core::{
+    schema::{Choice, Point, ResultFile, Role, Stopping},
+    stats::LEVEL,
+};
 use serde_json::{Value, json};
 
 use super::{Context, baseline, choose, comprehensive, goals, one_file, provision};
 use analysis::{
     Configuration,
-    comparison::{self, primary},
+    comparison::{self, Known, primary},
     decision::{self, Judged},
 };
 use dag::{Inputs, Leaf, Outputs, Task};
@@ -30,11 +33,14 @@ impl Task for Compare<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        5
+        6
     }
 
     fn needs(&self) -> Vec<String> {
-        self.context.present(&[provision::NAME, baseline::NAME, choose::NAME, comprehensive::NAME])
+        let built_in = [provision::NAME, baseline::NAME, choose::NAME, comprehensive::NAME];
+        let mut needs = self.context.present(&built_in);
+        needs.extend(self.context.sweep_names());
+        needs
     }
 
     fn config(&self) -> Value {
@@ -57,15 +63,19 @@ impl Task for Compare<'_> {
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let profile = self.context.profile;
         let mut points = inputs.json::<ResultFile>(baseline::NAME, baseline::FILE)?.points;
-        let mut chosen = None;
+        let (mut chosen, mut stopping) = (None, None);
         if inputs.has(comprehensive::NAME) {
-            let judged: ResultFile = inputs.json(comprehensive::NAME, comprehensive::FILE)?;
+            let mut judged: ResultFile = inputs.json(comprehensive::NAME, comprehensive::FILE)?;
+            comprehensive::with_all_starts(&mut points, &mut judged.points);
             points.extend(judged.points);
-            chosen = judged.choice;
+            (chosen, stopping) = (judged.choice, judged.stopping);
         }
         let mut result = self.context.result(NAME, inputs)?;
         let reference = self.context.reference.map_or(&[][..], |file| &file.points);
-        result.comparisons = comparison::comparisons(&points, reference, profile);
+        let known = Known::of(self.context.sweep_points(inputs)?);
+        let level = stopping.as_ref().map_or(LEVEL, |stopping: &Stopping| stopping.level);
+        result.comparisons = comparison::comparisons(&points, &known, reference, profile, level);
+        result.stopping = stopping;
         result.targets =
             profile.targets.iter().map(|limit| comparison::target(limit, &points)).collect();
         let told =

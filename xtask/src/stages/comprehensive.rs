@@ -1,14 +1,26 @@
 //! `comprehensive`: the comprehensive benchmark at the candidate's settings, on starts that took no
 //! part in the choice.
 //!
-//! Where a candidate does not meet the limits, the next one is measured.
+//! Where a candidate does not meet the limits, the next one is measured. Of the one that is settled on,
+//! and of the defaults, further starts are made while the comparison of the two is undecided
+//! (`[baseline] starts = { min, max }`).
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
-use bench_core::schema::{Args, Candidate, Choice, LimitState, Point, ResultFile, Role};
+use bench_core::{
+    schema::{Args, Candidate, Choice, LimitState, Outcome, Point, ResultFile, Role, Stopping},
+    stats::Looks,
+};
 use serde_json::{Value, json};
 
 use super::{Context, Grid, Setting, baseline, choose, one_file, provision};
-use analysis::{Configuration, choice, decision};
+use analysis::{
+    Configuration, choice,
+    comparison::{self, Known},
+    decision,
+    stopping::{self, Spent},
+};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
 use report::{format, words};
@@ -16,50 +28,204 @@ use report::{format, words};
 pub const NAME: &str = "comprehensive";
 pub const FILE: &str = "comprehensive_optimized_benchmark.json";
 
+/// With this begin the roles of trials that are read for what they took alone.
+const SPENT: &str = "spent";
+
 pub struct Comprehensive<'a> {
     pub context: &'a Context<'a>,
 }
 
+/// What stored trials say, or all that it takes where one of them is not stored.
+type Stored<T> = std::result::Result<T, Vec<Leaf<Trial>>>;
+
+/// How far the stored trials lead.
+#[derive(Default)]
+struct Walk {
+    /// The points of each candidate that was measured.
+    judged: Vec<Vec<Point>>,
+    /// Of the defaults, beside the candidate that was settled on.
+    default: Vec<Point>,
+    stopping: Option<Stopping>,
+    /// What is to be measured next; empty at the end.
+    wanted: Vec<Leaf<Trial>>,
+}
+
 impl Comprehensive<'_> {
-    fn grid(&self, index: usize, args: Args) -> Grid<'_> {
-        let profile = self.context.profile;
+    fn candidate(&self, index: usize, args: Args, starts: u32) -> Grid<'_> {
         let label =
             if index == 0 { "tuned".to_owned() } else { format!("candidate-{}", index + 1) };
-        let setting = Setting::judged(profile, &label, Role::Tuned, args);
+        self.grid(&label, Role::Tuned, args, starts)
+    }
+
+    fn default(&self, starts: u32) -> Grid<'_> {
+        self.grid("default", Role::Default, Args::new(), starts)
+    }
+
+    fn grid(&self, label: &str, role: Role, args: Args, starts: u32) -> Grid<'_> {
+        let profile = self.context.profile;
+        let setting = Setting { starts, ..Setting::judged(profile, label, role, args) };
         Grid { profile, settings: vec![setting], loads: profile.loads.iter().collect() }
     }
 
-    /// Whether every trial of a grid is stored.
-    fn is_stored(grid: &Grid<'_>, inputs: &Inputs<'_>, identity: &Value) -> Result<bool> {
-        Ok(grid.leaves(identity)?.iter().all(|leaf| inputs.has_leaf(&leaf.role)))
+    /// The points of these grids, or their trials where one of them is not stored.
+    fn points(
+        grids: &[&Grid<'_>],
+        inputs: &Inputs<'_>,
+        identity: &Value,
+    ) -> Result<Stored<Vec<Vec<Point>>>> {
+        let mut leaves = Vec::new();
+        for grid in grids {
+            leaves.extend(grid.leaves(identity)?);
+        }
+        if leaves.iter().any(|leaf| !inputs.has_leaf(&leaf.role)) {
+            return Ok(Err(leaves));
+        }
+        let points = grids.iter().map(|grid| grid.points(inputs, identity));
+        Ok(Ok(points.collect::<Result<_>>()?))
     }
 
-    /// The points of each candidate that was measured, and the index of the one to measure next.
-    fn walk(
-        &self,
-        inputs: &Inputs<'_>,
-        candidates: &[Candidate],
-    ) -> Result<(Vec<Vec<Point>>, Option<usize>)> {
+    fn walk(&self, inputs: &Inputs<'_>, candidates: &[Candidate]) -> Result<Walk> {
         let profile = self.context.profile;
         let identity = self.context.identity(inputs)?;
-        let baseline: Option<ResultFile> =
-            inputs.json_if_upstream(baseline::NAME, baseline::FILE)?;
-        let default = baseline.as_ref().and_then(|file| {
-            let default =
-                Configuration::of(&file.points, profile, |point| point.role == Role::Default)?;
-            state(&default)
-        });
-        let (mut judged, mut states) = (Vec::new(), Vec::new());
-        while let Some(next) = choice::next(default, candidates, &states) {
-            let grid = self.grid(next, candidates[next].args.clone());
-            if !Self::is_stored(&grid, inputs, &identity)? {
-                return Ok((judged, Some(next)));
+        let (mut walk, mut states, mut default) = (Walk::default(), Vec::new(), None);
+        if !candidates.is_empty() {
+            let mut grids = vec![self.default(profile.starts)];
+            // One that is judged in any case shares the defaults' blocks.
+            let first = candidates.first().filter(|first| first.for_objective);
+            grids.extend(first.map(|first| self.candidate(0, first.args.clone(), profile.starts)));
+            match Self::points(&grids.iter().collect::<Vec<_>>(), inputs, &identity)? {
+                Err(wanted) => return Ok(Walk { wanted, ..walk }),
+                Ok(mut points) => walk.default = points.swap_remove(0),
             }
-            let points = grid.points(inputs, &identity)?;
-            states.push(Configuration::of(&points, profile, |_| true).and_then(|c| state(&c)));
-            judged.push(points);
+            default = Configuration::of(&walk.default, profile, |_| true).and_then(|c| state(&c));
         }
-        Ok((judged, None))
+        while let Some(next) = choice::next(default, candidates, &states) {
+            let grid = self.candidate(next, candidates[next].args.clone(), profile.starts);
+            match Self::points(&[&grid], inputs, &identity)? {
+                Err(wanted) => return Ok(Walk { wanted, ..walk }),
+                Ok(points) => walk.judged.extend(points),
+            }
+            let points = walk.judged.last().expect("it was just added");
+            states.push(Configuration::of(points, profile, |_| true).and_then(|c| state(&c)));
+        }
+        if walk.judged.is_empty() {
+            // Nothing is to be judged: the defaults stand in its place.
+            let grid = self.candidate(0, Args::new(), profile.starts);
+            walk.wanted = Self::points(&[&grid], inputs, &identity)?.err().unwrap_or_default();
+        } else if profile.starts_max > profile.starts {
+            self.go_on(inputs, &identity, &mut walk)?;
+        }
+        Ok(walk)
+    }
+
+    /// Further starts of the defaults and of the candidate that is settled on, until the comparison
+    /// is decided.
+    fn go_on(&self, inputs: &Inputs<'_>, identity: &Value, walk: &mut Walk) -> Result<()> {
+        let profile = self.context.profile;
+        let Some(settled) = self.settled(&walk.judged) else { return Ok(()) };
+        let known = Known::of(self.context.sweep_points(inputs)?);
+        let mut spent = match self.spent(inputs)? {
+            Ok(spent) => spent,
+            Err(wanted) => {
+                walk.wanted = wanted;
+                return Ok(());
+            }
+        };
+        let looks = Looks::between(profile.starts, profile.starts_max);
+        let mut starts = profile.starts;
+        loop {
+            let args = walk.judged[settled][0].args.clone();
+            let grids = [self.default(starts), self.candidate(settled, args, starts)];
+            match Self::points(&grids.each_ref(), inputs, identity)? {
+                Err(wanted) => {
+                    (walk.wanted, walk.stopping) = (wanted, None);
+                    return Ok(());
+                }
+                Ok(mut points) => {
+                    walk.judged[settled] = points.swap_remove(1);
+                    walk.default = points.swap_remove(0);
+                }
+            }
+            for grid in &grids {
+                for leaf in grid.leaves(identity)? {
+                    spent.add(&leaf.what, &inputs.leaf::<Outcome>(&leaf.role)?);
+                }
+            }
+            let mut points = walk.default.clone();
+            points.extend(walk.judged[settled].iter().cloned());
+            let level = looks.level(starts);
+            let rows = comparison::comparisons(&points, &known, &[], profile, level);
+            let next = looks.next(starts);
+            let budget = profile.budget_engine_minutes.map(f64::from);
+            let reason =
+                stopping::reason(profile, &points, &rows, next.map(|n| n - starts), &spent, budget);
+            walk.stopping = reason.map(|reason| Stopping {
+                starts,
+                looks: looks.starts().to_vec(),
+                level,
+                reason,
+                engine_minutes: bench_core::hist::round(spent.minutes()),
+            });
+            match next {
+                Some(next) if reason.is_none() => starts = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// What baseline and sweeps took, or their trials where one of them is not stored; nothing where
+    /// nobody asks.
+    fn spent(&self, inputs: &Inputs<'_>) -> Result<Stored<Spent>> {
+        let mut spent = Spent::default();
+        if self.context.profile.budget_engine_minutes.is_none() {
+            return Ok(Ok(spent));
+        }
+        let mut leaves: BTreeMap<_, Leaf<Trial>> = BTreeMap::new();
+        for task in super::tasks(self.context) {
+            let is_sweep = || self.context.sweep_names().any(|name| name == task.name());
+            if task.name() == baseline::NAME || is_sweep() {
+                for leaf in task.leaves(inputs)? {
+                    let role = format!("{SPENT}/{}/{}", task.name(), leaf.role);
+                    leaves.entry(leaf.key).or_insert(Leaf { role, ..leaf });
+                }
+            }
+        }
+        if leaves.values().any(|leaf| !inputs.has_leaf(&leaf.role)) {
+            return Ok(Err(leaves.into_values().collect()));
+        }
+        for leaf in leaves.values() {
+            spent.add(&leaf.what, &inputs.leaf::<Outcome>(&leaf.role)?);
+        }
+        Ok(Ok(spent))
+    }
+
+    /// Index of the candidate to decide on; `None` where none was judged.
+    fn settled(&self, judged: &[Vec<Point>]) -> Option<usize> {
+        let of = |points| Configuration::of(points, self.context.profile, |_| true);
+        let settings: Vec<_> = judged.iter().filter_map(|points| of(points)).collect();
+        let decided = decision::nearest(&settings.iter().collect::<Vec<_>>())?;
+        settings.iter().position(|setting| setting.args == decided.args)
+    }
+
+    /// The trials behind its points, further starts included.
+    pub fn shown(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
+        let identity = self.context.identity(inputs)?;
+        let mut labels: Vec<String> = Vec::new();
+        let mut leaves = Vec::new();
+        for point in inputs.json::<ResultFile>(NAME, FILE)?.points {
+            let numbers = || point.trials.iter().map(|trial| trial.replicate);
+            let (Some(first_start), Some(last)) = (numbers().min(), numbers().max()) else {
+                continue;
+            };
+            if labels.contains(&point.label) {
+                continue;
+            }
+            let mut grid = self.grid(&point.label, point.role, point.args, last + 1 - first_start);
+            grid.settings[0].first_start = first_start;
+            leaves.extend(grid.leaves(&identity)?);
+            labels.push(point.label);
+        }
+        Ok(leaves)
     }
 
     fn candidates(inputs: &Inputs<'_>) -> Result<Vec<Candidate>> {
@@ -72,6 +238,20 @@ fn state(configuration: &Configuration<'_>) -> Option<LimitState> {
     configuration.is_measured().then(|| configuration.state())
 }
 
+/// Points of the defaults with all their starts, in place of those that `baseline` has of the first.
+pub fn with_all_starts(baseline: &mut Vec<Point>, comprehensive: &mut Vec<Point>) {
+    let (default, others) =
+        std::mem::take(comprehensive).into_iter().partition(|p| p.role == Role::Default);
+    *comprehensive = others;
+    for point in default {
+        let is_same = |other: &&mut Point| other.role == point.role && other.load == point.load;
+        match baseline.iter_mut().find(is_same) {
+            Some(other) => *other = point,
+            None => baseline.push(point),
+        }
+    }
+}
+
 impl Task for Comprehensive<'_> {
     type Leaf = Trial;
 
@@ -80,66 +260,72 @@ impl Task for Comprehensive<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        4
+        5
     }
 
     fn needs(&self) -> Vec<String> {
-        self.context.present(&[provision::NAME, baseline::NAME, choose::NAME])
+        let mut needs = self.context.present(&[provision::NAME, choose::NAME]);
+        if self.context.profile.starts_max > self.context.profile.starts {
+            needs.extend(self.context.sweep_names());
+        }
+        needs
     }
 
     fn config(&self) -> Value {
         let profile = self.context.profile;
-        json!({ "loads": profile.loads, "starts": profile.starts, "goals": super::goals(profile) })
+        let mut config = json!({
+            "loads": profile.loads,
+            "starts": profile.starts,
+            "goals": super::goals(profile),
+        });
+        if profile.starts_max > profile.starts {
+            config["starts_max"] = profile.starts_max.into();
+            config["margins_percent"] = json!(profile.margins_percent);
+            config["budget"] = json!(profile.budget_engine_minutes);
+        }
+        config
     }
 
     fn leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        let identity = self.context.identity(inputs)?;
-        let candidates = Self::candidates(inputs)?;
-        match self.walk(inputs, &candidates)? {
-            // Nothing is to be judged: the defaults stand in its place.
-            (judged, None) if judged.is_empty() => self.grid(0, Args::new()).leaves(&identity),
-            (_, Some(next)) => self.grid(next, candidates[next].args.clone()).leaves(&identity),
-            (_, None) => Ok(Vec::new()),
-        }
+        self.further_leaves(inputs)
     }
 
     fn further_leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        let candidates = Self::candidates(inputs)?;
-        let (_, Some(next)) = self.walk(inputs, &candidates)? else { return Ok(Vec::new()) };
-        let identity = self.context.identity(inputs)?;
-        self.grid(next, candidates[next].args.clone()).leaves(&identity)
+        Ok(self.walk(inputs, &Self::candidates(inputs)?)?.wanted)
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let profile = self.context.profile;
         let candidates = Self::candidates(inputs)?;
-        let (judged, _) = self.walk(inputs, &candidates)?;
+        let walk = self.walk(inputs, &candidates)?;
         let mut result = self.context.result(NAME, inputs)?;
-        let settings: Vec<_> = judged
-            .iter()
-            .filter_map(|points| Configuration::of(points, profile, |_| true))
-            .collect();
-        let settings: Vec<_> = settings.iter().collect();
-        let Some(decided) = decision::nearest(&settings) else {
+        let Some(settled) = self.settled(&walk.judged) else {
             let identity = self.context.identity(inputs)?;
-            result.points = self.grid(0, Args::new()).points(inputs, &identity)?;
+            let grid = self.candidate(0, Args::new(), profile.starts);
+            result.points = grid.points(inputs, &identity)?;
             let reason = "no candidate to judge".to_owned();
             result.choice = Some(Choice { label: "default".to_owned(), args: Args::new(), reason });
             return one_file(FILE, &result);
         };
-        let (args, label) = (decided.args.clone(), decided.label.to_owned());
+        let args = walk.judged[settled][0].args.clone();
         let flags = candidates.iter().find(|candidate| candidate.args == args);
         let reason = flags.map(|c| words::flags(&c.flags, profile)).unwrap_or_default();
         result.choice = Some(Choice { label: "tuned".to_owned(), args, reason });
-        for mut point in judged.into_iter().flatten() {
-            if point.label == label {
-                point.label = "tuned".to_owned();
-            } else {
-                point.label = format::args_label(&point.args);
-                point.role = Role::Sweep;
+        for (index, points) in walk.judged.into_iter().enumerate() {
+            for mut point in points {
+                if index == settled {
+                    point.label = "tuned".to_owned();
+                } else {
+                    point.label = format::args_label(&point.args);
+                    point.role = Role::Sweep;
+                }
+                result.points.push(point);
             }
-            result.points.push(point);
         }
+        if walk.stopping.as_ref().is_some_and(|stopping| stopping.starts > profile.starts) {
+            result.points.extend(walk.default);
+        }
+        result.stopping = walk.stopping;
         one_file(FILE, &result)
     }
 }

@@ -72,6 +72,7 @@ impl Task for Confirm<'_> {
             load: profile.loads[0].spec.clone(),
             data_file: profile.loads[0].data_file.clone(),
             replicate,
+            block: None,
         };
         let mut as_file = Trial { config_file: Some(yaml), ..as_flags.clone() };
         (as_file.load.arrival, as_file.load.size) = (Arrival::AllAtOnce {}, Size::Requests(1));

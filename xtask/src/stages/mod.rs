@@ -16,6 +16,7 @@ mod tune;
 mod visualize;
 
 pub use baseline::{DEFAULT_ROLE, FILE as BASELINE_FILE, NAME as BASELINE};
+pub use choose::NAME as CHOOSE;
 pub use compare::FILE as COMPARISON_FILE;
 pub use comprehensive::{FILE as COMPREHENSIVE_FILE, NAME as COMPREHENSIVE};
 pub use document::{NAME as DOCUMENT, RECOMMENDED};
@@ -24,7 +25,7 @@ pub use provision::{FILE as IDENTITY_FILE, NAME as PROVISION};
 use anyhow::{Result, anyhow};
 use bench_core::{
     canonical::Digest,
-    schema::{Calibration, EngineLabel, FORMAT, ResultFile},
+    schema::{Calibration, EngineLabel, FORMAT, Point, ResultFile},
 };
 use serde_json::Value;
 
@@ -174,6 +175,16 @@ impl Context<'_> {
         self.profile.sweeps.iter().map(|sweep| sweep.name.clone())
     }
 
+    /// The points of every sweep.
+    fn sweep_points(&self, inputs: &Inputs<'_>) -> Result<Vec<Point>> {
+        let mut points = Vec::new();
+        for sweep in &self.profile.sweeps {
+            let file: Option<ResultFile> = inputs.json_if_upstream(&sweep.name, &sweep.file)?;
+            points.extend(file.into_iter().flat_map(|file| file.points));
+        }
+        Ok(points)
+    }
+
     fn load(&self, name: &str) -> Result<&NamedLoad> {
         let found = self.profile.loads.iter().find(|load| load.name == name);
         found.ok_or_else(|| anyhow!("the profile has no load {name}"))
@@ -206,6 +217,7 @@ impl Context<'_> {
             comparisons: Vec::new(),
             targets: Vec::new(),
             findings: Vec::new(),
+            stopping: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A sweep: launches that differ in one argument. Each `[sweep.NAME]` of a profile is a stage.
 
 use anyhow::Result;
-use bench_core::schema::{Args, ResultFile, Role};
+use bench_core::schema::{Args, Point, ResultFile, Role};
 use serde_json::{Value, json};
 
 use super::{Context, Grid, Setting, baseline, choose, one_file, provision};
@@ -22,6 +22,7 @@ impl Sweep<'_> {
             args: args.clone(),
             starts: self.sweep.starts,
             first_start: 0,
+            in_blocks: false,
         };
         let settings = self.sweep.values.iter();
         let settings = settings.map(|value| setting(&value.label, Role::Sweep, &value.args));
@@ -46,11 +47,13 @@ impl Task for Sweep<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        6
+        7
     }
 
     fn needs(&self) -> Vec<String> {
-        self.context.present(&[provision::NAME, baseline::NAME])
+        // Where settings are chosen, the baseline is measured in blocks with the chosen ones, after.
+        let baseline = if self.context.has(choose::NAME) { &[][..] } else { &[baseline::NAME] };
+        self.context.present(&[&[provision::NAME], baseline].concat())
     }
 
     fn needs_for_leaves(&self) -> Vec<String> {
@@ -76,21 +79,26 @@ impl Task for Sweep<'_> {
             findings::of_sweep(&result.points, &profile.objective).into_iter().collect();
         if inputs.has(baseline::NAME) {
             let judged: ResultFile = inputs.json(baseline::NAME, baseline::FILE)?;
-            result.findings.extend(findings::against_baseline(
-                &result.points,
-                &judged.points,
-                &profile.objective.load,
-            ));
-            // What it is held against travels with the sweep, so that its file stands alone.
-            let has_default = result.points.iter().any(|point| point.role == Role::Default);
-            let is_new = |role| role != Role::Default || !has_default;
-            let beside = judged.points.into_iter();
-            let beside = beside.filter(|p| self.sweep.loads.contains(&p.load) && is_new(p.role));
-            result.points.extend(beside);
+            beside(&mut result, self.sweep, &judged.points, profile);
         }
         if result.points.iter().any(|point| point.role == Role::Default) {
             result.choice = Some(choose::best(&self.sweep.name, &result.points, profile));
         }
         one_file(&self.sweep.file, &result)
     }
+}
+
+/// Puts what a sweep is held against beside its values, so that its file stands alone.
+pub fn beside(
+    file: &mut ResultFile,
+    sweep: &profile::Sweep,
+    baseline: &[Point],
+    profile: &profile::Profile,
+) {
+    let load = &profile.objective.load;
+    file.findings.extend(findings::against_baseline(&file.points, baseline, load));
+    let has_default = file.points.iter().any(|point| point.role == Role::Default);
+    let is_new = |role| role != Role::Default || !has_default;
+    let beside = baseline.iter().filter(|p| sweep.loads.contains(&p.load) && is_new(p.role));
+    file.points.extend(beside.cloned());
 }

@@ -32,13 +32,21 @@ pub struct Setting {
     pub starts: u32,
     /// Number of the first one.
     pub first_start: u32,
+    /// Whether its starts come in blocks with those of the settings that it is compared with.
+    #[serde(skip)]
+    pub in_blocks: bool,
 }
 
 impl Setting {
     /// A configuration to be judged: on starts that took no part in the choice.
     pub fn judged(profile: &Profile, label: &str, role: Role, args: Args) -> Self {
         let first_start = choice::first_judged_start(profile, &args);
-        Self { label: label.to_owned(), role, args, starts: profile.starts, first_start }
+        let (label, starts) = (label.to_owned(), profile.starts);
+        Self { label, role, args, starts, first_start, in_blocks: true }
+    }
+
+    fn block(&self, replicate: u32) -> Option<u32> {
+        self.in_blocks.then(|| replicate - self.first_start)
     }
 
     fn numbers(&self) -> Range<u32> {
@@ -62,6 +70,16 @@ impl Grid<'_> {
         json!({ "settings": self.settings, "loads": self.loads })
     }
 
+    /// Every load with each of its repeats. The first of all loads come first: repeats of one load
+    /// then do not follow each other.
+    fn repeats(&self) -> impl Iterator<Item = (&NamedLoad, u32)> {
+        let most = self.loads.iter().map(|load| load.repeats).max().unwrap_or(1);
+        (0..most).flat_map(|repeat| {
+            let loads = self.loads.iter().filter(move |load| repeat < load.repeats);
+            loads.map(move |load| (*load, repeat))
+        })
+    }
+
     /// The trials, on the engine that `identity` describes.
     ///
     /// # Errors
@@ -72,18 +90,19 @@ impl Grid<'_> {
             let mut args = self.profile.engine_args.clone();
             args.extend(setting.args.clone());
             for replicate in setting.numbers() {
-                for load in &self.loads {
+                for (load, repeat) in self.repeats() {
                     let trial = Trial {
                         identity: identity.clone(),
                         args: args.clone(),
                         env: self.profile.engine_env.clone(),
                         config_file: None,
-                        load: load.spec.clone(),
+                        load: load.repeat(repeat),
                         data_file: load.data_file.clone(),
                         replicate,
+                        block: setting.block(replicate),
                     };
                     leaves.push(Leaf {
-                        role: role(setting, load, replicate),
+                        role: role(setting, load, repeat, replicate),
                         key: trial.key()?,
                         what: trial,
                     });
@@ -103,12 +122,16 @@ impl Grid<'_> {
         let mut points = Vec::new();
         for setting in &self.settings {
             for load in &self.loads {
+                let repeats = |replicate| (0..load.repeats).map(move |repeat| (replicate, repeat));
                 let outcomes = setting
                     .numbers()
-                    .map(|replicate| {
-                        let role = role(setting, load, replicate);
+                    .flat_map(repeats)
+                    .map(|(replicate, repeat)| {
+                        let role = role(setting, load, repeat, replicate);
                         let outcome = inputs.leaf::<Outcome>(&role)?;
-                        Ok((TrialRef { key: keys[&role], replicate, invalid: None }, outcome))
+                        let block = setting.block(replicate);
+                        let trial = TrialRef::new(keys[&role], replicate);
+                        Ok((TrialRef { repeat, block, ..trial }, outcome))
                     })
                     .collect::<Result<Vec<_>>>()?;
                 points.push(point(setting, load, outcomes));
@@ -118,8 +141,10 @@ impl Grid<'_> {
     }
 }
 
-fn role(setting: &Setting, load: &NamedLoad, replicate: u32) -> String {
-    format!("{}/{}/{replicate}", setting.label, load.name)
+/// `tuned/burst/0`, and of the second repeat `tuned/burst~2/0`.
+fn role(setting: &Setting, load: &NamedLoad, repeat: u32, replicate: u32) -> String {
+    let repeat = if repeat == 0 { String::new() } else { format!("~{}", repeat + 1) };
+    format!("{}/{}{repeat}/{replicate}", setting.label, load.name)
 }
 
 /// The figures of one setting under one load, over the valid trials.
@@ -139,8 +164,9 @@ pub fn point(setting: &Setting, load: &NamedLoad, outcomes: Vec<(TrialRef, Outco
             Outcome::Measured(record) => {
                 let failed = record.checks.iter().find(|check| !check.passed);
                 trial.invalid = failed.map(|check| format!("{}: {}", check.name, check.detail));
+                trial.measured_at.clone_from(&record.measured_at);
                 if trial.invalid.is_none() {
-                    measured.push(record);
+                    measured.push((trial.replicate, record));
                 }
             }
         }
@@ -155,26 +181,33 @@ pub fn point(setting: &Setting, load: &NamedLoad, outcomes: Vec<(TrialRef, Outco
         part: load.part.map(|part| part.name().to_owned()),
         trials,
         failure,
-        saturated: measured.iter().any(|record| record.saturated),
-        metrics: estimates(measured.iter().map(metric::all)),
+        saturated: measured.iter().any(|(_, record)| record.saturated),
+        metrics: estimates(measured.iter().map(|(start, record)| (*start, metric::all(record)))),
         anatomy: mean_anatomy(&measured),
         classes: classes(&measured),
     }
 }
 
-/// Estimates by metric, over one map of values a start.
-fn estimates(starts: impl Iterator<Item = BTreeMap<String, f64>>) -> BTreeMap<String, Estimate> {
-    let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for start in starts {
-        for (metric, value) in start {
-            values.entry(metric).or_default().push(value);
+/// A start's number and what it measured, in the order of the starts.
+type OfStart = (u32, Measured);
+
+/// Estimates by metric, over a map of values for each trial, given with its start.
+fn estimates(
+    trials: impl Iterator<Item = (u32, BTreeMap<String, f64>)>,
+) -> BTreeMap<String, Estimate> {
+    let mut values: BTreeMap<String, BTreeMap<u32, Vec<f64>>> = BTreeMap::new();
+    for (start, of_trial) in trials {
+        for (metric, value) in of_trial {
+            values.entry(metric).or_default().entry(start).or_default().push(value);
         }
     }
-    values.into_iter().filter_map(|(metric, v)| Some((metric, stats::estimate(v)?))).collect()
+    let estimate =
+        |starts: BTreeMap<_, _>| stats::estimate_of_repeats(starts.into_values().collect());
+    values.into_iter().filter_map(|(metric, v)| Some((metric, estimate(v)?))).collect()
 }
 
-fn mean_anatomy(measured: &[Measured]) -> Option<Anatomy> {
-    let all: Vec<Anatomy> = measured.iter().filter_map(|m| m.summary.anatomy).collect();
+fn mean_anatomy(measured: &[OfStart]) -> Option<Anatomy> {
+    let all: Vec<Anatomy> = measured.iter().filter_map(|(_, m)| m.summary.anatomy).collect();
     let mean = |part: fn(&Anatomy) -> f64| all.iter().map(part).sum::<f64>() / all.len() as f64;
     (!all.is_empty()).then(|| Anatomy {
         send_lag_ms: mean(|a| a.send_lag_ms),
@@ -186,12 +219,14 @@ fn mean_anatomy(measured: &[Measured]) -> Option<Anatomy> {
 }
 
 /// Classes of a mix; a load of one class has nothing to tell apart.
-fn classes(measured: &[Measured]) -> Vec<ClassPoint> {
-    let Some(first) = measured.first().filter(|m| m.summary.classes.len() > 1) else {
+fn classes(measured: &[OfStart]) -> Vec<ClassPoint> {
+    let Some((_, first)) = measured.first().filter(|(_, m)| m.summary.classes.len() > 1) else {
         return Vec::new();
     };
     let of_start = |i: usize| {
-        measured.iter().filter_map(move |m| m.summary.classes.get(i)).map(metric::of_class)
+        let class =
+            move |(start, m): &OfStart| Some((*start, metric::of_class(m.summary.classes.get(i)?)));
+        measured.iter().filter_map(class)
     };
     let names = first.summary.classes.iter().map(|class| class.name.clone());
     names

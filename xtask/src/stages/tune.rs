@@ -9,11 +9,12 @@ use anyhow::Result;
 use bench_core::{
     schema::{Args, Outcome, Point, Role},
     search::{Candidate, DEFAULTS, Evaluation, Goal, Over, Predicted, Problem, Step, Want},
+    stats::LEVEL,
 };
 use serde_json::{Value, json};
 
 use super::{Context, Grid, Setting, choose, predict, provision};
-use analysis::comparison;
+use analysis::comparison::{self, Known};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
 use profile::{
@@ -171,7 +172,7 @@ impl<'a> Tune<'a> {
     fn setting(&self, candidate: usize, role: Role, numbers: Range<u32>) -> Setting {
         let (label, args) = (self.label(candidate), self.args(candidate));
         let (first_start, starts) = (numbers.start, numbers.end - numbers.start);
-        Setting { label, role, args, starts, first_start }
+        Setting { label, role, args, starts, first_start, in_blocks: false }
     }
 
     /// The settings to confirm, on starts that the search did not see.
@@ -215,7 +216,7 @@ impl Task for Tune<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        2
+        3
     }
 
     fn needs(&self) -> Vec<String> {
@@ -260,7 +261,8 @@ impl Task for Tune<'_> {
         };
         let compared = points.iter_mut().filter(|p| p.role == Role::Sweep && p.label == compared);
         compared.for_each(|point| point.role = Role::Tuned);
-        result.comparisons = comparison::comparisons(&points, &[], profile);
+        result.comparisons =
+            comparison::comparisons(&points, &Known::default(), &[], profile, LEVEL);
         result.points = points;
         let labels: Vec<String> = (0..problem.candidates.len()).map(|c| self.label(c)).collect();
         let page = report::TuningPage {

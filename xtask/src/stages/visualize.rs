@@ -4,7 +4,7 @@ use anyhow::Result;
 use bench_core::schema::ResultFile;
 use serde_json::{Value, json};
 
-use super::{Context, baseline, compare, comprehensive};
+use super::{Context, baseline, choose, compare, comprehensive, sweep};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
 use report::plots;
@@ -23,7 +23,7 @@ impl Task for Visualize<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        3
+        4
     }
 
     fn needs(&self) -> Vec<String> {
@@ -72,11 +72,20 @@ pub struct Results {
 
 /// Reads the results of the stages upstream.
 pub fn read_all(context: &Context<'_>, inputs: &Inputs<'_>) -> Result<Results> {
-    let sweeps = context.profile.sweeps.iter();
-    Ok(Results {
-        baseline: inputs.json(baseline::NAME, baseline::FILE)?,
-        sweeps: sweeps.map(|s| inputs.json(&s.name, &s.file)).collect::<Result<_>>()?,
-        comprehensive: inputs.json_if_upstream(comprehensive::NAME, comprehensive::FILE)?,
-        comparison: inputs.json(compare::NAME, compare::FILE)?,
-    })
+    let mut baseline: ResultFile = inputs.json(baseline::NAME, baseline::FILE)?;
+    let mut comprehensive: Option<ResultFile> =
+        inputs.json_if_upstream(comprehensive::NAME, comprehensive::FILE)?;
+    let mut sweeps = Vec::new();
+    for of in &context.profile.sweeps {
+        let mut file: ResultFile = inputs.json(&of.name, &of.file)?;
+        if context.has(choose::NAME) {
+            sweep::beside(&mut file, of, &baseline.points, context.profile);
+        }
+        sweeps.push(file);
+    }
+    if let Some(comprehensive) = &mut comprehensive {
+        comprehensive::with_all_starts(&mut baseline.points, &mut comprehensive.points);
+    }
+    let comparison = inputs.json(compare::NAME, compare::FILE)?;
+    Ok(Results { baseline, sweeps, comprehensive, comparison })
 }

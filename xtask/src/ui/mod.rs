@@ -21,7 +21,7 @@ use crate::{
     remote::Moved,
     stages::{self},
 };
-use analysis::ending::Ending;
+use analysis::{ending::Ending, repeats::Proposal};
 use dag::{Dag, Leaf, State};
 use engines::{Engine, History};
 use live::{Live, Waiting};
@@ -143,8 +143,27 @@ impl Ui {
             let text = format!("remote   {n} of {missing} need not be measured: they are in {url}");
             self.noted(&text);
         }
-        let text = "dry run: nothing was changed";
-        self.noted(text);
+    }
+
+    /// How often the objective's load is worth repeating within a start.
+    pub fn repeats(&self, profile: &Profile, proposal: Option<Proposal>) {
+        let load = &profile.objective.load;
+        let own = profile.loads.iter().find(|other| other.name == *load).map_or(1, |l| l.repeats);
+        let text = match proposal {
+            None => format!(
+                "repeats  of {load}: {own}. How its figures spread within a server start is not known; \
+                 `repeats = 2` shows it"
+            ),
+            Some(Proposal { repeats, between, within, costs }) => format!(
+                "repeats  of {load}: {repeats} a server start decide soonest (the profile has {own}): starts \
+                 differ by {:.1} %, repeats on one by {:.1} %, a start takes {:.0} s, a repeat {:.0} s",
+                100.0 * between.sqrt(),
+                100.0 * within.sqrt(),
+                costs.start_s,
+                costs.repeat_s
+            ),
+        };
+        self.noted(&text);
     }
 
     /// Says of each stage that is done without having run that it is cached: from the beginning,

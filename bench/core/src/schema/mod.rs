@@ -36,8 +36,8 @@ pub use record::{
 };
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{
-    Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, Point, ResultFile, Role,
-    TargetOutcome, TrialRef, Verdict,
+    Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, OverBaseline, Point, ResultFile,
+    Role, StopReason, Stopping, TargetOutcome, TrialRef, Verdict,
 };
 pub use sample::{Phases, RequestSample, RequestStatus, ServerObservation};
 

@@ -45,6 +45,41 @@ pub struct ResultFile {
     /// Findings in words, each drawn from the figures above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
+    /// After how many starts the comparison was stopped; `None` where their number was fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<Stopping>,
+}
+
+/// A comparison that goes on until it is decided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Stopping {
+    /// Server starts a side.
+    pub starts: u32,
+    /// After how many starts a side it may be looked at.
+    pub looks: Vec<u32>,
+    /// Level at which primary question and guardrails were tested at the last look.
+    pub level: f64,
+    /// Why it went no further.
+    pub reason: StopReason,
+    /// Engine minutes of everything that was measured until then.
+    pub engine_minutes: f64,
+}
+
+/// Why a comparison went no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The primary question and every guardrail have their verdicts.
+    Decided,
+    /// The next look would take more than `[budget]` allows.
+    Budget,
+    /// There were as many starts as there may be.
+    MostStarts,
+    /// The candidate fails, or gave no valid figure.
+    NotComparable,
 }
 
 /// What was measured, for titles and provenance.
@@ -152,13 +187,33 @@ pub struct TrialRef {
     pub key: Digest,
     /// Which start of the configuration.
     pub replicate: u32,
+    /// Which repeat of the load within the start, from 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repeat: u32,
+    /// Which block of starts the start belongs to; `None` where starts were not made in blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<u32>,
+    /// When it was measured (RFC 3339, UTC); `None` of simulated trials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_at: Option<String>,
     /// Why it does not count; `None` when it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invalid: Option<String>,
 }
 
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl TrialRef {
+    /// A trial of a start outside of blocks.
+    pub fn new(key: Digest, replicate: u32) -> Self {
+        Self { key, replicate, repeat: 0, block: None, measured_at: None, invalid: None }
+    }
+}
+
 /// A mean over server starts with its 95 % interval.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Estimate {
@@ -170,6 +225,9 @@ pub struct Estimate {
     pub high: Option<f64>,
     /// One value a start.
     pub starts: Vec<f64>,
+    /// For each start its repeats, of which its value is the mean; empty where none was repeated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repeats: Vec<Vec<f64>>,
 }
 
 impl Estimate {
@@ -234,6 +292,22 @@ pub struct Comparison {
     /// Whether a change for the worse beyond the margin is excluded.
     #[serde(default)]
     pub excludes_worse: bool,
+    /// Of the objective and the limits: tuned against the profile's baseline, judged by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_baseline: Option<OverBaseline>,
+}
+
+/// Tuned settings against the profile's conservative ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct OverBaseline {
+    /// In percent of the baseline's (percentage points for shares).
+    pub change: Option<Estimate>,
+    /// In a word.
+    pub verdict: Option<Verdict>,
+    /// Why that verdict.
+    pub reason: String,
 }
 
 /// Whether a change is real ([`crate::stats::judge`]).

@@ -123,7 +123,7 @@ impl Model {
     /// The same engine without noise: what is expected of a start, without its luck.
     #[must_use]
     pub fn without_noise(&self) -> Self {
-        Self { noise: Noise { start_ppm: 0, step_ppm: 0 }, ..self.clone() }
+        Self { noise: Noise::default(), ..self.clone() }
     }
 
     /// Every coefficient of time: of the device and of API servers' effect on each other, then the
@@ -205,11 +205,14 @@ pub struct Start {
 }
 
 /// How much measurements vary: standard deviations.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Noise {
     /// Between starts of one configuration: all of a start's times are scaled alike.
     pub start_ppm: u64,
     /// Between steps.
     pub step_ppm: u64,
+    /// Of the host's processor alone.
+    #[serde(default)]
+    pub host: super::HostNoise,
 }

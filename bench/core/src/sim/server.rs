@@ -9,6 +9,7 @@ use super::{
     machine::{Event, Machine},
     memory::kv_blocks,
     model::{Model, scale},
+    noise,
     scheduler::Request,
     settings::Settings,
 };
@@ -52,6 +53,7 @@ pub fn launch(model: &Model, args: &Args, replicate: u32) -> Result<Server, Sett
     let identity = digest(&(model, args, replicate));
     let mut random = Random::new(identity.seed(), 0);
     let pace = factor(&mut random, model.noise.start_ppm);
+    let host_pace = model.noise.host.of_start(identity.seed());
     let start_ms = {
         let start = &model.start;
         let compile_ms = if settings.enforce_eager { 0 } else { start.compile_ms };
@@ -59,7 +61,7 @@ pub fn launch(model: &Model, args: &Args, replicate: u32) -> Result<Server, Sett
         // Starts vary far more than steps: files, caches, other processes.
         scale(start.base_ms + compile_ms + graphs_ms, factor(&mut random, START_TIME_PPM))
     };
-    Ok(Server { model: model.clone(), settings, blocks, identity, pace, start_ms })
+    Ok(Server { model: model.clone(), settings, blocks, identity, pace, host_pace, start_ms })
 }
 
 /// Standard deviation of the time that a start takes.
@@ -78,6 +80,7 @@ pub struct Server {
     blocks: u32,
     identity: Digest,
     pace: u64,
+    host_pace: u64,
     start_ms: u64,
 }
 
@@ -105,7 +108,8 @@ impl Server {
 
     /// An idle machine with empty caches, whose noise is that of the seed.
     pub fn machine(&self, seed: u64) -> Machine {
-        let Self { model, settings, pace, .. } = self;
+        let Self { settings, pace, .. } = self;
+        let model = &noise::on_load(&self.model, self.host_pace, seed);
         let engine = Engine::new(model, settings, self.blocks, *pace, Random::new(seed, 1));
         Machine::new(engine, &model.front_end, settings.api_server_count, *pace)
     }

@@ -1,7 +1,7 @@
 //! The difference between two sides of server starts, and how far it may be off.
 
 use super::{
-    spread::{Prior, Spread, Start, mean, pooled_within},
+    spread::{Prior, Spread, Start, exact_mean, mean, pooled_within},
     student,
 };
 use crate::schema::Estimate;
@@ -111,14 +111,9 @@ impl Difference {
             mean: shown(self.mean)?,
             low: half.and_then(|half| shown(self.mean - half)),
             high: half.and_then(|half| shown(self.mean + half)),
-            starts: Vec::new(),
+            ..Estimate::default()
         })
     }
-}
-
-/// The mean; of equal values exactly that, whatever a sum would round to.
-fn exact_mean(values: &[f64]) -> f64 {
-    if values.iter().all(|value| *value == values[0]) { values[0] } else { mean(values) }
 }
 
 /// For each start before the one after in its block; `None` unless both sides have one start in each

@@ -18,9 +18,7 @@ pub use crate::metric::MARGIN_PERCENT;
 pub use looks::{Looks, levels};
 pub use repeats::{Costs, REPEATS_MAX, repeats};
 pub use spread::{Spread, Start};
-pub use verdict::{
-    Judgement, LEVEL, POWER, Question, QuestionRole, STARTS_MAX, is_decided, judge, spread,
-};
+pub use verdict::{Judgement, LEVEL, POWER, Question, QuestionRole, STARTS_MAX, judge, spread};
 
 /// Mean of one value a start, with its 95 % interval by Student's t.
 ///
@@ -35,7 +33,16 @@ pub fn estimate(starts: Vec<f64>) -> Option<Estimate> {
         let variance = spread::squares(&starts) / (n - 1.0);
         student::critical(LEVEL, n - 1.0) * libm::sqrt(variance / n)
     });
-    Some(Estimate { mean, low: half.map(|h| mean - h), high: half.map(|h| mean + h), starts })
+    let (low, high) = (half.map(|h| mean - h), half.map(|h| mean + h));
+    Some(Estimate { mean, low, high, starts, repeats: Vec::new() })
+}
+
+/// Mean of the starts' means over their repeats, with its 95 % interval; `None` without values.
+pub fn estimate_of_repeats(starts: Vec<Vec<f64>>) -> Option<Estimate> {
+    let starts: Vec<_> = starts.into_iter().filter(|repeats| !repeats.is_empty()).collect();
+    let of = estimate(starts.iter().map(|repeats| spread::exact_mean(repeats)).collect())?;
+    let is_repeated = starts.iter().any(|repeats| repeats.len() > 1);
+    Some(Estimate { repeats: if is_repeated { starts } else { Vec::new() }, ..of })
 }
 
 /// A figure made of two, start by start, such as a ratio; `None` where they do not have a value each
@@ -48,9 +55,13 @@ pub fn of_both(a: &Estimate, b: &Estimate, of: impl Fn(f64, f64) -> f64) -> Opti
     estimate(a.iter().zip(b).map(|(a, b)| of(*a, *b)).collect())
 }
 
-/// The starts of a figure, each of no block and measured once.
+/// The starts of a figure, each of no block.
 pub fn starts_of(estimate: &Estimate) -> Vec<Start> {
-    estimate.values().iter().map(|value| Start::single(*value)).collect()
+    if estimate.repeats.is_empty() {
+        return estimate.values().iter().map(|value| Start::single(*value)).collect();
+    }
+    let start = |repeats: &Vec<f64>| Start { block: None, repeats: repeats.clone() };
+    estimate.repeats.iter().map(start).collect()
 }
 
 /// Change from `before` to `after` with its 95 % interval by Welch's t (1947): in percent of

@@ -104,6 +104,11 @@ pub(super) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
+/// The mean; of equal values exactly that, whatever a sum would round to.
+pub(super) fn exact_mean(values: &[f64]) -> f64 {
+    if values.iter().all(|value| *value == values[0]) { values[0] } else { mean(values) }
+}
+
 /// Sum of squares around the mean; exactly 0 of equal values.
 pub(super) fn squares(values: &[f64]) -> f64 {
     if values.iter().all(|value| *value == values[0]) {

@@ -137,18 +137,6 @@ pub fn judge(questions: &[Question<'_>], level: f64) -> Vec<Judgement> {
         .collect()
 }
 
-/// Whether a comparison needs no more starts: every primary question has a verdict, and every guardrail
-/// is held or worse. What cannot be judged by more starts does not keep it open.
-pub fn is_decided(judgements: &[Judgement]) -> bool {
-    judgements.iter().all(|judgement| match (judgement.role, judgement.verdict) {
-        (QuestionRole::Primary, Some(verdict)) => verdict != Verdict::Inconclusive,
-        (QuestionRole::Guardrail, Some(verdict)) => {
-            judgement.excludes_worse || verdict == Verdict::Worse
-        }
-        _ => true,
-    })
-}
-
 /// For each question the one whose measurement it repeats in another unit: of those with the same
 /// ratio in every start, the first of the weightiest role. Requests/s and tokens/s of fixed outputs
 /// are one question, and so are P95 and P99 of eight requests.
@@ -673,24 +661,6 @@ mod tests {
         });
         let settled = settled.count();
         assert!((165..=198).contains(&settled), "{settled} of 200 with {starts} starts");
-    }
-
-    #[test]
-    fn a_comparison_is_decided_when_primary_and_guardrails_are() {
-        let [same, better, open] =
-            [[100.1, 100.0, 99.9], [120.0, 121.0, 119.0], [104.0, 97.0, 103.0]]
-                .map(|after| starts(&after));
-        let before = starts(&[100.0, 100.1, 99.9]);
-        let ask = |primary: &[Start], guardrail: &[Start]| {
-            let primary = question("output_tokens_per_s", &before, primary);
-            let guardrail = Question {
-                role: QuestionRole::Guardrail,
-                ..question("e2e_mean_ms", &before, guardrail)
-            };
-            is_decided(&judge(&[primary, guardrail], LEVEL))
-        };
-        assert!(ask(&better, &same) && ask(&same, &better));
-        assert!(!ask(&open, &same) && !ask(&better, &open));
     }
 
     proptest! {

@@ -7,11 +7,18 @@ use bench_core::{
         ArgValue, Args, Arrival, Class, LoadSpec, Prefix, RequestSample, ServerObservation, Size,
         TokenRange,
     },
-    sim::{self, Model, Server},
+    sim::{self, HostNoise, Model, Server},
     workload::Workload,
 };
 
+/// On a host without noise of its own: what most tests are about is no matter of chance.
 pub(crate) fn h100() -> Model {
+    let mut model = h100_on_a_host();
+    model.noise.host = HostNoise::default();
+    model
+}
+
+pub(crate) fn h100_on_a_host() -> Model {
     serde_json::from_str(include_str!("../../../models/h100-qwen2.5-7b.json"))
         .expect("the model file is one")
 }

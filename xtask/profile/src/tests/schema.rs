@@ -90,13 +90,7 @@ fn schema() -> Value {
                 "baseline",
                 told(
                     "The settings to beat.",
-                    table(
-                        "[baseline]",
-                        [
-                            ("starts", integer("Starts of baseline, defaults and choice.", 1)),
-                            ("args", named("flags")),
-                        ],
-                    ),
+                    table("[baseline]", [("starts", starts()), ("args", named("flags"))]),
                 ),
             ),
             ("load!", list("What is asked of the server.", &load())),
@@ -237,6 +231,18 @@ fn engines() -> [Value; 3] {
     ]
 }
 
+fn starts() -> Value {
+    let between = table(
+        "`starts`",
+        [
+            ("min!", integer("At the first look.", 2)),
+            ("max!", integer("While the comparison is undecided.", 2)),
+        ],
+    );
+    let fixed = integer("Always so many.", 1);
+    json!({ "description": "Starts of baseline, defaults and choice.", "anyOf": [fixed, between] })
+}
+
 fn load() -> Value {
     let seconds = json!({ "type": "number", "minimum": 0 });
     let prefix = || {
@@ -291,6 +297,7 @@ fn load() -> Value {
             ("data", told("A file of requests.", data)),
             ("max_concurrency", integer("Most requests in flight.", 1)),
             ("goodput", told("What a good request keeps.", goodput)),
+            ("repeats", integer("How often a start serves it, each time with another seed.", 1)),
             ("seed", integer("Another seed draws other requests.", 0)),
             ("api", one_of("The route.", &APIS)),
             ("stream", boolean("Whether tokens come one by one; true where it is absent.")),

@@ -41,6 +41,7 @@ pub(super) fn estimate(mean: f64, spread: f64) -> Estimate {
         low: Some(mean * (1.0 - spread)),
         high: Some(mean * (1.0 + spread)),
         starts: vec![mean * (1.0 - spread / 2.0), mean, mean * (1.0 + spread / 2.0)],
+        repeats: Vec::new(),
     }
 }
 
@@ -63,6 +64,7 @@ pub(super) fn file(stage: &str, points: Vec<Point>) -> ResultFile {
         comparisons: Vec::new(),
         targets: Vec::new(),
         findings: Vec::new(),
+        stopping: None,
     }
 }
 
@@ -265,7 +267,7 @@ fn comparison(baseline: &[Point], tuned: &[Point]) -> ResultFile {
                 columns.into_iter().filter_map(|(column, e)| Some((column, e?))).collect();
             let seed = week2.iter().find(|(id, load, _)| id == metric && *load == after.load);
             if let Some((.., mean)) = seed {
-                let single = Estimate { mean: *mean, low: None, high: None, starts: Vec::new() };
+                let single = Estimate { mean: *mean, ..Estimate::default() };
                 columns.insert(Column::Week2, single);
             }
             let change = figure.mean / columns[&Column::Default].mean * 100.0 - 100.0;
@@ -277,7 +279,7 @@ fn comparison(baseline: &[Point], tuned: &[Point]) -> ResultFile {
                     mean: change,
                     low: Some(change - 1.4),
                     high: Some(change + 1.4),
-                    starts: Vec::new(),
+                    ..Estimate::default()
                 }),
                 verdict: Some(verdict(metric, change)),
                 reason: "the interval".to_owned(),

@@ -1,0 +1,159 @@
+//! The first page: what is decided and how surely, what got worse, what limits the server.
+
+use bench_core::{
+    metric,
+    schema::{Column, Comparison, LimitState, Point, Recommendation, Role, StopReason, Verdict},
+};
+use serde::Serialize;
+
+use analysis::comparison::primary;
+
+use super::{Inputs, format, tables, words};
+
+/// Sentences, each a paragraph of its own; empty where there is nothing to say.
+#[derive(Debug, Serialize)]
+pub struct First {
+    /// The objective, defaults against candidate, with its verdict.
+    primary: String,
+    /// Every limit.
+    guardrails: String,
+    /// All that got worse.
+    worse: String,
+    /// Where a request's time goes at the settings to deploy.
+    limited_by: String,
+    /// When the comparison was stopped, and why.
+    stopping: String,
+}
+
+impl First {
+    pub fn new(inputs: &Inputs<'_>) -> Self {
+        let rows = &inputs.comparison.comparisons;
+        Self {
+            primary: primary(rows, inputs.profile).map(verdict).unwrap_or_default(),
+            guardrails: guardrails(inputs),
+            worse: worse(inputs),
+            limited_by: limited_by(inputs).unwrap_or_default(),
+            stopping: stopping(inputs).unwrap_or_default(),
+        }
+    }
+}
+
+/// ``Output throughput on `burst` is better: +35 %, from … with vLLM's defaults to … (95 % …, p = …)``
+fn verdict(row: &Comparison) -> String {
+    let metric = metric::find(&row.metric);
+    let name = format::sentence(&format!("{} on `{}`", format::name(&row.metric), row.load));
+    let name = name.trim_end_matches('.');
+    let figure = |column| row.columns.get(&column).map(|e| format::estimate(metric, e));
+    let (Some(default), Some(tuned)) = (figure(Column::Default), figure(Column::Tuned)) else {
+        return format!("{name} was not compared: {}.", row.reason);
+    };
+    let unit = format::unit_of_title(metric);
+    let change = row.change.as_ref().map(|change| format::change(metric, change));
+    let change = change.unwrap_or_else(|| format::NOTHING.to_owned());
+    let word = match row.verdict {
+        Some(Verdict::Better) => "is **better**",
+        Some(Verdict::Worse) => "is **worse**",
+        Some(Verdict::Equivalent) => "is **equivalent**",
+        Some(Verdict::Inconclusive) => "is **not decided**",
+        None => "is not judged",
+    };
+    let starts = |column| row.columns.get(&column).map_or(0, |e| e.values().len());
+    format!(
+        "{name} {word}: {change}, from {default}{unit} with vLLM's defaults to {tuned}{unit} ({} against {} \
+         server starts; {}).",
+        starts(Column::Default),
+        starts(Column::Tuned),
+        row.reason
+    )
+}
+
+fn guardrails(inputs: &Inputs<'_>) -> String {
+    let Some(decision) = &inputs.comparison.decision else { return String::new() };
+    if decision.limits.is_empty() {
+        return "The profile sets no limits.".to_owned();
+    }
+    let met = decision.limits.iter().filter(|limit| limit.state == LimitState::Met).count();
+    let each: Vec<String> = decision.limits.iter().map(words::limit).collect();
+    let of = match decision.recommendation {
+        Recommendation::Change => "",
+        Recommendation::Defaults => " with vLLM's defaults",
+        Recommendation::NoneMeets => " at the nearest setting",
+    };
+    format!("{met} of {} limits met{of}: {}.", decision.limits.len(), each.join("; "))
+}
+
+/// Whatever got worse; where nothing did, how much that says.
+fn worse(inputs: &Inputs<'_>) -> String {
+    let worse = tables::worse(inputs);
+    let rows = inputs.comparison.comparisons.iter();
+    let judged: Vec<&Comparison> = rows.filter(|row| row.verdict.is_some()).collect();
+    if judged.is_empty() {
+        return String::new();
+    }
+    let is_open =
+        |row: &&&Comparison| row.verdict == Some(Verdict::Inconclusive) && !row.excludes_worse;
+    let open = judged.iter().filter(is_open).count();
+    let open = match open {
+        0 => String::new(),
+        n => format!(" Of {n} of {} metrics it is not known.", judged.len()),
+    };
+    match worse.as_slice() {
+        [] => format!("No metric is worse than with vLLM's defaults.{open}"),
+        some => format!("Worse than with vLLM's defaults: {}.{open}", format::list(some)),
+    }
+}
+
+/// What a request on the objective's load spends most of its time with, at the settings to deploy.
+fn limited_by(inputs: &Inputs<'_>) -> Option<String> {
+    let decision = inputs.comparison.decision.as_ref()?;
+    let is_tuned = decision.recommendation == Recommendation::Change && decision.label == "tuned";
+    let load = &inputs.profile.objective.load;
+    let of = |role: Role, points: &[Point]| {
+        points.iter().find(|p| p.role == role && p.load == *load).and_then(|p| p.anatomy)
+    };
+    let tuned = inputs.comprehensive.and_then(|file| of(Role::Tuned, &file.points));
+    let role = if decision.label == "baseline" { Role::Baseline } else { Role::Default };
+    let anatomy = if is_tuned { tuned } else { of(role, &inputs.baseline.points) }?;
+    let all = anatomy.e2e_ms();
+    let parts = [
+        (anatomy.queue_ms, "vLLM's queue"),
+        (anatomy.front_end_ms, "the API server (HTTP, tokenizer, sending tokens out)"),
+        (anatomy.prefill_ms, "prefill"),
+        (anatomy.decode_ms, "decoding"),
+        (anatomy.send_lag_ms, "the client's send lag"),
+    ];
+    let mut parts = parts.map(|(ms, what)| (100.0 * ms / all, what));
+    parts.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let [first, second, ..] = parts;
+    (all > 0.0).then(|| {
+        format!(
+            "On `{load}` a request now spends most of its time in {} ({:.0} %), then in {} ({:.0} %).",
+            first.1, first.0, second.1, second.0
+        )
+    })
+}
+
+fn stopping(inputs: &Inputs<'_>) -> Option<String> {
+    let stopping = inputs.comparison.stopping.as_ref()?;
+    let looks: Vec<String> = stopping.looks.iter().map(u32::to_string).collect();
+    let why = match stopping.reason {
+        StopReason::Decided => "the objective and every limit were decided",
+        StopReason::Budget => "another look would have taken more than [budget]",
+        StopReason::MostStarts => "there were as many starts as the profile allows",
+        StopReason::NotComparable => "one side has no valid figure",
+    };
+    let is_early = stopping.looks.last().is_some_and(|last| stopping.starts < *last);
+    let bias = match stopping.reason {
+        StopReason::Decided if is_early => {
+            " Stopped early, an estimate lies on average somewhat too far from no change."
+        }
+        _ => "",
+    };
+    Some(format!(
+        "Stopped after {} starts a side (looks at {}), because {why}; intervals and p are those of this look \
+         ({} %).{bias}",
+        stopping.starts,
+        format::list(&looks),
+        format::number(100.0 * (1.0 - stopping.level), 2)
+    ))
+}
