@@ -7,6 +7,7 @@ mod drive;
 mod export;
 mod host;
 mod observe;
+mod probe;
 mod remote;
 mod run;
 mod samples;
@@ -28,6 +29,8 @@ struct Cli {
 enum Command {
     /// Run the load points of a launch plan; print one JSON event a line
     Run(run::RunArgs),
+    /// Ask the server of a launch plan for one token; print what came of it as JSON
+    Probe(probe::ProbeArgs),
     Serve(serve::ServeArgs),
     Calibrate(calibrate::CalibrateArgs),
     Export(export::ExportArgs),
@@ -37,6 +40,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Serve(args) => serve::run(args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Export(args) => export::run(&args),

@@ -1,18 +1,22 @@
 //! The pipeline: a content-hashed DAG of stages over a store of trials.
 
+#[macro_use]
+mod output;
+
 mod calibration;
 mod cli;
 mod commands;
 pub mod fuzz;
 mod import;
 mod measure;
+mod memory;
 mod remote;
 mod results;
 mod stages;
 mod ui;
 mod usage;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
@@ -30,15 +34,21 @@ pub fn main() -> ExitCode {
         Ok(code) => return code,
         Err(error) => error,
     };
+    // What was printed so far is all that its reader wanted.
+    if error.is::<output::Closed>() {
+        return ExitCode::SUCCESS;
+    }
     if let Some(mistakes) = error.downcast_ref::<profile::ConfigError>() {
         mistakes.print();
         return ExitCode::from(2);
     }
+    // Nobody is left to hear of a closed standard error.
+    let mut stderr = std::io::stderr();
     if error.is::<usage::UsageError>() {
-        eprintln!("error: {error}\nnothing was changed.");
+        let _ = writeln!(stderr, "error: {error}\nnothing was changed.");
         return ExitCode::from(2);
     }
-    eprintln!("error: {error:#}");
+    let _ = writeln!(stderr, "error: {error:#}");
     if is_gate { ExitCode::from(Gate::NotJudged.exit_code()) } else { ExitCode::FAILURE }
 }
 
@@ -84,13 +94,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Completions { shell } => {
             let mut command = Cli::command().name("xtask").bin_name("xtask");
-            clap_complete::generate(shell, &mut command, "xtask", &mut std::io::stdout());
-            Ok(code(true))
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "xtask", &mut script);
+            output::print(String::from_utf8_lossy(&script)).map(|()| code(true))
         }
-        Command::Reference => {
-            print!("{}", commands::reference::text());
-            Ok(code(true))
-        }
+        Command::Reference => output::print(commands::reference::text()).map(|()| code(true)),
         Command::Run { plan, out } => commands::launch::simulate(&plan, &out).map(|()| code(true)),
         Command::Device { file, gpus } => {
             commands::launch::tell_device(&file, &gpus).map(|()| code(true))

@@ -4,6 +4,8 @@
 #[path = "suite/cases.rs"]
 mod cases;
 mod common;
+#[path = "suite/mistakes.rs"]
+mod mistakes;
 #[path = "suite/oracle.rs"]
 mod oracle;
 #[path = "suite/remote.rs"]
@@ -107,7 +109,8 @@ impl Project {
     fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?}: {error}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{args:?}: {error}{text}");
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 

@@ -3,6 +3,8 @@
 //! Rows are handed over one by one and the digest is taken on the way, so that a file of any
 //! length needs the memory of its longest row. Nothing is opened here: a reader comes from outside.
 
+mod chat_log;
+
 use std::{
     fmt,
     io::{self, BufRead, BufReader, Read},
@@ -23,7 +25,8 @@ pub const LINE_BYTES_MAX: u64 = 16 << 20;
 /// Most tokens in or out of one request.
 pub const TOKENS_MAX: u32 = 10_000_000;
 
-const TIMESTAMP_MS_MAX: f64 = 1e12;
+/// Far enough for milliseconds since 1970.
+const TIMESTAMP_MS_MAX: f64 = 1e14;
 /// Text is about this many bytes a token in common vocabularies.
 const BYTES_A_TOKEN: usize = 4;
 
@@ -109,6 +112,19 @@ pub fn read(
                 }
                 last_ms = traced.timestamp;
                 on_row(traced.row().map_err(|what| DataError::at(line, what))?);
+                Ok(())
+            })?;
+        }
+        DataFormat::ChatLog => {
+            let mut last_ns = 0;
+            each_line(&mut source, chat_log::SHAPE, |line, logged: chat_log::Logged| {
+                let row = logged.row().map_err(|what| DataError::at(line, what))?;
+                if row.at_ns < last_ns {
+                    let what = "its time is before that of the line above; sort the log by time";
+                    return Err(DataError::at(line, what));
+                }
+                last_ns = row.at_ns;
+                on_row(row);
                 Ok(())
             })?;
         }

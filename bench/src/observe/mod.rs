@@ -1,5 +1,6 @@
 //! The server's own account before, after and during a load, and what a load takes of the machine.
 
+mod contact;
 mod machine;
 mod prometheus;
 mod server;

@@ -6,6 +6,8 @@
 
 mod server;
 
+pub(crate) use server::api_key;
+
 use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
@@ -29,6 +31,9 @@ pub(crate) struct RunArgs {
     /// How long the server may take to its first token
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     ready_timeout_s: u64,
+    /// Wait on while the server looks like one that is still starting
+    #[arg(long)]
+    starting: bool,
     /// How long a request may take before it counts as failed
     #[arg(long, value_name = "SECONDS", default_value_t = 1_800)]
     request_timeout_s: u64,

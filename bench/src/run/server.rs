@@ -51,7 +51,8 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
         let api_key = api_key(&engine)?;
         let shape = plan.trials.first().map(|trial| trial.load.request.clone());
         let control = ControlPlane::new(&engine, api_key.as_deref(), &shape.unwrap_or_default())?;
-        control.wait_ready(Duration::from_secs(args.ready_timeout_s)).await?;
+        let ready_limit = Duration::from_secs(args.ready_timeout_s);
+        control.wait_ready(ready_limit, args.starting).await?;
         let observed = control.observed().await;
         emit(&Event::Ready { format: FORMAT, observed: observed.clone() })?;
         let mut session =
@@ -196,7 +197,7 @@ impl Session {
 }
 
 /// The API key, from the environment alone.
-fn api_key(engine: &ServerEngine) -> anyhow::Result<Option<String>> {
+pub(crate) fn api_key(engine: &ServerEngine) -> anyhow::Result<Option<String>> {
     let Some(name) = &engine.api_key_env else {
         let names = ["VLLM_API_KEY", "OPENAI_API_KEY"];
         return Ok(names.iter().find_map(|name| env::var(name).ok()));

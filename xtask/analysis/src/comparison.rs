@@ -42,10 +42,7 @@ pub fn comparisons(
             if columns.is_empty() {
                 continue;
             }
-            if seed_load(metric.id, profile) == load.name
-                && let Some(figure) =
-                    reference.iter().find_map(|point| point.metrics.get(metric.id))
-            {
+            if let Some(figure) = reference_figure(metric.id, &load.name, reference, profile) {
                 columns.insert(Column::Week2, figure.clone());
             }
             let side = |role| points.iter().find(|p| p.role == role && p.load == load.name);
@@ -134,6 +131,21 @@ fn are_in_blocks(a: &Point, b: &Point) -> bool {
     dated.sort();
     let is_ascending = dated.windows(2).all(|two| two[0].1 <= two[1].1);
     is_ascending && (dated.is_empty() || dated.len() == trials().count())
+}
+
+/// The figure shown beside a metric on a load: of the seed's, which are of no load, beside the one that
+/// answers to it; of a saved baseline the figure on the same load, tuned where it has that.
+fn reference_figure<'a>(
+    metric: &str,
+    load: &str,
+    reference: &'a [Point],
+    profile: &Profile,
+) -> Option<&'a Estimate> {
+    let of = |role| reference.iter().filter(move |point| point.role == role);
+    let seed = of(Role::Reference).find_map(|point| point.metrics.get(metric));
+    let own = of(Role::Tuned).chain(of(Role::Default)).filter(|point| point.load == load);
+    seed.filter(|_| seed_load(metric, profile) == load)
+        .or_else(|| own.filter_map(|point| point.metrics.get(metric)).next())
 }
 
 /// A row to be judged, unless both sides are the same measurements: then they are one

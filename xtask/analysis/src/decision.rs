@@ -32,6 +32,10 @@ pub struct Judged<'a> {
 /// not known to meet. Whatever meets the limits goes before whatever does not.
 pub fn decide(profile: &Profile, judged: &Judged<'_>) -> Option<Decision> {
     let default = judged.default.filter(|default| default.is_measured());
+    if profile.endpoint().is_some() {
+        let grounds = Grounds::OneConfiguration;
+        return default.map(|one| judged.decision(Recommendation::Measured, grounds, one));
+    }
     if default.is_none() && !judged.default.is_some_and(|default| default.fails) {
         return None;
     }

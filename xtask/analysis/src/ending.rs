@@ -1,6 +1,8 @@
 //! How a suite ends, for its exit code.
 
-use bench_core::schema::{Decision, Recommendation};
+use bench_core::schema::{Decision, LimitState, Recommendation};
+
+use super::limits;
 
 /// How a suite ended. A command line or profile that is wrong never gets so far: that is 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +20,11 @@ pub enum Ending {
 impl Ending {
     /// From what became of the stages, and of the comparison where it was among them.
     pub fn of(is_interrupted: bool, has_failed: bool, decision: Option<&Decision>) -> Self {
-        let none_meets = decision.is_some_and(|d| d.recommendation == Recommendation::NoneMeets);
+        let none_meets = decision.is_some_and(|decision| match decision.recommendation {
+            Recommendation::NoneMeets => true,
+            Recommendation::Measured => limits::worst(&decision.limits) == LimitState::Violated,
+            Recommendation::Change | Recommendation::Defaults => false,
+        });
         match (has_failed, none_meets) {
             (true, _) if is_interrupted => Self::Interrupted,
             (true, _) => Self::Failed,

@@ -9,7 +9,7 @@ use bench_core::{
 };
 
 use profile::{
-    Bound, EndpointConfig, EngineConfig, ExecutorConfig, Limit, NamedLoad, Objective, Profile,
+    Bound, EngineConfig, ExecutorConfig, Limit, NamedLoad, Objective, Profile, VllmConfig,
 };
 
 /// A point of a sweep: flags with numbers, and figures with one value a start.
@@ -49,12 +49,13 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
     Profile {
         name: "test".to_owned(),
         path: PathBuf::new(),
-        engine: EngineConfig::Endpoint(EndpointConfig {
-            base_url: "http://127.0.0.1:8000".to_owned(),
-            model: "served".to_owned(),
-            vocab_size: 1_000,
-            declared_identity: None,
-            api_key_env: None,
+        engine: EngineConfig::Vllm(VllmConfig {
+            version: "0.22.1".to_owned(),
+            package: "vllm".to_owned(),
+            python: None,
+            model: "dummy:qwen2.5-7b".to_owned(),
+            gpus: vec![0],
+            start_timeout_s: 600,
         }),
         engine_args: Args::new(),
         engine_env: BTreeMap::new(),
@@ -94,5 +95,12 @@ fn burst() -> NamedLoad {
         prefix: None,
     };
     let spec = LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1_000), vec![class], 1);
-    NamedLoad { name: "burst".to_owned(), part: None, spec, repeats: 1, data_file: None }
+    NamedLoad {
+        name: "burst".to_owned(),
+        part: None,
+        spec,
+        repeats: 1,
+        data_file: None,
+        replay_per_s: None,
+    }
 }

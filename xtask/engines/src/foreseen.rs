@@ -48,6 +48,10 @@ impl Engine for Foreseen<'_> {
         self.0.start_estimate(history)
     }
 
+    fn installation(&self) -> Option<String> {
+        self.0.installation()
+    }
+
     fn doctor(&self) -> Vec<Finding> {
         self.0.doctor()
     }

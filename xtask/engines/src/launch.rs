@@ -34,8 +34,8 @@ use crate::{
 /// How often the server's life, the signals and the limits are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long a server that we did not start may take to answer.
-const READY_LIMIT: Duration = Duration::from_secs(600);
+/// How long a server that we did not start, and that takes requests, may take to its first token.
+const READY_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a load may go on without a request that ends or a token that comes.
 const STALL_LIMIT: Duration = Duration::from_secs(600);
@@ -349,7 +349,7 @@ impl Launch<'_> {
         log: &Path,
     ) -> Result<Driven, LaunchError> {
         let ready_limit = server.map_or(READY_LIMIT, |(_, limit)| limit);
-        let (mut bench, lines) = self.spawn_bench(plan, ready_limit, log)?;
+        let (mut bench, lines) = self.spawn_bench(plan, ready_limit, server.is_some(), log)?;
         let mut watch = Watch::new(ready_limit);
         let server = server.map(|(server, _)| server);
         let driver_error = |what: String| LaunchError::Driver { what, log: log.to_owned() };
@@ -413,6 +413,7 @@ impl Launch<'_> {
         &self,
         plan: &LaunchPlan,
         ready_limit: Duration,
+        starting: bool,
         log: &Path,
     ) -> Result<(Group, Receiver<std::io::Result<String>>)> {
         let Tools { bench, run_dir, log_dir, out_dir } = self.tools;
@@ -430,6 +431,7 @@ impl Launch<'_> {
             // Longer than ours, which knows the server's log.
             let seconds = (ready_limit + EXIT_LIMIT).as_secs();
             args.extend(["--ready-timeout-s".into(), seconds.to_string().into()]);
+            args.extend(starting.then(|| "--starting".into()));
         }
         let program = Program { path: bench.clone(), args, env: Default::default() };
         let errors =

@@ -15,7 +15,7 @@ pub mod vllm;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, atomic::AtomicBool},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -75,6 +75,15 @@ pub trait Engine: Sync {
     fn start_estimate(&self, _history: &History) -> Option<StartEstimate> {
         None
     }
+    /// What `provision` installs, in words; `None` where it installs nothing, or has.
+    fn installation(&self) -> Option<String> {
+        None
+    }
+    /// Asks a server that runs already for a token, and waits for it where the profile says that it is
+    /// starting. `warn` gets what a person should know meanwhile.
+    fn reach(&self, _interrupted: &AtomicBool, _warn: &mut dyn FnMut(&str)) -> Result<()> {
+        Ok(())
+    }
     /// What this machine has and lacks for it.
     fn doctor(&self) -> Vec<Finding>;
 }
@@ -92,7 +101,9 @@ pub fn of<'a>(profile: &'a Profile, root: &Path) -> Result<Box<dyn Engine + 'a>>
             let node = executor::node(&profile.executor, &config.gpus, &artifacts)?;
             Ok(Box::new(vllm::Vllm::new(config, lock, artifacts, node)))
         }
-        EngineConfig::Endpoint(config) => Ok(Box::new(endpoint::Endpoint::new(config))),
+        EngineConfig::Endpoint(config) => {
+            Ok(Box::new(endpoint::Endpoint::new(config, &profile.loads[0])))
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     diagnostic::{Diagnostic, nearest, suggest},
     read::{Item, Problems, Span, Table, decimal},
 };
-use crate::flags;
+use crate::flags::{self, Kind};
 
 /// Longest text or list of one argument.
 const TEXT_BYTES_MAX: usize = 4096;
@@ -66,12 +66,60 @@ impl Accepted {
             let name = item.key.value;
             let unknown = format!("unknown key `{name}` in {}", table.title);
             if self.check_name(problems, unknown, name, &item.key.span)
-                && let Some(value) = read_value(&item, name)
+                && let Some(value) = self.read_value(&item, name)
             {
                 args.insert(name, value, item.span());
             }
         }
         args
+    }
+
+    /// A flag's value in canonical form, checked where the flag is known.
+    pub(super) fn read_value(&self, item: &Item<'_>, flag: &str) -> Option<ArgValue> {
+        let value = match item.raw() {
+            DeValue::Boolean(b) => ArgValue::Bool(*b),
+            DeValue::Integer(_) => ArgValue::Int(item.integer(i64::MIN..=i64::MAX)?.value),
+            DeValue::Float(_) => ArgValue::Text(item.decimal()?.value.to_string()),
+            DeValue::String(_) => ArgValue::Text(short(item, item.text()?.value.to_owned())?),
+            DeValue::Array(_) => ArgValue::List(
+                item.list(ITEMS_MAX)?.iter().map(list_element).collect::<Option<_>>()?,
+            ),
+            DeValue::Table(_) => match json(item.raw()) {
+                Ok(value) => ArgValue::Text(short(item, value.to_string())?),
+                Err(what) => {
+                    item.report(format!("`{flag}` holds {what}"), "take it out");
+                    return None;
+                }
+            },
+            DeValue::Datetime(_) => {
+                item.report(format!("`{flag}` is a date"), "no flag takes one");
+                return None;
+            }
+        };
+        let Some(known) = flags::find(flag) else {
+            return Some(value);
+        };
+        let expected = match known.kind.normalize(value.clone()) {
+            Ok(value) => return Some(value),
+            Err(expected) => expected,
+        };
+        let message = format!("`{flag}` does not take this value");
+        let mut problem = Diagnostic::new(message, item.span(), expected);
+        if let Kind::Named(_) = known.kind {
+            if self.insists(flag) {
+                return Some(value);
+            }
+            problem = problem.note(format!(
+                "if your vLLM takes it: allow_unknown_flags = [\"{flag}\"] in [engine]"
+            ));
+        }
+        item.tell(problem);
+        None
+    }
+
+    /// Whether the profile says of a flag that its vLLM knows more of it than this program.
+    fn insists(&self, flag: &str) -> bool {
+        matches!(self, Self::Any { insisted } if insisted.iter().any(|name| name == flag))
     }
 
     /// Whether a flag may be set; reports it where not, an unknown one with this message.
@@ -88,6 +136,12 @@ impl Accepted {
             problem(
                 format!("`{name}` cannot be set on a server that runs already"),
                 "flags take kind = \"vllm\" or \"simulator\"".to_owned(),
+            )
+        } else if name == "env" {
+            problem(
+                "`env` is no flag of `vllm serve`".to_owned(),
+                "every start has the environment of [engine.env]; a value sets flags alone"
+                    .to_owned(),
             )
         } else if let Some(why) = flags::reserved(name) {
             problem(format!("`{name}` is set by the bench"), why.to_owned())
@@ -127,40 +181,6 @@ impl Accepted {
                 false
             }
             None => true,
-        }
-    }
-}
-
-/// A flag's value in canonical form, checked where the flag is known.
-pub(super) fn read_value(item: &Item<'_>, flag: &str) -> Option<ArgValue> {
-    let value = match item.raw() {
-        DeValue::Boolean(b) => ArgValue::Bool(*b),
-        DeValue::Integer(_) => ArgValue::Int(item.integer(i64::MIN..=i64::MAX)?.value),
-        DeValue::Float(_) => ArgValue::Text(item.decimal()?.value.to_string()),
-        DeValue::String(_) => ArgValue::Text(short(item, item.text()?.value.to_owned())?),
-        DeValue::Array(_) => {
-            ArgValue::List(item.list(ITEMS_MAX)?.iter().map(list_element).collect::<Option<_>>()?)
-        }
-        DeValue::Table(_) => match json(item.raw()) {
-            Ok(value) => ArgValue::Text(short(item, value.to_string())?),
-            Err(what) => {
-                item.report(format!("`{flag}` holds {what}"), "take it out");
-                return None;
-            }
-        },
-        DeValue::Datetime(_) => {
-            item.report(format!("`{flag}` is a date"), "no flag takes one");
-            return None;
-        }
-    };
-    let Some(known) = flags::find(flag) else {
-        return Some(value);
-    };
-    match known.kind.normalize(value) {
-        Ok(value) => Some(value),
-        Err(expected) => {
-            item.report(format!("`{flag}` does not take this value"), expected);
-            None
         }
     }
 }

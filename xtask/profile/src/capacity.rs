@@ -1,7 +1,5 @@
 //! `[capacity]`: the load whose rate is raised until it breaks the limits.
 
-use bench_core::schema::Arrival;
-
 use super::{load::Loads, read::Table, resolved::Capacity};
 
 const PRECISION_PERCENT: u32 = 5;
@@ -12,14 +10,11 @@ pub(super) fn read(mut table: Table<'_>, loads: &Loads) -> Option<Capacity> {
     let load = table.require("load", "load = NAME of an open-loop load").and_then(|item| {
         let name = loads.name(&item)?;
         let placed = loads.placed.iter().find(|placed| placed.load.name == name)?;
-        let has_rate = matches!(
-            placed.load.spec.arrival,
-            Arrival::Poisson { .. } | Arrival::Gamma { .. } | Arrival::Constant { .. }
-        );
+        let has_rate = placed.load.rate().is_some();
         if !has_rate {
             item.report(
                 format!("load `{name}` has no rate to raise"),
-                "name one whose arrivals are poisson, bursty or constant",
+                "name one whose arrivals are poisson, gamma, constant, or a replay of a file with times",
             );
         }
         has_rate.then_some(name)

@@ -8,6 +8,7 @@ use std::{
 
 use bench_core::{
     dataset::{self, Row},
+    decimal::Decimal,
     schema::{DataFormat, DataSpec, Size, TokenRange},
 };
 
@@ -16,8 +17,9 @@ use super::{
     read::{At, Item},
 };
 
-pub(super) const FORMATS: [(&str, DataFormat); 3] = [
+pub(super) const FORMATS: [(&str, DataFormat); 4] = [
     ("mooncake", DataFormat::Mooncake),
+    ("chatlog", DataFormat::ChatLog),
     ("custom", DataFormat::Custom),
     ("sharegpt", DataFormat::ShareGpt),
 ];
@@ -34,6 +36,8 @@ pub(super) struct Data {
     /// Most tokens in and out of a request; those of a text are not known before a tokenizer has
     /// seen it.
     pub(super) longest: u64,
+    /// Requests per second by the file's own times, where it has some.
+    pub(super) per_s: Option<Decimal>,
 }
 
 /// Reads the file. `folder` is the profile's, to which names are relative; `output_tokens` are the
@@ -46,11 +50,20 @@ pub(super) fn read(
 ) -> Option<Data> {
     let mut table = item.table("`data`")?;
     let file = table.require("file", "file = its name, relative to the profile");
-    let format = table.require("format", "format = \"mooncake\", \"custom\" or \"sharegpt\"");
+    let format =
+        table.require("format", "format = \"mooncake\", \"chatlog\", \"custom\" or \"sharegpt\"");
     table.finish(|_| None);
     let (file, format) = (file?, format?.choice(&FORMATS)?.value);
     let name = file.text()?.value;
     let path = std::path::absolute(folder.join(name)).ok()?;
+    // Opening a pipe waits for a writer, and what it yields is gone after one reading.
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        file.report(
+            format!("{name} is no regular file"),
+            "write the requests into one, and name it",
+        );
+        return None;
+    }
     let source = File::open(&path)
         .inspect_err(|error| {
             file.report(
@@ -77,6 +90,7 @@ pub(super) fn read(
         input_tokens: extent.input?,
         output_tokens: output_tokens.or(extent.output)?,
         longest: if format.is_text() { 0 } else { extent.longest },
+        per_s: extent.per_s().filter(|_| format.has_times()),
     })
 }
 
@@ -89,6 +103,8 @@ struct Extent {
     input: Option<TokenRange>,
     output: Option<TokenRange>,
     longest: u64,
+    /// Times of the first row and the last.
+    times_ns: Option<(u64, u64)>,
     /// The first one, from 1, without a length of its output.
     lengthless: Option<u64>,
 }
@@ -122,11 +138,21 @@ impl Extent {
         Some(rows)
     }
 
+    /// Mean rate of the rows; `None` where they come at once, or too slowly for a decimal.
+    fn per_s(&self) -> Option<Decimal> {
+        let (first_ns, last_ns) = self.times_ns?;
+        let gaps = u128::from(self.rows.min(self.rows_max).saturating_sub(1));
+        let millionths = (gaps * 1_000_000_000_000_000).checked_div((last_ns - first_ns).into())?;
+        let rate = i64::try_from(millionths).ok().filter(|rate| *rate > 0)?;
+        Some(Decimal::from_millionths(rate))
+    }
+
     fn take(&mut self, row: &Row) {
         self.rows += 1;
         if self.rows > self.rows_max {
             return;
         }
+        self.times_ns = Some((self.times_ns.map_or(row.at_ns, |(first, _)| first), row.at_ns));
         let output = self.output_tokens.map(|range| range.max).or(row.output_tokens);
         if output.is_none() {
             self.lengthless.get_or_insert(self.rows);

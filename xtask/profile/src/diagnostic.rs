@@ -1,10 +1,14 @@
 //! What is wrong with a profile, shown at its place in the file.
 
-use std::{fmt, io::IsTerminal as _, ops::Range};
+use std::{
+    fmt,
+    io::{IsTerminal as _, Write as _},
+    ops::Range,
+};
 
 use codespan_reporting::{
     diagnostic::{Diagnostic as Report, Label},
-    files::SimpleFile,
+    files::{Error, Files, SimpleFile},
     term,
 };
 
@@ -84,6 +88,87 @@ pub enum ConfigError {
 /// Ends every message: a reader who mistyped wants to know what became of the results.
 const NOTHING_CHANGED: &str = "nothing was changed.";
 
+/// Mistakes that are shown; of the others the number is said.
+const SHOWN_MAX: usize = 20;
+
+/// Bytes of a line that are shown around a mistake.
+const LINE_BYTES_MAX: usize = 400;
+
+/// How many mistakes are not shown, in a line; nothing where all are.
+fn unshown(problems: &[Diagnostic]) -> String {
+    match problems.len().saturating_sub(SHOWN_MAX) {
+        0 => String::new(),
+        more => format!("error: {more} more mistakes like these, {} in all\n\n", problems.len()),
+    }
+}
+
+/// The part of a profile around a mistake: whole, unless its line is very long.
+struct Excerpt<'a> {
+    file: SimpleFile<&'a str, &'a str>,
+    /// Lines and columns that were left out before it.
+    lines: usize,
+    columns: usize,
+}
+
+impl<'a> Excerpt<'a> {
+    /// With the mistake at its place there.
+    fn of(file: &'a str, source: &'a str, problem: &Diagnostic) -> (Self, Diagnostic) {
+        let at = source.floor_char_boundary(problem.span.start);
+        let begin = source[..at].rfind('\n').map_or(0, |end| end + 1);
+        let end = source[at..].find('\n').map_or(source.len(), |length| at + length);
+        let mut problem = problem.clone();
+        if end - begin <= LINE_BYTES_MAX {
+            let file = SimpleFile::new(file, source);
+            return (Self { file, lines: 0, columns: 0 }, problem);
+        }
+        let from = source.floor_char_boundary(at.saturating_sub(LINE_BYTES_MAX / 2).max(begin));
+        let to = source.floor_char_boundary((at + LINE_BYTES_MAX / 2).min(end));
+        let shifted = |place: usize| place.clamp(from, to) - from;
+        problem.span = shifted(problem.span.start)..shifted(problem.span.end);
+        // The other place may be far away.
+        problem.related.take_if(|(span, _)| span.start < from || span.end > to);
+        if let Some((span, _)) = &mut problem.related {
+            *span = shifted(span.start)..shifted(span.end);
+        }
+        let excerpt = Self {
+            file: SimpleFile::new(file, &source[from..to]),
+            lines: source[..begin].matches('\n').count(),
+            columns: source[begin..from].chars().count(),
+        };
+        (excerpt, problem)
+    }
+}
+
+impl<'a> Files<'a> for Excerpt<'_> {
+    type FileId = ();
+    type Name = &'a str;
+    type Source = &'a str;
+
+    fn name(&'a self, (): ()) -> Result<&'a str, Error> {
+        Ok(self.file.name())
+    }
+
+    fn source(&'a self, (): ()) -> Result<&'a str, Error> {
+        Ok(self.file.source())
+    }
+
+    fn line_index(&'a self, (): (), byte: usize) -> Result<usize, Error> {
+        self.file.line_index((), byte)
+    }
+
+    fn line_number(&'a self, (): (), index: usize) -> Result<usize, Error> {
+        Ok(self.lines + self.file.line_number((), index)?)
+    }
+
+    fn column_number(&'a self, (): (), index: usize, byte: usize) -> Result<usize, Error> {
+        Ok(self.columns + self.file.column_number((), index, byte)?)
+    }
+
+    fn line_range(&'a self, (): (), index: usize) -> Result<Range<usize>, Error> {
+        self.file.line_range((), index)
+    }
+}
+
 impl ConfigError {
     /// Writes the message to standard error, coloured where that is a terminal.
     pub fn print(&self) {
@@ -95,20 +180,18 @@ impl ConfigError {
         };
         let mut stream = term::termcolor::StandardStream::stderr(choice);
         match self {
-            Self::Unreadable { .. } => eprint!("{self}"),
+            Self::Unreadable { .. } => {
+                let _ = write!(stream, "{self}");
+            }
             Self::Invalid { file, source, problems } => {
-                let file = SimpleFile::new(file.as_str(), source.as_str());
-                for problem in problems {
+                // Nobody is left to hear of a closed stderr.
+                for problem in problems.iter().take(SHOWN_MAX) {
+                    let (excerpt, problem) = Excerpt::of(file, source, problem);
                     let report = problem.report();
-                    // Nobody is left to hear of a closed stderr.
-                    let _ = term::emit_to_write_style(
-                        &mut stream,
-                        &term::Config::default(),
-                        &file,
-                        &report,
-                    );
+                    let config = term::Config::default();
+                    let _ = term::emit_to_write_style(&mut stream, &config, &excerpt, &report);
                 }
-                eprintln!("{NOTHING_CHANGED}");
+                let _ = writeln!(stream, "{}{NOTHING_CHANGED}", unshown(problems));
             }
         }
     }
@@ -121,13 +204,14 @@ impl fmt::Display for ConfigError {
                 writeln!(f, "error: {message}\n{advice}")?;
             }
             Self::Invalid { file, source, problems } => {
-                let file = SimpleFile::new(file.as_str(), source.as_str());
-                for problem in problems {
+                for problem in problems.iter().take(SHOWN_MAX) {
+                    let (excerpt, problem) = Excerpt::of(file, source, problem);
                     let report = problem.report();
-                    let text = term::emit_into_string(&term::Config::default(), &file, &report)
+                    let text = term::emit_into_string(&term::Config::default(), &excerpt, &report)
                         .map_err(|_| fmt::Error)?;
                     f.write_str(&text)?;
                 }
+                f.write_str(&unshown(problems))?;
             }
         }
         writeln!(f, "{NOTHING_CHANGED}")

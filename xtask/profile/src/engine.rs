@@ -18,6 +18,7 @@ use crate::flags::{self, Refusal};
 
 const START_TIMEOUT_S: u32 = 600;
 const START_TIMEOUT_S_MAX: u32 = 24 * 3600;
+const STARTS_MAX: u32 = 100;
 const GPUS_MAX: usize = 64;
 const VOCAB_SIZE_MAX: u32 = 10_000_000;
 
@@ -77,12 +78,12 @@ const KEYS: [(&str, &[Kind]); 14] = [
     ("package", &[Kind::Vllm]),
     ("python", &[Kind::Vllm]),
     ("gpus", &[Kind::Vllm]),
-    ("start_timeout_s", &[Kind::Vllm]),
-    ("start", &[Kind::Vllm]),
+    ("start_timeout_s", &[Kind::Vllm, Kind::Endpoint]),
     ("allow_unknown_flags", &[Kind::Vllm]),
     ("url", &[Kind::Endpoint]),
     ("vocab_size", &[Kind::Endpoint]),
     ("identity", &[Kind::Endpoint]),
+    ("start", &[Kind::Vllm, Kind::Endpoint]),
     ("api_key_env", &[Kind::Endpoint]),
 ];
 
@@ -210,12 +211,20 @@ fn endpoint(problems: &Problems, table: &mut Table<'_>) -> Engine {
     let identity = table.get("identity").map(|item| item.text());
     let api_key_env =
         table.get("api_key_env").map(|item| key_variable(problems, &table.span, &item));
+    let start_timeout_s =
+        table.get("start_timeout_s").map(|item| item.integer_u32(1..=START_TIMEOUT_S_MAX));
+    let start = match table.get("start") {
+        Some(item) => start(&item, identity.is_some()),
+        None => Some(1),
+    };
     let config = (|| {
         Some(EngineConfig::Endpoint(EndpointConfig {
             base_url: url?,
             model: model?.value.to_owned(),
             vocab_size: vocab_size?,
             declared_identity: absent_or_right(identity)?.map(|text| text.value.to_owned()),
+            start: start?,
+            start_timeout_s: absent_or_right(start_timeout_s)?.map(u64::from),
             api_key_env: absent_or_right(api_key_env)?,
         }))
     })();
@@ -227,6 +236,19 @@ fn endpoint(problems: &Problems, table: &mut Table<'_>) -> Engine {
         defaults: Args::new(),
         devices: None,
     }
+}
+
+/// Which start of its server runs now, as its owner counts them.
+fn start(item: &Item<'_>, is_identified: bool) -> Option<u32> {
+    let start = item.integer_u32(1..=STARTS_MAX)?;
+    if start > 1 && !is_identified {
+        item.report(
+            "`start` without `identity`",
+            "say what the server is: without `identity` nothing of its earlier starts is kept",
+        );
+        return None;
+    }
+    Some(start)
 }
 
 fn integers(pairs: &[(&str, i64)]) -> Args {

@@ -119,7 +119,7 @@ impl Goals<'_> {
             self.problems.report(Diagnostic::new(
                 format!("unknown key `{}` in {title}", item.key.value),
                 item.key.span.clone(),
-                suggest(item.key.value, ids()),
+                no_metric(item.key.value),
             ));
         }
         found
@@ -211,7 +211,7 @@ impl Goals<'_> {
             self.problems.report(Diagnostic::new(
                 format!("no metric `{id}` to {}", item.key.value),
                 span,
-                suggest(id, ids()),
+                no_metric(id),
             ));
         }
         found
@@ -252,6 +252,23 @@ impl Goals<'_> {
         item.report(format!("load `{name}` does not measure `{}`", metric.id), why);
         None
     }
+}
+
+/// What to do about a name that is no metric's.
+fn no_metric(name: &str) -> String {
+    // Such as ttft_p90_ms: the nearest name would be that of quite another percentile.
+    let percentile = name.split('_').find(|part| {
+        part.strip_prefix('p')
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    });
+    if let Some(percentile) = percentile {
+        let of_name = |kept: &&str| metric::find(&name.replacen(percentile, kept, 1)).is_some();
+        let kept: Vec<_> = ["p50", "p95", "p99"].into_iter().filter(of_name).collect();
+        if !kept.is_empty() {
+            return format!("{percentile} is not kept: there are {}", kept.join(", "));
+        }
+    }
+    suggest(name, ids())
 }
 
 fn ids() -> impl Iterator<Item = &'static str> + Clone {

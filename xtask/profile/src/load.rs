@@ -124,6 +124,7 @@ fn one(
         let (arrival, requests) = (arrival?, requests?);
         check_size(problems, &requests.size, &arrival)?;
         check_data(problems, &requests, &arrival)?;
+        let replay_per_s = requests.data.as_ref().and_then(|data| data.per_s);
         let (data, path) = requests.data.map(|data| (data.spec, data.path)).unzip();
         let spec = LoadSpec {
             arrival: arrival.value,
@@ -138,7 +139,7 @@ fn one(
         };
         let part = absent_or_right(part)?;
         let (name, repeats) = (name.clone()?.value, repeats?);
-        let load = NamedLoad { name, part, spec, repeats, data_file: path };
+        let load = NamedLoad { name, part, spec, repeats, data_file: path, replay_per_s };
         Some(PlacedLoad { load, longest: requests.longest })
     })();
     (name, load)
@@ -377,10 +378,10 @@ fn check_data(problems: &Problems, requests: &Requests, arrival: &At<Arrival>) -
             "a replay without a file",
             "add data = { file = \"trace.jsonl\", format = \"mooncake\" }",
         ),
-        Some(data) if replays && data.spec.format.is_text() => objection(
+        Some(data) if replays && !data.spec.format.has_times() => objection(
             &arrival.span,
             "the file has no times to replay",
-            "expected another process, or a file of format = \"mooncake\"",
+            "expected another process, or a file of format = \"mooncake\" or \"chatlog\"",
         ),
         Some(data) if !replays && matches!(data.size.value, Size::DurationMs(_)) => objection(
             &data.size.span,

@@ -16,7 +16,7 @@ use super::{
     load::{self, PlacedLoad},
     read::{Item, Problems, Span, Table, absent_or_right},
     remote,
-    resolved::{ExecutorConfig, Limit, Objective, Profile},
+    resolved::{EngineConfig, ExecutorConfig, Limit, Objective, Profile},
     stages, sweep, tune,
 };
 
@@ -87,6 +87,10 @@ fn resolve(
     let engine = engine?;
     let baseline_table = baseline.and_then(|item| item.table("[baseline]"));
     let (baseline, starts) = read_baseline(problems, &engine, baseline_table);
+    let starts = match &engine.config {
+        Some(EngineConfig::Endpoint(endpoint)) => starts.map(|_| (endpoint.start, endpoint.start)),
+        _ => starts,
+    };
     check_launches(problems, &engine, &baseline, &loads.placed);
     let sweeps = match sweeps {
         Some(table) => {
@@ -100,8 +104,9 @@ fn resolve(
         }
         None => Vec::new(),
     };
+    let has_settings = !matches!(engine.accepted, Accepted::Nothing);
     let sweep_names: Vec<_> = sweeps.iter().map(|sweep| sweep.name.as_str()).collect();
-    let mut stages = stages::read(stages.as_ref(), &sweep_names)?;
+    let mut stages = stages::read(stages.as_ref(), &sweep_names, has_settings)?;
     let calibrate = absent_or_right(calibrate)?;
     let tune = absent_or_right(
         tune.map(|item| tune::read(problems, item.table("[tune]")?, &engine, models)),
@@ -207,7 +212,7 @@ fn read_baseline(
         return (PlacedArgs::default(), Some((STARTS, STARTS)));
     };
     let starts = match table.get("starts") {
-        Some(item) => read_starts(&item),
+        Some(item) => read_starts(engine, &item),
         None => Some((STARTS, STARTS)),
     };
     let args = table
@@ -219,8 +224,18 @@ fn read_baseline(
     (args, starts)
 }
 
-/// Fewest and most server starts: `N`, or `{ min = N, max = M }`.
-fn read_starts(item: &Item<'_>) -> Option<(u32, u32)> {
+/// Fewest and most server starts: `N`, or `{ min = N, max = M }`. The bench starts no endpoint.
+fn read_starts(engine: &Engine, item: &Item<'_>) -> Option<(u32, u32)> {
+    if matches!(engine.accepted, Accepted::Nothing) {
+        if !item.is_table() && item.integer_u32(1..=STARTS_MAX)? == 1 {
+            return Some((1, 1));
+        }
+        item.report(
+            "`starts` of a server that is not started here",
+            "restart it yourself and count with `start` in [engine]",
+        );
+        return None;
+    }
     if !item.is_table() {
         let starts = item.integer_u32(1..=STARTS_MAX)?;
         return Some((starts, starts));

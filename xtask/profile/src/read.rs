@@ -156,6 +156,11 @@ impl<'a> Item<'a> {
         self.problems.report(Diagnostic::new(message, self.span(), label));
     }
 
+    /// Reports a mistake that has more to it than a label.
+    pub(super) fn tell(&self, problem: Diagnostic) {
+        self.problems.report(problem);
+    }
+
     /// Reports what is wrong at another place because of this one.
     pub(super) fn report_at(
         &self,

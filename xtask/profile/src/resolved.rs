@@ -8,7 +8,7 @@ use bench_core::{
     canonical::Digest,
     decimal::Decimal,
     metric::{self, MARGIN_PERCENT, Metric},
-    schema::{Args, LoadSpec, StartWay},
+    schema::{Args, Arrival, LoadSpec, StartWay},
     sim::{self, predict::MeasuredTrial},
 };
 use serde::Serialize;
@@ -107,6 +107,15 @@ impl Profile {
             hashed["margins_percent"] = json!(self.margins_percent);
         }
         hashed
+    }
+
+    /// The server that runs already, where that is what is measured: one configuration, which has the
+    /// profile's name.
+    pub fn endpoint(&self) -> Option<&EndpointConfig> {
+        match &self.engine {
+            EngineConfig::Endpoint(endpoint) => Some(endpoint),
+            _ => None,
+        }
     }
 
     /// A change of the metric within this many percent, or points of shares, is none worth having.
@@ -267,6 +276,12 @@ pub struct EndpointConfig {
     pub vocab_size: u32,
     /// What the user says that it is; without it nothing is cached.
     pub declared_identity: Option<String>,
+    /// Which start of the server runs now, from 1, as its owner counts them: the profile's figures are
+    /// over this one and those before.
+    pub start: u32,
+    /// How long it is waited for while it starts; `None` where it runs already.
+    #[serde(skip)]
+    pub start_timeout_s: Option<u64>,
     /// Name of the environment variable with the API key; it bears on no result.
     #[serde(skip)]
     pub api_key_env: Option<String>,
@@ -313,6 +328,9 @@ pub struct NamedLoad {
     /// Where its file lies, if it has one; its content is in the load point.
     #[serde(skip)]
     pub data_file: Option<PathBuf>,
+    /// Requests per second by the times in that file, where it has some.
+    #[serde(skip)]
+    pub replay_per_s: Option<Decimal>,
 }
 
 fn is_one(number: &u32) -> bool {
@@ -322,7 +340,43 @@ fn is_one(number: &u32) -> bool {
 /// Between the seeds of a load's repeats: far from the seeds that profiles count up by hand.
 const REPEAT_SEEDS: u64 = 1_000_000_007;
 
+const ONE: Decimal = Decimal::from_millionths(1_000_000);
+
+/// `a × b / c`; `None` where that is no positive decimal.
+fn scaled(a: Decimal, b: Decimal, c: Decimal) -> Option<Decimal> {
+    let product = i128::from(a.millionths()) * i128::from(b.millionths());
+    let millionths = i64::try_from(product.checked_div(c.millionths().into())?).ok()?;
+    (millionths > 0).then(|| Decimal::from_millionths(millionths))
+}
+
 impl NamedLoad {
+    /// Its rate, where arrivals have one that can be raised: as written, or that of a replay's file at
+    /// its speed.
+    pub fn rate(&self) -> Option<Decimal> {
+        match self.spec.arrival {
+            Arrival::Poisson { requests_per_second }
+            | Arrival::Gamma { requests_per_second, .. }
+            | Arrival::Constant { requests_per_second } => Some(requests_per_second),
+            Arrival::Replay { speed_up } => scaled(self.replay_per_s?, speed_up, ONE),
+            _ => None,
+        }
+    }
+
+    /// The same arrivals at another rate; a replay is sped up. As it is where it has no rate.
+    pub fn at_rate(mut self, rate: Decimal) -> Self {
+        match &mut self.spec.arrival {
+            Arrival::Poisson { requests_per_second }
+            | Arrival::Gamma { requests_per_second, .. }
+            | Arrival::Constant { requests_per_second } => *requests_per_second = rate,
+            Arrival::Replay { speed_up } => {
+                let own = self.replay_per_s.and_then(|own| scaled(ONE, rate, own));
+                *speed_up = own.unwrap_or(*speed_up);
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// Digest of the load point, whatever it is called and however often it is repeated.
     pub fn digest(&self) -> Digest {
         Digest::of_json(&self.spec).expect("a load point holds no floats")

@@ -25,6 +25,9 @@ const NEEDS: [(&str, &[&str]); 7] = [
     ("document", &["provision", "baseline", "compare"]),
 ];
 
+/// Stages that name, judge, try and draw settings: a server that runs already has its own.
+const OF_SETTINGS: [&str; 4] = ["choose", "comprehensive", "confirm", "visualize"];
+
 /// The stage that every profile with a [calibrate] table runs.
 pub(super) const CALIBRATE: &str = "calibrate-simulator";
 /// The stages that every profile with a [tune] table runs.
@@ -41,10 +44,16 @@ pub fn is_known(stage: &str) -> bool {
     STAGES.contains(&stage) || BY_TABLE.iter().any(|(name, _)| *name == stage)
 }
 
-/// The stages to run: all where the profile names none.
-pub(super) fn read(item: Option<&Item<'_>>, sweeps: &[&str]) -> Option<Vec<String>> {
+/// The stages to run: all where the profile names none. `has_settings`: whether the engine is started
+/// with settings.
+pub(super) fn read(
+    item: Option<&Item<'_>>,
+    sweeps: &[&str],
+    has_settings: bool,
+) -> Option<Vec<String>> {
+    let runs = |stage: &str| has_settings || !OF_SETTINGS.contains(&stage);
     let Some(item) = item else {
-        return Some(STAGES.map(str::to_owned).to_vec());
+        return Some(STAGES.into_iter().filter(|stage| runs(stage)).map(str::to_owned).collect());
     };
     let elements = item.list(100)?;
     let mut stages: Vec<String> = Vec::new();
@@ -59,6 +68,11 @@ pub(super) fn read(item: Option<&Item<'_>>, sweeps: &[&str]) -> Option<Vec<Strin
             );
         } else if !STAGES.contains(&name) {
             element.report(format!("no stage `{name}`"), suggest(name, STAGES));
+        } else if !runs(name) {
+            element.report(
+                format!("`{name}` of a server that runs already"),
+                "take it out: it is one configuration, and there are no others to try",
+            );
         } else if stages.iter().any(|other| other == name) {
             element.report(format!("stage `{name}` twice"), "name it once");
         } else {

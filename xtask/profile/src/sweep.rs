@@ -3,7 +3,7 @@
 use bench_core::schema::{ArgValue, Args};
 
 use super::{
-    args::{PlacedArgs, overlay, read_value},
+    args::{PlacedArgs, overlay},
     diagnostic::Diagnostic,
     engine::Engine,
     load::{Loads, is_name},
@@ -240,7 +240,7 @@ impl Context<'_> {
 
     fn value(&self, item: &Item<'_>, title: &str, flag: &str) -> Option<(String, PlacedArgs)> {
         if !item.is_table() {
-            let value = read_value(item, flag)?;
+            let value = self.engine.accepted.read_value(item, flag)?;
             let mut set = PlacedArgs::default();
             let label = value.to_string();
             set.insert(flag, value, item.span());
@@ -257,7 +257,7 @@ impl Context<'_> {
             return None;
         }
         let label = match label {
-            Some(item) => item.text()?.value.to_owned(),
+            Some(item) => own_label(&item)?,
             None => describe(&set.args),
         };
         Some((label, set))
@@ -306,6 +306,20 @@ impl Context<'_> {
 /// The message about a combination that vLLM refuses.
 pub(super) fn refused(refusal: &Refusal, span: Span) -> Diagnostic {
     Diagnostic::new(format!("vLLM refuses this combination: {refusal}"), span, "change one of them")
+}
+
+/// A label that is none of the bench's own: those name settings in results and in `compare`.
+fn own_label(item: &Item<'_>) -> Option<String> {
+    const TAKEN: [&str; 4] = ["default", "baseline", "tuned", "recommended"];
+    let label = item.text()?.value;
+    if TAKEN.contains(&label) {
+        item.report(
+            format!("the label `{label}` is taken"),
+            "name the value otherwise: results have settings of their own under this name",
+        );
+        return None;
+    }
+    Some(label.to_owned())
 }
 
 fn describe(args: &Args) -> String {

@@ -216,6 +216,12 @@ fn mistakes_of_an_endpoint() {
         assert_eq!(endpoint.base_url, url.trim_end_matches('/'));
     }
     let mut text = String::new();
+    let endpoint = "[engine]\nkind=\"endpoint\"\nurl=\"http://a\"\nmodel=\"m\"\nvocab_size=9999\n";
+    for more in ["start = 2\n", "[baseline]\nstarts = 3\n"] {
+        let error = read(&format!("{endpoint}{more}")).expect_err("a mistake").to_string();
+        text += error.split("\n\n").find(|message| message.contains("start")).expect(more);
+        text += "\n\n";
+    }
     for url in [
         "localhost:8000",
         "ftp://a",
@@ -355,6 +361,9 @@ fn mistakes_of_sweeps() {
         (sweep, "[sweep.max-num-seqs]\nvalues = [256, \"512\"]"),
         (sweep, "[sweep.max-num-seqs]\nvalues = [256, { label = \"256\", max-num-seqs = 512 }]"),
         (sweep, "[sweep.max-num-seqs]\nvalues = [{ label = \"none\" }]"),
+        (sweep, "[sweep.max-num-seqs]\nvalues = [{ label = \"default\", max-num-seqs = 2 }]"),
+        (sweep, "[sweep.max-num-seqs]\nvalues = [{ max-num-seqs = 2, env = { A = \"1\" } }]"),
+        (sweep, "[sweep.quantization]\nvalues = [\"fp8\", \"fp9\"]"),
         (sweep, "[sweep.max-num-seqs]\nvalues = [{ max_num_seqs = 2 }]"),
         (
             sweep,
@@ -379,6 +388,30 @@ fn mistakes_of_sweeps() {
             "[sweep.max-num-seqs]\nvalues = [1]\n[sweep.seed]\nvalues = [1]\nfile = \"max_num_seqs_optimization.json\""
         ),
     ]));
+}
+
+/// A new version of vLLM may take more than is known here.
+#[test]
+fn a_value_that_is_insisted_on_works() {
+    let source = edited("[256, 512]", "[{ quantization = \"fp9\" }, 512]")
+        .replace("[engine.args]", "allow_unknown_flags = [\"quantization\"]\n[engine.args]");
+    assert!(read(&source).is_ok());
+}
+
+/// Ten thousand mistakes in one line are twenty and a number, each with the part of the line around it.
+#[test]
+fn a_flood_of_mistakes_is_cut() {
+    let values: Vec<_> = (0..10_000).map(|n| format!("\"value {n}\"")).collect();
+    let source = edited("[256, 512]", &format!("[{}]", values.join(",")));
+    let text = read(&source).expect_err("mistakes").to_string();
+    assert_eq!(text.matches("does not take this value").count(), 20, "{text}");
+    assert!(text.contains("error: 9980 more mistakes like these, 10000 in all\n"), "{text}");
+    assert!(text.len() < 30_000, "{} bytes", text.len());
+    let line =
+        source.lines().position(|line| line.starts_with("values = [\"")).expect("it is there");
+    let column =
+        source.lines().nth(line).and_then(|l| l.find("\"value 19\"")).expect("it is there");
+    assert!(text.contains(&format!(":{}:{}\n", line + 1, column + 1)), "{text}");
 }
 
 #[test]
@@ -408,6 +441,8 @@ fn mistakes_of_goals() {
         ("on = \"production\"", "on = \"prod\""),
         ("on = \"production\"", ""),
         (slo, "ttft_p96_ms = 500"),
+        (slo, "ttft_p90_ms = 500"),
+        (objective, "minimize = \"length_p90_ms\""),
         (slo, "ttft_p95_ms = \"500\""),
         (slo, "ttft_p95_ms = -1"),
         (slo, "queue_share = 50"),

@@ -4,7 +4,7 @@ use bench_core::schema::{ArgValue, Args};
 
 use super::{
     ReadModel,
-    args::{overlay, read_value},
+    args::{Accepted, overlay},
     engine::{Engine, read_model},
     read::{Item, Problems, Table},
     resolved::{Tune, TuneSetting},
@@ -43,7 +43,7 @@ pub(super) fn read(
         let name = flag.key.value;
         let unknown = format!("unknown flag `{name}` in [tune.flags]");
         if engine.accepted.check_name(problems, unknown, name, &flag.key.span) {
-            axes.push((name.to_owned(), values(&flag)?));
+            axes.push((name.to_owned(), values(&flag, &engine.accepted)?));
         }
     }
     let count = axes.iter().map(|(_, values)| values.len()).product::<usize>();
@@ -73,10 +73,10 @@ pub(super) fn read(
 
 /// The values of a flag, each once; numbers in their order, since the search takes neighbours for
 /// alike.
-fn values(item: &Item<'_>) -> Option<Vec<ArgValue>> {
+fn values(item: &Item<'_>, accepted: &Accepted) -> Option<Vec<ArgValue>> {
     let mut values: Vec<ArgValue> = Vec::new();
     for element in item.list(VALUES_MAX)? {
-        let value = read_value(&element, item.key.value)?;
+        let value = accepted.read_value(&element, item.key.value)?;
         if values.contains(&value) {
             element.report(format!("{value} twice"), "name it once");
             return None;

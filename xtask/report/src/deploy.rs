@@ -54,7 +54,7 @@ pub struct Recommended {
 /// What the comparison decided; `None` where it recommends nothing.
 pub fn recommended(profile: &Profile, comparison: &ResultFile) -> Option<Recommended> {
     let decision = comparison.decision.as_ref()?;
-    if decision.recommendation == Recommendation::NoneMeets {
+    if matches!(decision.recommendation, Recommendation::NoneMeets | Recommendation::Measured) {
         return None;
     }
     let args = deployed(profile, decision);

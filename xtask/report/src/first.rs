@@ -75,7 +75,7 @@ fn guardrails(inputs: &Inputs<'_>) -> String {
     let met = decision.limits.iter().filter(|limit| limit.state == LimitState::Met).count();
     let each: Vec<String> = decision.limits.iter().map(words::limit).collect();
     let of = match decision.recommendation {
-        Recommendation::Change => "",
+        Recommendation::Change | Recommendation::Measured => "",
         Recommendation::Defaults => " with vLLM's defaults",
         Recommendation::NoneMeets => " at the nearest setting",
     };

@@ -20,7 +20,7 @@ use analysis::{
     comparison::{self, primary},
     decision::{self, Judged},
 };
-use profile::{Bound, EndpointConfig, EngineConfig, Limit, NamedLoad, Objective, Part, Profile};
+use profile::{Bound, EngineConfig, Limit, NamedLoad, Objective, Part, Profile, VllmConfig};
 
 /// Classes of the load `lengths`.
 const CLASSES: [&str; 4] = ["100", "200", "300", "500+"];
@@ -590,6 +590,7 @@ fn load(name: &str, part: Part, classes: &[&str]) -> NamedLoad {
         ),
         repeats: 1,
         data_file: None,
+        replay_per_s: None,
     }
 }
 
@@ -598,12 +599,13 @@ fn profile() -> Profile {
         name: "sim".to_owned(),
         path: PathBuf::from("bench/profiles/sim.toml"),
         // Of the engine, the report reads the name of vLLM's model alone.
-        engine: EngineConfig::Endpoint(EndpointConfig {
-            base_url: "http://127.0.0.1:8000".to_owned(),
-            model: "qwen2.5-7b".to_owned(),
-            vocab_size: 1_000,
-            declared_identity: None,
-            api_key_env: None,
+        engine: EngineConfig::Vllm(VllmConfig {
+            version: "0.22.1".to_owned(),
+            package: "vllm".to_owned(),
+            python: None,
+            model: "dummy:qwen2.5-7b".to_owned(),
+            gpus: vec![0],
+            start_timeout_s: 600,
         }),
         engine_args: args(&[("max-model-len", ArgValue::Int(4_096))]),
         engine_env: BTreeMap::new(),

@@ -16,7 +16,10 @@ use super::{
     sweeps::note,
     words,
 };
-use profile::{NamedLoad, Part};
+use profile::{NamedLoad, Part, Profile};
+
+/// The baseline that holds the seed's figures.
+pub const WEEK2_FILE: &str = "week2";
 
 /// The metrics that Week 2 has figures of.
 const WEEK2: [&str; 9] = [
@@ -38,7 +41,7 @@ pub const DEFAULT: &str = "vLLM default";
 #[derive(Debug, Serialize)]
 pub struct Grid {
     /// Those that any row has.
-    columns: Vec<&'static str>,
+    columns: Vec<String>,
     has_week2: bool,
     /// Whether change, verdict and its reason follow.
     has_change: bool,
@@ -58,12 +61,12 @@ impl ComparisonView {
             inputs.comparison.comparisons.iter().partition(|row| is_main(inputs, row));
         let loads = distinct(rest.iter().map(|row| row.load.clone()));
         Self {
-            main: grid(&main, true),
+            main: grid(inputs.profile, &main, true),
             rest: loads
                 .into_iter()
                 .map(|load| {
                     let rows: Vec<_> = rest.iter().copied().filter(|r| r.load == load).collect();
-                    let grid = grid(&rows, false);
+                    let grid = grid(inputs.profile, &rows, false);
                     (load, grid)
                 })
                 .collect(),
@@ -88,7 +91,7 @@ fn is_main(inputs: &Inputs<'_>, row: &Comparison) -> bool {
 }
 
 /// A grid of these rows; `by_load` puts the load's name above its rows.
-fn grid(rows: &[&Comparison], by_load: bool) -> Grid {
+fn grid(profile: &Profile, rows: &[&Comparison], by_load: bool) -> Grid {
     let columns: Vec<Column> = [Column::Week2, Column::Baseline, Column::Default, Column::Tuned]
         .into_iter()
         .filter(|column| rows.iter().any(|row| row.columns.contains_key(column)))
@@ -106,7 +109,7 @@ fn grid(rows: &[&Comparison], by_load: bool) -> Grid {
         lines.push(line(row, &columns, has_change));
     }
     Grid {
-        columns: columns.iter().map(|column| column_name(*column)).collect(),
+        columns: columns.iter().map(|column| column_name(*column, profile)).collect(),
         has_week2: columns.contains(&Column::Week2),
         has_change,
         rows: lines,
@@ -134,13 +137,27 @@ fn column_cell(metric: Option<&Metric>, column: Column, row: &Comparison) -> Str
     }
 }
 
-fn column_name(column: Column) -> &'static str {
+fn column_name(column: Column, profile: &Profile) -> String {
     match column {
-        Column::Week2 => "Week 2 ¹",
-        Column::Baseline => "baseline",
-        Column::Default => DEFAULT,
-        Column::Tuned => "tuned",
+        Column::Week2 => format!("{} ¹", reference_name(profile)),
+        Column::Baseline => "baseline".to_owned(),
+        Column::Default => default_name(profile).to_owned(),
+        Column::Tuned => "tuned".to_owned(),
     }
+}
+
+/// Name of the figures that the profile wants shown beside its own.
+pub fn reference_name(profile: &Profile) -> &str {
+    match profile.reference.as_deref() {
+        None | Some(WEEK2_FILE) => "Week 2",
+        Some(name) => name,
+    }
+}
+
+/// Name of the settings that the profile does not set: vLLM's own, or those of a server that runs
+/// already.
+pub fn default_name(profile: &Profile) -> &str {
+    if profile.endpoint().is_some() { &profile.name } else { DEFAULT }
 }
 
 /// A verdict's word.
@@ -239,7 +256,7 @@ fn settings<'a>(inputs: &Inputs<'a>, load: &str) -> Vec<(Column, &'a Point)> {
 #[derive(Debug, Serialize)]
 pub struct AnatomyView {
     load: String,
-    columns: Vec<&'static str>,
+    columns: Vec<String>,
     rows: Vec<Vec<String>>,
     moves: Vec<Move>,
 }
@@ -247,8 +264,8 @@ pub struct AnatomyView {
 /// From one column to the next.
 #[derive(Debug, Serialize)]
 struct Move {
-    from: &'static str,
-    to: &'static str,
+    from: String,
+    to: String,
     /// Shares before and after; empty where none moved by a percent.
     shares: String,
     /// Mean E2E before and after.
@@ -266,7 +283,9 @@ impl AnatomyView {
     pub fn new(inputs: &Inputs<'_>, load: &str) -> Option<Self> {
         let told: Vec<_> = settings(inputs, load)
             .into_iter()
-            .filter_map(|(column, point)| Some((column_name(column), point, point.anatomy?)))
+            .filter_map(|(column, point)| {
+                Some((column_name(column, inputs.profile), point, point.anatomy?))
+            })
             .collect();
         let (_, _, first) = told.first()?;
         let part = |name: &str, index: usize| {
@@ -300,8 +319,8 @@ impl AnatomyView {
             };
             let has_moved = findings::has_moved(before, after);
             Move {
-                from,
-                to,
+                from: from.clone(),
+                to: to.clone(),
                 shares: if has_moved {
                     findings::where_time_went(before, after)
                 } else {
@@ -313,7 +332,7 @@ impl AnatomyView {
         });
         Some(Self {
             load: load.to_owned(),
-            columns: told.iter().map(|(name, ..)| *name).collect(),
+            columns: told.iter().map(|(name, ..)| name.clone()).collect(),
             moves: moves.collect(),
             rows,
         })
@@ -331,7 +350,7 @@ pub struct PartView {
 #[derive(Debug, Serialize)]
 struct PartLoad {
     name: String,
-    columns: Vec<&'static str>,
+    columns: Vec<String>,
     rows: Vec<Vec<String>>,
     /// Class, settings, mean, P50, P95, P95/P50, slowdown against the first class.
     classes: Vec<Vec<String>>,
@@ -363,13 +382,13 @@ impl PartLoad {
                 std::iter::once(format::title(metric, id)).chain(cells).collect()
             })
         };
-        let notes =
-            settings.iter().map(|(column, point)| [column_name(*column).to_owned(), note(point)]);
+        let name = |column: &Column| column_name(*column, inputs.profile);
+        let notes = settings.iter().map(|(column, point)| [name(column), note(point)]);
         Some(Self {
             name: load.name.clone(),
-            columns: settings.iter().map(|(column, _)| column_name(*column)).collect(),
+            columns: settings.iter().map(|(column, _)| name(column)).collect(),
             rows: part_metrics(part).iter().filter_map(row).collect(),
-            classes: classes(&settings, load),
+            classes: classes(inputs.profile, &settings, load),
             notes: notes.filter(|[_, note]| !note.is_empty()).collect(),
         })
     }
@@ -413,7 +432,7 @@ fn part_metrics(part: Part) -> &'static [&'static str] {
 }
 
 /// A row for each class and settings, on loads with two classes or more.
-fn classes(settings: &[(Column, &Point)], load: &NamedLoad) -> Vec<Vec<String>> {
+fn classes(profile: &Profile, settings: &[(Column, &Point)], load: &NamedLoad) -> Vec<Vec<String>> {
     let names = &load.spec.classes;
     if names.len() < 2 {
         return Vec::new();
@@ -425,7 +444,7 @@ fn classes(settings: &[(Column, &Point)], load: &NamedLoad) -> Vec<Vec<String>> 
         for (column, point) in settings {
             if let Some(found) = find(point, &class.name) {
                 let shortest = find(point, &names[0].name);
-                rows.push(class_row(&found, shortest.as_ref(), column_name(*column)));
+                rows.push(class_row(&found, shortest.as_ref(), &column_name(*column, profile)));
             }
         }
     }

@@ -34,6 +34,12 @@ pub struct View {
     engine: String,
     simulated: bool,
     has_reference: bool,
+    /// Name of the figures shown beside, and whether they are the seed's, which set priorities.
+    reference: String,
+    is_week2: bool,
+    /// Whether a server that runs already was measured, and in how many starts.
+    runs_already: bool,
+    starts: u32,
     dummy_weights: bool,
     profile: String,
     profile_digest: String,
@@ -62,7 +68,7 @@ pub struct View {
     front: FrontView,
     parts: Vec<PartView>,
     provenance: Provenance,
-    starts: Option<StartsView>,
+    server_starts: Option<StartsView>,
     /// Metric, formula, name in vLLM.
     glossary: Vec<Vec<String>>,
     plots: Vec<String>,
@@ -173,6 +179,10 @@ impl View {
             engine: label.shown(),
             simulated: label.simulated,
             has_reference: inputs.reference.is_some(),
+            reference: tables::reference_name(profile).to_owned(),
+            is_week2: profile.reference.as_deref() == Some(tables::WEEK2_FILE),
+            runs_already: profile.endpoint().is_some(),
+            starts: profile.starts,
             dummy_weights: matches!(
                 &profile.engine,
                 EngineConfig::Vllm(vllm) if vllm.model.starts_with("dummy:")
@@ -210,7 +220,7 @@ impl View {
             front: FrontView::new(&front(inputs)),
             parts: Part::ALL.map(|part| PartView::new(inputs, part)).into(),
             provenance: Provenance::new(inputs),
-            starts: StartsView::new(inputs.trials),
+            server_starts: StartsView::new(inputs.trials),
             glossary: glossary(inputs),
             plots: inputs.plots.to_vec(),
             worse: tables::worse(inputs),

@@ -20,6 +20,17 @@ pub fn headline(decision: &Decision) -> String {
         Recommendation::NoneMeets => {
             "No setting meets the limits: nothing is recommended.".to_owned()
         }
+        Recommendation::Measured if decision.limits.is_empty() => {
+            format!("{} was measured as it runs.", decision.label)
+        }
+        Recommendation::Measured => {
+            let outcome = match analysis::limits::worst(&decision.limits) {
+                LimitState::Met => "meets the limits",
+                LimitState::Violated => "violates its limits",
+                _ => "is not known to meet its limits",
+            };
+            format!("{} {outcome}.", decision.label)
+        }
     }
 }
 
@@ -71,6 +82,12 @@ pub fn grounds(decision: &Decision, primary: Option<&Comparison>, profile: &Prof
             )
         }
         Grounds::CandidateFails => format!("{} promised most, and does not run.", candidate()),
+        Grounds::OneConfiguration => {
+            "It runs already: its settings are its owner's, and nothing is \
+                                      recommended. cargo xtask compare judges two servers, or one \
+                                      before and after a restart."
+                .to_owned()
+        }
         Grounds::NoneMeets => {
             let broken: Vec<_> = decision.limits.iter().filter(is_open).map(limit).collect();
             format!("Nearest: {}; {}.", format::args(&decision.args), format::list(&broken))

@@ -35,10 +35,10 @@ pub fn save(profile: &str, name: &str, yes: bool) -> Result<()> {
         return Err(UsageError::new(message).into());
     }
     write(&root, name, &saved)?;
-    println!(
+    outln!(
         "saved baselines/{name}.json: compare with `cargo xtask compare {name} {}`",
         profile.name
-    );
+    )?;
     Ok(())
 }
 
@@ -51,7 +51,7 @@ pub fn import(file: &Path, name: &str, load: &str) -> Result<()> {
     let imported = import::vllm_result(&text, name, load)
         .map_err(|e| UsageError::new(format!("cannot import {}: {e}", file.display())))?;
     write(&root, name, &imported)?;
-    println!("imported baselines/{name}.json: compare with `cargo xtask compare {name} PROFILE`");
+    outln!("imported baselines/{name}.json: compare with `cargo xtask compare {name} PROFILE`")?;
     Ok(())
 }
 

@@ -45,13 +45,13 @@ pub fn export(profile: &str, file: &Path) -> Result<()> {
     let bundle = Bundle { profile: session.profile.name.clone(), calibration, entries };
     let bytes = bundle.to_bytes()?;
     results::write(file, &bytes).with_context(|| format!("writing {}", file.display()))?;
-    println!(
+    outln!(
         "wrote {}: {stored} of {} trials of profile {}, {} bytes",
         file.display(),
         keys.len(),
         bundle.profile,
         bytes.len()
-    );
+    )?;
     Ok(())
 }
 
@@ -69,11 +69,11 @@ pub fn import(file: &Path) -> Result<()> {
     store.make_writable()?;
     let kept = take(&store, &bundle)?;
     let trials = bundle.entries.len() - 1;
-    println!("imported {} of {trials} trials of profile {}", trials - kept, bundle.profile);
+    outln!("imported {} of {trials} trials of profile {}", trials - kept, bundle.profile)?;
     if kept > 0 {
-        println!("{kept} were measured here, raw samples and all, and stay as they are");
+        outln!("{kept} were measured here, raw samples and all, and stay as they are")?;
     }
-    println!("rebuild its results with: cargo xtask suite --profile {} --offline", bundle.profile);
+    outln!("rebuild its results with: cargo xtask suite --profile {} --offline", bundle.profile)?;
     Ok(())
 }
 

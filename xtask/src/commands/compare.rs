@@ -8,7 +8,7 @@ use bench_core::schema::{Point, ResultFile, Role};
 use super::{Root, read_result};
 use crate::{
     cli::{CompareArgs, CompareFormat},
-    stages,
+    output, stages,
     usage::{self, UsageError},
 };
 use analysis::{comparison, gate::Gate};
@@ -20,9 +20,13 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
     let root = Root::find()?;
     let (before, after) = (side(&root, args, &args.a)?, side(&root, args, &args.b)?);
     let (a, b) = (&before.side, &after.side);
-    // Of somebody else's figures nobody takes the change for the setting's alone.
+    // Of somebody else's figures nobody takes the change for the setting's alone; and two servers, or
+    // one before and after a restart, are what is compared there.
     let is_own = !is_reference(a) && !is_reference(b);
-    if is_own && a.engine.identity != b.engine.identity && !args.across_engines {
+    let is_endpoint = |found| profile_of(&root, found).is_some_and(|p| p.endpoint().is_some());
+    let are_endpoints = is_endpoint(&before) && is_endpoint(&after);
+    let differ = a.engine.identity != b.engine.identity;
+    if is_own && differ && !args.across_engines && !are_endpoints {
         let message = format!(
             "{} ran on {} ({}), {} on {} ({}): a change may be the engine's; --across-engines \
              compares them all the same",
@@ -65,9 +69,9 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
     }
     let page = Page { before: a, after: b, compared: &compared, profile: profile.as_ref() };
     match args.format {
-        CompareFormat::Table => print!("{}", terminal::compared(&page, args.all)),
-        CompareFormat::Markdown => print!("{}", page.markdown()),
-        CompareFormat::Json => println!("{:#}", page.json()),
+        CompareFormat::Table => output::print(terminal::compared(&page, args.all))?,
+        CompareFormat::Markdown => output::print(page.markdown())?,
+        CompareFormat::Json => outln!("{:#}", page.json())?,
     }
     Ok(page.gate())
 }

@@ -10,18 +10,21 @@ pub fn run(profile: &str) -> Result<bool> {
     let root = Root::find()?;
     let profile = profile::load(profile, root.given())?;
     let engine = engines::of(&profile, root.path())?;
-    println!(" profile   {}, as written in {}", profile.name, profile.path.display());
+    outln!(" profile   {}, as written in {}", profile.name, profile.path.display())?;
     let mut well = true;
     let executor = executor::of(&profile, &root.artifacts())?;
     for finding in engine.doctor().into_iter().chain(executor.doctor()) {
         match finding.found {
-            Ok(found) => println!(" ✓ {:<18} {found}", finding.what),
+            Ok(found) => outln!(" ✓ {:<18} {found}", finding.what)?,
             Err(missing) => {
                 well = false;
-                println!(
+                outln!(
                     " ✗ {:<18} {}\n   {:<18} mend: {}",
-                    finding.what, missing.what, "", missing.mend
-                );
+                    finding.what,
+                    missing.what,
+                    "",
+                    missing.mend
+                )?;
             }
         }
     }

@@ -37,18 +37,18 @@ fn stage(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Result<()> {
     let state = dag.state(name).expect("the name was found in the DAG");
     let below = below(dag, name);
     match state {
-        State::Done(action) => println!("{name} is up to date (key {})", action.key.short()),
+        State::Done(action) => outln!("{name} is up to date (key {})", action.key.short())?,
         _ if session.store.latest(&session.profile.name, name).is_none() => {
-            println!("{name} has never finished in this store");
+            outln!("{name} has never finished in this store")?;
         }
-        State::Waiting(needs) => println!("{name} would rerun if {} changes", needs.join(" or ")),
-        _ => println!("{name} would rerun:"),
+        State::Waiting(needs) => outln!("{name} would rerun if {} changes", needs.join(" or "))?,
+        _ => outln!("{name} would rerun:")?,
     }
     for line in stage_changes(session, dag, name)? {
-        println!("  {line}");
+        outln!("  {line}")?;
     }
     if !matches!(state, State::Done(_)) && !below.is_empty() {
-        println!("  below it: {} (each only if what it reads changes)", below.join(", "));
+        outln!("  below it: {} (each only if what it reads changes)", below.join(", "))?;
     }
     Ok(())
 }
@@ -122,8 +122,8 @@ fn trial(session: &Session, dag: &Dag<'_, Trial>, prefix: &str, remote: &RemoteA
                     Some(action) if action.left_out.is_empty() => "stored",
                     Some(_) => "stored without its raw samples, which the bundle left out",
                 };
-                println!("trial {} of {} ({}): {state}", leaf.role, task.name(), leaf.key);
-                println!("{}", serde_json::to_string_pretty(&leaf.what.preimage())?);
+                outln!("trial {} of {} ({}): {state}", leaf.role, task.name(), leaf.key)?;
+                outln!("{}", serde_json::to_string_pretty(&leaf.what.preimage())?)?;
                 return Ok(());
             }
         }

@@ -20,7 +20,7 @@ pub fn run(yes: bool, keep_days: u32) -> Result<()> {
     let root = Root::find()?;
     let mut store = Store::open_read_only(&root.artifacts())?;
     if !store.root().join("format").exists() {
-        println!("nothing to remove: there is no store yet");
+        outln!("nothing to remove: there is no store yet")?;
         return Ok(());
     }
     // Clears what dead runs left as well.
@@ -35,18 +35,18 @@ pub fn run(yes: bool, keep_days: u32) -> Result<()> {
     });
     garbage.retain(|garbage| !garbage.paths.is_empty());
     if garbage.is_empty() {
-        println!("nothing to remove");
+        outln!("nothing to remove")?;
         return Ok(());
     }
     for garbage in &garbage {
-        println!("{:>6}  {:>9}  {}", garbage.paths.len(), size(garbage.bytes()), garbage.what);
+        outln!("{:>6}  {:>9}  {}", garbage.paths.len(), size(garbage.bytes()), garbage.what)?;
     }
     if !yes && !agreed("remove them?")? {
-        println!("nothing was removed; --yes removes it");
+        outln!("nothing was removed; --yes removes it")?;
         return Ok(());
     }
     garbage.iter().try_for_each(Garbage::remove)?;
-    println!("removed");
+    outln!("removed")?;
     Ok(())
 }
 

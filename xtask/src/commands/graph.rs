@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::Session;
-use crate::{cli::GraphFormat, stages};
+use crate::{cli::GraphFormat, output, stages};
 
 /// Prints the DAG of a profile.
 pub fn run(profile: &str, format: GraphFormat) -> Result<()> {
@@ -14,8 +14,7 @@ pub fn run(profile: &str, format: GraphFormat) -> Result<()> {
     let context = session.context(&*engine);
     let edges: Vec<(String, Vec<String>)> =
         stages::tasks(&context).iter().map(|task| (task.name().to_owned(), task.needs())).collect();
-    print!("{}", draw(&edges, format));
-    Ok(())
+    output::print(draw(&edges, format))
 }
 
 /// Draws stages and what each needs.

@@ -16,7 +16,7 @@ pub mod verify;
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead as _, IsTerminal as _, Write as _},
+    io::{BufRead as _, IsTerminal as _},
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
@@ -30,6 +30,7 @@ use bench_core::{
 use crate::{
     calibration,
     cli::RemoteArgs,
+    output,
     remote::{self, Remote},
     stages::{self},
     usage::UsageError,
@@ -118,8 +119,7 @@ fn agreed(question: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
-    print!("{question} [y/N] ");
-    std::io::stdout().flush()?;
+    output::print(format_args!("{question} [y/N] "))?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(answer.trim().eq_ignore_ascii_case("y"))

@@ -19,7 +19,7 @@ pub fn run(profile: &str, offline: bool, remote: &RemoteArgs) -> Result<()> {
     let remote = session.in_remote(remote, &dag)?;
     for (task, state) in dag.iter() {
         let state = describe(&session, &dag, task.name(), state, &remote)?;
-        println!(" {:<20}  {state}", task.name());
+        outln!(" {:<20}  {state}", task.name())?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use crate::{
     calibration,
     cli::RunArgs,
     measure::{self, Setup, Update},
+    memory,
     remote::{self, Remote},
     results,
     stages::{self},
@@ -68,6 +69,9 @@ fn plan_and_run(profile: &str, only: &[String], args: &RunArgs) -> Result<Option
         prefetch(&session, &*engine, &is_wanted, remote, &ui)?;
     }
     let executor = executor::of(&session.profile, &session.root.artifacts())?;
+    if !args.dry_run && !args.offline {
+        reach(&session, &*engine, &is_wanted, args.fresh, &interrupted, &ui)?;
+    }
     if !args.dry_run && !args.offline && !engine.is_simulated() && executor.is_here() {
         calibrate(&session, &*engine, &is_wanted, args.fresh, &ui)?;
     }
@@ -81,7 +85,7 @@ fn plan_and_run(profile: &str, only: &[String], args: &RunArgs) -> Result<Option
         let remote = remote.as_mut().filter(|_| !is_missing && !missing.is_empty());
         let found = remote.map(|remote| (remote.find(&missing).len(), remote.url()));
         ui::engine_line(&dag, &*engine, &history).iter().for_each(|line| ui.noted(line));
-        ui.dry_run(&dag, is_missing, found);
+        ui.dry_run(&dag, is_missing, engine.installation().as_deref(), found);
         let known = measure::history(&session.store, &dag)?;
         let proposal = repeats::propose(&session.store, &dag, &session.profile, &known)?;
         ui.repeats(&session.profile, proposal);
@@ -90,6 +94,7 @@ fn plan_and_run(profile: &str, only: &[String], args: &RunArgs) -> Result<Option
     }
     if !args.offline {
         within_budget(&session, &*engine, &dag, &history)?;
+        within_memory(&*engine, &*executor, &dag)?;
     }
     // Before anything is measured: a run that is killed has its engine named for `bundle export`.
     remember(&session, &dag)?;
@@ -127,6 +132,36 @@ fn history(session: &Session, engine: &dyn Engine, dag: &Dag<'_, Trial>) -> Resu
         return Ok(History::default());
     }
     measure::history(&session.store, dag)
+}
+
+/// Contacts a server that runs already, if something is to be measured on it.
+fn reach(
+    session: &Session,
+    engine: &dyn Engine,
+    is_wanted: &dyn Fn(&str) -> bool,
+    fresh: bool,
+    interrupted: &AtomicBool,
+    ui: &Ui,
+) -> Result<()> {
+    let Some(endpoint) = session.profile.endpoint() else { return Ok(()) };
+    let context = session.context(engine);
+    let missing = session.plan(&context, is_wanted, fresh)?.missing_leaves();
+    let gone = missing.iter().find(|leaf| leaf.what.replicate + 1 < endpoint.start);
+    if let Some(leaf) = gone {
+        let message = format!(
+            "{}: start {} is not in the store, and can no longer be measured, since start = {} runs \
+             now; measure each start before the next, or begin again with start = 1 and another \
+             `identity` in [engine]",
+            leaf.role,
+            leaf.what.replicate + 1,
+            endpoint.start,
+        );
+        return Err(UsageError::new(message).into());
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    engine.reach(interrupted, &mut |text| ui.warn(text))
 }
 
 /// Calibrates the load generator if something is to be measured with it. Where it cannot be, the
@@ -168,6 +203,19 @@ fn within_budget(
         launches.len()
     );
     Err(UsageError::new(message).into())
+}
+
+/// Refuses a plan that the memory of this machine does not hold.
+fn within_memory(engine: &dyn Engine, executor: &dyn Executor, dag: &Dag<'_, Trial>) -> Result<()> {
+    let launches = measure::left(dag);
+    let at_once = executor.at_once(launches.len(), engine.runs_side_by_side());
+    let leaves = launches.iter().flat_map(|launch| &launch.trials);
+    let loads = leaves.map(|leaf| (&*leaf.role, &leaf.what.load));
+    let refused = memory::refusal(loads, at_once, memory::free_bytes());
+    match refused.filter(|_| engine.is_simulated()) {
+        Some(why) => Err(UsageError::new(why).into()),
+        None => Ok(()),
+    }
 }
 
 /// The named stages and everything they need, or all stages.

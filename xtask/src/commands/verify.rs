@@ -10,17 +10,17 @@ pub fn run() -> Result<bool> {
     let root = Root::find()?;
     let mut store = Store::open_read_only(&root.artifacts())?;
     if !store.root().join("format").exists() {
-        println!("nothing to verify: there is no store yet");
+        outln!("nothing to verify: there is no store yet")?;
         return Ok(true);
     }
     store.make_writable()?;
     let Verified { records, contents, bytes, damaged, incomplete } = store.verify()?;
-    println!("{records} results and {contents} contents, {bytes} bytes, match their digests");
+    outln!("{records} results and {contents} contents, {bytes} bytes, match their digests")?;
     for path in &damaged {
-        println!("set aside: {}", path.display());
+        outln!("set aside: {}", path.display())?;
     }
     if incomplete > 0 {
-        println!("{incomplete} results lack content, and are made again by the next suite");
+        outln!("{incomplete} results lack content, and are made again by the next suite")?;
     }
     Ok(damaged.is_empty() && incomplete == 0)
 }

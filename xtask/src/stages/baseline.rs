@@ -22,14 +22,15 @@ impl Baseline<'_> {
         let profile = self.context.profile;
         let setting =
             |label, role, args: &Args| Setting::judged(profile, label, role, args.clone());
-        Grid {
-            profile,
-            settings: vec![
+        let settings = match profile.endpoint() {
+            // Whatever it runs with.
+            Some(_) => vec![setting(&profile.name, Role::Default, &Args::new())],
+            None => vec![
                 setting("baseline", Role::Baseline, &profile.baseline_args),
                 setting("default", Role::Default, &Args::new()),
             ],
-            loads: profile.loads.iter().collect(),
-        }
+        };
+        Grid { profile, settings, loads: profile.loads.iter().collect() }
     }
 }
 

@@ -11,7 +11,7 @@ use bench_core::{
     capacity::{Bracket, Tried, next},
     decimal::Decimal,
     metric,
-    schema::{Args, Arrival, Outcome, Point, ResultFile, Role, TrialRef},
+    schema::{Args, Outcome, Point, ResultFile, Role, TrialRef},
 };
 use serde_json::{Value, json};
 
@@ -46,19 +46,13 @@ impl Capacity<'_> {
 
     /// The load's own rate, from which the search starts.
     fn first_rate(&self) -> Result<Decimal> {
-        Ok(rate(&self.load()?.spec.arrival).expect("the profile was checked: the load has a rate"))
+        Ok(self.load()?.rate().expect("the profile was checked: the load has a rate"))
     }
 
     fn at_rate(&self, requests_per_s: Decimal) -> Result<NamedLoad> {
-        let mut load = self.load()?.clone();
+        let mut load = self.load()?.clone().at_rate(requests_per_s);
         load.name = format!("{}@{requests_per_s}", load.name);
         (load.part, load.repeats) = (None, 1);
-        match &mut load.spec.arrival {
-            Arrival::Poisson { requests_per_second }
-            | Arrival::Gamma { requests_per_second, .. }
-            | Arrival::Constant { requests_per_second } => *requests_per_second = requests_per_s,
-            _ => unreachable!("the profile was checked: the load has a rate"),
-        }
         Ok(load)
     }
 
@@ -74,6 +68,9 @@ impl Capacity<'_> {
             first_start: 0,
             in_blocks: false,
         };
+        if profile.endpoint().is_some() {
+            return Ok(vec![setting(&profile.name, Role::Default, &Args::new())]);
+        }
         let mut settings = vec![
             setting("baseline", Role::Baseline, &profile.baseline_args),
             setting("default", Role::Default, &Args::new()),
@@ -305,13 +302,4 @@ fn curve(points: &[Point], label: &str, latency: &str) -> Vec<(f64, f64)> {
         .collect();
     curve.sort_by(|a, b| a.0.total_cmp(&b.0));
     curve
-}
-
-fn rate(arrival: &Arrival) -> Option<Decimal> {
-    match arrival {
-        Arrival::Poisson { requests_per_second }
-        | Arrival::Gamma { requests_per_second, .. }
-        | Arrival::Constant { requests_per_second } => Some(*requests_per_second),
-        _ => None,
-    }
 }

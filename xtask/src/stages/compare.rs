@@ -114,9 +114,9 @@ impl Compare<'_> {
         };
         decision::decide(profile, &judged).ok_or_else(|| {
             let causes = causes(points);
+            let of = if profile.endpoint().is_some() { "" } else { " at vLLM's defaults" };
             anyhow!(
-                "no valid figure for {} on {} at vLLM's defaults, so nothing is compared or \
-                 recommended: {}",
+                "no valid figure for {} on {}{of}, so nothing is compared or recommended: {}",
                 profile.objective.metric,
                 profile.objective.load,
                 if causes.is_empty() {

@@ -116,13 +116,15 @@ impl Ui {
         &self,
         dag: &Dag<'_, Trial>,
         engine_is_missing: bool,
+        installation: Option<&str>,
         in_remote: Option<(usize, &str)>,
     ) {
         for (task, state) in dag.iter() {
             let (mark, state, trials, what) = match state {
                 State::Done(_) if engine_is_missing => {
-                    let what = "find or install the engine; until then nothing counts as measured";
-                    ("→", "run", 0, what.to_owned())
+                    let what = installation.unwrap_or("find the engine");
+                    let what = format!("{what}; until then nothing counts as measured");
+                    ("→", "run", 0, what)
                 }
                 State::Done(action) => ("✓", "cached", action.leaves.len(), "cached".to_owned()),
                 State::Runnable(..) => ("→", "run", 0, "run".to_owned()),

@@ -102,6 +102,8 @@ pub enum Recommendation {
     Defaults,
     /// No setting meets the limits: nothing is recommended.
     NoneMeets,
+    /// A server that runs already was measured: its settings are its owner's.
+    Measured,
 }
 
 /// What carries the recommendation.
@@ -132,6 +134,8 @@ pub enum Grounds {
     /// Every setting is known to violate a limit, or is not known to meet one that the defaults
     /// violate.
     NoneMeets,
+    /// There is one configuration, and nothing to compare it with.
+    OneConfiguration,
 }
 
 /// What to deploy, and what carries it.
@@ -143,8 +147,8 @@ pub struct Decision {
     pub recommendation: Recommendation,
     /// What carries it.
     pub grounds: Grounds,
-    /// Label of the setting: `tuned`, `default` or `baseline`; where none meets the limits, of
-    /// the nearest one.
+    /// Label of the setting: `tuned`, `default`, `baseline`, or the profile's name for a server that
+    /// runs already; where none meets the limits, of the nearest one.
     pub label: String,
     /// What it sets, on top of the engine's arguments.
     pub args: Args,

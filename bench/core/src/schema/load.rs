@@ -115,6 +115,8 @@ pub enum DataFormat {
     /// The custom data set of `vllm bench serve`: a JSON object a line, with `prompt` and perhaps
     /// `output_tokens`.
     Custom,
+    /// A log of OpenAI-style chat requests: a JSON object a line, with a time and `messages`.
+    ChatLog,
     /// ShareGPT: a JSON list, or an object a line, with `conversations` of `from` and `value`.
     ShareGpt,
 }
@@ -123,6 +125,11 @@ impl DataFormat {
     /// Whether the rows are texts; else they are lengths, for which prompts are drawn.
     pub fn is_text(self) -> bool {
         !matches!(self, Self::Mooncake)
+    }
+
+    /// Whether the rows have times, which can be replayed.
+    pub fn has_times(self) -> bool {
+        matches!(self, Self::Mooncake | Self::ChatLog)
     }
 }
 

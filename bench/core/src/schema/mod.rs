@@ -5,6 +5,7 @@
 
 mod args;
 mod calibration;
+mod contact;
 mod decision;
 mod event;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod sample;
 
 pub use args::{ArgValue, Args};
 pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair};
+pub use contact::{Contact, Fault};
 pub use decision::{
     Candidate, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Recommendation,
 };

@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result};
 use bench_core::schema::{self, StartWay, VllmEngine};
 use serde_json::{Value, json};
 
-use super::{Device, Node, Provisioned, gpu, is_tried, known, provision};
+use super::{
+    Device, Node, Provisioned, gpu, is_tried, known, provision, provision::DISK_FREE_GIB_MIN,
+};
 use crate::{
     Engine, History, StartEstimate,
     finding::{Finding, Missing},
@@ -131,6 +133,24 @@ impl Engine for Vllm<'_> {
     fn refuse_forks(&self, why: &str) -> Result<()> {
         let note = no_forks_note(&self.config, &self.artifacts);
         fs::write(&note, why).with_context(|| format!("cannot write {}", note.display()))
+    }
+
+    fn installation(&self) -> Option<String> {
+        let VllmConfig { package, version, python, gpus, .. } = &self.config;
+        if python.is_some() || self.known().is_some() {
+            return None;
+        }
+        let gib = DISK_FREE_GIB_MIN.iter().find(|(name, _)| name == package).map_or(0, |(_, n)| *n);
+        let here = self.node.is_none() && gpu::query(gpus).is_err();
+        let gpu = if here {
+            "; no NVIDIA GPU is found here, and without one nothing is installed"
+        } else {
+            ""
+        };
+        Some(format!(
+            "{package} {version} is installed from {}, with up to {gib} GiB of disk{gpu}",
+            self.lock.file_name().unwrap_or_default().to_string_lossy()
+        ))
     }
 
     /// Servers would share the GPU, the memory and the cores.

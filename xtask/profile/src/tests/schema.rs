@@ -225,6 +225,8 @@ fn engines() -> [Value; 3] {
                 ("model!", text("The name it serves.")),
                 ("vocab_size!", integer("Prompts are token ids below it.", 1000)),
                 ("identity", text("What it is; without it nothing is cached.")),
+                ("start", integer("Which start of it runs now, as its owner counts them.", 1)),
+                ("start_timeout_s", integer("It is still starting: how long to wait for it.", 1)),
                 ("api_key_env", text("The variable that holds the key.")),
             ],
         ),

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use bench_core::{canonical::Digest, schema::Size};
+use bench_core::{
+    canonical::Digest,
+    schema::{Arrival, Size},
+};
 
 use super::*;
 
@@ -160,6 +163,34 @@ fn a_file_is_its_content() {
     assert_ne!(named("trace.jsonl").hashed(), profile.hashed());
 }
 
+/// A log of one's own gateway: four requests in 1.5 s, which are 2 a second.
+#[test]
+fn a_log_of_chat_requests_is_replayed_and_its_rate_is_raised() {
+    let folder = folder();
+    let line = |ms: u64| {
+        format!(
+            "{{\"timestamp\":{},\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}],\"max_tokens\":3}}\n",
+            1_795_881_600_000 + ms
+        )
+    };
+    let log: String = [0, 100, 900, 1_500].map(line).concat();
+    fs::write(folder.path().join("gateway.jsonl"), &log).expect("a file");
+    let load = file("gateway.jsonl", "chatlog", "arrival = { process = \"replay\", speed_up = 2 }")
+        + "\n[capacity]\nload = \"one\"\n[[load]]\nname = \"other\"\n"
+        + DRAWN;
+    let profile = read_in(folder.path(), &load).expect("a profile");
+    let load = profile.loads[0].clone();
+    assert_eq!(load.rate(), "4".parse().ok(), "at twice its speed");
+    let raised = load.at_rate("6".parse().expect("a decimal"));
+    assert_eq!(raised.spec.arrival, Arrival::Replay { speed_up: "3".parse().expect("a decimal") });
+    assert_eq!(raised.rate(), "6".parse().ok());
+    // A line that is no request is named, not passed over.
+    fs::write(folder.path().join("gateway.jsonl"), log + "server started\n").expect("a file");
+    let load = file("gateway.jsonl", "chatlog", "arrival = \"replay\"");
+    let error = read_in(folder.path(), &load).expect_err("a line of another kind");
+    assert!(error.contains("gateway.jsonl: line 5: not JSON"), "{error}");
+}
+
 #[test]
 fn values_of_the_body_are_kept_as_json() {
     let folder = folder();
@@ -194,12 +225,12 @@ fn a_key_is_named_and_never_told() {
 
 proptest! {
     #[test]
-    fn no_file_panics(bytes in prop::collection::vec(any::<u8>(), 0..60), format in 0..3_usize) {
+    fn no_file_panics(bytes in prop::collection::vec(any::<u8>(), 0..60), format in 0..4_usize) {
         let folder = folder();
         let mut found = TRACE.as_bytes().to_vec();
         found.extend(bytes);
         fs::write(folder.path().join("any"), found).expect("a file");
-        let format = ["mooncake", "custom", "sharegpt"][format];
+        let format = ["mooncake", "custom", "sharegpt", "chatlog"][format];
         let _ = read_in(folder.path(), &file("any", format, "arrival = \"all-at-once\""));
     }
 }

@@ -61,6 +61,7 @@ fn of_whom(decision: &Decision) -> &'static str {
     match decision.recommendation {
         Recommendation::Change => "",
         Recommendation::Defaults => ", with vLLM's defaults",
+        Recommendation::Measured => "",
         Recommendation::NoneMeets => ", at the nearest setting",
     }
 }
@@ -105,7 +106,7 @@ fn table(profile: &Profile, comparison: &ResultFile) -> Vec<String> {
     let shows_baseline = !profile.baseline_args.is_empty();
     let columns = [
         (shows_baseline, Column::Baseline, "baseline"),
-        (true, Column::Default, "default"),
+        (true, Column::Default, profile.endpoint().map_or("default", |_| &profile.name)),
         (is_judged, Column::Tuned, tuned),
     ];
     let shown = || columns.iter().filter(|(is_shown, ..)| *is_shown);
@@ -162,7 +163,11 @@ fn beside(profile: &Profile, comparison: &ResultFile, problems: &[String]) -> Ve
     let is_judged = comparison.comparisons.iter().any(|row| row.change.is_some());
     match worse.len() {
         0 if is_judged => lines.push("Nothing else is proven worse.".to_owned()),
-        0 => {}
+        0 if profile.endpoint().is_some() => {}
+        0 => lines.push(
+            "Nothing was judged against vLLM's defaults, so nothing is known to be worse."
+                .to_owned(),
+        ),
         n => {
             let more = n.saturating_sub(WORSE_MAX);
             let named = format::list(&worse[..n.min(WORSE_MAX)]);
@@ -175,6 +180,9 @@ fn beside(profile: &Profile, comparison: &ResultFile, problems: &[String]) -> Ve
         lines.extend(
             comparison.findings.first().map(|went| format!("Where the time went: {went}.")),
         );
+    }
+    if problems.is_empty() {
+        lines.push("Every setting ran, and every trial counts.".to_owned());
     }
     for problem in problems {
         lines.push(format!("Does not count: {problem}."));
@@ -191,6 +199,45 @@ fn plain(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::{fixture::Fixture, outcomes::outcomes};
+
+    /// What a user asks, and the beginnings of lines of which one answers it.
+    const QUESTIONS: [(&str, &[&str]); 10] = [
+        ("what do I deploy?", &[" Deploy ", " Keep vLLM's defaults.", " No setting meets"]),
+        ("with which command?", &[" vllm serve ", " No setting meets the limits: nothing is"]),
+        (
+            "why?",
+            &[
+                " It changes ",
+                " Of what was tried ",
+                " No value tried ",
+                " It meets the limits, which ",
+                " Nearest: ",
+                " vLLM's defaults do not run",
+            ],
+        ),
+        (
+            "does it keep my first limit, how surely?",
+            &[" Limit: TTFT P95 ≤ 500 ms on production is "],
+        ),
+        ("and the other?", &[" Limit: TPOT P95 ≤ 50 ms on production is "]),
+        ("what did the objective do?", &[" Output throughput, tokens/s on burst (objective"]),
+        ("against what?", &["   baseline        default"]),
+        ("are my targets met?", &[" Queue share of E2E on burst (target ≤ 50 %: "]),
+        ("what got worse?", &[" Also worse: ", " Nothing else is proven", " Nothing was judged"]),
+        ("what failed, and why?", &[" Does not count: 4096: sampler warm-up (out of memory)"]),
+    ];
+
+    #[test]
+    fn ten_questions_are_answered_by_the_last_screen_alone() {
+        for (name, Fixture { profile, comparison, .. }) in outcomes() {
+            let problems = ["4096: sampler warm-up (out of memory)".to_owned()];
+            let screen = closing(&profile, &comparison, &problems);
+            for (question, answers) in QUESTIONS {
+                let is_answer = |line: &str| answers.iter().any(|answer| line.starts_with(answer));
+                assert!(screen.lines().any(is_answer), "{name}: {question}\n{screen}");
+            }
+        }
+    }
 
     /// Six outcomes: every question of a user has its answer on one screen of 80 columns.
     #[test]

@@ -1,0 +1,40 @@
+//! Standard output of the commands. A reader that goes away (`xtask status | head`) ends a command
+//! quietly.
+
+use std::{
+    fmt,
+    io::{self, Write as _},
+};
+
+use anyhow::Result;
+
+/// Nobody reads standard output any more.
+#[derive(Debug)]
+pub struct Closed;
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("standard output is closed")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// Prints text as it is.
+///
+/// # Errors
+/// [`Closed`], or what else writing fails with.
+pub fn print(text: impl fmt::Display) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
+        written => Ok(written?),
+    }
+}
+
+/// As `println!`, with what [`print`] returns.
+macro_rules! outln {
+    ($($arguments:tt)*) => {
+        $crate::output::print(format_args!("{}\n", format_args!($($arguments)*)))
+    };
+}

@@ -1,0 +1,251 @@
+//! Mistakes and accidents that once were waited for, flooded the terminal or ended without a word.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::{Command, Stdio},
+    thread,
+};
+
+use super::Project;
+
+/// A server of `/v1/completions`: each answer has the tokens that were asked for, in a stream.
+fn completions(models: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || answer(stream, models));
+        }
+    });
+    url
+}
+
+/// Answers one request; `None` where the client has gone.
+fn answer(stream: TcpStream, models: &str) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        if let Some(n) = line.to_lowercase().strip_prefix("content-length:") {
+            length = n.trim().parse().ok()?;
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+        head += &line;
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let (status, kind, text) = if head.starts_with("GET /v1/models ") {
+        (200, "application/json", models.to_owned())
+    } else if head.starts_with("GET /metrics ") {
+        (404, "text/plain", String::new())
+    } else if head.starts_with("GET ") {
+        (200, "text/plain", String::new())
+    } else {
+        let asked: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        let tokens = asked["max_tokens"].as_u64()?;
+        if !models.contains(&format!("\"{}\"", asked["model"].as_str()?)) {
+            (404, "application/json", "{}".to_owned())
+        } else {
+            let token =
+                "data: {\"choices\":[{\"index\":0,\"text\":\"x\",\"finish_reason\":null}]}\n\n";
+            let usage = format!(
+                "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":32,\"completion_tokens\":{tokens}}}}}\n\n"
+            );
+            let stream = token.repeat(tokens as usize) + &usage + "data: [DONE]\n\n";
+            (200, "text/event-stream", stream)
+        }
+    };
+    let length = text.len();
+    let mut stream = stream;
+    write!(
+        stream,
+        "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{text}"
+    )
+    .ok()
+}
+
+/// A closed loop has no moments of sending that a busy machine could miss.
+fn endpoint(url: &str, more: &str) -> String {
+    format!(
+        "[engine]\nkind = \"endpoint\"\nurl = \"{url}\"\nmodel = \"served\"\nvocab_size = 32000\n{more}\
+         [[load]]\nname = \"burst\"\nrequests = 8\n\
+         arrival = {{ process = \"closed-loop\", concurrency = 1 }}\ninput_tokens = 32\n\
+         output_tokens = 16\nseed = 7\n\
+         [objective]\nmaximize = \"output_tokens_per_s\"\non = \"burst\"\n"
+    )
+}
+
+fn write(project: &Project, name: &str, text: &str) {
+    fs::write(project.path(&format!("bench/profiles/{name}.toml")), text).expect("writes");
+}
+
+fn folded(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+const MODELS: &str = r#"{"data":[{"id":"served"}]}"#;
+
+/// No figure is said to be vLLM's defaults', and no flag is advised.
+#[test]
+fn an_endpoint_is_one_configuration_and_two_are_compared() {
+    let project = Project::new();
+    let (a, b) = (completions(MODELS), completions(MODELS));
+    write(&project, "rack-a", &endpoint(&a, "identity = \"a\"\n"));
+    write(&project, "rack-b", &endpoint(&b, "identity = \"b\"\n"));
+    for name in ["rack-a", "rack-b"] {
+        let text = project.ok(&["suite", "--profile", name]);
+        assert!(text.contains(&format!("{name} was measured as it runs.")), "{text}");
+        assert!(!text.contains("vllm serve") && !text.contains("default"), "{text}");
+        let folder = project.path(&format!("results/{name}"));
+        assert!(!folder.join("recommended.yaml").exists());
+        let report = fs::read_to_string(folder.join("OPTIMIZATION_RESULTS.md")).expect("a report");
+        for word in ["vLLM default", "vLLM's defaults", "vllm serve", "Tuned"] {
+            let body = report.split("## Metrics").next().unwrap_or_default();
+            assert!(!body.contains(word), "{word}: {report}");
+        }
+        assert!(report.contains(&format!("| Metric | {name} |")), "{report}");
+    }
+    let compared = project.ok(&["compare", "rack-a", "rack-b"]);
+    assert!(compared.contains("inconclusive"), "one start a side proves nothing: {compared}");
+}
+
+/// The owner restarts the server and counts on; what ran before cannot be measured any more.
+#[test]
+fn starts_of_an_endpoint_are_counted_by_its_owner() {
+    let project = Project::new();
+    let url = completions(MODELS);
+    let profile = |start: &str| endpoint(&url, &format!("identity = \"a\"\n{start}"));
+    write(&project, "rack", &profile("start = 2\n"));
+    let output = project.run(&["suite", "--profile", "rack"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(folded(&output.stderr).contains("start 1 is not in the store"), "{output:?}");
+    for start in ["", "start = 2\n", "start = 3\n"] {
+        write(&project, "rack", &profile(start));
+        let text = project.ok(&["suite", "--profile", "rack"]);
+        assert!(text.contains("1 trial on 1 launch to"), "one is measured each time: {text}");
+    }
+    let result = fs::read_to_string(project.path("results/rack/baseline.json")).expect("reads");
+    let result: serde_json::Value = serde_json::from_str(&result).expect("JSON");
+    let starts = result["points"][0]["metrics"]["output_tokens_per_s"]["starts"].as_array();
+    assert_eq!(starts.map(Vec::len), Some(3));
+    assert_eq!(result["points"].as_array().map(Vec::len), Some(1));
+}
+
+/// What is wrong is told before anything is measured, and by `doctor` too.
+#[test]
+fn mistakes_about_an_endpoint_are_told_at_once() {
+    let project = Project::new();
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let refusing = format!("http://{}", closed.local_addr().expect("bound"));
+    drop(closed);
+    let other = completions(r#"{"data":[{"id":"llama"}]}"#);
+    let tls = completions(MODELS).replace("http://", "https://");
+    for (url, expected) in [
+        (&refusing, "refuses the connection: nothing listens there"),
+        (&other, "serves no model `served`: it serves `llama`"),
+        (&tls, "speaks no TLS"),
+        (&"http://no-such-host.invalid".to_owned(), "is not found: no address for this name"),
+    ] {
+        write(&project, "rack", &endpoint(url, ""));
+        let output = project.run(&["suite", "--profile", "rack"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(folded(&output.stderr).contains(expected), "{output:?}");
+        assert!(!folded(&output.stdout).contains("baseline"), "nothing was begun: {output:?}");
+        let doctor = project.run(&["doctor", "--profile", "rack"]);
+        assert!(folded(&doctor.stdout).contains(expected), "{doctor:?}");
+    }
+    write(&project, "rack", &endpoint(&completions(MODELS), "identity = \"a\"\n"));
+    let doctor = project.ok(&["doctor", "--profile", "rack"]);
+    assert!(doctor.contains("serves served"), "{doctor}");
+}
+
+/// A profile that says so waits for a server that is still starting.
+#[test]
+fn a_server_that_is_starting_is_waited_for() {
+    let project = Project::new();
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = closed.local_addr().expect("bound");
+    drop(closed);
+    let url = format!("http://{address}");
+    write(&project, "rack", &endpoint(&url, "identity = \"a\"\nstart_timeout_s = 1\n"));
+    let output = project.run(&["suite", "--profile", "rack"]);
+    let (out, error) = (folded(&output.stdout), folded(&output.stderr));
+    assert!(out.contains("Waiting up to 1 s, as start_timeout_s says"), "{out}");
+    assert!(error.contains("raise `start_timeout_s`"), "{error}");
+}
+
+/// `xtask status | true`
+#[test]
+fn nobody_who_reads_is_no_error() {
+    let project = Project::new();
+    project.suite();
+    for args in [
+        &["status", "--profile", "test"][..],
+        &["explain", "baseline", "--profile", "test"],
+        &["graph", "--profile", "test"],
+        &["compare", "test#default", "test", "--profile", "test"],
+        &["completions", "bash"],
+        &["doctor", "--profile", "test"],
+        &["verify"],
+        &["gc"],
+        &["suite", "--profile", "test"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let child = project.command(args).stdout(writer).stderr(Stdio::piped()).spawn();
+        let output = child.expect("it runs").wait_with_output().expect("it ends");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {error}");
+        assert_eq!(error, "", "{args:?}");
+    }
+}
+
+/// Opening it would wait for somebody who writes.
+#[test]
+fn a_pipe_is_no_file_of_requests() {
+    let project = Project::new();
+    let folder = project.path("bench/profiles");
+    let made =
+        Command::new("mkfifo").arg(folder.join("trace.jsonl")).status().expect("mkfifo runs");
+    assert!(made.success());
+    let data = "data = { file = \"trace.jsonl\", format = \"mooncake\" }\narrival = { process = \"replay\" }";
+    let profile = super::PROFILE.replacen(
+        "requests = 24\narrival = \"all-at-once\"\ninput_tokens = [8, 40]\noutput_tokens = [4, 24]\n\
+         seed = 1",
+        data,
+        1,
+    );
+    assert!(profile.contains(data));
+    project.write_profile(&profile);
+    let output = project.run(&["suite", "--profile", "test", "--dry-run"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(folded(&output.stderr).contains("trace.jsonl is no regular file"), "{output:?}");
+}
+
+/// More than any machine has: refused before a server starts, with what it would take.
+#[test]
+fn a_load_that_no_memory_holds_is_refused() {
+    let project = Project::new();
+    let profile = super::PROFILE.replacen(
+        "requests = 24\narrival = \"all-at-once\"",
+        "requests = 10000000\narrival = \"all-at-once\"",
+        1,
+    );
+    project.write_profile(&profile);
+    let mut command = Command::new("sh");
+    let xtask = env!("CARGO_BIN_EXE_xtask");
+    command.args(["-c", &format!("ulimit -v 3000000; exec {xtask} suite --profile test")]);
+    let output = command.current_dir(project.path(".")).output().expect("sh runs");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let error = folded(&output.stderr);
+    assert!(
+        error.contains("10000000 requests take about") && error.contains("GiB are free"),
+        "{error}"
+    );
+}
