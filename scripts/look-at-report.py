@@ -85,7 +85,7 @@ def main() -> None:
     used = out / "used.html"
     used.write_text(page.replace("</body>", f"<script>{{{USE}}}</script></body>"))
     problems = []
-    for name, size in [("desk", "1200,900"), ("phone", "500,900")]:
+    for name, size in [("desk", "1280,900"), ("wide", "1920,900"), ("narrow", "500,900")]:
         run = chromium(used, f"--window-size={size}", "--virtual-time-budget=3000", "--dump-dom")
         found = re.search(r'data-problems="([^"]*)"', run.stdout)
         problems += json.loads(found[1].replace("&quot;", '"')) if found else [f"{name}: did not end"]
@@ -95,15 +95,16 @@ def main() -> None:
     # A picture is of a page's top: the trials' page is the report without what stands before.
     trials = out / "trials.html"
     trials.write_text(page.replace("</head>", "<style>main > :not(section) {display:none}</style></head>"))
-    for name, shown, size, more in [
-        ("light", report, "1200,1900", []),
-        ("dark", report, "1200,1900", [dark]),
-        ("phone", report, "500,1900", []),
-        ("trial", trials, "1200,1500", []),
-        ("trial-dark-phone", trials, "500,1900", [dark]),
-    ]:
-        picture = f"--screenshot={(out / name).resolve()}.png"
-        chromium(shown, f"--window-size={size}", picture, *more)
+    # No window is as narrow as a phone: a frame is.
+    phone = out / "phone.html"
+    for what, shown in [("report", report), ("trial", trials)]:
+        frame = f'<iframe src="file://{shown.resolve()}" style="border:0;width:390px;height:1900px">'
+        phone.write_text(f'<meta name="color-scheme" content="light dark"><body style="margin:0">{frame}')
+        for width, of, size in [(390, phone, "500,1900"), (1280, shown, "1280,1900"), (1920, shown, "1920,1900")]:
+            for color, more in [("light", []), ("dark", [dark])]:
+                picture = f"--screenshot={(out / f'{what}-{width}-{color}').resolve()}.png"
+                chromium(of, f"--window-size={size}", picture, *more)
+    phone.unlink()
     trials.unlink()
     chromium(report, f"--print-to-pdf={(out / 'paper').resolve()}.pdf", "--no-pdf-header-footer")
     if problems:

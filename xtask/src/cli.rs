@@ -28,6 +28,9 @@ pub enum Command {
         /// Run only these stages and what they need, such as queue-time,max-num-seqs.
         #[arg(long, value_name = "STAGES", value_delimiter = ',')]
         only: Vec<String>,
+        /// Leave out these sweeps, as if the profile had none of them.
+        #[arg(long, value_name = "SWEEPS", value_delimiter = ',')]
+        without: Vec<String>,
         #[command(flatten)]
         run: RunArgs,
     },

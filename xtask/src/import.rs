@@ -98,6 +98,7 @@ pub fn vllm_result(text: &[u8], label: &str, load: &str) -> Result<ResultFile, I
         decision: None,
         comparisons: Vec::new(),
         targets: Vec::new(),
+        floors: Vec::new(),
         findings: Vec::new(),
         stopping: None,
     })

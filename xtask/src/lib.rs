@@ -54,12 +54,14 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     let code = |well: bool| if well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    let suite = |profile: &str, only: &[String], args: &cli::RunArgs| {
-        suite::run(profile, only, args).map(|ending| ExitCode::from(ending.exit_code()))
+    let suite = |profile: &str, only: &[String], without: &[String], args: &cli::RunArgs| {
+        suite::run(profile, only, without, args).map(|ending| ExitCode::from(ending.exit_code()))
     };
     match cli.command {
-        Command::Suite { profile, only, run } => suite(&profile.profile, &only, &run),
-        Command::Stage { name, profile, run } => suite(&profile.profile, &[name], &run),
+        Command::Suite { profile, only, without, run } => {
+            suite(&profile.profile, &only, &without, &run)
+        }
+        Command::Stage { name, profile, run } => suite(&profile.profile, &[name], &[], &run),
         Command::Launch(args) => {
             commands::launch::run(&args, &engines::launch::interrupt_flag()?).map(|()| code(true))
         }

@@ -62,13 +62,14 @@ fn read(name: &str) -> String {
 
 /// What stands in a document for the same command on a small profile, in an order in which each has
 /// what it needs.
-const RUNS: [(&str, &str); 26] = [
+const RUNS: [(&str, &str); 27] = [
     ("suite", "suite -p small"),
     ("suite --profile h100-qwen2.5-7b", "suite -p small"),
     (
-        "suite [--profile P] [--only A,B] [--dry-run] [--fresh]",
+        "suite [--profile P] [--only A,B] [--without C,D] [--dry-run] [--fresh]",
         "suite -p small --only compare --fresh",
     ),
+    ("suite --profile h100-qwen2.5-7b-week3", "suite -p small --without chunked-prefill"),
     ("suite --profile vllm-cuda --dry-run", "suite --profile vllm-cuda --dry-run"),
     ("stage chunked-prefill", "stage chunked-prefill -p small"),
     ("status", "status -p small"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::schema::{ClassSummary, Measured, Quantiles, SteadyState, SteadyWindow};
+use crate::schema::{ClassSummary, Measured, MixedPrompts, Quantiles, SteadyState, SteadyWindow};
 
 /// Whether more is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +54,12 @@ impl Metric {
     }
 
     /// The fewest requests of which the metric is judged: a percentile has to have
-    /// [`REQUESTS_BEYOND`] beyond it.
+    /// [`REQUESTS_BEYOND`] beyond it. Of stalls, it counts the long prompts.
     pub fn is_judged_from(&self) -> u64 {
+        // Many gaps for each long prompt: of a hundred prompts the worst is not one event alone.
+        if self.id == "stall_p99_ms" {
+            return 100;
+        }
         self.percentile().map_or(0, |percent| REQUESTS_BEYOND * 100 / u64::from(100 - percent))
     }
 
@@ -131,6 +135,10 @@ fn share(measured: &Measured, part: fn(&crate::schema::Anatomy) -> f64) -> Optio
     (anatomy.e2e_ms() > 0.0).then(|| part(anatomy) / anatomy.e2e_ms())
 }
 
+fn mixed(measured: &Measured, of: fn(&MixedPrompts) -> &Quantiles) -> Option<&Quantiles> {
+    Some(of(measured.summary.mixed_prompts.as_ref()?)).filter(|quantiles| quantiles.count > 0)
+}
+
 fn steady(measured: &Measured) -> Option<&SteadyWindow> {
     match measured.summary.steady_state.as_ref()? {
         SteadyState::Found(window) => Some(window),
@@ -174,7 +182,7 @@ const LATENCIES: [Metric; 16] = quantile_metrics! {
     }
 };
 
-const OTHERS: [Metric; 25] = [
+const OTHERS: [Metric; 28] = [
     Metric {
         id: "output_tokens_per_s",
         title: "Output throughput",
@@ -337,6 +345,33 @@ const OTHERS: [Metric; 25] = [
         value: |m| {
             longest_and_shortest(m).map(|(long, short)| long.e2e.mean_ms / short.e2e.mean_ms)
         },
+    },
+    Metric {
+        id: "short_ttft_p95_ms",
+        title: "TTFT P95, short prompts",
+        unit: "ms",
+        direction: Direction::Lower,
+        formula: "TTFT P95 of prompts below 1,000 tokens, on loads that have longer ones too",
+        vllm: "",
+        value: |m| mixed(m, |mixed| &mixed.short_ttft).map(|ttft| ttft.p95_ms),
+    },
+    Metric {
+        id: "long_ttft_p95_ms",
+        title: "TTFT P95, long prompts",
+        unit: "ms",
+        direction: Direction::Lower,
+        formula: "TTFT P95 of prompts from 1,000 tokens on, on loads that have shorter ones too",
+        vllm: "",
+        value: |m| mixed(m, |mixed| &mixed.long_ttft).map(|ttft| ttft.p95_ms),
+    },
+    Metric {
+        id: "stall_p99_ms",
+        title: "ITL P99 while a long prompt waits",
+        unit: "ms",
+        direction: Direction::Lower,
+        formula: "P99 of the gaps between tokens of requests that decode between the sending of a prompt from 1,000 tokens on and its first token",
+        vllm: "",
+        value: |m| mixed(m, |mixed| &mixed.stall).map(|gaps| gaps.p99_ms),
     },
     Metric {
         id: "kv_cache_tokens",

@@ -1,6 +1,7 @@
 //! Raw samples to the figures of a trial. Deterministic: the same samples, the same bytes.
 
 mod checks;
+mod mixed;
 mod series;
 mod timeline;
 
@@ -14,10 +15,12 @@ use crate::{
     },
     workload::{Plan, Workload, plan_digest},
 };
+pub use mixed::{LONG_PROMPT_TOKENS, long_prompt_share};
 pub use series::{Series, series};
 use timeline::Timeline;
 
-/// Takes samples one by one, in any order, in memory that does not grow with their number.
+/// Takes samples one by one, in any order, in memory that does not grow with their number (but for
+/// loads with short and long prompts, whose gaps are kept: [`mixed`]).
 #[derive(Debug)]
 pub struct Summarizer {
     load: Workload,
@@ -32,6 +35,7 @@ pub struct Summarizer {
     classes: Vec<ClassLatencies>,
     phases: PhaseSums,
     timeline: Timeline,
+    mixed: Option<mixed::Mixed>,
     good: u64,
     normalized_ns: u128,
     with_output: u64,
@@ -76,6 +80,7 @@ impl Summarizer {
             classes: vec![ClassLatencies::default(); load.classes.len()],
             phases: PhaseSums::default(),
             timeline: Timeline::default(),
+            mixed: mixed::Mixed::of(load),
             good: 0,
             normalized_ns: 0,
             with_output: 0,
@@ -120,6 +125,9 @@ impl Summarizer {
             class.record(ttft_ns, tpot_ns, e2e_ns);
         }
         self.record_gaps(&sample.tokens);
+        if let Some(mixed) = &mut self.mixed {
+            mixed.push(sample, ttft_ns);
+        }
         if let Some(Phases { queue_ns, prefill_ns, decode_ns }) = sample.phases {
             self.phases.requests += 1;
             self.phases.queue_ns += u128::from(queue_ns);
@@ -218,6 +226,7 @@ impl Summarizer {
             itl: self.itl.quantiles(),
             e2e,
             classes: self.class_summaries(),
+            mixed_prompts: self.mixed.clone().map(mixed::Mixed::finish),
             server: totals(server),
         }
     }

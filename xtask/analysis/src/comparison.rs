@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use bench_core::{
     metric::{self, METRICS, Metric},
-    schema::{Column, Comparison, Estimate, OverBaseline, Point, Role, TargetOutcome, Verdict},
+    schema::{Column, Comparison, Estimate, OverBaseline, Point, Role, Verdict},
     stats::{self, Judgement, LEVEL, Question, QuestionRole, Spread, Start},
+    summarize::long_prompt_share,
 };
 
-use super::limits;
-use profile::{Bound, Limit, Profile};
+use profile::{NamedLoad, Profile};
 
 fn column(role: Role) -> Option<Column> {
     match role {
@@ -244,11 +244,26 @@ fn requests(profile: &Profile, metric: &Metric, load: &str) -> Option<u64> {
     let named = profile.loads.iter().find(|named| named.name == load)?;
     let spec = &named.spec;
     let requests = spec.requests_expected()? * u64::from(named.repeats);
-    if metric.id != "long_e2e_p95_ms" {
-        return Some(requests);
-    }
     let shares = || spec.classes.iter().map(|class| class.share.to_f64());
-    Some((requests as f64 * shares().next_back()? / shares().sum::<f64>()) as u64)
+    let share = match metric.id {
+        "long_e2e_p95_ms" => shares().next_back()? / shares().sum::<f64>(),
+        "short_ttft_p95_ms" => 1.0 - long_prompt_share(spec)?,
+        "long_ttft_p95_ms" | "stall_p99_ms" => long_prompt_share(spec)?,
+        _ => return Some(requests),
+    };
+    Some((requests as f64 * share).round() as u64)
+}
+
+/// Whether a load has the requests that the metric needs ([`Metric::is_judged_from`]), of all its
+/// classes or of one. A load that does not say how many it has is taken to have them.
+pub fn carries(load: &NamedLoad, class: Option<&str>, metric: &Metric) -> bool {
+    let Some(requests) = load.spec.requests_expected() else { return true };
+    let requests = requests * u64::from(load.repeats);
+    let classes = &load.spec.classes;
+    let all: f64 = classes.iter().map(|class| class.share.to_f64()).sum();
+    let of_class = |name| classes.iter().find(|class| class.name == name);
+    let share = class.and_then(of_class).map_or(1.0, |class| class.share.to_f64() / all);
+    (requests as f64 * share).round() as u64 >= metric.is_judged_from()
 }
 
 /// What a metric on a load is asked for. What explains is not judged.
@@ -279,35 +294,21 @@ pub fn primary<'a>(rows: &'a [Comparison], profile: &Profile) -> Option<&'a Comp
     rows.iter().find(|row| row.metric == objective.metric && row.load == objective.load)
 }
 
-/// The load beside whose figures the seed's are shown: that of the target on the same metric,
-/// else that of a target on the same family of latencies, else the objective's.
-fn seed_load<'a>(metric: &str, profile: &'a Profile) -> &'a str {
-    let family = metric.split('_').next().unwrap_or(metric);
-    let target =
-        |wanted: &dyn Fn(&Limit) -> bool| profile.targets.iter().find(|limit| wanted(limit));
-    target(&|limit| limit.metric == metric)
-        .or_else(|| target(&|limit| metric.ends_with("_ms") && limit.metric.starts_with(family)))
-        .or_else(|| {
-            target(&|limit| metric == "length_slowdown" && limit.metric.starts_with("long_"))
-        })
-        .map_or(profile.objective.load.as_str(), |limit| limit.load.as_str())
-}
+/// Metrics of the seed's that were measured together: the first one's target says on which load.
+const FAMILIES: [(&str, &[&str]); 4] = [
+    ("queue_share", &["queue_share", "queue_mean_ms", "e2e_mean_ms"]),
+    ("e2e_p95_ms", &["e2e_p50_ms", "e2e_p95_ms", "e2e_p95_over_p50"]),
+    ("output_tokens_per_s", &["output_tokens_per_s", "requests_per_s"]),
+    ("long_e2e_p95_ms", &["long_e2e_p95_ms", "length_slowdown"]),
+];
 
-/// A target and the tuned figure.
-pub fn target(limit: &Limit, points: &[Point]) -> TargetOutcome {
-    let tuned = points.iter().find(|p| p.role == Role::Tuned && p.load == limit.load);
-    let found = tuned.and_then(|point| point.mean(&limit.metric));
-    TargetOutcome {
-        metric: limit.metric.clone(),
-        load: limit.load.clone(),
-        bound: match limit.bound {
-            Bound::Max => "max".to_owned(),
-            Bound::Min => "min".to_owned(),
-        },
-        limit: limit.limit.to_f64(),
-        found,
-        met: found.is_some_and(|value| limits::keeps(limit, value)),
-    }
+/// The load beside whose figures the seed's are shown: that of the target on what it was measured
+/// with; without such a target the objective's.
+fn seed_load<'a>(metric: &str, profile: &'a Profile) -> &'a str {
+    let families = FAMILIES.iter().filter(|(_, members)| members.contains(&metric));
+    let lead = families.map(|(lead, _)| *lead).next().unwrap_or(metric);
+    let target = profile.targets.iter().find(|limit| limit.metric == lead);
+    target.map_or(profile.objective.load.as_str(), |limit| limit.load.as_str())
 }
 
 /// Two sets of points, load by load.
@@ -397,6 +398,27 @@ fn hold_the_same(a: &Point, b: &Point) -> bool {
 mod tests {
     use super::*;
     use crate::fixture::{point, profile};
+    use bench_core::schema::{Arrival, Class, LoadSpec, Size, TokenRange};
+
+    #[test]
+    fn a_class_carries_a_percentile_by_its_share_of_the_requests() {
+        let class = |name: &str, share: &str| Class {
+            name: name.to_owned(),
+            share: share.parse().expect("a decimal"),
+            input_tokens: TokenRange { min: 1, max: 1 },
+            output_tokens: TokenRange { min: 1, max: 1 },
+            prefix: None,
+        };
+        let classes = vec![class("few", "1"), class("many", "4")];
+        let spec = LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(125), classes, 1);
+        let (name, part, data_file) = ("load".to_owned(), None, None);
+        let load = NamedLoad { name, part, spec, repeats: 2, data_file, replay_per_s: None };
+        let carries = |class, id| carries(&load, class, metric::find(id).expect("a metric"));
+        assert!(carries(None, "e2e_p95_ms") && carries(Some("many"), "e2e_p95_ms"));
+        assert!(!carries(Some("few"), "e2e_p95_ms"), "50 of the 200 that a P95 needs");
+        assert!(carries(Some("few"), "e2e_p50_ms") && carries(Some("few"), "e2e_mean_ms"));
+        assert!(!carries(None, "e2e_p99_ms"));
+    }
 
     /// A side on a host that drifts by a quarter from block to block, with the blocks' dates.
     fn drifting(role: Role, rate: [f64; 3], dates: [Option<&str>; 3]) -> Point {

@@ -73,6 +73,7 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
         },
         slo: limit.into_iter().collect(),
         targets: Vec::new(),
+        gains: Vec::new(),
         margins_percent: BTreeMap::new(),
         stages: Vec::new(),
         calibrate: None,

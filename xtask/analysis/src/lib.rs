@@ -8,11 +8,13 @@ pub mod ending;
 pub mod engine_time;
 #[cfg(test)]
 pub mod fixture;
+pub mod floors;
 pub mod gate;
 pub mod limits;
 pub mod pareto;
 pub mod repeats;
 pub mod stopping;
+pub mod targets;
 
 use bench_core::{
     metric,

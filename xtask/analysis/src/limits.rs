@@ -25,10 +25,7 @@ pub fn judge(limit: &Limit, points: &[&Point]) -> LimitOutcome {
     LimitOutcome {
         metric: limit.metric.clone(),
         load: limit.load.clone(),
-        bound: match limit.bound {
-            Bound::Max => "max".to_owned(),
-            Bound::Min => "min".to_owned(),
-        },
+        bound: limit.bound.name().to_owned(),
         limit: limit.limit.to_f64(),
         found,
         saturated,
@@ -38,9 +35,14 @@ pub fn judge(limit: &Limit, points: &[&Point]) -> LimitOutcome {
 
 /// Whether a value keeps a limit.
 pub fn keeps(limit: &Limit, value: f64) -> bool {
-    match limit.bound {
-        Bound::Max => value <= limit.limit.to_f64(),
-        Bound::Min => value >= limit.limit.to_f64(),
+    within(limit.bound, limit.limit.to_f64(), value)
+}
+
+/// Whether a value lies on the right side of a bound.
+pub fn within(bound: Bound, limit: f64, value: f64) -> bool {
+    match bound {
+        Bound::Max => value <= limit,
+        Bound::Min => value >= limit,
     }
 }
 

@@ -85,7 +85,16 @@ impl Front {
         candidates.sort_by(|a, b| f64::total_cmp(&b.throughput.mean, &a.throughput.mean));
         let costs: Vec<_> =
             candidates.iter().map(|c| [-c.throughput.mean, c.latency.mean]).collect();
-        for (candidate, by) in candidates.iter_mut().zip(beaten_by(&costs)) {
+        let by_means = beaten_by(&costs);
+        let is_beaten = |i: usize| {
+            by_means[i].or_else(|| {
+                (0..costs.len()).find(|by| {
+                    by_means[*by].is_none() && beats_beyond_noise(&candidates[*by], &candidates[i])
+                })
+            })
+        };
+        let beaten: Vec<_> = (0..costs.len()).map(is_beaten).collect();
+        for (candidate, by) in candidates.iter_mut().zip(beaten) {
             candidate.beaten_by = by;
         }
         Self { throughput, latency, candidates }
@@ -122,6 +131,16 @@ fn candidate(
     })
 }
 
+/// Whether one is better in one figure by more than the intervals, and in the other at most as much
+/// worse as they allow for chance.
+fn beats_beyond_noise(by: &Candidate, other: &Candidate) -> bool {
+    let ends = |e: &Estimate| (e.low.unwrap_or(e.mean), e.high.unwrap_or(e.mean));
+    let above = |a: &Estimate, b: &Estimate| ends(a).0 > ends(b).1;
+    let is_better = [above(&by.throughput, &other.throughput), above(&other.latency, &by.latency)];
+    let is_worse = [above(&other.throughput, &by.throughput), above(&by.latency, &other.latency)];
+    is_better.contains(&true) && !is_worse.contains(&true)
+}
+
 /// For each pair of costs the first that is lower in one and no higher in the other.
 pub fn beaten_by(costs: &[[f64; 2]]) -> Vec<Option<usize>> {
     let beats = |[x, y]: [f64; 2], [a, b]: [f64; 2]| x <= a && y <= b && (x < a || y < b);
@@ -131,7 +150,26 @@ pub fn beaten_by(costs: &[[f64; 2]]) -> Vec<Option<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bench_core::stats;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_advantage_within_the_intervals_makes_no_front() {
+        let of = |throughput: [f64; 3], latency: [f64; 3]| Candidate {
+            name: String::new(),
+            role: Role::Sweep,
+            throughput: stats::estimate(throughput.to_vec()).expect("starts"),
+            latency: stats::estimate(latency.to_vec()).expect("starts"),
+            saturated: false,
+            beaten_by: None,
+        };
+        let fast = of([1_000.0, 1_001.0, 1_002.0], [3.0, 3.1, 3.2]);
+        // Quicker by less than the starts differ.
+        assert!(beats_beyond_noise(&fast, &of([800.0, 801.0, 802.0], [2.9, 3.0, 3.1])));
+        assert!(!beats_beyond_noise(&fast, &of([800.0, 801.0, 802.0], [2.0, 2.001, 2.002])));
+        assert!(!beats_beyond_noise(&fast, &of([999.0, 1_001.0, 1_003.0], [2.9, 3.0, 3.1])));
+        assert!(!beats_beyond_noise(&fast, &fast));
+    }
 
     proptest! {
         #[test]

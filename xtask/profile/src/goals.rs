@@ -6,17 +6,23 @@ use std::collections::BTreeMap;
 use bench_core::{
     decimal::Decimal,
     metric::{self, Direction, METRICS, Metric},
+    summarize::long_prompt_share,
 };
 
 use super::{
     diagnostic::{Diagnostic, suggest},
     load::Loads,
     read::{Item, Problems, Table},
-    resolved::{Bound, Limit, Objective},
+    resolved::{Bound, Gain, Limit, Objective},
 };
 
 /// A change of half the value is worth having, whatever the profile says.
 const MARGIN_PERCENT_MAX: i64 = 50;
+
+/// A gain of this many percent is none that anybody hopes for.
+const GAIN_PERCENT_MAX: i64 = 100_000;
+/// Loads of one target.
+const TARGET_LOADS_MAX: usize = 20;
 
 /// What goals are read against.
 pub(super) struct Goals<'a> {
@@ -79,17 +85,30 @@ impl Goals<'_> {
         Some(Objective { metric: metric.id.to_owned(), maximize, load, margin_percent: None })
     }
 
-    /// Reads `[slo]` or `[targets]`: METRIC = N on the table's load, or a table of its own.
+    /// Reads `[slo]`: METRIC = N on the table's load, or a table of its own.
     pub(super) fn limits(&self, mut table: Table<'_>) -> Vec<Limit> {
         let title = table.title.clone();
-        let on = table.get("on").map(|on| self.loads.name(&on));
+        let on = table.get("on").map(|on| self.load_names(&on));
         let mut limits = Vec::new();
         for item in table.rest() {
             if let Some(metric) = self.key(&item, &title) {
-                limits.extend(self.limit(metric, &item, on.as_ref()));
+                limits.extend(self.limit(metric, &item, on.as_ref(), None));
             }
         }
         limits
+    }
+
+    /// Reads `[targets]`: as `[slo]`, and in a table of its own also a gain over the baseline.
+    pub(super) fn targets(&self, mut table: Table<'_>) -> (Vec<Limit>, Vec<Gain>) {
+        let title = table.title.clone();
+        let on = table.get("on").map(|on| self.load_names(&on));
+        let (mut limits, mut gains) = (Vec::new(), Vec::new());
+        for item in table.rest() {
+            if let Some(metric) = self.key(&item, &title) {
+                limits.extend(self.limit(metric, &item, on.as_ref(), Some(&mut gains)));
+            }
+        }
+        (limits, gains)
     }
 
     /// Reads `[compare]`: the margin of every metric, or of those that it names.
@@ -125,60 +144,110 @@ impl Goals<'_> {
         found
     }
 
+    /// The limits of one key: one for each load.
     fn limit(
         &self,
         metric: &Metric,
         item: &Item<'_>,
-        on: Option<&Option<String>>,
-    ) -> Option<Limit> {
+        on: Option<&Option<Vec<String>>>,
+        gains: Option<&mut Vec<Gain>>,
+    ) -> Vec<Limit> {
         let natural = match metric.direction {
             Direction::Higher => Some(Bound::Min),
             Direction::Lower => Some(Bound::Max),
             Direction::Neither => None,
         };
-        let (bound, limit, own_load) = if item.is_table() {
-            let mut table = item.table(format!("`{}`", metric.id))?;
-            let (max, min) = (table.get("max"), table.get("min"));
-            let own_load = table.get("on").map(|on| self.loads.name(&on));
-            table.finish(|_| None);
-            let (bound, limit) = match (max, min) {
-                (Some(limit), None) => (Bound::Max, limit),
-                (None, Some(limit)) => (Bound::Min, limit),
-                _ => {
-                    item.report(
-                        format!("the limit on `{}` has one side", metric.id),
-                        "expected either max = N or min = N",
-                    );
-                    return None;
-                }
+        if !item.is_table() {
+            let Some(bound) = natural else {
+                item.report(
+                    format!("neither more nor less of `{}` is better", metric.id),
+                    "say which: { max = N } or { min = N }",
+                );
+                return Vec::new();
             };
-            if natural.is_some_and(|natural| natural != bound) {
-                let (better, right) =
-                    if bound == Bound::Max { ("more", "min") } else { ("less", "max") };
-                self.problems.report(Diagnostic::new(
-                    format!("{better} of `{}` is better", metric.id),
-                    limit.key.span,
-                    format!("did you mean `{right}`?"),
-                ));
-                return None;
+            let Some(loads) = self.loads_of(metric, item, on.cloned()) else { return Vec::new() };
+            let limit = self.amount(metric, item);
+            return limit.map(|limit| limits(metric, &loads, bound, limit)).unwrap_or_default();
+        }
+        let Some(mut table) = item.table(format!("`{}`", metric.id)) else { return Vec::new() };
+        let (max, min) = (table.get("max"), table.get("min"));
+        let gain = gains.is_some().then(|| table.get("over_baseline_percent")).flatten();
+        let own_loads = table.get("on").map(|on| self.load_names(&on));
+        table.finish(|_| None);
+        let sided = match (max, min) {
+            (Some(limit), None) => Some((Bound::Max, limit)),
+            (None, Some(limit)) => Some((Bound::Min, limit)),
+            (None, None) if gain.is_some() => None,
+            _ => {
+                item.report(
+                    format!("the limit on `{}` has one side", metric.id),
+                    "expected either max = N or min = N",
+                );
+                return Vec::new();
             }
-            (bound, limit, own_load)
-        } else if let Some(bound) = natural {
-            (bound, item.clone(), None)
-        } else {
+        };
+        if let Some((bound, limit)) = &sided
+            && natural.is_some_and(|natural| natural != *bound)
+        {
+            let (better, right) =
+                if *bound == Bound::Max { ("more", "min") } else { ("less", "max") };
+            self.problems.report(Diagnostic::new(
+                format!("{better} of `{}` is better", metric.id),
+                limit.key.span.clone(),
+                format!("did you mean `{right}`?"),
+            ));
+            return Vec::new();
+        }
+        let amount = sided.map(|(bound, limit)| (bound, self.amount(metric, &limit)));
+        let loads = self.loads_of(metric, item, own_loads.or_else(|| on.cloned()));
+        let Some(loads) = loads else { return Vec::new() };
+        if let (Some(gain), Some(gains)) = (gain, gains) {
+            gains.extend(self.gain(metric, &gain, &loads));
+        }
+        match amount {
+            Some((bound, Some(limit))) => limits(metric, &loads, bound, limit),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A gain over the baseline on each load.
+    fn gain(&self, metric: &Metric, item: &Item<'_>, loads: &[String]) -> Vec<Gain> {
+        if metric.direction != Direction::Higher {
             item.report(
-                format!("neither more nor less of `{}` is better", metric.id),
-                "say which: { max = N } or { min = N }",
+                format!("more of `{}` is no gain", metric.id),
+                "a gain is of a metric of which more is better",
             );
-            return None;
+            return Vec::new();
+        }
+        let Some(percent) = item.positive_decimal(GAIN_PERCENT_MAX) else { return Vec::new() };
+        let gain =
+            |load: &String| Gain { metric: metric.id.to_owned(), load: load.clone(), percent };
+        loads.iter().map(gain).collect()
+    }
+
+    /// The loads that an `on` names: one, or a list.
+    fn load_names(&self, on: &Item<'_>) -> Option<Vec<String>> {
+        if !on.is_list() {
+            return self.loads.name(on).map(|name| vec![name]);
+        }
+        on.list(TARGET_LOADS_MAX)?.iter().map(|item| self.loads.name(item)).collect()
+    }
+
+    /// The given loads, or the profile's only one, where each measures the metric.
+    fn loads_of(
+        &self,
+        metric: &Metric,
+        item: &Item<'_>,
+        given: Option<Option<Vec<String>>>,
+    ) -> Option<Vec<String>> {
+        let loads = match given {
+            Some(loads) => loads?,
+            None => vec![self.only_load(metric, item)?],
         };
-        let limit = self.amount(metric, &limit)?;
-        let load = match own_load.or_else(|| on.cloned()) {
-            Some(load) => load?,
-            None => self.only_load(metric, item)?,
-        };
-        self.measurable(metric, &load, item)?;
-        Some(Limit { metric: metric.id.to_owned(), load, bound, limit })
+        for load in &loads {
+            self.measurable(metric, load, item)?;
+        }
+        Some(loads)
     }
 
     /// The limit itself, inside what the metric's unit allows.
@@ -241,10 +310,16 @@ impl Goals<'_> {
         let starts = |prefixes: &[&str]| prefixes.iter().any(|p| metric.id.starts_with(p));
         let why = if metric.id == "long_e2e_p95_ms" || metric.id == "length_slowdown" {
             (spec.classes.len() < 2).then_some("it compares classes, and the load has one")
-        } else if starts(&["ttft_", "tpot_", "itl_"]) && !spec.request.stream {
+        } else if starts(&["ttft_", "tpot_", "itl_", "short_ttft_", "long_ttft_", "stall_"])
+            && !spec.request.stream
+        {
             Some("without streaming a client sees no single token")
         } else if starts(&["tpot_", "itl_"]) && one_token {
             Some("with one token of output there is no gap between tokens")
+        } else if starts(&["short_ttft_", "long_ttft_", "stall_"])
+            && long_prompt_share(spec).is_none()
+        {
+            Some("it lacks prompts below 1,000 tokens, or prompts from there on")
         } else {
             None
         };
@@ -273,4 +348,11 @@ fn no_metric(name: &str) -> String {
 
 fn ids() -> impl Iterator<Item = &'static str> + Clone {
     METRICS.iter().map(|metric| metric.id)
+}
+
+/// The same limit on each load.
+fn limits(metric: &Metric, loads: &[String], bound: Bound, limit: Decimal) -> Vec<Limit> {
+    let on =
+        |load: &String| Limit { metric: metric.id.to_owned(), load: load.clone(), bound, limit };
+    loads.iter().map(on).collect()
 }

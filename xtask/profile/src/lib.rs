@@ -40,8 +40,8 @@ pub use diagnostic::{ConfigError, Diagnostic};
 pub use parse::parse;
 pub use remote::check_remote_url;
 pub use resolved::{
-    Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, ExecutorConfig, Limit, NamedLoad,
-    Objective, Part, Profile, SlurmConfig, Sweep, Tune, TuneSetting, VllmConfig,
+    Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, ExecutorConfig, Gain, Limit,
+    NamedLoad, Objective, Part, Profile, SlurmConfig, Sweep, Tune, TuneSetting, VllmConfig,
 };
 pub use stages::is_known as is_known_stage;
 pub use sweep::OTHER_FILES;

@@ -16,7 +16,7 @@ use super::{
     load::{self, PlacedLoad},
     read::{Item, Problems, Span, Table, absent_or_right},
     remote,
-    resolved::{EngineConfig, ExecutorConfig, Limit, Objective, Profile},
+    resolved::{EngineConfig, ExecutorConfig, Gain, Limit, Objective, Profile},
     stages, sweep, tune,
 };
 
@@ -65,7 +65,7 @@ fn resolve(
         .require("load", "a [[load]] table")
         .map(|item| load::read(problems, &item, folder))
         .unwrap_or_default();
-    let (objective, slo, targets, margins_percent) =
+    let (objective, slo, (targets, gains), margins_percent) =
         read_goals(&mut document, &Goals { problems, loads: &loads });
     let baseline = document.get("baseline");
     let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
@@ -135,6 +135,7 @@ fn resolve(
         objective: objective?,
         slo,
         targets,
+        gains,
         margins_percent,
         stages,
         calibrate,
@@ -161,21 +162,22 @@ fn reference(problems: &Problems, item: &Item<'_>) -> Option<String> {
     Some(name.value.to_owned())
 }
 
+/// Limits that are hoped for, and gains over the baseline.
+type Targets = (Vec<Limit>, Vec<Gain>);
+
 /// Objective, limits, targets and margins.
 fn read_goals(
     document: &mut Table<'_>,
     goals: &Goals<'_>,
-) -> (Option<Objective>, Vec<Limit>, Vec<Limit>, BTreeMap<String, Decimal>) {
+) -> (Option<Objective>, Vec<Limit>, Targets, BTreeMap<String, Decimal>) {
     let mut objective = document
         .require("objective", "an [objective] table")
         .and_then(|item| item.table("[objective]"))
         .and_then(|table| goals.objective(table));
-    let mut limits = |key, title: &str| {
-        let table = document.get(key).and_then(|item| item.table(title));
-        table.map(|table| goals.limits(table)).unwrap_or_default()
-    };
-    let slo = limits("slo", "[slo]");
-    let targets = limits("targets", "[targets]");
+    let slo = document.get("slo").and_then(|item| item.table("[slo]"));
+    let slo = slo.map(|table| goals.limits(table)).unwrap_or_default();
+    let targets = document.get("targets").and_then(|item| item.table("[targets]"));
+    let targets = targets.map(|table| goals.targets(table)).unwrap_or_default();
     let compare = document.get("compare").and_then(|item| item.table("[compare]"));
     let margins = compare.map(|table| goals.margins(table)).unwrap_or_default();
     if let Some(objective) = &mut objective {

@@ -193,6 +193,11 @@ impl<'a> Item<'a> {
         None
     }
 
+    /// Whether it is a list.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.raw(), DeValue::Array(_))
+    }
+
     pub(super) fn is_table(&self) -> bool {
         matches!(self.raw(), DeValue::Table(_))
     }

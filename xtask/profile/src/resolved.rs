@@ -45,6 +45,8 @@ pub struct Profile {
     pub slo: Vec<Limit>,
     /// What the profile hopes for.
     pub targets: Vec<Limit>,
+    /// Gains over the baseline that it hopes for.
+    pub gains: Vec<Gain>,
     /// Margins of `[compare]` by metric id, in place of the metric's own ([`Metric::margin`]).
     pub margins_percent: BTreeMap<String, Decimal>,
     /// Built-in stages to run; sweeps are added by themselves.
@@ -102,6 +104,9 @@ impl Profile {
         }
         if let Some(reference) = &self.reference {
             hashed["reference"] = json!(reference);
+        }
+        if !self.gains.is_empty() {
+            hashed["gains"] = json!(self.gains);
         }
         if !self.margins_percent.is_empty() {
             hashed["margins_percent"] = json!(self.margins_percent);
@@ -481,6 +486,17 @@ pub struct Limit {
     pub limit: Decimal,
 }
 
+/// A gain over the baseline's figure under a load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gain {
+    /// Metric id, of which more is better.
+    pub metric: String,
+    /// Load on which it is measured.
+    pub load: String,
+    /// The least gain, in percent of the baseline's figure.
+    pub percent: Decimal,
+}
+
 /// Which side of a limit is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -489,4 +505,14 @@ pub enum Bound {
     Max,
     /// At least the limit.
     Min,
+}
+
+impl Bound {
+    /// Name in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Max => "max",
+            Self::Min => "min",
+        }
+    }
 }

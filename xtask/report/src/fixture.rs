@@ -7,8 +7,7 @@ use bench_core::{
     schema::{
         Anatomy, ArgValue, Args, Arrival, Calibration, Candidate, Choice, Class, ClassPoint,
         Column, Comparison, Effect, EngineLabel, Estimate, FORMAT, FailureClass, FlagReason,
-        LoadSpec, Point, ResultFile, Role, SettingFailure, Size, TargetOutcome, TokenRange,
-        TrialRef,
+        LoadSpec, Point, ResultFile, Role, SettingFailure, Size, TokenRange, TrialRef,
     },
     stats,
 };
@@ -19,8 +18,10 @@ use analysis::{
     Configuration,
     comparison::{self, primary},
     decision::{self, Judged},
+    floors::{Alone, Server},
+    targets,
 };
-use profile::{Bound, EngineConfig, Limit, NamedLoad, Objective, Part, Profile, VllmConfig};
+use profile::{Bound, EngineConfig, Gain, Limit, NamedLoad, Objective, Part, Profile, VllmConfig};
 
 /// Classes of the load `lengths`.
 const CLASSES: [&str; 4] = ["100", "200", "300", "500+"];
@@ -208,6 +209,7 @@ pub fn file(stage: &str, points: Vec<Point>) -> ResultFile {
         decision: None,
         comparisons: Vec::new(),
         targets: Vec::new(),
+        floors: Vec::new(),
         findings: Vec::new(),
         stopping: None,
     }
@@ -540,22 +542,11 @@ fn comparison(
         }
     }
     let comparisons = comparison::judged(comparisons, Some(profile));
-    let targets = profile.targets.iter().map(|limit| {
-        let found = comparisons
-            .iter()
-            .find(|row| row.metric == limit.metric && row.load == limit.load)
-            .map(|row| row.columns[&Column::Tuned].mean);
-        let (is_max, bound) = (limit.bound == Bound::Max, limit.limit.to_f64());
-        TargetOutcome {
-            metric: limit.metric.clone(),
-            load: limit.load.clone(),
-            bound: if is_max { "max" } else { "min" }.to_owned(),
-            limit: bound,
-            found,
-            met: found.is_some_and(|found| if is_max { found <= bound } else { found >= bound }),
-        }
-    });
-    ResultFile { targets: targets.collect(), comparisons, ..file("compare", vec![]) }
+    let alone = Alone { step_ms: 5.8, ttft_ms: 21.0, input_tokens: 256.0, api_server_ms: 4.0 };
+    let server = Server { alone: Some(alone), hardware: None };
+    let targets = targets::outcomes(profile, &comparisons, &server);
+    let floors = targets::floors(profile, &comparisons, &server);
+    ResultFile { targets, floors, comparisons, ..file("compare", vec![]) }
 }
 
 fn args(pairs: &[(&str, ArgValue)]) -> Args {
@@ -606,6 +597,7 @@ fn profile() -> Profile {
             model: "dummy:qwen2.5-7b".to_owned(),
             gpus: vec![0],
             start_timeout_s: 600,
+            start: bench_core::schema::StartWay::Ordinary,
         }),
         engine_args: args(&[("max-model-len", ArgValue::Int(4_096))]),
         engine_env: BTreeMap::new(),
@@ -640,6 +632,11 @@ fn profile() -> Profile {
             limit("long_e2e_p95_ms", "lengths", Bound::Max, "3000"),
             limit("e2e_p95_ms", "production", Bound::Max, "2000"),
         ],
+        gains: vec![Gain {
+            metric: "output_tokens_per_s".to_owned(),
+            load: "burst".to_owned(),
+            percent: "25".parse().expect("a decimal"),
+        }],
         stages: Vec::new(),
         calibrate: None,
         tune: None,

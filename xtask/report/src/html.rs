@@ -82,6 +82,7 @@ pub fn page(markdown: &str, plots: &[(String, String)], trials: &[TrialView]) ->
 fn body(markdown: &str, plots: &[(String, String)]) -> (String, Vec<(String, String)>) {
     let mut headings: Vec<(String, String)> = Vec::new();
     let mut events: Vec<Event<'_>> = Vec::new();
+    let mut beside: Option<String> = None;
     let mut parser = Parser::new_ext(markdown, Options::ENABLE_TABLES).peekable();
     while let Some(event) = parser.next() {
         match event {
@@ -109,6 +110,14 @@ fn body(markdown: &str, plots: &[(String, String)]) -> (String, Vec<(String, Str
                 let svg = plots.iter().find(|(name, _)| **name == *dest_url);
                 events.push(Event::InlineHtml(figure(&title, svg.map_or("", |(_, svg)| svg))));
             }
+            // A page that is mailed has no files beside it: their names are of use, links are not.
+            Event::Start(Tag::Link { ref dest_url, .. }) if is_beside(dest_url) => {
+                beside = Some(dest_url.trim_start_matches("../").to_owned());
+            }
+            Event::End(TagEnd::Link) if beside.is_some() => {
+                let file = escape(&beside.take().unwrap_or_default());
+                events.push(Event::InlineHtml(format!(": <code>{file}</code>").into()));
+            }
             Event::Start(table @ Tag::Table(_)) => {
                 events.push(Event::Html(
                     "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"table\">"
@@ -132,7 +141,14 @@ fn body(markdown: &str, plots: &[(String, String)]) -> (String, Vec<(String, Str
 fn figure(title: &str, svg: &str) -> CowStr<'static> {
     let title = escape(title);
     let named = format!("<svg tabindex=\"0\" role=\"group\" aria-label=\"{title}\" ");
-    format!("<span class=\"plot\">{}</span>", svg.replacen("<svg ", &named, 1)).into()
+    let width = svg.split_once("width=\"").and_then(|(_, rest)| rest.split_once('"'));
+    let width = width.map_or(String::new(), |(px, _)| format!(" style=\"--width:{px}\""));
+    format!("<span class=\"plot\"{width}>{}</span>", svg.replacen("<svg ", &named, 1)).into()
+}
+
+/// Whether a link is to another file of the project.
+fn is_beside(link: &str) -> bool {
+    !link.starts_with('#') && !link.contains("://")
 }
 
 fn anchor(title: &str) -> String {
@@ -148,8 +164,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const MARKDOWN: &str =
-        "# A & B\n\n## In short\n\n![Sum](s.svg)\n\n| a | b |\n| --- | ---: |\n| <i> | 2 |\n";
+    const MARKDOWN: &str = "# A & B\n\n## In short\n\n([how](../../docs/a.md#b), [site](https://vllm.ai))\n\n![Sum](s.svg)\n\n| a | b |\n| --- | ---: |\n| <i> | 2 |\n";
 
     #[test]
     fn the_page_holds_all_it_needs() {
@@ -160,6 +175,8 @@ mod tests {
             "<a href=\"#in-short\">In short</a>",
             "<h2 id=\"in-short\">In short</h2>",
             "aria-label=\"Sum\" width=\"1\"></svg>",
+            "(how: <code>docs/a.md#b</code>, <a href=\"https://vllm.ai\">site</a>)",
+            "style=\"--width:1\"",
             "<td style=\"text-align: right\">2</td>",
             "\"trials\":[]",
         ] {

@@ -20,6 +20,7 @@ mod provenance;
 mod starts;
 mod sweeps;
 mod tables;
+mod targets;
 pub mod terminal;
 #[cfg(test)]
 mod tests;

@@ -10,16 +10,33 @@ use super::{
     Inputs, findings,
     format::{self, NOTHING},
     provenance::distinct,
-    tables,
+    tables, words,
 };
-use profile::Objective;
+use analysis::comparison::{self, carries};
+use profile::{Objective, Profile};
 
 /// Figures of every sweep; the objective's comes first.
-const METRICS: [&str; 5] =
-    ["output_tokens_per_s", "queue_share", "front_end_share", "ttft_p95_ms", "e2e_p95_ms"];
+const METRICS: [&str; 6] = [
+    "output_tokens_per_s",
+    "queue_share",
+    "front_end_share",
+    "ttft_p95_ms",
+    "e2e_mean_ms",
+    "e2e_p95_ms",
+];
 
 /// Figures that are shown where the values differ in them.
-const WHERE_THEY_DIFFER: [&str; 3] = ["tpot_p95_ms", "kv_cache_tokens", "preemptions"];
+const WHERE_THEY_DIFFER: [&str; 6] = [
+    "short_ttft_p95_ms",
+    "long_ttft_p95_ms",
+    "stall_p99_ms",
+    "tpot_p95_ms",
+    "kv_cache_tokens",
+    "preemptions",
+];
+
+/// What long prompts do to others.
+const PROMPTS: [&str; 3] = ["stall_p99_ms", "short_ttft_p95_ms", "long_ttft_p95_ms"];
 
 /// A sweep's section.
 #[derive(Debug, Serialize)]
@@ -54,6 +71,9 @@ struct LoadView {
     name: String,
     header: String,
     rows: Vec<Vec<String>>,
+    /// What long prompts do to others, each value against the defaults, where the load has such.
+    prompt_header: String,
+    prompt_rows: Vec<Vec<String>>,
     /// E2E P95 by class, where the load has several.
     class_header: String,
     class_rows: Vec<Vec<String>>,
@@ -72,7 +92,7 @@ impl SweepView {
             plot: inputs.plots.contains(&plot).then_some(plot),
             loads: distinct(values.iter().map(|point| point.load.as_str()))
                 .into_iter()
-                .map(|load| LoadView::new(sweep, load, objective))
+                .map(|load| LoadView::new(sweep, load, inputs.profile))
                 .collect(),
             choice: sweep.choice.as_ref().map(|c| (shown(&c.label), c.reason.clone())),
             runs: distinct(runs.map(|point| point.label.clone())),
@@ -94,7 +114,8 @@ impl SweepView {
 }
 
 impl LoadView {
-    fn new(sweep: &ResultFile, load: &str, objective: &Objective) -> Self {
+    fn new(sweep: &ResultFile, load: &str, profile: &Profile) -> Self {
+        let objective = &profile.objective;
         let mut points: Vec<_> = sweep.points.iter().filter(|point| point.load == load).collect();
         // The settings to judge by come first.
         points.sort_by_key(|point| point.role);
@@ -120,9 +141,23 @@ impl LoadView {
         });
         let classes =
             distinct(points.iter().flat_map(|p| p.classes.iter().map(|c| c.name.as_str())));
-        let classes = if classes.len() > 1 { classes } else { Vec::new() };
+        let mut classes = if classes.len() > 1 { classes } else { Vec::new() };
+        // What a class is too small for is not shown.
+        if let (Some(named), Some(metric)) =
+            (profile.loads.iter().find(|named| named.name == load), metric::find("e2e_p95_ms"))
+        {
+            classes.retain(|class| carries(named, Some(class), metric));
+        }
+        let prompts: Vec<&str> = PROMPTS
+            .into_iter()
+            .filter(|id| {
+                points.iter().any(|point| point.role == Role::Sweep && point.mean(id).is_some())
+            })
+            .collect();
         Self {
             name: load.to_owned(),
+            prompt_header: prompts.iter().map(|id| format!("| >{}", title(id))).collect(),
+            prompt_rows: against_default(&points, &prompts, profile),
             header: header.join(" "),
             rows: rows.collect(),
             class_header: classes.iter().map(|class| format!("| >{class}")).collect(),
@@ -137,6 +172,28 @@ impl LoadView {
                 .collect(),
         }
     }
+}
+
+/// Values against the defaults on these metrics, with verdicts; none without metrics or defaults.
+fn against_default(points: &[&Point], metrics: &[&str], profile: &Profile) -> Vec<Vec<String>> {
+    let default = points.iter().find(|point| point.role == Role::Default);
+    let Some(default) = default.filter(|_| !metrics.is_empty()) else { return Vec::new() };
+    let row = |value: &&&Point| {
+        let before = std::slice::from_ref(*default);
+        let compared = comparison::any_two(before, std::slice::from_ref(**value), Some(profile));
+        let cell = |id: &&str| {
+            let row = compared.rows.iter().find(|row| row.metric == **id);
+            row.and_then(words::verdict).unwrap_or_else(|| NOTHING.to_owned())
+        };
+        std::iter::once(shown(&value.label)).chain(metrics.iter().map(cell)).collect()
+    };
+    points
+        .iter()
+        .filter(|point| point.role == Role::Sweep)
+        .collect::<Vec<_>>()
+        .iter()
+        .map(row)
+        .collect()
 }
 
 /// A point's label as it is shown.

@@ -16,6 +16,7 @@ use super::{
     sweeps::note,
     words,
 };
+use analysis::comparison::carries;
 use profile::{NamedLoad, Part, Profile};
 
 /// The baseline that holds the seed's figures.
@@ -137,7 +138,8 @@ fn column_cell(metric: Option<&Metric>, column: Column, row: &Comparison) -> Str
     }
 }
 
-fn column_name(column: Column, profile: &Profile) -> String {
+/// A column's head.
+pub fn column_name(column: Column, profile: &Profile) -> String {
     match column {
         Column::Week2 => format!("{} ¹", reference_name(profile)),
         Column::Baseline => "baseline".to_owned(),
@@ -170,21 +172,6 @@ pub fn verdict_word(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Targets: metric, load, limit, found, and `met`, `missed` or `not measured`.
-pub fn targets(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
-    inputs
-        .comparison
-        .targets
-        .iter()
-        .map(|target| {
-            let metric = metric::find(&target.metric);
-            let is_max = target.bound == "max";
-            let found = tuned(inputs, &target.metric, &target.load);
-            limit_row(metric, &target.metric, &target.load, is_max, target.limit, found)
-        })
-        .collect()
-}
-
 /// Limits with the figures of what is to be deployed (of the nearest setting, where none meets
 /// them): metric, load, limit, found, and whether it is met.
 pub fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
@@ -204,33 +191,6 @@ pub fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
             ]
         })
         .collect()
-}
-
-fn limit_row(
-    metric: Option<&Metric>,
-    id: &str,
-    load: &str,
-    is_max: bool,
-    limit: f64,
-    found: Option<&Estimate>,
-) -> Vec<String> {
-    let kept = |found: f64| if is_max { found <= limit } else { found >= limit };
-    let outcome =
-        found.map_or("not measured", |found| if kept(found.mean) { "met" } else { "missed" });
-    vec![
-        format::title(metric, id),
-        format!("`{load}`"),
-        format!("{} {}", if is_max { "≤" } else { "≥" }, format::given(metric, limit)),
-        found.map_or_else(|| NOTHING.to_owned(), |found| format::estimate(metric, found)),
-        outcome.to_owned(),
-    ]
-}
-
-fn tuned<'a>(inputs: &Inputs<'a>, metric: &str, load: &str) -> Option<&'a Estimate> {
-    let mut compared = inputs.comparison.comparisons.iter();
-    let row = compared.find(|row| row.metric == metric && row.load == load);
-    row.and_then(|row| row.columns.get(&Column::Tuned))
-        .or_else(|| point(inputs, Column::Tuned, load)?.metrics.get(metric))
 }
 
 /// The point of a column under a load.
@@ -374,6 +334,9 @@ impl PartLoad {
         }
         let row = |id: &&str| {
             let metric = metric::find(id);
+            if !metric.is_some_and(|metric| carries(load, None, metric)) {
+                return None;
+            }
             let figure = |estimate: &Estimate| format::estimate(metric, estimate);
             let figures: Vec<_> =
                 settings.iter().map(|(_, point)| point.metrics.get(*id).map(figure)).collect();
@@ -444,16 +407,27 @@ fn classes(profile: &Profile, settings: &[(Column, &Point)], load: &NamedLoad) -
         for (column, point) in settings {
             if let Some(found) = find(point, &class.name) {
                 let shortest = find(point, &names[0].name);
-                rows.push(class_row(&found, shortest.as_ref(), &column_name(*column, profile)));
+                let name = column_name(*column, profile);
+                rows.push(class_row(&found, shortest.as_ref(), &name, load));
             }
         }
     }
     rows
 }
 
-fn class_row(class: &ClassPoint, shortest: Option<&ClassPoint>, column: &str) -> Vec<String> {
+fn class_row(
+    class: &ClassPoint,
+    shortest: Option<&ClassPoint>,
+    column: &str,
+    load: &NamedLoad,
+) -> Vec<String> {
+    // What the class is too small for is not shown.
+    let of_class = |id: &str| {
+        let metric = metric::find(id)?;
+        class.metrics.get(id).filter(|_| carries(load, Some(&class.name), metric))
+    };
     let figure = |id: &str| {
-        let estimate = class.metrics.get(id);
+        let estimate = of_class(id);
         estimate.map_or_else(|| NOTHING.into(), |e| format::estimate(metric::find(id), e))
     };
     let ratio = |above: Option<&Estimate>, below: Option<&Estimate>| {
@@ -473,7 +447,7 @@ fn class_row(class: &ClassPoint, shortest: Option<&ClassPoint>, column: &str) ->
         figure("e2e_mean_ms"),
         figure("e2e_p50_ms"),
         figure("e2e_p95_ms"),
-        ratio(class.metrics.get("e2e_p95_ms"), class.metrics.get("e2e_p50_ms")),
+        ratio(of_class("e2e_p95_ms"), of_class("e2e_p50_ms")),
         ratio(
             class.metrics.get("e2e_mean_ms"),
             shortest.and_then(|shortest| shortest.metrics.get("e2e_mean_ms")),

@@ -21,6 +21,7 @@ use super::{
     starts::StartsView,
     sweeps::SweepView,
     tables::{self, AnatomyView, ComparisonView, Figures, PartView},
+    targets::{FloorsView, TargetsView},
 };
 use analysis::{
     comparison::primary,
@@ -58,8 +59,8 @@ pub struct View {
     sweep_names: Vec<String>,
     lessons: Vec<String>,
     comparison: ComparisonView,
-    targets: Vec<Vec<String>>,
-    targets_met: usize,
+    targets: TargetsView,
+    floors: FloorsView,
     slo: Vec<Vec<String>>,
     /// What tuning made worse, with the change.
     worse: Vec<String>,
@@ -169,7 +170,6 @@ impl View {
         let profile = inputs.profile;
         let label = &inputs.identity.engine;
         let row = primary(&inputs.comparison.comparisons, profile);
-        let targets = tables::targets(inputs);
         let slo = tables::slo(inputs);
         let anatomy: Vec<_> = loads_of_interest(inputs)
             .into_iter()
@@ -211,10 +211,8 @@ impl View {
             sweep_names: inputs.sweeps.iter().map(|sweep| sweep.stage.clone()).collect(),
             lessons: lessons(inputs, &anatomy),
             comparison: ComparisonView::new(inputs),
-            targets_met: targets
-                .iter()
-                .filter(|row| row.last().is_some_and(|o| o == "met"))
-                .count(),
+            targets: TargetsView::new(inputs),
+            floors: FloorsView::new(inputs),
             anatomy,
             sweeps: inputs.sweeps.iter().map(|sweep| SweepView::new(inputs, sweep)).collect(),
             front: FrontView::new(&front(inputs)),
@@ -224,7 +222,6 @@ impl View {
             glossary: glossary(inputs),
             plots: inputs.plots.to_vec(),
             worse: tables::worse(inputs),
-            targets,
             slo,
         }
     }

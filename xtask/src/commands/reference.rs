@@ -15,6 +15,9 @@ const VERDICTS: &str = include_str!("verdicts.md");
 /// What is recommended, and how a program learns of it.
 const DECISIONS: &str = include_str!("decisions.md");
 
+/// What limits a server.
+const FLOORS: &str = include_str!("floors.md");
+
 /// How a trial judges itself.
 const CHECKS: &str = include_str!("checks.md");
 
@@ -61,6 +64,7 @@ pub fn text() -> String {
     out += VERDICTS;
     out += &margins();
     out += DECISIONS;
+    out += FLOORS;
 
     out += "\n## Flags\n\nAny flag of `vllm serve` may be swept. Of these more is known: their domain is \
             checked, and what\nvLLM refuses together is an error before anything starts. Beyond a value that did not start \

@@ -30,21 +30,27 @@ use engines::{
     executor::{self, Executor},
     launch,
 };
-use profile::Trial;
+use profile::{Profile, Trial};
 
-/// Runs the stages named by `only`, or all of them.
-pub fn run(profile: &str, only: &[String], args: &RunArgs) -> Result<Ending> {
+/// Runs the stages named by `only`, or all of them, of the profile without some of its sweeps.
+pub fn run(profile: &str, only: &[String], without: &[String], args: &RunArgs) -> Result<Ending> {
     loop {
         // How servers are started is in every key: then all is planned anew.
-        if let Some(ending) = plan_and_run(profile, only, args)? {
+        if let Some(ending) = plan_and_run(profile, only, without, args)? {
             return Ok(ending);
         }
     }
 }
 
 /// `None` when servers are to be started another way than planned.
-fn plan_and_run(profile: &str, only: &[String], args: &RunArgs) -> Result<Option<Ending>> {
+fn plan_and_run(
+    profile: &str,
+    only: &[String],
+    without: &[String],
+    args: &RunArgs,
+) -> Result<Option<Ending>> {
     let mut session = Session::open_for(profile, args.offline, args.dry_run)?;
+    leave_out(&mut session.profile, without)?;
     let names = wanted(&session, only)?;
     let remote_url = remote::url(&session.profile, &args.remote)?.filter(|_| !args.offline);
     if !args.dry_run {
@@ -203,6 +209,16 @@ fn within_budget(
         launches.len()
     );
     Err(UsageError::new(message).into())
+}
+
+/// Takes sweeps out of a profile.
+fn leave_out(profile: &mut Profile, without: &[String]) -> Result<()> {
+    let names: Vec<String> = profile.sweeps.iter().map(|sweep| sweep.name.clone()).collect();
+    if let Some(unknown) = without.iter().find(|name| !names.contains(name)) {
+        return Err(UsageError::new(usage::no_such("sweep", unknown, &names)).into());
+    }
+    profile.sweeps.retain(|sweep| !without.contains(&sweep.name));
+    Ok(())
 }
 
 /// Refuses a plan that the memory of this machine does not hold.

@@ -8,11 +8,12 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, baseline, choose, comprehensive, goals, one_file, provision};
+use super::{Context, baseline, choose, comprehensive, goals, hardware, one_file, provision};
 use analysis::{
     Configuration,
     comparison::{self, Known, primary},
     decision::{self, Judged},
+    targets,
 };
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
@@ -33,7 +34,7 @@ impl Task for Compare<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        6
+        7
     }
 
     fn needs(&self) -> Vec<String> {
@@ -45,8 +46,7 @@ impl Task for Compare<'_> {
 
     fn config(&self) -> Value {
         let loads = &self.context.profile.loads;
-        let loads: Vec<_> =
-            loads.iter().map(|load| json!([load.name, load.spec.requests_expected()])).collect();
+        let loads: Vec<_> = loads.iter().map(|load| json!([load.name, load.digest()])).collect();
         let reference = self.context.reference.map(serde_json::to_string);
         json!({
             "goals": goals(self.context.profile),
@@ -76,8 +76,11 @@ impl Task for Compare<'_> {
         let level = stopping.as_ref().map_or(LEVEL, |stopping: &Stopping| stopping.level);
         result.comparisons = comparison::comparisons(&points, &known, reference, profile, level);
         result.stopping = stopping;
-        result.targets =
-            profile.targets.iter().map(|limit| comparison::target(limit, &points)).collect();
+        let provisioned: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
+        let hardware = hardware::hardware(profile, provisioned.identity.as_ref());
+        let server = targets::server(profile, &points, hardware);
+        result.targets = targets::outcomes(profile, &result.comparisons, &server);
+        result.floors = targets::floors(profile, &result.comparisons, &server);
         let told =
             |role| points.iter().find(|p| p.role == role && p.load == profile.objective.load);
         if let (Some(before), Some(after)) = (told(Role::Default), told(Role::Tuned)) {

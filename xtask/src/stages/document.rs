@@ -40,7 +40,7 @@ impl Task for Document<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        6
+        7
     }
 
     fn needs(&self) -> Vec<String> {

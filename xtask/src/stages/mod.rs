@@ -8,6 +8,7 @@ mod compare;
 mod comprehensive;
 mod confirm;
 mod document;
+mod hardware;
 mod predict;
 mod provision;
 mod sweep;
@@ -216,6 +217,7 @@ impl Context<'_> {
             decision: None,
             comparisons: Vec::new(),
             targets: Vec::new(),
+            floors: Vec::new(),
             findings: Vec::new(),
             stopping: None,
         }
@@ -224,11 +226,15 @@ impl Context<'_> {
 
 /// Objective, limits and targets: what a stage that judges reads of the profile.
 fn goals(profile: &Profile) -> Value {
-    serde_json::json!({
+    let mut goals = serde_json::json!({
         "objective": profile.objective,
         "slo": profile.slo,
         "targets": profile.targets,
-    })
+    });
+    if !profile.gains.is_empty() {
+        goals["gains"] = serde_json::json!(profile.gains);
+    }
+    goals
 }
 
 /// A result as the one output of a stage, as JSON.

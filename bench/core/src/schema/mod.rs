@@ -32,14 +32,15 @@ pub use load::{
 };
 pub use machine::{GpuUse, MachineUse};
 pub use record::{
-    Anatomy, Check, ClassSummary, CompileCache, Counts, FailureClass, Measured, Observed, Outcome,
-    Quantiles, ServerStart, ServerTotals, SettingFailure, StartPart, SteadyState, SteadyWindow,
-    Summary,
+    Anatomy, Check, ClassSummary, CompileCache, Counts, FailureClass, Measured, MixedPrompts,
+    Observed, Outcome, Quantiles, ServerStart, ServerTotals, SettingFailure, StartPart,
+    SteadyState, SteadyWindow, Summary,
 };
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{
-    Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, OverBaseline, Point, ResultFile,
-    Role, StopReason, Stopping, TargetOutcome, TrialRef, Verdict,
+    Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, Floor, FloorOutcome, FloorPart,
+    OverBaseline, Point, ResultFile, Role, StopReason, Stopping, TargetOutcome, TargetState,
+    TrialRef, Verdict,
 };
 pub use sample::{Phases, RequestSample, RequestStatus, ServerObservation};
 

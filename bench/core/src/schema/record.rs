@@ -272,6 +272,9 @@ pub struct Summary {
     pub anatomy: Option<Anatomy>,
     /// The same by class, in the order of the load's classes.
     pub classes: Vec<ClassSummary>,
+    /// Short and long prompts apart, of loads that have both; `None` in records from before too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixed_prompts: Option<MixedPrompts>,
     /// The server's own totals.
     pub server: ServerTotals,
 }
@@ -384,6 +387,20 @@ pub struct ClassSummary {
     pub tpot: Quantiles,
     /// End-to-end latency.
     pub e2e: Quantiles,
+}
+
+/// What short and long prompts do to each other; a prompt is long from
+/// [`crate::summarize::LONG_PROMPT_TOKENS`] on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixedPrompts {
+    /// Time to first token of short prompts.
+    pub short_ttft: Quantiles,
+    /// Time to first token of long prompts.
+    pub long_ttft: Quantiles,
+    /// Gaps between tokens of requests that were decoding while a long prompt waited for its first
+    /// token.
+    pub stall: Quantiles,
 }
 
 /// The server's own totals over the trial; `None` where it does not say.

@@ -42,6 +42,9 @@ pub struct ResultFile {
     /// The profile's targets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetOutcome>,
+    /// The floor of each load; from `compare` alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floors: Vec<FloorOutcome>,
     /// Findings in words, each drawn from the figures above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
@@ -336,10 +339,86 @@ pub struct TargetOutcome {
     pub load: String,
     /// `"max"` or `"min"`.
     pub bound: String,
-    /// The limit.
+    /// The limit: in the metric's unit, or a change in percent of the baseline's figure.
     pub limit: f64,
-    /// The tuned figure; `None` when it was not measured.
+    /// Whether the limit is on the change from the baseline.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub over_baseline: bool,
+    /// The metric's figures by column.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<Column, Estimate>,
+    /// What is held to the limit: the tuned figure, the defaults' where nothing was tuned; `None`
+    /// when neither was measured.
     pub found: Option<f64>,
-    /// Whether the limit is kept.
-    pub met: bool,
+    /// How it came out.
+    pub state: TargetState,
+    /// The best figure that the load allows on this card, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
+}
+
+/// How a target came out, by the mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum TargetState {
+    /// The limit is kept.
+    Met,
+    /// It is not, and nothing shows that it cannot be.
+    Missed,
+    /// It is not, and the floor lies beyond it: no scheduling flag can meet it on this card.
+    OutOfReach,
+    /// There is no figure.
+    NotMeasured,
+}
+
+/// The best figure that a load allows on a card whatever the scheduler does: a least latency, or a
+/// greatest rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Floor {
+    /// The figure, in the metric's unit.
+    pub value: f64,
+    /// The largest of `parts`, or what holds back the load.
+    pub set_by: FloorPart,
+    /// Shares of the time that make up the floor, in percent; empty where the load sets it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<FloorPart, f64>,
+    /// Whether the step of one request alone was measured here; else it is computed.
+    pub is_measured: bool,
+}
+
+/// A load's floor beside what was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct FloorOutcome {
+    /// Metric id.
+    pub metric: String,
+    /// Load it is measured on.
+    pub load: String,
+    /// The best figure that the load allows.
+    pub floor: Floor,
+    /// The metric's figures by column.
+    pub columns: BTreeMap<Column, Estimate>,
+}
+
+/// What a floor is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum FloorPart {
+    /// Reading the weights from memory once a step.
+    Weights,
+    /// Reading keys and values from memory.
+    Kv,
+    /// Computing the tokens of prompts and answers.
+    Compute,
+    /// What a step takes beyond that: launches of kernels, memory that is not read at full speed.
+    Step,
+    /// The API server and the way to it and back.
+    ApiServer,
+    /// The load itself: it asks for no more.
+    Load,
 }

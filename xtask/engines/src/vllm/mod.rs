@@ -12,6 +12,7 @@ mod server;
 pub use classify::Failure;
 pub use engine::Vllm;
 pub use launcher::{Forks, NoFork, is_tried};
+pub use model::SHAPES;
 pub use parts::Parts;
 pub use provision::{
     Device, Node, Provisioned, device, ensure_device, known, provision, superseded_environments,

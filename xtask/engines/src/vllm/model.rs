@@ -32,12 +32,18 @@ pub struct Shape {
     /// Which of vLLM's model classes serves it.
     architecture: &'static str,
     model_type: &'static str,
-    hidden_size: u32,
-    intermediate_size: u32,
-    layers: u32,
-    attention_heads: u32,
-    key_value_heads: u32,
-    vocab_size: u32,
+    /// `hidden_size`.
+    pub hidden_size: u32,
+    /// `intermediate_size`.
+    pub intermediate_size: u32,
+    /// `num_hidden_layers`.
+    pub layers: u32,
+    /// `num_attention_heads`.
+    pub attention_heads: u32,
+    /// `num_key_value_heads`.
+    pub key_value_heads: u32,
+    /// `vocab_size`.
+    pub vocab_size: u32,
     /// First of the two special tokens; ordinary tokens have the numbers below.
     first_special_token: u32,
     max_position_embeddings: u32,

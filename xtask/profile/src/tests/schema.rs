@@ -110,7 +110,7 @@ fn schema() -> Value {
                 ),
             ),
             ("slo", limits("[slo]", "Limits that a chosen setting keeps.")),
-            ("targets", limits("[targets]", "What is hoped for; the report says what was met.")),
+            ("targets", targets("What is hoped for; the report says what was met.")),
             ("compare", compare()),
             ("tune", tune()),
             ("capacity", capacity()),
@@ -352,19 +352,36 @@ fn sweeps() -> Value {
 }
 
 fn limits(title: &str, description: &str) -> Value {
-    let limit = table(
-        "a limit",
-        [
-            ("max", json!({ "type": "number", "minimum": 0 })),
-            ("min", json!({ "type": "number", "minimum": 0 })),
-            ("on", text("Name of the load.")),
-        ],
-    );
+    let limit = table("a limit", limit_keys());
+    by_metric(title, description, &limit)
+}
+
+fn targets(description: &str) -> Value {
+    let gain = above_zero("The least gain over the baseline, in percent.");
+    let [max, min, on] = limit_keys();
+    let target = table("a limit", [max, min, on, ("over_baseline_percent", gain)]);
+    by_metric("[targets]", description, &target)
+}
+
+fn limit_keys() -> [(&'static str, Value); 3] {
+    [
+        ("max", json!({ "type": "number", "minimum": 0 })),
+        ("min", json!({ "type": "number", "minimum": 0 })),
+        ("on", loads_named("The load, or a list of loads.")),
+    ]
+}
+
+fn loads_named(description: &str) -> Value {
+    let name = json!({ "type": "string" });
+    json!({ "description": description, "anyOf": [name, { "type": "array", "items": name }] })
+}
+
+fn by_metric(title: &str, description: &str, limit: &Value) -> Value {
     json!({
         "title": title,
         "description": description,
         "type": "object",
-        "properties": { "on": text("Name of the load of all that name none.") },
+        "properties": { "on": loads_named("Of all that name none: a load, or a list.") },
         "additionalProperties": { "anyOf": [{ "type": "number", "minimum": 0 }, limit] },
     })
 }

@@ -41,6 +41,14 @@ function makeSortable(table) {
   });
 }
 
+/* The column of verdicts or outcomes stays in sight. */
+function keepVerdicts(table) {
+  const heads = [...(table.tHead?.rows[0].cells ?? [])];
+  const column = heads.findIndex((head) => ["Verdict", "Outcome"].includes(head.textContent.trim()));
+  if (column < 0) return;
+  for (const row of table.rows) row.cells[column]?.classList.add("verdict");
+}
+
 /* Plots: the pointer shows a figure's value; with the keyboard, arrows go from one to the next. */
 const tip = document.getElementById("tip");
 
@@ -273,6 +281,7 @@ function fromAddress() {
   return Boolean(trial);
 }
 
+document.querySelectorAll("main table").forEach(keepVerdicts);
 document.querySelectorAll("main table").forEach(makeSortable);
 document.querySelectorAll(".plot svg").forEach(makeAlive);
 if (data.trials.length > 0) {

@@ -6,7 +6,10 @@ use super::{
     Inputs,
     canvas::{Canvas, Rect},
     data::{Figure, Measure},
-    panel::{BAR_HEADROOM, Bar, Frame, Group, Key, Panel, SATURATED, WEEK2, grouped_bars, x_lines},
+    panel::{
+        BAR_HEADROOM, Bar, Frame, Group, Key, Panel, SATURATED, TARGET, WEEK2, grouped_bars,
+        x_lines,
+    },
     scale::Scale,
     style::{CONFIGURATIONS, INK},
 };
@@ -31,6 +34,12 @@ pub(super) fn week2_key(inputs: &Inputs<'_>, shown: &[(&str, &str)]) -> Option<(
     any.then(|| (WEEK2_KEY, WEEK2.to_owned()))
 }
 
+/// Legend of the targets' lines, where there are any for these metrics and loads.
+pub(super) fn target_key(inputs: &Inputs<'_>, shown: &[(&str, &str)]) -> Option<(Key, String)> {
+    let any = shown.iter().any(|(metric, load)| inputs.target(metric, load, 1.0).is_some());
+    any.then(|| (TARGET, "target".to_owned()))
+}
+
 /// Legend of hollow marks, where a configuration was above capacity on these loads.
 pub(super) fn saturated_key(inputs: &Inputs<'_>, loads: &[&str]) -> Option<(Key, String)> {
     let saturated = |point: &Point| point.saturated && loads.contains(&point.load.as_str());
@@ -52,7 +61,8 @@ pub(super) fn bars(
         loads.iter().map(|load| group(inputs, metric, load, measure.factor)).collect();
     let bars = || groups.iter().flat_map(|group| &group.bars).flatten();
     let tops = bars().map(|bar| bar.figure.top());
-    let values: Vec<f64> = tops.chain(groups.iter().filter_map(|group| group.reference)).collect();
+    let lines = groups.iter().flat_map(|group| [group.reference, group.target]).flatten();
+    let values: Vec<f64> = tops.chain(lines).collect();
     let frame = Frame {
         title: measure.title,
         y_title: &measure.axis(),
@@ -75,5 +85,6 @@ fn group<'t>(inputs: &Inputs<'_>, metric: &str, load: &'t str, factor: f64) -> G
             Some(Bar { name, figure, color: *color, hollow: point.saturated })
         })
         .collect();
-    Group { label: load, bars, reference: inputs.week2(metric, load, factor) }
+    let reference = inputs.week2(metric, load, factor);
+    Group { label: load, bars, reference, target: inputs.target(metric, load, factor) }
 }

@@ -2,7 +2,7 @@
 
 use bench_core::{
     metric,
-    schema::{Comparison, Point, TargetOutcome, Verdict},
+    schema::{Column, Comparison, Point, TargetOutcome, TargetState, Verdict},
 };
 use plotters::style::RGBColor;
 
@@ -33,7 +33,7 @@ const HEADLINES: [&str; 9] = [
     "length_slowdown",
 ];
 /// Most loads whose tail latency is shown.
-const TAIL_LOADS: usize = 8;
+const TAIL_LOADS: usize = 6;
 
 pub(super) fn draw(inputs: &Inputs<'_>) -> String {
     let subtitle = format!(
@@ -45,25 +45,40 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
         inputs.objective_load
     );
     page((1600, 1000), "Optimization summary", &subtitle, |canvas, body| {
-        let load = [inputs.objective_load];
+        let throughput = ("output_tokens_per_s", inputs.objective_load);
+        let queue = ("queue_share", queue_load(inputs));
+        let shown = [throughput, queue];
         let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].2));
-        let shown = [("output_tokens_per_s", load[0]), ("queue_share", load[0])];
         entries.extend(configurations::week2_key(inputs, &shown));
-        entries.extend(configurations::saturated_key(inputs, &load));
+        entries.extend(configurations::target_key(inputs, &shown));
+        entries.extend(configurations::saturated_key(inputs, &shown.map(|(_, load)| load)));
         let top = body.top + legend(canvas, body, &entries) + 16;
         let middle = i32::midpoint(top, body.bottom);
-        let cell = |row: i32, column| {
+        let cell = |row: i32, from: i32, to: i32| {
             let (top, bottom) =
                 if row == 0 { (top, middle - 14) } else { (middle + 14, body.bottom) };
-            Rect { top, bottom, ..body }.column(column, 3, 36)
+            let at = |percent: i32| body.left + body.width() * percent / 100;
+            Rect {
+                top,
+                bottom,
+                left: at(from) + 16 * i32::from(from > 0),
+                right: at(to) - 16 * i32::from(to < 100),
+            }
         };
-        configurations::bars(inputs, canvas, cell(0, 0), "output_tokens_per_s", &load, &[]);
-        configurations::bars(inputs, canvas, cell(0, 1), "queue_share", &load, &[]);
-        anatomy(inputs, canvas, cell(0, 2));
-        tail(inputs, canvas, cell(1, 0));
-        targets(inputs, canvas, cell(1, 1));
-        verdicts(inputs, canvas, cell(1, 2));
+        configurations::bars(inputs, canvas, cell(0, 0, 21), throughput.0, &[throughput.1], &[]);
+        configurations::bars(inputs, canvas, cell(0, 21, 42), queue.0, &[queue.1], &[]);
+        anatomy(inputs, canvas, cell(0, 42, 66));
+        tail(inputs, canvas, cell(0, 66, 100));
+        targets(inputs, canvas, cell(1, 0, 58));
+        verdicts(inputs, canvas, cell(1, 58, 100));
     })
+}
+
+/// The load of the target on the queue's share, else the objective's.
+fn queue_load<'a>(inputs: &Inputs<'a>) -> &'a str {
+    let mut targets = inputs.comparison.targets.iter();
+    let target = targets.find(|target| target.metric == "queue_share");
+    target.map_or(inputs.objective_load, |target| target.load.as_str())
 }
 
 fn anatomy(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
@@ -106,9 +121,19 @@ fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     if loads.iter().any(|load| part(load).is_some()) {
         loads.retain(|load| part(load).is_some());
     }
+    // Where there are more than fit, those of goals come first.
+    if loads.len() > TAIL_LOADS {
+        let targets = inputs.comparison.targets.iter().map(|target| target.load.as_str());
+        let limits = inputs.comparison.decision.iter().flat_map(|decision| &decision.limits);
+        let goals: Vec<&str> = std::iter::once(inputs.objective_load)
+            .chain(targets)
+            .chain(limits.map(|limit| limit.load.as_str()))
+            .collect();
+        loads.sort_by_key(|load| !goals.contains(load));
+        loads.truncate(TAIL_LOADS);
+    }
     let order = distinct(inputs.configurations().filter_map(|point| point.part.as_deref()));
     loads.sort_by_key(|load| order.iter().position(|name| Some(*name) == part(load)));
-    loads.truncate(TAIL_LOADS);
     let points = || inputs.configurations().filter(|point| loads.contains(&point.load.as_str()));
     let measure = Measure::over(METRIC, points());
     let values: Vec<f64> = points()
@@ -175,33 +200,58 @@ fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
         many if many > capacity => format!("and {} more", many - capacity),
         _ => String::new(),
     };
-    table::draw(
-        canvas,
-        cell,
-        "Targets, tuned",
-        ["metric, load", "target", "found", ""],
-        &rows,
-        &note,
-    );
+    let heads = ["metric, load", "target", "Week 2", "baseline", "default", "tuned", "floor", ""];
+    table::draw(canvas, cell, "Targets", heads, &rows, &note);
 }
 
-fn target_row(target: &TargetOutcome) -> [Cell; 4] {
-    let bound = if target.bound == "min" { "≥" } else { "≤" };
-    let limit = shown(&target.metric, target.limit, number::plain);
-    let found = target
-        .found
-        .map_or("not measured".to_owned(), |found| shown(&target.metric, found, number::figure));
-    let outcome = match (target.found, target.met) {
-        (None, _) => ("–", FAINT_INK),
-        (Some(_), true) => ("✓ met", GREEN),
-        (Some(_), false) => ("✗ missed", VERMILLION),
+fn target_row(target: &TargetOutcome) -> [Cell; 8] {
+    let sign = if target.bound == "min" { "≥" } else { "≤" };
+    let limit = if target.over_baseline {
+        format!("{sign} +{} %", number::plain(target.limit))
+    } else {
+        format!("{sign} {}", shown(&target.metric, target.limit, number::plain))
     };
+    let baseline = target.columns.get(&Column::Baseline);
+    let cell = |column: Column| {
+        let found = target.columns.get(&column).map(|estimate| estimate.mean);
+        let text = match (found, baseline, column) {
+            (None, ..) => None,
+            (Some(found), _, _) if !target.over_baseline => {
+                Some(bare(&target.metric, found, number::figure))
+            }
+            (Some(found), Some(baseline), Column::Default | Column::Tuned) => {
+                Some(format!("+{}", number::grouped(100.0 * (found / baseline.mean - 1.0), 0)))
+            }
+            _ => None,
+        };
+        (text.unwrap_or_else(|| "–".to_owned()), INK)
+    };
+    let floor = target.floor.as_ref().filter(|_| !target.over_baseline);
+    let floor = floor.map(|floor| bare(&target.metric, floor.value, number::figure));
+    let outcome = match target.state {
+        TargetState::NotMeasured => ("–", FAINT_INK),
+        TargetState::Met => ("✓ met", GREEN),
+        TargetState::Missed => ("✗ missed", VERMILLION),
+        TargetState::OutOfReach => ("out of reach", VERMILLION),
+    };
+    let gain = if target.over_baseline { ", gain" } else { "" };
     [
-        (subject(&target.metric, &target.load), INK),
-        (format!("{bound} {limit}"), INK),
-        (found, INK),
+        (format!("{}{gain}", subject(&target.metric, &target.load)), INK),
+        (limit, INK),
+        cell(Column::Week2),
+        cell(Column::Baseline),
+        cell(Column::Default),
+        cell(Column::Tuned),
+        (floor.unwrap_or_else(|| "–".to_owned()), FAINT_INK),
         (outcome.0.to_owned(), outcome.1),
     ]
+}
+
+/// A figure without the unit of its row's target, which latencies keep: theirs may differ.
+fn bare(id: &str, value: f64, text: fn(f64) -> String) -> String {
+    let shown = shown(id, value, text);
+    let unit = [" tok/s", " req/s"].into_iter().find(|unit| shown.ends_with(unit));
+    shown.trim_end_matches(unit.unwrap_or_default()).to_owned()
 }
 
 fn verdicts(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {

@@ -125,10 +125,24 @@ impl<'a> Inputs<'a> {
             .map_or(self.objective_load, |point| &point.load)
     }
 
+    /// The load of the target on E2E P95, else that of the production workload.
+    pub fn tail_load(&self) -> &'a str {
+        let mut targets = self.comparison.targets.iter();
+        let target = targets.find(|target| target.metric == "e2e_p95_ms");
+        target.map_or_else(|| self.production_load(), |target| &target.load)
+    }
+
     /// The seed's own figure for a metric on a load: other hardware, other load.
     pub fn week2(&self, metric: &str, load: &str, factor: f64) -> Option<f64> {
         let estimate = self.comparison(metric, load)?.columns.get(&Column::Week2)?;
         Figure::of(estimate, factor).map(|figure| figure.mean)
+    }
+
+    /// The profile's target for a metric on a load.
+    pub fn target(&self, metric: &str, load: &str, factor: f64) -> Option<f64> {
+        let mut targets = self.comparison.targets.iter().filter(|target| !target.over_baseline);
+        let target = targets.find(|target| target.metric == metric && target.load == load)?;
+        Some(target.limit * factor).filter(|limit| limit.is_finite())
     }
 
     fn comparison(&self, metric: &str, load: &str) -> Option<&'a Comparison> {

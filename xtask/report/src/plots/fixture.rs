@@ -6,7 +6,8 @@ use bench_core::{
     canonical::Digest,
     schema::{
         Anatomy, ArgValue, Args, Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate,
-        FORMAT, FailureClass, Point, ResultFile, Role, SettingFailure, TargetOutcome, Verdict,
+        FORMAT, FailureClass, Point, ResultFile, Role, SettingFailure, TargetOutcome, TargetState,
+        Verdict,
     },
 };
 
@@ -63,6 +64,7 @@ pub(super) fn file(stage: &str, points: Vec<Point>) -> ResultFile {
         decision: None,
         comparisons: Vec::new(),
         targets: Vec::new(),
+        floors: Vec::new(),
         findings: Vec::new(),
         stopping: None,
     }
@@ -288,8 +290,24 @@ fn comparison(baseline: &[Point], tuned: &[Point]) -> ResultFile {
         }
     }
     let target = |metric: &str, load: &str, bound: &str, limit, found: Option<f64>, met| {
-        let (metric, load, bound) = (metric.to_owned(), load.to_owned(), bound.to_owned());
-        TargetOutcome { metric, load, bound, limit, found, met }
+        let state = match (found, met) {
+            (None, _) => TargetState::NotMeasured,
+            (_, true) => TargetState::Met,
+            (_, false) => TargetState::Missed,
+        };
+        let rows = file.comparisons.iter();
+        let row = rows.clone().find(|row| row.metric == metric && row.load == load);
+        TargetOutcome {
+            metric: metric.to_owned(),
+            load: load.to_owned(),
+            bound: bound.to_owned(),
+            limit,
+            over_baseline: false,
+            columns: row.map(|row| row.columns.clone()).unwrap_or_default(),
+            found,
+            state,
+            floor: None,
+        }
     };
     file.targets = vec![
         target("queue_share", "burst", "max", 0.5, Some(0.41), true),

@@ -156,6 +156,7 @@ impl Across<'_, '_, '_> {
             taken.push(Rect::new(x - 7, y - 7, x + 7, y + 7));
         }
         let named = dots.iter().filter(|d| is_unbeaten(d) || d.candidate.role != Role::Sweep);
+        let mut line = list.top;
         for (i, dot) in named.enumerate() {
             let how = label(Anchor::Middle).bold();
             let text = format!("{}", i + 1);
@@ -172,9 +173,8 @@ impl Across<'_, '_, '_> {
                 canvas.fill(rect(spot), PAPER);
                 canvas.text(&text, spot, how);
             }
-            let line = list.top + i as i32 * LINE;
             if line + LINE < self.panel.plot.bottom {
-                entry(canvas, (list.left, line), &text, dot, list.right);
+                line += entry(canvas, (list.left, line), &text, dot, list.right);
             }
         }
     }
@@ -188,13 +188,16 @@ impl Across<'_, '_, '_> {
     }
 }
 
-/// A line of the list: mark, number and name.
-fn entry(canvas: &Canvas<'_>, (x, y): (i32, i32), number: &str, dot: &Dot<'_>, right: i32) {
+/// An entry of the list: mark, number and name; the height that it takes.
+fn entry(canvas: &Canvas<'_>, (x, y): (i32, i32), number: &str, dot: &Dot<'_>, right: i32) -> i32 {
     canvas.mark((x, y), shape(dot.candidate.role), color(dot), dot.candidate.saturated);
     canvas.text(number, (x + 18, y), label(Anchor::Start).bold());
     let how = label(Anchor::Start);
-    let name = how.cut(&dot.candidate.name, right - x - 42);
-    canvas.text(&name, (x + 42, y), how);
+    let lines = how.wrap(&dot.candidate.name, right - x - 42, 2);
+    for (i, name) in lines.iter().enumerate() {
+        canvas.text(name, (x + 42, y + 15 * i as i32), how);
+    }
+    LINE + 15 * (lines.len() as i32 - 1)
 }
 
 fn is_unbeaten(dot: &Dot<'_>) -> bool {

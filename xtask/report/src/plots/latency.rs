@@ -1,4 +1,5 @@
-//! Percentiles of TTFT, TPOT and E2E under the production load: one mark a configuration, with
+//! Percentiles of TTFT, TPOT and E2E under the load of the target on E2E P95, else the production
+//! load: one mark a configuration, with
 //! its interval.
 
 use bench_core::{metric, schema::Role};
@@ -9,9 +10,9 @@ use super::{
     configurations,
     data::{Figure, Measure, spread},
     number,
-    panel::{Frame, Key, Panel, legend, page},
+    panel::{Frame, Key, Panel, TARGET, legend, page},
     scale::Scale,
-    style::{CONFIGURATIONS, GRID, VERMILLION, small},
+    style::{CONFIGURATIONS, GRID, PAPER, small},
 };
 
 const LATENCIES: [(&str, &str); 3] = [
@@ -20,18 +21,18 @@ const LATENCIES: [(&str, &str); 3] = [
     ("e2e", "E2E: end-to-end latency"),
 ];
 const PERCENTILES: [(&str, &str); 3] = [("p50", "P50"), ("p95", "P95"), ("p99", "P99")];
-/// Key of the profile's targets.
-pub(super) const TARGET_KEY: Key = Key::Dashes(VERMILLION);
-
 pub(super) fn draw(inputs: &Inputs<'_>) -> String {
-    let load = inputs.production_load();
+    let load = inputs.tail_load();
     let subtitle =
         format!("{} · load {load}, {}", inputs.engine(), spread(inputs.configurations()));
     page((1200, 750), "Latency percentiles", &subtitle, |canvas, body| {
         let top = body.top + legend(canvas, body, &keys(inputs, load)) + 14;
-        for (i, (name, title)) in LATENCIES.iter().enumerate() {
+        let latencies = LATENCIES.map(|(name, _)| Latency::new(inputs, load, name));
+        // All three on one kind of axis, so that distances can be compared.
+        let is_log = latencies.iter().any(|latency| Scale::spans_much(&latency.values));
+        for (i, (latency, (_, title))) in latencies.iter().zip(LATENCIES).enumerate() {
             let cell = Rect { top, ..body }.column(i, LATENCIES.len(), 28);
-            panel(inputs, canvas, cell, load, (name, title));
+            panel(inputs, canvas, cell, (load, title), latency, is_log);
         }
     })
 }
@@ -45,40 +46,51 @@ fn keys(inputs: &Inputs<'_>, load: &str) -> Vec<(Key, String)> {
     let mut keys = configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
     keys.extend(configurations::week2_key(inputs, &shown));
     keys.extend(configurations::saturated_key(inputs, &[load]));
-    if shown.iter().any(|(metric, load)| target(inputs, metric, load, 1.0).is_some()) {
-        keys.push((TARGET_KEY, "target".to_owned()));
+    if shown.iter().any(|(metric, load)| inputs.target(metric, load, 1.0).is_some()) {
+        keys.push((TARGET, "target".to_owned()));
     }
     keys
 }
 
-/// The profile's target for a metric on a load.
-fn target(inputs: &Inputs<'_>, metric: &str, load: &str, factor: f64) -> Option<f64> {
-    let mut targets = inputs.comparison.targets.iter();
-    let target = targets.find(|target| target.metric == metric && target.load == load)?;
-    Some(target.limit * factor).filter(|limit| limit.is_finite())
+/// The metrics of a latency, how they are shown, and all values that its axis has to hold.
+struct Latency {
+    metrics: [String; 3],
+    measure: Measure,
+    values: Vec<f64>,
+    is_measured: bool,
+}
+
+impl Latency {
+    fn new(inputs: &Inputs<'_>, load: &str, name: &str) -> Self {
+        let metrics = PERCENTILES.map(|(percentile, _)| format!("{name}_{percentile}_ms"));
+        let points = || inputs.configurations().filter(|point| point.load == load);
+        let largest =
+            metrics.iter().flat_map(|metric| points().filter_map(|p| Figure::at(p, metric, 1.0)));
+        let largest = largest.map(|figure| figure.top()).fold(0.0, f64::max);
+        let measure = Measure::of(&metrics[0], largest);
+        let factor = measure.factor;
+        let figures = metrics
+            .iter()
+            .flat_map(|metric| points().filter_map(|point| Figure::at(point, metric, factor)));
+        let mut values: Vec<f64> = figures.flat_map(|figure| figure.values()).collect();
+        let is_measured = !values.is_empty();
+        let references = metrics.iter().flat_map(|metric| {
+            [inputs.week2(metric, load, factor), inputs.target(metric, load, factor)]
+        });
+        values.extend(references.flatten());
+        Self { metrics, measure, values, is_measured }
+    }
 }
 
 fn panel(
     inputs: &Inputs<'_>,
     canvas: &Canvas<'_>,
     cell: Rect,
-    load: &str,
-    (name, title): (&str, &str),
+    (load, title): (&str, &str),
+    latency: &Latency,
+    is_log: bool,
 ) {
-    let metrics = PERCENTILES.map(|(percentile, _)| format!("{name}_{percentile}_ms"));
-    let points = || inputs.configurations().filter(|point| point.load == load);
-    let largest =
-        metrics.iter().flat_map(|metric| points().filter_map(|p| Figure::at(p, metric, 1.0)));
-    let measure = Measure::of(&metrics[0], largest.map(|figure| figure.top()).fold(0.0, f64::max));
-    let figures = metrics
-        .iter()
-        .flat_map(|metric| points().filter_map(|point| Figure::at(point, metric, measure.factor)));
-    let references = metrics.iter().flat_map(|metric| {
-        [inputs.week2(metric, load, measure.factor), target(inputs, metric, load, measure.factor)]
-    });
-    let mut values: Vec<f64> = figures.flat_map(|figure| figure.values()).collect();
-    let empty = values.is_empty();
-    values.extend(references.flatten());
+    let Latency { metrics, measure, values, is_measured } = latency;
     let frame = Frame {
         title,
         y_title: &measure.axis(),
@@ -86,8 +98,10 @@ fn panel(
         x_lines: 1,
         legend: &[],
     };
-    let panel = Panel::new(canvas, cell, &frame, Scale::fitting(&values, 0.06));
-    if empty {
+    let scale =
+        if is_log { Scale::logarithmic(values, 0.1) } else { Scale::around(values, true, 0.1) };
+    let panel = Panel::new(canvas, cell, &frame, scale);
+    if !is_measured {
         panel.empty();
     }
     for (i, metric) in metrics.iter().enumerate() {
@@ -95,7 +109,7 @@ fn panel(
         if i > 0 {
             canvas.line(&[(slot.left, slot.top), (slot.left, slot.bottom)], GRID, 1);
         }
-        percentile(inputs, &panel, slot, (metric, load), measure);
+        percentile(inputs, &panel, slot, (metric, load), *measure);
         panel.x_label(slot.center().0, slot.width(), &[PERCENTILES[i].1.to_owned()]);
     }
 }
@@ -112,8 +126,8 @@ fn percentile(
     if let Some(value) = inputs.week2(metric, load, factor) {
         panel.reference(across, value, configurations::WEEK2_KEY);
     }
-    if let Some(value) = target(inputs, metric, load, factor) {
-        panel.reference(across, value, TARGET_KEY);
+    if let Some(value) = inputs.target(metric, load, factor) {
+        panel.reference(across, value, TARGET);
     }
     let inner = Rect { left: slot.left + 4, right: slot.right - 4, ..slot };
     let present: Vec<(usize, Role)> = CONFIGURATIONS
@@ -122,6 +136,7 @@ fn percentile(
         .filter(|(_, (role, ..))| inputs.point(*role, load).is_some())
         .map(|(i, (role, ..))| (i, *role))
         .collect();
+    let mut taken: Vec<Rect> = Vec::new();
     for (column, (i, role)) in present.iter().enumerate() {
         let Some(point) = inputs.point(*role, load) else { continue };
         let Some(figure) = Figure::at(point, metric, factor) else { continue };
@@ -137,11 +152,16 @@ fn percentile(
         let name = CONFIGURATIONS[*i].1;
         panel.tell((x, panel.y(figure.mean)), &format!("{title}, {name}: {}", figure.words(unit)));
         let how = small(Anchor::Middle);
-        let top = panel.y(figure.top());
-        panel.canvas.text(
-            &how.cut(&number::short(figure.mean), column.width() + 6),
-            (x, top - 15),
-            how,
-        );
+        let text = number::short(figure.mean);
+        let half = how.width(&text) / 2 + 3;
+        let rect = |y: i32| Rect::new(x - half, y - 7, x + half, y + 7);
+        // Above the mark, and above the neighbour's figure where the two would meet.
+        let mut y = panel.y(figure.top()) - 15;
+        while taken.iter().any(|other| other.overlaps(&rect(y))) {
+            y -= 1;
+        }
+        taken.push(rect(y));
+        panel.canvas.fill(rect(y), PAPER);
+        panel.canvas.text(&text, (x, y), how);
     }
 }

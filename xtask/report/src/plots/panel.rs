@@ -9,13 +9,18 @@ use super::{
     data::Figure,
     number,
     scale::Scale,
-    style::{BAND, FAINT_INK, GRID, INK, PAPER, faint, heading, is_light, label, small},
+    style::{
+        BAND, FAINT_INK, GRID, INK, PAPER, VERMILLION, faint, heading, is_light, label, small,
+    },
 };
 
 /// How the seed's figures are named wherever they are drawn.
 pub const WEEK2: &str = "Week 2 (other hardware and load)";
 /// How a configuration above capacity is named wherever it is drawn.
 pub const SATURATED: &str = "hollow: offered load above capacity";
+
+/// Key of the profile's targets.
+pub const TARGET: Key = Key::Dashes(VERMILLION);
 
 /// Height of a line of labels.
 const LINE: i32 = 15;
@@ -243,6 +248,8 @@ pub struct Group<'t> {
     pub bars: Vec<Option<Bar>>,
     /// A reference line over the group.
     pub reference: Option<f64>,
+    /// The target's line over the group.
+    pub target: Option<f64>,
 }
 
 /// One bar.
@@ -292,6 +299,9 @@ pub fn grouped_bars(panel: &Panel<'_, '_>, groups: &[Group<'_>], reference: Key,
         if let Some(value) = group.reference {
             panel.reference((slot.left + room / 2, slot.right - room / 2), value, reference);
         }
+        if let Some(value) = group.target {
+            panel.reference((slot.left + room / 2, slot.right - room / 2), value, TARGET);
+        }
         for (column, bar) in columns() {
             if let Some(bar) = bar {
                 bar_label(panel, column, &bar.figure, &text(bar), widest);
@@ -320,7 +330,7 @@ fn bar_label(panel: &Panel<'_, '_>, column: Rect, figure: &Figure, text: &str, w
     let how = small(Anchor::Middle);
     let width = how.width(text);
     if widest <= column.width() + 2 {
-        let half = width.min(column.width()) / 2;
+        let half = width.min(column.width()) / 2 + 3;
         panel.canvas.fill(Rect::new(x - half, top - 16, x + half, top - 3), PAPER);
         panel.canvas.text(text, (x, top - 10), how);
     } else {

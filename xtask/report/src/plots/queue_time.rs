@@ -38,7 +38,29 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
         let values = sweep.map_or_else(Vec::new, |sweep| values(inputs, sweep));
         let top = body.top + legend(canvas, body, &part_keys()) + 14;
         let cell = Rect { top, bottom: body.bottom - 22, ..body };
-        bars(canvas, cell, &configurations, &values, sweep);
+        if dwarfs(&configurations, &values) {
+            let split = cell.left + cell.width() * 24 / 100;
+            let title = "The handicapped baseline";
+            bars(
+                canvas,
+                Rect { right: split - 16, ..cell },
+                title,
+                &configurations[..1],
+                &[],
+                None,
+            );
+            let rest = Rect { left: split + 16, ..cell };
+            bars(
+                canvas,
+                rest,
+                "The others, on a scale of their own",
+                &configurations[1..],
+                &values,
+                sweep,
+            );
+        } else {
+            bars(canvas, cell, "Mean end-to-end latency by part", &configurations, &values, sweep);
+        }
         let how = faint(Anchor::Middle);
         let moved = how.cut(&where_it_went(inputs), body.width());
         canvas.text(&moved, (body.center().0, body.bottom - 4), how);
@@ -88,9 +110,25 @@ fn values<'a>(inputs: &Inputs<'a>, sweep: &'a ResultFile) -> Vec<Slot<'a>> {
         .collect()
 }
 
+/// From this multiple of all others on, the first bar gets a panel of its own: beside it nothing of
+/// them could be seen.
+const DWARFS: f64 = 3.0;
+
+/// Whether the baseline dwarfs all others.
+fn dwarfs(configurations: &[Slot<'_>], values: &[Slot<'_>]) -> bool {
+    let [first, others @ ..] = configurations else { return false };
+    let total = |slot: &Slot<'_>| {
+        Some(parts(slot.point?, 1.0)?.iter().map(|(value, _)| value).sum::<f64>())
+    };
+    let most = others.iter().chain(values).filter_map(total).reduce(f64::max);
+    first.label == CONFIGURATIONS[0].1
+        && total(first).zip(most).is_some_and(|(first, most)| first > DWARFS * most)
+}
+
 fn bars(
     canvas: &Canvas<'_>,
     cell: Rect,
+    title: &str,
     configurations: &[Slot<'_>],
     values: &[Slot<'_>],
     sweep: Option<&ResultFile>,
@@ -101,13 +139,8 @@ fn bars(
         .filter_map(|slot| parts(slot.point?, 1e-3))
         .map(|parts| parts.iter().map(|(value, _)| value).sum())
         .collect();
-    let frame = Frame {
-        title: "Mean end-to-end latency by part",
-        y_title: "mean E2E latency (s)",
-        x_title: "",
-        x_lines: 3,
-        legend: &[],
-    };
+    let frame =
+        Frame { title, y_title: "mean E2E latency (s)", x_title: "", x_lines: 4, legend: &[] };
     let panel = Panel::new(canvas, cell, &frame, Scale::around(&totals, true, 0.12));
     if slots.is_empty() {
         panel.empty();
@@ -147,7 +180,7 @@ fn bar(panel: &Panel<'_, '_>, slot: Rect, what: &Slot<'_>) {
     let (x, _) = slot.center();
     let width = slot.width() - 6;
     let mut lines =
-        label(Anchor::Middle).wrap(what.label, width, if what.note.is_empty() { 3 } else { 2 });
+        label(Anchor::Middle).wrap(what.label, width, if what.note.is_empty() { 4 } else { 3 });
     if !what.note.is_empty() {
         lines.push(what.note.to_owned());
     }
@@ -163,9 +196,9 @@ fn bar(panel: &Panel<'_, '_>, slot: Rect, what: &Slot<'_>) {
     let total: f64 = parts.iter().map(|(value, _)| value).sum();
     let top = panel.y(total);
     let how = label(Anchor::Middle);
-    let share = format!("{:.0} %", 100.0 * parts[2].0 / total);
-    let named = format!("queue {share}");
-    let share = if how.width(&named) <= width { named } else { share };
+    // All bars of a panel say it alike: the widest share decides.
+    let named = if how.width("queue 100 %") <= width { "queue " } else { "" };
+    let share = format!("{named}{:.0} %", 100.0 * parts[2].0 / total);
     panel.canvas.text(
         &how.cut(&share, width),
         (x, top - 10),

@@ -48,8 +48,24 @@ impl Scale {
     /// Logarithmic over the values where they span a lot and are positive, else from 0.
     pub fn fitting(values: &[f64], headroom: f64) -> Self {
         let (low, high) = range(values);
-        if low > 0.0 && high / low >= LOG_RATIO {
+        if Self::spans_much(values) {
             Self::log(low, high, headroom)
+        } else {
+            Self::around(values, true, headroom)
+        }
+    }
+
+    /// Whether the values span so much that only a logarithmic axis shows them.
+    pub fn spans_much(values: &[f64]) -> bool {
+        let (low, high) = range(values);
+        low > 0.0 && high / low >= LOG_RATIO
+    }
+
+    /// Logarithmic over positive values, however little they span.
+    pub fn logarithmic(values: &[f64], headroom: f64) -> Self {
+        let (low, high) = range(values);
+        if low > 0.0 {
+            Self::log(low, high.max(3.0 * low), headroom)
         } else {
             Self::around(values, true, headroom)
         }

@@ -6,10 +6,10 @@ use plotters::style::{Color, RGBColor};
 use super::{
     Inputs,
     canvas::{Anchor, Canvas, Rect, Shape},
+    configurations::WEEK2_KEY,
     data::{Figure, Measure, lower_first, spread, sweep_loads},
-    latency::TARGET_KEY,
     number,
-    panel::{Frame, Key, Panel, SATURATED, X_LINES, legend, page, x_lines},
+    panel::{Frame, Key, Panel, SATURATED, TARGET, X_LINES, legend, page, x_lines},
     scale::Scale,
     style::{BAND, BLUE, CONFIGURATIONS, FRONT_END, INK, PAPER, QUEUE, SERIES, label, small},
 };
@@ -48,16 +48,36 @@ struct Layout<'a> {
     numeric: bool,
     x_title: String,
     chosen: Option<&'a str>,
+    /// Whether the sweep is about the share of memory.
+    has_memory: bool,
+    /// Whether the sweep is about the size of a step.
+    has_chunks: bool,
     /// The value that is vLLM's default, where the arguments of the default name it.
     default: Option<&'a str>,
 }
 
+/// A horizontal line across a panel, with its interval where it has one.
+struct Reference {
+    figure: Figure,
+    key: Key,
+    name: String,
+}
+
+impl Reference {
+    fn exact(value: f64, key: Key, name: String) -> Self {
+        Self { figure: Figure { mean: value, interval: None }, key, name }
+    }
+}
+
 /// Horizontal lines across a panel, each with its name.
 struct References<'t> {
-    lines: &'t [(f64, Key, String)],
+    lines: &'t [Reference],
     /// Whether the panel's own legend names them.
     named: bool,
 }
+
+/// Title of an axis of shares, which starts at 0 and is never logarithmic.
+const SHARE: &str = "share (%)";
 
 const NO_REFERENCES: References<'static> = References { lines: &[], named: false };
 
@@ -113,7 +133,7 @@ fn references(
     objective: &Series,
     (metric, load): (&str, &str),
     measure: Measure,
-) -> Vec<(f64, Key, String)> {
+) -> Vec<Reference> {
     let means = || objective.figures.iter().flatten().map(|(figure, _)| figure.mean);
     let (low, high) = (means().reduce(f64::min), means().reduce(f64::max));
     let near = |mean: f64| {
@@ -123,17 +143,18 @@ fn references(
         .iter()
         .filter(|(role, ..)| *role != Role::Tuned)
         .filter_map(|(role, name, color)| {
-            let mean = Figure::at(inputs.point(*role, load)?, metric, measure.factor)?.mean;
-            let text = format!("{name}: {} {}", number::figure(mean), measure.unit);
-            near(mean).then_some((mean, Key::Dashes(*color), text))
+            let figure = Figure::at(inputs.point(*role, load)?, metric, measure.factor)?;
+            let name = format!("{name}: {} {}", number::figure(figure.mean), measure.unit);
+            near(figure.mean).then_some(Reference { figure, key: Key::Dashes(*color), name })
         })
         .collect()
 }
 
-fn keys(layout: &Layout<'_>, references: &[(f64, Key, String)]) -> Vec<(Key, String)> {
+fn keys(layout: &Layout<'_>, references: &[Reference]) -> Vec<(Key, String)> {
     let mut keys: Vec<(Key, String)> =
-        references.iter().map(|(_, key, text)| (*key, text.clone())).collect();
-    if let Some(chosen) = layout.chosen {
+        references.iter().map(|line| (line.key, line.name.clone())).collect();
+    let has_band = |chosen: &&str| layout.values.iter().any(|value| value.label == *chosen);
+    if let Some(chosen) = layout.chosen.filter(has_band) {
         keys.push((Key::Band, format!("chosen: {chosen}")));
     }
     if layout.values.iter().any(|value| value.failure().is_some()) {
@@ -145,8 +166,8 @@ fn keys(layout: &Layout<'_>, references: &[(f64, Key, String)]) -> Vec<(Key, Str
     keys
 }
 
-/// The panels below the objective: shares of the time, tail latency, and the KV cache where it
-/// differs.
+/// The panels below the objective: shares of the time, what long prompts do to others where the sweep
+/// measured that, else tail latency (of shares of memory the mean), and the KV cache where it differs.
 fn explain(
     inputs: &Inputs<'_>,
     canvas: &Canvas<'_>,
@@ -155,26 +176,89 @@ fn explain(
     loads: &[&str],
     load: &str,
 ) {
-    let kv = kv_cache(layout, load);
-    let panels = if kv.is_some() { 3 } else { 2 };
+    let has_stalls = |load: &&&str| {
+        layout.values.iter().any(|value| at(value, load, "stall_p99_ms", 1.0).is_some())
+    };
+    let mixed = loads.iter().find(has_stalls).filter(|_| layout.has_chunks);
+    let kv = kv_cache(layout, load).filter(|_| mixed.is_none() && layout.numeric);
+    let panels = if kv.is_some() || mixed.is_some() { 3 } else { 2 };
     let cell = |i| body.column(i, panels, 32);
-    let shares = [("queue", QUEUE, "queue_share"), ("front end", FRONT_END, "front_end_share")]
+    shares(inputs, canvas, cell(0), layout, loads, load);
+    if let Some(load) = mixed {
+        prompts(canvas, [cell(1), cell(2)], layout, load);
+        return;
+    }
+    if layout.has_memory {
+        mean(inputs, canvas, cell(1), layout, loads, load);
+    } else {
+        tail(inputs, canvas, cell(1), layout, loads);
+    }
+    if let Some(series) = kv {
+        layout.lines(canvas, cell(2), ("KV cache", "million tokens"), &[series], &NO_REFERENCES);
+    }
+}
+
+/// Shares of queue and front end: on the load of the target on the queue's share, with the target
+/// and the seed's figure, where the sweep has that load.
+fn shares(
+    inputs: &Inputs<'_>,
+    canvas: &Canvas<'_>,
+    cell: Rect,
+    layout: &Layout<'_>,
+    loads: &[&str],
+    load: &str,
+) {
+    const QUEUE_SHARE: &str = "queue_share";
+    let of_target = loads.iter().find(|load| inputs.target(QUEUE_SHARE, load, 1.0).is_some());
+    let load = of_target.copied().unwrap_or(load);
+    let parts = [("queue", QUEUE, QUEUE_SHARE), ("front end", FRONT_END, "front_end_share")];
+    let series: Vec<Series> = parts
         .into_iter()
         .enumerate()
         .map(|(i, (name, color, metric))| {
             layout.series(name, color, i, |value| at(value, load, metric, 100.0))
-        });
-    layout.lines(
-        canvas,
-        cell(0),
-        ("Share of mean E2E", "share (%)"),
-        &shares.collect::<Vec<_>>(),
-        &NO_REFERENCES,
-    );
-    tail(inputs, canvas, cell(1), layout, loads);
-    if let Some(series) = kv {
-        layout.lines(canvas, cell(2), ("KV cache", "million tokens"), &[series], &NO_REFERENCES);
-    }
+        })
+        .collect();
+    let target = inputs.target(QUEUE_SHARE, load, 100.0);
+    let target = target.map(|limit| Reference::exact(limit, TARGET, "target".to_owned()));
+    let week2 = inputs.week2(QUEUE_SHARE, load, 100.0);
+    let week2 = week2.map(|share| Reference::exact(share, WEEK2_KEY, "Week 2".to_owned()));
+    let lines: Vec<Reference> = target.into_iter().chain(week2).collect();
+    let references = References { lines: &lines, named: true };
+    let title = format!("Share of mean E2E, load {load}");
+    layout.lines(canvas, cell, (&title, SHARE), &series, &references);
+}
+
+/// TTFT of short and of long prompts, and what a long prompt does to those that decode.
+fn prompts(canvas: &Canvas<'_>, cells: [Rect; 2], layout: &Layout<'_>, load: &str) {
+    let series = |name: &str, i: usize, metric: &str| {
+        layout.series(name, SERIES[i], i, |value| at(value, load, metric, 1.0))
+    };
+    let ttft =
+        [series("short", 0, "short_ttft_p95_ms"), series("1,000 tokens on", 1, "long_ttft_p95_ms")];
+    let title = format!("TTFT P95 by prompt, load {load}");
+    layout.lines(canvas, cells[0], (&title, "latency (ms)"), &ttft, &NO_REFERENCES);
+    let stall = [series("stall", 4, "stall_p99_ms")];
+    let title = "ITL P99 while a long prompt waits";
+    layout.lines(canvas, cells[1], (title, "latency (ms)"), &stall, &NO_REFERENCES);
+}
+
+/// Mean E2E, on the load of the limits where the sweep has it.
+fn mean(
+    inputs: &Inputs<'_>,
+    canvas: &Canvas<'_>,
+    cell: Rect,
+    layout: &Layout<'_>,
+    loads: &[&str],
+    load: &str,
+) {
+    const MEAN: &str = "e2e_mean_ms";
+    let load = loads.iter().find(|load| **load == inputs.latency_load).copied().unwrap_or(load);
+    let points = layout.values.iter().filter_map(|value| value.point(load));
+    let measure = Measure::over(MEAN, points);
+    let series = layout.series("mean E2E", BLUE, 0, |value| at(value, load, MEAN, measure.factor));
+    let title = format!("Mean E2E, load {load}");
+    layout.lines(canvas, cell, (&title, &measure.axis()), &[series], &NO_REFERENCES);
 }
 
 fn kv_cache(layout: &Layout<'_>, load: &str) -> Option<Series> {
@@ -241,15 +325,10 @@ fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect, layout: &Layout<'_
 }
 
 /// The profile's target for the longest class of a load.
-fn target(
-    inputs: &Inputs<'_>,
-    longest: &Source<'_>,
-    measure: Measure,
-) -> Option<(f64, Key, String)> {
+fn target(inputs: &Inputs<'_>, longest: &Source<'_>, measure: Measure) -> Option<Reference> {
     let class = longest.class?;
-    let mut targets = inputs.comparison.targets.iter();
-    let target = targets.find(|t| t.metric == "long_e2e_p95_ms" && t.load == longest.load)?;
-    Some((target.limit * measure.factor, TARGET_KEY, format!("target, {class}")))
+    let limit = inputs.target("long_e2e_p95_ms", longest.load, measure.factor)?;
+    Some(Reference::exact(limit, TARGET, format!("target, {class}")))
 }
 
 impl<'a> Layout<'a> {
@@ -278,6 +357,8 @@ impl<'a> Layout<'a> {
         });
         Self {
             values,
+            has_memory: flag == "gpu-memory-utilization",
+            has_chunks: flag == "max-num-batched-tokens",
             numeric: positions.is_some(),
             x_title: if positions.is_some() {
                 with_unit(flag)
@@ -311,25 +392,33 @@ impl<'a> Layout<'a> {
     ) {
         let figures = || series.iter().flat_map(|series| &series.figures).flatten();
         let mut values: Vec<f64> = figures().flat_map(|(figure, _)| figure.values()).collect();
-        values.extend(references.lines.iter().map(|(value, ..)| value));
+        values.extend(references.lines.iter().flat_map(|line| line.figure.values()));
         let labels: Vec<&str> = self.values.iter().map(|value| value.label).collect();
         let lines = if self.numeric { 1 } else { x_lines(cell, &labels) };
         let frame = Frame {
             title,
             y_title,
             x_title: &self.x_title,
-            x_lines: lines + i32::from(self.chosen.is_some() || self.default.is_some()),
+            x_lines: lines + 1,
             legend: &self.panel_keys(series, references),
         };
-        let scale = if series.len() == 1 {
+        let scale = if y_title == SHARE {
+            Scale::around(&values, true, 0.08)
+        } else if series.len() == 1 {
             Scale::around(&values, false, 0.14)
         } else {
             Scale::fitting(&values, 0.08)
         };
         let panel = Panel::new(canvas, cell, &frame, scale);
         self.band(&panel);
-        for (value, key, _) in references.lines {
-            panel.reference((panel.plot.left, panel.plot.right), *value, *key);
+        for line in references.lines {
+            let across = (panel.plot.left, panel.plot.right);
+            if let (Key::Dashes(color), Some((low, high))) = (line.key, line.figure.interval) {
+                let (top, bottom) = (panel.y(high), panel.y(low));
+                let band = Rect { top, bottom: bottom.max(top + 1), ..panel.plot };
+                canvas.fill(band, color.mix(0.2));
+            }
+            panel.reference(across, line.figure.mean, line.key);
         }
         self.x_labels(&panel);
         self.failures(&panel);
@@ -353,7 +442,7 @@ impl<'a> Layout<'a> {
         let named = references.lines.iter().filter(|_| references.named);
         several
             .map(|series| (key(series), series.name.clone()))
-            .chain(named.map(|(_, key, name)| (*key, name.clone())))
+            .chain(named.map(|line| (line.key, line.name.clone())))
             .collect()
     }
 
@@ -411,9 +500,13 @@ impl<'a> Layout<'a> {
             let bottom = panel.plot.bottom;
             panel.canvas.line(&[(x, bottom), (x, bottom + 4)], INK, 1);
             let half = lines.iter().map(|line| how.width(line)).max().unwrap_or_default() / 2 + 3;
-            let rect = Rect::new(x - half, 0, x + half, 1);
-            if !taken.iter().any(|other| other.overlaps(&rect)) {
-                taken.push(rect);
+            let height = lines.len() as i32;
+            let rect = |row: i32| Rect::new(x - half, 2 * row, x + half, 2 * (row + height) - 1);
+            // Where neighbours are too close, a line further down.
+            let free = |row: &i32| !taken.iter().any(|other| other.overlaps(&rect(*row)));
+            if let Some(row) = [0, 1].into_iter().find(free) {
+                taken.push(rect(row));
+                lines.splice(0..0, (0..row).map(|_| String::new()));
                 panel.x_label(x, width.max(2 * half), &lines);
             }
         }

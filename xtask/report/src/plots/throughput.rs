@@ -20,6 +20,7 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
             .collect();
         let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].2));
         entries.extend(configurations::week2_key(inputs, &shown));
+        entries.extend(configurations::target_key(inputs, &shown));
         let loads: Vec<&str> = shown.iter().map(|(_, load)| *load).collect();
         entries.extend(configurations::saturated_key(inputs, &loads));
         let top = body.top + legend(canvas, body, &entries) + 14;

@@ -3,13 +3,13 @@
 
 use bench_core::{
     metric,
-    schema::{Column, Comparison, Decision, Recommendation, ResultFile},
+    schema::{Column, Comparison, Decision, Recommendation, ResultFile, TargetState},
 };
 
 use super::wrap::{WIDTH, wrap};
 use crate::{
     format::{self, NOTHING},
-    words,
+    tables, targets, words,
 };
 use analysis::comparison::{is_goal, primary};
 use profile::Profile;
@@ -142,15 +142,18 @@ fn target(profile: &Profile, comparison: &ResultFile, row: &Comparison) -> Strin
     if profile.slo.iter().any(|limit| of_row(&limit.metric, &limit.load)) {
         notes.push("limit".to_owned());
     }
-    if let Some(target) = comparison.targets.iter().find(|t| of_row(&t.metric, &t.load)) {
-        let sign = if target.bound == "max" { "≤" } else { "≥" };
-        let met = match (target.found, target.met) {
-            (None, _) => "not measured",
-            (_, true) => "met",
-            (_, false) => "missed",
-        };
-        let value = format::given(metric::find(&row.metric), target.limit);
-        notes.push(format!("target {sign} {value}: {met}"));
+    for target in comparison.targets.iter().filter(|t| of_row(&t.metric, &t.load)) {
+        let what = if target.over_baseline { "gain" } else { "target" };
+        let goal = targets::goal(target);
+        notes.push(format!("{what} {goal}: {}", targets::outcome(target.state)));
+        if let (TargetState::OutOfReach, Some(floor)) = (target.state, &target.floor) {
+            notes.push(format!("floor {}", format::value(metric::find(&row.metric), floor.value)));
+        }
+    }
+    if let Some(week2) = row.columns.get(&Column::Week2) {
+        let name = tables::reference_name(profile);
+        let figure = format::given(metric::find(&row.metric), week2.mean);
+        notes.push(format!("{name}: {figure}"));
     }
     if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) }
 }
