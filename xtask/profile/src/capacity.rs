@@ -3,6 +3,8 @@
 use super::{load::Loads, read::Table, resolved::Capacity};
 
 const PRECISION_PERCENT: u32 = 5;
+/// With one start a capacity has no interval.
+const STARTS: u32 = 2;
 const STARTS_MAX: u32 = 100;
 
 /// Reads the section.
@@ -25,7 +27,7 @@ pub(super) fn read(mut table: Table<'_>, loads: &Loads) -> Option<Capacity> {
     };
     let starts = match table.get("starts") {
         Some(item) => item.integer_u32(1..=STARTS_MAX),
-        None => Some(1),
+        None => Some(STARTS),
     };
     table.finish(|_| None);
     Some(Capacity { load: load?, precision_percent: precision_percent?, starts: starts? })

@@ -33,24 +33,37 @@ pub struct Configuration {
     pub role: Role,
     /// What it sets, on top of the engine's arguments.
     pub args: Args,
-    /// Between what the capacity of each start lies.
+    /// Between what the capacity of each start lies, in nominal rates.
     pub brackets: Vec<Bracket>,
+    /// The highest rate within the limits that was offered to each start; 0 where none was.
+    pub sustained: Vec<f64>,
     /// What the next higher rate breaks.
     pub broken: Option<String>,
-    /// Requests a second and latency, in the order of the rates.
-    pub curve: Vec<(f64, f64)>,
+    /// In the order of the rates.
+    pub curve: Vec<CurvePoint>,
+}
+
+/// A rate and what it did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CurvePoint {
+    /// Offered.
+    pub requests_per_s: f64,
+    /// In the unit of its metric.
+    pub latency: f64,
+    /// More was offered than served in a start.
+    pub saturated: bool,
 }
 
 impl Configuration {
     /// The highest rate within the limits, over starts; 0 where none was.
     pub fn capacity(&self) -> Option<Estimate> {
-        let kept = |bracket: &Bracket| bracket.kept.map_or(0.0, |rate| rate.to_f64());
-        stats::estimate(self.brackets.iter().map(kept).collect())
+        stats::estimate(self.sustained.clone())
     }
 
     /// Rate and latency at the knee of the curve.
-    pub fn knee(&self) -> Option<(f64, f64)> {
-        knee(&self.curve).map(|index| self.curve[index])
+    pub fn knee(&self) -> Option<CurvePoint> {
+        let curve: Vec<_> = self.curve.iter().map(|p| (p.requests_per_s, p.latency)).collect();
+        knee(&curve).map(|index| self.curve[index])
     }
 
     /// The capacity in words: over starts with its interval, of one start with its bracket.
@@ -62,8 +75,8 @@ impl Configuration {
         }
         let Bracket { kept, broken } = self.brackets[0];
         match (kept.map(|r| r.to_string()), broken.map(|r| r.to_string())) {
-            (Some(kept), Some(broken)) => format!("{kept} (below {broken})"),
-            (Some(kept), None) => format!("{kept} or more"),
+            (Some(_), Some(broken)) => format!("{} (below {broken})", rate(found.mean)),
+            (Some(_), None) => format!("{} or more", rate(found.mean)),
             (None, Some(broken)) => format!("less than {broken}"),
             (None, None) => NOTHING.to_owned(),
         }
@@ -104,9 +117,9 @@ impl CapacityPage<'_> {
             .configurations
             .iter()
             .map(|found| {
-                let knee = found.knee().map(|(rate, latency)| {
-                    let latency = format::value(metric::find(self.latency), latency);
-                    format!("{} ({latency})", format::number(rate, 1))
+                let knee = found.knee().map(|knee| {
+                    let latency = format::value(metric::find(self.latency), knee.latency);
+                    format!("{} ({latency})", format::number(knee.requests_per_s, 1))
                 });
                 vec![
                     found.label.clone(),

@@ -21,6 +21,8 @@ pub struct First {
     worse: String,
     /// Where a request's time goes at the settings to deploy.
     limited_by: String,
+    /// The rates that the settings sustain within the limits.
+    capacity: String,
     /// When the comparison was stopped, and why.
     stopping: String,
 }
@@ -33,6 +35,7 @@ impl First {
             guardrails: guardrails(inputs),
             worse: worse(inputs),
             limited_by: limited_by(inputs).unwrap_or_default(),
+            capacity: capacity(inputs).unwrap_or_default(),
             stopping: stopping(inputs).unwrap_or_default(),
         }
     }
@@ -131,6 +134,29 @@ fn limited_by(inputs: &Inputs<'_>) -> Option<String> {
             first.1, first.0, second.1, second.0
         )
     })
+}
+
+fn capacity(inputs: &Inputs<'_>) -> Option<String> {
+    let row = inputs.capacity?.comparisons.first()?;
+    let load = row.load.split('@').next().unwrap_or_default();
+    let figure = |(column, name)| {
+        let found = row.columns.get(&column)?;
+        let half = found.low.zip(found.high).map(|(low, high)| (high - low) / 2.0);
+        let half = half.map(|half| format!(" ± {}", format::number(half, 1))).unwrap_or_default();
+        Some(format!("{name} {}{half}", format::number(found.mean, 1)))
+    };
+    let columns = [
+        (Column::Tuned, "tuned"),
+        (Column::Default, "vLLM's defaults"),
+        (Column::Baseline, "the baseline"),
+    ];
+    let figures: Vec<String> = columns.into_iter().filter_map(figure).collect();
+    let change = words::verdict(row).map(|change| format!(": {change} ({})", row.reason));
+    Some(format!(
+        "Requests/s of `{load}` within the limits: {}{}.",
+        format::list(&figures),
+        change.unwrap_or_default()
+    ))
 }
 
 fn stopping(inputs: &Inputs<'_>) -> Option<String> {

@@ -54,6 +54,7 @@ impl Fixture {
             choose: self.choose.as_ref(),
             comprehensive: self.comprehensive.as_ref(),
             comparison: &self.comparison,
+            capacity: None,
             confirmation: self.confirmation.as_ref(),
             reference: self.reference.as_ref(),
             calibration: self.calibration.as_ref(),

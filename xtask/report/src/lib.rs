@@ -39,7 +39,7 @@ use bench_core::{
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 
 pub use calibration::CalibrationPage;
-pub use capacity::{CapacityPage, Configuration};
+pub use capacity::{CapacityPage, Configuration, CurvePoint};
 pub use deploy::{Recommended, recommended, serve_command};
 pub use html::{TrialView, page};
 use profile::Profile;
@@ -73,6 +73,8 @@ pub struct Inputs<'a> {
     pub comprehensive: Option<&'a ResultFile>,
     /// Metrics side by side, and the targets.
     pub comparison: &'a ResultFile,
+    /// What rates the settings sustain within the limits, if that stage ran.
+    pub capacity: Option<&'a ResultFile>,
     /// The start from `recommended.yaml`, if that stage ran.
     pub confirmation: Option<&'a ResultFile>,
     /// Figures of another system, of other hardware and load, where the profile names some.

@@ -2,7 +2,7 @@
 
 use bench_core::{
     metric,
-    schema::{Column, Comparison, EngineLabel, Point, Verdict},
+    schema::{Column, Comparison, EngineLabel, Point, Role, Verdict},
 };
 use serde_json::{Value, json};
 
@@ -96,6 +96,13 @@ impl Page<'_> {
         for (load, why) in &self.compared.broken {
             sentences.push(format!("Does not run any more on `{load}`: {why}."));
         }
+        if self.is_with_reference() {
+            sentences.push(
+                "One side is of other hardware and another load: changes, and no verdict."
+                    .to_owned(),
+            );
+            return sentences;
+        }
         sentences.push(self.open());
         let worse = self.also_worse();
         if !worse.is_empty() {
@@ -131,6 +138,11 @@ impl Page<'_> {
             sentences.push("The engines differ: a change may be theirs.".to_owned());
         }
         sentences
+    }
+
+    fn is_with_reference(&self) -> bool {
+        let points = |side: &Side| side.points.iter().all(|point| point.role == Role::Reference);
+        points(self.before) != points(self.after)
     }
 
     /// The goals, the objective first; none without a profile.

@@ -11,18 +11,23 @@ use bench_core::{
     capacity::{Bracket, Tried, next},
     decimal::Decimal,
     metric,
-    schema::{Args, Outcome, Point, ResultFile, Role, TrialRef},
+    schema::{Args, Column, LoadSpec, Outcome, Point, ResultFile, Role, Size, TrialRef},
 };
 use serde_json::{Value, json};
 
 use super::{Context, Grid, Setting, choose, one_file, provision, trial::point};
-use analysis::limits;
+use analysis::{
+    capacity::{self, Sustained},
+    limits,
+};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{Limit, NamedLoad, Trial};
-use report::{CapacityPage, Configuration, distinct, format, plots};
+use report::{CapacityPage, Configuration, CurvePoint, distinct, format, plots};
 
 pub const NAME: &str = "capacity";
 pub const FILE: &str = "capacity.json";
+/// How often a rate is measured of which nothing is known.
+const ATTEMPTS: u32 = 3;
 pub const FILES: &str = "capacity.json, capacity.md, capacity.svg, capacity.png";
 
 pub struct Capacity<'a> {
@@ -96,27 +101,36 @@ impl Capacity<'_> {
         let (mut starts, mut wanted) = (Vec::new(), Vec::new());
         for setting in self.settings(inputs)? {
             for replicate in 0..self.capacity().starts {
-                let mut rates: Vec<Rate> = Vec::new();
+                let mut start =
+                    Start { setting: setting.clone(), rates: Vec::new(), unknown: None };
                 loop {
-                    let tried: Vec<Tried> = rates.iter().map(Rate::tried).collect();
+                    let tried: Vec<Tried> = start.rates.iter().filter_map(Rate::tried).collect();
                     let precision = self.capacity().precision_percent;
                     let Some(rate) = next(self.first_rate()?, precision, &tried) else { break };
-                    let leaf = self.leaf(&setting, rate, replicate, &identity)?;
+                    // What says nothing is asked again, with other requests.
+                    let unknown =
+                        start.rates.iter().filter(|other| other.rate == rate).count() as u32;
+                    if unknown == ATTEMPTS {
+                        start.unknown = start.rates.last().map(|rate| rate.found.clone());
+                        break;
+                    }
+                    let leaf = self.leaf(&setting, rate, replicate, unknown, &identity)?;
                     if !inputs.has_leaf(&leaf.role) {
                         wanted.push(leaf);
                         break;
                     }
                     let outcome: Outcome = inputs.leaf(&leaf.role)?;
-                    let broken = self.broken(&outcome);
                     let refused = matches!(outcome, Outcome::Refused(_));
                     let trial = TrialRef::new(leaf.key, replicate);
-                    rates.push(Rate { rate, trial, outcome, broken });
+                    let found = self.found(&outcome);
+                    let offered = offered(&leaf.what.load, rate, &outcome);
+                    start.rates.push(Rate { rate, offered, trial, outcome, found });
                     // What does not start serves no rate.
                     if refused {
                         break;
                     }
                 }
-                starts.push(Start { setting: setting.clone(), rates });
+                starts.push(start);
             }
         }
         Ok((starts, wanted))
@@ -127,33 +141,48 @@ impl Capacity<'_> {
         setting: &Setting,
         rate: Decimal,
         replicate: u32,
+        attempt: u32,
         identity: &Value,
     ) -> Result<Leaf<Trial>> {
-        let (profile, load) = (self.context.profile, self.at_rate(rate)?);
+        let profile = self.context.profile;
+        let mut load = self.at_rate(rate)?;
+        if attempt > 0 {
+            load.spec = load.repeat(attempt);
+            load.name += &format!("~{}", attempt + 1);
+        }
         let setting = Setting { first_start: replicate, ..setting.clone() };
         let grid = Grid { profile, settings: vec![setting], loads: vec![&load] };
         Ok(grid.leaves(identity)?.remove(0))
     }
 
-    /// What a rate breaks, in words; `None` where all is well.
-    fn broken(&self, outcome: &Outcome) -> Option<String> {
+    /// What a rate says of the limits.
+    fn found(&self, outcome: &Outcome) -> Sustained {
         let measured = match outcome {
-            Outcome::Refused(failure) => return Some(failure.title()),
+            Outcome::Refused(failure) => return Sustained::Violated(failure.title()),
             Outcome::Measured(measured) => measured,
         };
         if let Some(check) = measured.checks.iter().find(|check| !check.passed) {
-            return Some(format!("nothing is known, since the trial is invalid: {}", check.detail));
+            return Sustained::Unknown(format!("the trial is invalid: {}", check.detail));
         }
         if measured.saturated {
-            return Some("requests come faster than they are served".to_owned());
+            return Sustained::Violated("requests come faster than they are served".to_owned());
         }
-        self.limits().find_map(|limit| {
+        let mut found = Sustained::Met;
+        for limit in self.limits() {
             let metric = metric::find(&limit.metric);
-            let value = (metric?.value)(measured)?;
-            (!limits::keeps(limit, value)).then(|| {
-                format!("{} is {}", format::name(&limit.metric), format::value(metric, value))
-            })
-        })
+            let name = format::name(&limit.metric);
+            match metric.and_then(|metric| (metric.value)(measured)) {
+                Some(value) if limits::keeps(limit, value) => {}
+                Some(value) => {
+                    return Sustained::Violated(format!(
+                        "{name} is {}",
+                        format::value(metric, value)
+                    ));
+                }
+                None => found = Sustained::Unknown(format!("{name} was not measured")),
+            }
+        }
+        found
     }
 
     /// One point for each configuration and rate, over the starts that served it.
@@ -175,18 +204,33 @@ impl Capacity<'_> {
     }
 }
 
+/// The rate that was offered: of arrivals over a fixed time as many as came, else the nominal one.
+fn offered(load: &LoadSpec, nominal: Decimal, outcome: &Outcome) -> f64 {
+    match (outcome, load.size) {
+        (Outcome::Measured(measured), Size::DurationMs(ms)) => {
+            measured.summary.counts.planned as f64 / (ms as f64 / 1e3)
+        }
+        _ => nominal.to_f64(),
+    }
+}
+
 /// A rate that a start has served.
 struct Rate {
     rate: Decimal,
+    /// What arrived of it.
+    offered: f64,
     trial: TrialRef,
     outcome: Outcome,
-    /// What it breaks.
-    broken: Option<String>,
+    found: Sustained,
 }
 
 impl Rate {
-    fn tried(&self) -> Tried {
-        Tried { rate: self.rate, kept: self.broken.is_none() }
+    /// `None` where nothing is known of it.
+    fn tried(&self) -> Option<Tried> {
+        match self.found {
+            Sustained::Unknown(_) => None,
+            _ => Some(Tried { rate: self.rate, kept: self.found == Sustained::Met }),
+        }
     }
 }
 
@@ -194,17 +238,32 @@ impl Rate {
 struct Start {
     setting: Setting,
     rates: Vec<Rate>,
+    /// Why the search ended at a rate of which nothing is known.
+    unknown: Option<Sustained>,
 }
 
 impl Start {
     fn bracket(&self) -> Bracket {
-        Bracket::of(&self.rates.iter().map(Rate::tried).collect::<Vec<_>>())
+        Bracket::of(&self.rates.iter().filter_map(Rate::tried).collect::<Vec<_>>())
     }
 
-    /// What the lowest rate that breaks a limit breaks.
-    fn broken(&self) -> Option<&str> {
+    /// The offered rate at the bracket's lower end; 0 where no rate met the limits.
+    fn sustained(&self) -> f64 {
+        let kept = self.bracket().kept;
+        let of = |rate: &&Rate| Some(rate.rate) == kept && rate.found == Sustained::Met;
+        self.rates.iter().find(of).map_or(0.0, |rate| rate.offered)
+    }
+
+    /// What the lowest rate that violates a limit violates, or why nothing is known of the next one.
+    fn beyond(&self) -> Option<String> {
+        if let Some(Sustained::Unknown(why)) = &self.unknown {
+            return Some(format!("nothing is known: {why}"));
+        }
         let lowest = self.bracket().broken?;
-        self.rates.iter().find(|rate| rate.rate == lowest)?.broken.as_deref()
+        self.rates.iter().find_map(|rate| match &rate.found {
+            Sustained::Violated(why) if rate.rate == lowest => Some(why.clone()),
+            _ => None,
+        })
     }
 }
 
@@ -260,11 +319,23 @@ impl Task for Capacity<'_> {
                     role: setting.role,
                     args: setting.args.clone(),
                     brackets: of_setting.clone().map(Start::bracket).collect(),
-                    broken: of_setting.filter_map(Start::broken).next().map(str::to_owned),
-                    curve: curve(&result.points, &setting.label, self.latency()),
+                    sustained: of_setting.clone().map(Start::sustained).collect(),
+                    broken: of_setting.clone().find_map(Start::beyond),
+                    curve: curve(of_setting, self.latency()),
                 }
             })
             .collect();
+        let column = |role| match role {
+            Role::Baseline => Some(Column::Baseline),
+            Role::Default => Some(Column::Default),
+            Role::Tuned => Some(Column::Tuned),
+            _ => None,
+        };
+        let rates =
+            configurations.iter().filter_map(|c| Some((column(c.role)?, c.sustained.clone())));
+        let load = format!("{}@capacity", self.capacity().load);
+        let precision = self.capacity().precision_percent;
+        result.comparisons = vec![capacity::compare(&load, &rates.collect(), precision)];
         let page = CapacityPage {
             load: &self.capacity().load,
             limits: &self.limits().collect::<Vec<_>>(),
@@ -290,16 +361,26 @@ impl Capacity<'_> {
     }
 }
 
-/// Rate and latency of a configuration, in the order of the rates.
-fn curve(points: &[Point], label: &str, latency: &str) -> Vec<(f64, f64)> {
-    let mut curve: Vec<(f64, f64)> = points
-        .iter()
-        .filter(|point| point.label == label)
-        .filter_map(|point| {
-            let (_, rate) = point.load.rsplit_once('@')?;
-            Some((rate.parse::<Decimal>().ok()?.to_f64(), point.mean(latency)?))
-        })
-        .collect();
-    curve.sort_by(|a, b| a.0.total_cmp(&b.0));
-    curve
+/// What each offered rate did to the latency, over starts, in the order of the rates.
+fn curve<'a>(starts: impl Iterator<Item = &'a Start>, latency: &str) -> Vec<CurvePoint> {
+    let Some(metric) = metric::find(latency) else { return Vec::new() };
+    let mut by_rate: BTreeMap<Decimal, Vec<(f64, f64, bool)>> = BTreeMap::new();
+    for rate in starts.flat_map(|start| &start.rates) {
+        if let Outcome::Measured(measured) = &rate.outcome
+            && measured.is_valid()
+            && let Some(value) = (metric.value)(measured)
+        {
+            let of_rate = by_rate.entry(rate.rate).or_default();
+            of_rate.push((rate.offered, value, measured.saturated));
+        }
+    }
+    let mean = |values: &[(f64, f64, bool)], of: fn(&(f64, f64, bool)) -> f64| {
+        values.iter().map(of).sum::<f64>() / values.len() as f64
+    };
+    let point = |found: Vec<(f64, f64, bool)>| CurvePoint {
+        requests_per_s: mean(&found, |found| found.0),
+        latency: mean(&found, |found| found.1),
+        saturated: found.iter().any(|found| found.2),
+    };
+    by_rate.into_values().map(point).collect()
 }

@@ -14,7 +14,9 @@ use bench_core::{
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
-use super::{Context, baseline, choose, compare, comprehensive, confirm, provision, visualize};
+use super::{
+    Context, baseline, capacity, choose, compare, comprehensive, confirm, provision, visualize,
+};
 use crate::calibration;
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{SAMPLES, Trial};
@@ -50,6 +52,7 @@ impl Task for Document<'_> {
             choose::NAME,
             comprehensive::NAME,
             compare::NAME,
+            capacity::NAME,
             confirm::NAME,
             visualize::NAME,
         ]);
@@ -103,6 +106,8 @@ impl Task for Document<'_> {
         let read = visualize::read_all(self.context, inputs)?;
         let identity: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
         let choose: Option<ResultFile> = inputs.json_if_upstream(choose::NAME, choose::FILE)?;
+        let capacity: Option<ResultFile> =
+            inputs.json_if_upstream(capacity::NAME, capacity::FILE)?;
         let confirmation: Option<ResultFile> =
             inputs.json_if_upstream(confirm::NAME, confirm::FILE)?;
         let names = inputs.file_names(visualize::NAME);
@@ -118,6 +123,7 @@ impl Task for Document<'_> {
             choose: choose.as_ref(),
             comprehensive: read.comprehensive.as_ref(),
             comparison: &read.comparison,
+            capacity: capacity.as_ref(),
             confirmation: confirmation.as_ref(),
             reference: self.context.reference,
             calibration: self.context.calibration.as_ref(),

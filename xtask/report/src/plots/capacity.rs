@@ -10,7 +10,7 @@ use super::{
     scale::Scale,
     style::{CONFIGURATIONS, INK, VERMILLION},
 };
-use crate::{CapacityPage, Configuration};
+use crate::{CapacityPage, Configuration, CurvePoint};
 
 /// Latencies beyond this many times the limit, or the knee, are left out.
 const BEYOND: f64 = 4.0;
@@ -31,7 +31,7 @@ pub fn draw(found: &CapacityPage<'_>, engine: &str) -> Drawing {
 struct Curves<'a> {
     found: &'a CapacityPage<'a>,
     limit: Option<f64>,
-    points: Vec<Vec<(f64, f64)>>,
+    points: Vec<Vec<CurvePoint>>,
 }
 
 impl<'a> Curves<'a> {
@@ -39,10 +39,10 @@ impl<'a> Curves<'a> {
         let mut limits = found.limits.iter().filter(|limit| limit.metric == found.latency);
         let limit = limits.next().map(|limit| limit.limit.to_f64());
         let most = limit.unwrap_or_else(|| {
-            let knees = found.configurations.iter().filter_map(|c| Some(c.knee()?.1));
+            let knees = found.configurations.iter().filter_map(|c| Some(c.knee()?.latency));
             knees.fold(0.0, f64::max)
         });
-        let is_shown = |(_, latency): &&(f64, f64)| most == 0.0 || *latency <= BEYOND * most;
+        let is_shown = |point: &&CurvePoint| most == 0.0 || point.latency <= BEYOND * most;
         let shown = |c: &Configuration| c.curve.iter().filter(is_shown).copied().collect();
         let points = found.configurations.iter().map(shown).collect();
         Self { found, limit, points }
@@ -57,13 +57,18 @@ impl<'a> Curves<'a> {
         };
         let limit = self.limit.map(|_| (Key::Dashes(VERMILLION), "limit".to_owned()));
         let configurations = self.found.configurations.iter().map(entry);
-        configurations.chain([(Key::Hollow, "the knee".to_owned())]).chain(limit).collect()
+        let is_saturated = self.points.iter().flatten().any(|point| point.saturated);
+        let saturated = is_saturated.then(|| {
+            (Key::Mark(INK, Shape::Diamond), "saturated: more is offered than served".to_owned())
+        });
+        let knee = (Key::Hollow, "the knee".to_owned());
+        configurations.chain([knee]).chain(saturated).chain(limit).collect()
     }
 
     fn draw(&self, canvas: &Canvas<'_>, area: Rect) {
         let latency = self.found.latency;
         let points = || self.points.iter().flatten();
-        let latencies: Vec<f64> = points().map(|(_, latency)| *latency).chain(self.limit).collect();
+        let latencies: Vec<f64> = points().map(|point| point.latency).chain(self.limit).collect();
         let measure = Measure::of(latency, latencies.iter().copied().fold(0.0, f64::max));
         let frame = Frame {
             title: metric::find(latency).map_or("Latency", |metric| metric.title),
@@ -78,7 +83,7 @@ impl<'a> Curves<'a> {
             shown => Scale::fitting(shown, 0.05),
         };
         let panel = Panel::new(canvas, area, &frame, scale);
-        let rates: Vec<f64> = points().map(|(rate, _)| *rate).collect();
+        let rates: Vec<f64> = points().map(|point| point.requests_per_s).collect();
         if rates.is_empty() {
             return panel.empty();
         }
@@ -94,12 +99,16 @@ impl<'a> Curves<'a> {
             let key = Key::Dashes(VERMILLION);
             panel.reference((plot.left, plot.right), limit * measure.factor, key);
         }
-        let at = |&(rate, latency): &(f64, f64)| (x(rate), panel.y(latency * measure.factor));
+        let at =
+            |point: &CurvePoint| (x(point.requests_per_s), panel.y(point.latency * measure.factor));
         for (configuration, points) in self.found.configurations.iter().zip(&self.points) {
             let (_, color) = style(configuration.role);
             let line: Vec<(i32, i32)> = points.iter().map(at).collect();
             canvas.line(&line, color, 2);
-            line.iter().for_each(|at| canvas.mark(*at, Shape::Circle, color, false));
+            for point in points {
+                let shape = if point.saturated { Shape::Diamond } else { Shape::Circle };
+                canvas.mark(at(point), shape, color, false);
+            }
             if let Some(knee) = configuration.knee().filter(|knee| points.contains(knee)) {
                 canvas.mark(at(&knee), Shape::Circle, INK, true);
             }
