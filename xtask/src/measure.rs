@@ -22,7 +22,11 @@ use bench_core::{
 
 use crate::stages::{self};
 use dag::{Dag, LEAF, Leaf, RECORD};
-use engines::{History, LaunchHost, RUN_DIR, executor::Executor, launch::Tools};
+use engines::{
+    History, LaunchHost, RUN_DIR,
+    executor::Executor,
+    launch::{LaunchError, Tools},
+};
 use profile::{SAMPLES, Trial, feasibility::Frontier, flags};
 use store::Store;
 
@@ -170,6 +174,8 @@ pub enum Update {
     },
     /// A launch is over.
     Ended,
+    /// A launch failed because its server could not be started as a fork, for this reason.
+    NoFork(String),
     /// A launch failed for reasons that are not the setting's; its trials stay missing.
     Failed {
         /// The launch's trials that are missing.
@@ -246,6 +252,11 @@ pub fn run(
                         Ok(()) => Update::Ended,
                         Err(error) => {
                             stop.store(true, Ordering::Relaxed);
+                            if let Some(LaunchError::NoFork(why)) = error.downcast_ref() {
+                                // As below.
+                                let _ = sender.send(Update::NoFork(why.clone()));
+                                return;
+                            }
                             let trials = launch.trials.iter().map(|leaf| leaf.key).collect();
                             Update::Failed { trials, reason: format!("{error:#}") }
                         }

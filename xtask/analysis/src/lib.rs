@@ -6,6 +6,7 @@ pub mod choice;
 pub mod comparison;
 pub mod decision;
 pub mod ending;
+pub mod engine_time;
 #[cfg(test)]
 pub mod fixture;
 pub mod floors;

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     fs::{self, File},
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     process::Stdio,
     sync::{
@@ -22,13 +22,13 @@ use bench_core::{
     canonical::Digest,
     schema::{
         Engine, Event, FORMAT, LaunchPlan, Observed, Outcome, PlannedTrial, Progress, ServerEngine,
-        SettingFailure, VllmEngine,
+        ServerStart, SettingFailure, StartWay, VllmEngine,
     },
 };
 
 use crate::{
     Ended, Group, LaunchHost, Program, end_orphans,
-    vllm::{Failure, GRACE, Server},
+    vllm::{Failure, Forks, GRACE, NoFork, NoServer, Parts, Server},
 };
 
 /// How often the server's life, the signals and the limits are looked at.
@@ -77,6 +77,9 @@ pub enum LaunchError {
         /// Log that tells more.
         log: Option<PathBuf>,
     },
+    /// A server could not be started as a fork, or died before it served for a reason that is not
+    /// known to be the setting's.
+    NoFork(String),
     /// The server died under load for no reason that we know.
     TrialsLost {
         /// Trials without a record.
@@ -105,6 +108,7 @@ impl fmt::Display for LaunchError {
                 write!(f, "{what}; {advice}")?;
                 log.as_ref().map_or(Ok(()), |log| write!(f, " (log: {})", log.display()))
             }
+            Self::NoFork(why) => write!(f, "no server as a fork: {why}"),
             Self::TrialsLost { keys, what, log } => write!(
                 f,
                 "{what}: {} trials lost; run again to measure them (log: {})",
@@ -122,6 +126,16 @@ impl std::error::Error for LaunchError {}
 impl From<anyhow::Error> for LaunchError {
     fn from(error: anyhow::Error) -> Self {
         Self::Other(error)
+    }
+}
+
+impl From<NoServer> for LaunchError {
+    fn from(why: NoServer) -> Self {
+        match why {
+            NoServer::NoFork(NoFork::Interrupted) => Self::Interrupted,
+            NoServer::NoFork(NoFork::Unusual(why)) => Self::NoFork(why),
+            NoServer::Other(error) => Self::Other(error),
+        }
     }
 }
 
@@ -146,11 +160,17 @@ pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
 /// it ran out of memory, the point's trial is an [`Outcome::Refused`].
 ///
 /// When all is measured, the host is asked what else is wanted of this start, until that is nothing:
-/// the server stays up meanwhile.
+/// the server stays up meanwhile. `forks` outlives the launch, so that the next one finds what it has
+/// imported.
 ///
 /// # Errors
 /// See [`LaunchError`].
-pub fn run(plan: &LaunchPlan, tools: &Tools, host: &mut dyn LaunchHost) -> Result<(), LaunchError> {
+pub fn run(
+    plan: &LaunchPlan,
+    tools: &Tools,
+    host: &mut dyn LaunchHost,
+    forks: &mut Forks,
+) -> Result<(), LaunchError> {
     end_orphans(&tools.run_dir, GRACE)?;
     let mut launch = Launch {
         plan,
@@ -160,12 +180,19 @@ pub fn run(plan: &LaunchPlan, tools: &Tools, host: &mut dyn LaunchHost) -> Resul
         recorded: BTreeSet::new(),
         running: None,
         observed: None,
-        start_s: None,
+        start: StartLog::default(),
         refused: false,
     };
     match &plan.engine {
         Engine::Simulator { .. } | Engine::Server(_) => launch.drive_only()?,
-        Engine::Vllm(engine) => launch.serve(engine)?,
+        Engine::Vllm(engine) => match launch.serve(engine, forks) {
+            // The launcher may have been at fault; another one shows.
+            Err(LaunchError::NoFork(_)) => {
+                forks.end();
+                launch.serve(engine, forks)?;
+            }
+            ended => ended?,
+        },
     }
     launch.tell(Event::Done {})
 }
@@ -183,8 +210,8 @@ struct Launch<'a> {
     running: Option<Digest>,
     /// What the server said when it was ready.
     observed: Option<Observed>,
-    /// How long the server that runs took to start, once it is ready.
-    start_s: Option<f64>,
+    /// How the server that runs came up.
+    start: StartLog,
     /// Whether the settings were refused; then no trial follows.
     refused: bool,
 }
@@ -225,15 +252,18 @@ impl Launch<'_> {
     }
 
     /// Starts vLLM, drives it, and starts it once more if it dies under load.
-    fn serve(&mut self, engine: &VllmEngine) -> Result<(), LaunchError> {
+    fn serve(&mut self, engine: &VllmEngine, forks: &mut Forks) -> Result<(), LaunchError> {
         let plan = self.plan;
         let mut rest = plan.clone();
+        rest.trials.retain(|trial| !self.recorded.contains(&trial.key));
         let mut died_of = None;
         let mut rounds = 1..;
         for start in 1..=STARTS_MAX {
-            self.start_s = None;
             let log = self.log_path(&format!("server-{start}"));
-            let server = Server::start(engine, plan, &self.tools.run_dir, log.clone())?;
+            self.start = StartLog { path: log.clone(), ..StartLog::default() };
+            let is_interrupted = || self.interrupted.load(Ordering::Relaxed);
+            let run_dir = &self.tools.run_dir;
+            let server = Server::start(engine, plan, run_dir, log.clone(), forks, &is_interrupted)?;
             rest.engine = Engine::Server(ServerEngine {
                 base_url: server.base_url(),
                 model: engine.served_model_name.clone(),
@@ -258,7 +288,14 @@ impl Launch<'_> {
             server.stop()?;
             let Some(failure) = failure else { break };
             if driven == (Driven::ServerEnded { ready: false }) {
-                return self.refuse(failure, log);
+                return match failure {
+                    Failure::Setting(_) => self.refuse(failure, log),
+                    failure if engine.start == StartWay::Forked => {
+                        let why = format!("{} (log: {})", describe(&failure), log.display());
+                        Err(LaunchError::NoFork(why))
+                    }
+                    failure => self.refuse(failure, log),
+                };
             }
             died_of = Some((describe(&failure), log));
             let running = self.running.take();
@@ -314,6 +351,9 @@ impl Launch<'_> {
         loop {
             if self.host.interrupted() {
                 return Err(LaunchError::Interrupted);
+            }
+            if let Some(server) = server.filter(|_| !watch.ready) {
+                self.start.read(server);
             }
             if let Some(limit) = watch.exceeded(start.elapsed()) {
                 return Err(watch.error(limit, server.map_or(log, Server::log_path)));
@@ -408,8 +448,9 @@ impl Launch<'_> {
         match &mut event {
             Event::Ready { observed, .. } => {
                 if let Some(server) = server {
-                    let start_s = self.start_s.get_or_insert_with(|| server.age().as_secs_f64());
-                    observed.start_s = Some(*start_s);
+                    let (start_s, start) = self.start.ended(server);
+                    observed.start_s = Some(start_s);
+                    observed.start = Some(start);
                     complete(observed, &server.observe());
                 }
                 self.observed = Some(observed.clone());
@@ -474,6 +515,7 @@ fn complete(observed: &mut Observed, more: &Observed) {
         block_size,
         max_num_batched_tokens,
         attention_backend,
+        start,
         // Each trial has its own.
         machine: _,
         warm_up: _,
@@ -485,6 +527,48 @@ fn complete(observed: &mut Observed, more: &Observed) {
     observed.block_size = observed.block_size.or(block_size);
     observed.max_num_batched_tokens = observed.max_num_batched_tokens.or(max_num_batched_tokens);
     observed.attention_backend = observed.attention_backend.take().or(attention_backend);
+    observed.start = observed.start.take().or(start);
+}
+
+/// A server's log while it starts: its lines, each at the time at which it is seen.
+#[derive(Debug, Default)]
+struct StartLog {
+    path: PathBuf,
+    read: u64,
+    line: Vec<u8>,
+    parts: Parts,
+    ended: Option<(f64, ServerStart)>,
+}
+
+impl StartLog {
+    /// Reads what was written since.
+    fn read(&mut self, server: &Server) {
+        let at_s = server.age().as_secs_f64();
+        let Ok(mut file) = File::open(&self.path) else { return };
+        let mut bytes = Vec::new();
+        if file.seek(SeekFrom::Start(self.read)).and_then(|_| file.read_to_end(&mut bytes)).is_err()
+        {
+            return;
+        }
+        self.read += bytes.len() as u64;
+        self.line.append(&mut bytes);
+        let whole = self.line.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for line in String::from_utf8_lossy(&self.line[..whole]).lines() {
+            self.parts.note(line, at_s);
+        }
+        self.line.drain(..whole);
+    }
+
+    /// How long the start took and what it consisted of; the first time that it is asked, it has
+    /// ended now.
+    fn ended(&mut self, server: &Server) -> (f64, ServerStart) {
+        if self.ended.is_none() {
+            self.read(server);
+            let start_s = server.age().as_secs_f64();
+            self.ended = Some((start_s, self.parts.start(start_s, server.import_s())));
+        }
+        self.ended.clone().expect("set above")
+    }
 }
 
 /// Whether it is a record of requests that failed, as those of a dying server do.

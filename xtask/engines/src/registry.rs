@@ -18,7 +18,7 @@ pub fn of<'a>(profile: &'a Profile, root: &Path) -> Result<Box<dyn Engine + 'a>>
             // A profile's lock lies beside it.
             let lock = profile.path.with_extension("lock");
             let node = executor::node(&profile.executor, &config.gpus, &artifacts)?;
-            Ok(Box::new(vllm::Vllm { config, lock, artifacts, node }))
+            Ok(Box::new(vllm::Vllm::new(config, lock, artifacts, node)))
         }
         EngineConfig::Endpoint(config) => {
             Ok(Box::new(endpoint::Endpoint::new(config, &profile.loads[0])))

@@ -6,6 +6,8 @@ use bench_core::{
 };
 use profile::Profile;
 
+use crate::html::TrialView;
+
 /// What the report is drawn from.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
@@ -33,6 +35,8 @@ pub struct Inputs<'a> {
     pub reference: Option<&'a ResultFile>,
     /// The load generator on the host that measured, where it measured over HTTP.
     pub calibration: Option<&'a Calibration>,
+    /// Every trial of the stages above.
+    pub trials: &'a [TrialView],
     /// Names of the plots that were drawn, without ending; they lie beside the report.
     pub plots: &'a [String],
 }

@@ -1,4 +1,4 @@
-use bench_core::schema::{Arrival, Column, FailureClass, Role, SettingFailure, Verdict};
+use bench_core::schema::{Arrival, Column, FailureClass, Role, SettingFailure, StartWay, Verdict};
 
 use super::{fixture::Fixture, outcomes::outcomes, *};
 use profile::{EngineConfig, VllmConfig};
@@ -45,6 +45,7 @@ fn small() -> Fixture {
         model: "dummy:qwen2.5-2-layers".to_owned(),
         gpus: Vec::new(),
         start_timeout_s: 300,
+        start: StartWay::Ordinary,
     });
     fixture.profile.engine_env.insert("VLLM_CPU_KVCACHE_SPACE".to_owned(), "2".to_owned());
     fixture.profile.slo.clear();

@@ -45,7 +45,7 @@ pub fn run(args: &LaunchArgs, interrupted: &Arc<AtomicBool>) -> Result<()> {
     if let Some(attempt) = args.attempt {
         return Ok(executor::run_attempt(plan, attempt, tools, interrupted)?);
     }
-    Ok(launch::run(&plan, &tools, &mut Printer { interrupted })?)
+    Ok(launch::run(&plan, &tools, &mut Printer { interrupted }, &mut vllm::Forks::default())?)
 }
 
 /// Prints the events of a launch.

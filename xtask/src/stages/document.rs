@@ -121,6 +121,7 @@ impl Task for Document<'_> {
         let names = inputs.file_names(visualize::NAME);
         let plots: Vec<String> =
             names.filter_map(|name| name.strip_suffix(".svg").map(str::to_owned)).collect();
+        let trials = self.trials(inputs)?;
         let report_inputs = report::Inputs {
             profile: self.context.profile,
             profile_digest: &self.context.profile.digest(),
@@ -134,6 +135,7 @@ impl Task for Document<'_> {
             confirmation: confirmation.as_ref(),
             reference: self.context.reference,
             calibration: self.context.calibration.as_ref(),
+            trials: &trials,
             plots: &plots,
         };
         let mut markdown = report::markdown(&report_inputs)?;
@@ -149,7 +151,7 @@ impl Task for Document<'_> {
                 drawings.push(drawing(inputs, stage, name)?);
             }
         }
-        let page = report::page(&markdown, &drawings, &self.trials(inputs)?)?;
+        let page = report::page(&markdown, &drawings, &trials)?;
         let mut outputs = Outputs::from([
             ("OPTIMIZATION_RESULTS.md".to_owned(), markdown.into_bytes()),
             ("report.html".to_owned(), page.into_bytes()),

@@ -34,6 +34,7 @@ use bench_core::{
 use crate::{
     LaunchHost,
     launch::{self, LaunchError, Tools},
+    vllm::Forks,
 };
 
 /// How often a file that is to appear is looked for.
@@ -194,7 +195,7 @@ pub fn run_attempt(
         return host.log.write(&Event::Done {}).map_err(LaunchError::from);
     }
     let tools = Tools { out_dir, ..tools };
-    let outcome = launch::run(&rest, &tools, &mut host);
+    let outcome = launch::run(&rest, &tools, &mut host, &mut Forks::default());
     host.failure.map_or(outcome, |error| Err(error.into()))
 }
 

@@ -1,21 +1,29 @@
 //! Launches on this machine.
 
-use std::{num::NonZero, thread};
+use std::{
+    num::NonZero,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use anyhow::Result;
-use bench_core::schema::LaunchPlan;
+use bench_core::schema::{Engine, LaunchPlan, StartWay};
 
 use super::Executor;
 use crate::{
     LaunchHost, RUN_DIR, end_orphans,
     finding::Finding,
     launch::{self, LaunchError, Tools},
-    vllm::GRACE,
+    vllm::{Forks, GRACE},
 };
 use store::Store;
 
 /// This machine.
-pub struct Local;
+#[derive(Default)]
+pub struct Local {
+    /// Launches that fork take turns: servers of an engine do not run side by side.
+    forks: Mutex<Forks>,
+}
 
 impl Executor for Local {
     fn at_once(&self, launches: usize, side_by_side: bool) -> usize {
@@ -46,6 +54,10 @@ impl Executor for Local {
         tools: &Tools,
         host: &mut dyn LaunchHost,
     ) -> Result<(), LaunchError> {
-        launch::run(plan, tools, host)
+        if !matches!(&plan.engine, Engine::Vllm(engine) if engine.start == StartWay::Forked) {
+            return launch::run(plan, tools, host, &mut Forks::default());
+        }
+        let mut forks = self.forks.lock().unwrap_or_else(PoisonError::into_inner);
+        launch::run(plan, tools, host, &mut forks)
     }
 }

@@ -14,7 +14,7 @@ use profile::{ExecutorConfig, Profile};
 /// When the current folder or this program's file is not known.
 pub fn of<'a>(profile: &'a Profile, artifacts: &Path) -> Result<Box<dyn Executor + 'a>> {
     Ok(match &profile.executor {
-        ExecutorConfig::Local => Box::new(Local),
+        ExecutorConfig::Local => Box::new(Local::default()),
         ExecutorConfig::Slurm(config) => Box::new(slurm::Slurm::new(config, artifacts)?),
     })
 }

@@ -119,7 +119,7 @@ impl Bed {
             out_dir: self.path("out"),
         };
         let mut host = Host { events: Vec::new(), on_event, more, interrupted: &self.interrupted };
-        let result = run(plan, &tools, &mut host);
+        let result = run(plan, &tools, &mut host, &mut Forks::default());
         let events = host.events;
         let notes = fs::read_dir(&tools.run_dir).expect("it was made").count();
         assert_eq!(notes, 0, "a process group is left");
@@ -139,6 +139,7 @@ impl Bed {
                 vocab_size: 100,
                 gpus: Vec::new(),
                 start_timeout_s: 600,
+                start: StartWay::Ordinary,
             }),
             args: BTreeMap::new(),
             env: BTreeMap::new(),

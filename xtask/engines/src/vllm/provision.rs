@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bench_core::canonical::Digest;
+use bench_core::{canonical::Digest, schema::StartWay};
 use serde::{Deserialize, Serialize};
 use xshell::{Shell, cmd};
 
@@ -59,6 +59,9 @@ pub struct Identity {
     pub model_weights: Option<Digest>,
     /// Digest of the tokenizer's files.
     pub tokenizer: Digest,
+    /// How servers are started; not there in identities from before there was another way.
+    #[serde(default, skip_serializing_if = "StartWay::is_ordinary")]
+    pub start: StartWay,
 }
 
 /// What computes.
@@ -466,6 +469,7 @@ fn identify(
         model_config: model.config,
         model_weights: model.weights,
         tokenizer: model.tokenizer,
+        start: config.start,
     })
 }
 
@@ -544,6 +548,7 @@ mod tests {
             model: "dummy:tiny".to_owned(),
             gpus: Vec::new(),
             start_timeout_s: 1,
+            start: StartWay::Ordinary,
         }
     }
 
