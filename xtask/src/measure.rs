@@ -480,6 +480,7 @@ mod tests {
                 vocab_size: 100,
                 gpus: Vec::new(),
                 start_timeout_s: 600,
+                start: bench_core::schema::StartWay::Ordinary,
             }))
         }
 
@@ -584,7 +585,7 @@ mod tests {
             let setup = Setup {
                 store: &store,
                 engine: &Scripts(&here),
-                executor: &engines::executor::Local,
+                executor: &engines::executor::Local::default(),
                 bench: |engine| match engine {
                     Engine::Vllm(engine) => Ok(Path::new(&engine.python).with_file_name("bench")),
                     _ => unreachable!(),

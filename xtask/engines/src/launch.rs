@@ -261,7 +261,7 @@ impl Launch<'_> {
         for start in 1..=STARTS_MAX {
             let log = self.log_path(&format!("server-{start}"));
             self.start = StartLog { path: log.clone(), ..StartLog::default() };
-            let is_interrupted = || self.interrupted.load(Ordering::Relaxed);
+            let is_interrupted = || self.host.interrupted();
             let run_dir = &self.tools.run_dir;
             let server = Server::start(engine, plan, run_dir, log.clone(), forks, &is_interrupted)?;
             rest.engine = Engine::Server(ServerEngine {

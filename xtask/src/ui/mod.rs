@@ -428,14 +428,6 @@ pub fn engine_line(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History)
     })
 }
 
-fn duration(seconds: f64) -> String {
-    if seconds < 90.0 {
-        format!("{:.0} s", seconds.ceil().max(1.0))
-    } else {
-        format!("{:.0} min", (seconds / 60.0).ceil())
-    }
-}
-
 /// `best 256; 4096: KV cache memory`
 pub fn stage_summary(result: &ResultFile) -> String {
     let mut parts = Vec::new();
