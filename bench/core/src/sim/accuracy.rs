@@ -128,6 +128,9 @@ pub struct Row {
     pub rank: Option<(f64, usize)>,
 }
 
+/// Of each setting under one load on one host the measured and predicted value of its starts.
+type Settings<'a> = BTreeMap<&'a Args, Vec<(f64, f64)>>;
+
 /// Fewer settings have no order worth naming.
 const RANKED_MIN: usize = 3;
 
@@ -157,8 +160,7 @@ fn row(
         error(metric, predicted, &trial.measured)
     };
     let levels = Errors::of(pairs.iter().filter_map(off))?;
-    // By load and host, then by setting: measured and predicted values.
-    let mut groups: BTreeMap<(Digest, usize), BTreeMap<&Args, Vec<(f64, f64)>>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Digest, usize), Settings<'_>> = BTreeMap::new();
     for (trial, predicted) in pairs {
         let values = (metric.value)(&trial.measured).zip((metric.value)(predicted));
         let load = Digest::of_json(&trial.load).expect("a load holds no floats");
