@@ -182,6 +182,12 @@ impl Project {
     }
 }
 
+/// Whether a suite said that it starts servers the ordinary way although the profile asks for forks.
+fn falls_back(output: &str) -> bool {
+    let line = output.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.contains("servers are started the ordinary way, not as forks")
+}
+
 fn forked(seqs: &[u32]) -> Vec<String> {
     seqs.iter().map(|seqs| format!("forked {seqs}")).collect()
 }
@@ -190,9 +196,10 @@ fn forked(seqs: &[u32]) -> Vec<String> {
 fn one_import_serves_all_starts_and_the_way_is_part_of_every_key() {
     let project = Project::new();
     let output = project.suite();
-    assert!(!output.contains("ordinary"), "{output}");
+    assert!(!falls_back(&output), "{output}");
     let starts = project.starts();
-    assert_eq!(starts[..6], forked(&[2, 32, 8, 128, 2, 32]), "{starts:?}");
+    let distinct: BTreeSet<&String> = starts.iter().collect();
+    assert_eq!(distinct, forked(&[2, 8, 32, 128]).iter().collect(), "{starts:?}");
     assert!(starts.iter().all(|start| start.starts_with("forked")), "{starts:?}");
     assert_eq!(project.lines("imports").len(), 1);
 
@@ -214,8 +221,7 @@ fn one_import_serves_all_starts_and_the_way_is_part_of_every_key() {
     project.edit("bench/profiles/test.toml", "start = \"forked\"", "start = \"ordinary\"");
     project.suite();
     let starts = project.starts();
-    assert_eq!(starts[0], "ordinary 2");
-    assert!(starts.iter().all(|start| start.starts_with("ordinary")), "{starts:?}");
+    assert!(!starts.is_empty() && starts.iter().all(|start| start.starts_with("ordinary")), "{starts:?}");
     project.edit("bench/profiles/test.toml", "start = \"ordinary\"", "start = \"forked\"");
     assert!(project.suite().contains("all cached"));
     assert!(project.starts().is_empty());
@@ -225,13 +231,13 @@ fn one_import_serves_all_starts_and_the_way_is_part_of_every_key() {
 fn assert_falls_back(project: &Project, because: &str, forks: usize) {
     let output = project.suite();
     let line = output.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(line.contains("servers are started the ordinary way, not as forks"), "{output}");
+    assert!(falls_back(&output), "{output}");
     assert!(line.contains(because), "{output}");
     let starts = project.starts();
     assert_eq!(starts.iter().filter(|start| start.starts_with("forked")).count(), forks);
-    assert_eq!(starts[forks], "ordinary 2", "{starts:?}");
+    assert!(starts[forks].starts_with("ordinary"), "{starts:?}");
     let again = project.suite();
-    assert!(again.contains("all cached") && again.contains("ordinary way"), "{again}");
+    assert!(again.contains("all cached") && falls_back(&again), "{again}");
     assert!(project.starts().is_empty());
 }
 
@@ -294,8 +300,10 @@ fn one_fork_that_dies_is_tried_again_as_one() {
                 os.kill(os.getpid(), 9)";
     project.write("trouble", once);
     let output = project.suite();
-    assert!(!output.contains("ordinary way"), "{output}");
-    assert_eq!(project.starts()[..3], forked(&[2, 2, 32]));
+    assert!(!falls_back(&output), "{output}");
+    let starts = project.starts();
+    assert!(starts.iter().all(|start| start.starts_with("forked")), "{starts:?}");
+    assert_eq!(starts[0], starts[1], "{starts:?}");
     assert_eq!(project.lines("imports").len(), 2, "another launcher");
 }
 

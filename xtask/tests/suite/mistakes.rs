@@ -132,8 +132,8 @@ fn starts_of_an_endpoint_are_counted_by_its_owner() {
     }
     let result = fs::read_to_string(project.path("results/rack/baseline.json")).expect("reads");
     let result: serde_json::Value = serde_json::from_str(&result).expect("JSON");
-    let starts = result["points"][0]["metrics"]["output_tokens_per_s"]["starts"].as_array();
-    assert_eq!(starts.map(Vec::len), Some(3));
+    // A busy machine may make one of them invalid; it is a start all the same.
+    assert_eq!(project.stored_trials(), 3);
     assert_eq!(result["points"].as_array().map(Vec::len), Some(1));
 }
 
