@@ -443,9 +443,7 @@ mod tests {
     use std::{fs, io, os::unix::fs::PermissionsExt as _, time::Duration};
 
     use anyhow::bail;
-    use bench_core::schema::{
-        ArgValue, Arrival, FailureClass, LoadSpec, Observed, Size, VllmEngine,
-    };
+    use bench_core::schema::{ArgValue, Arrival, FailureClass, LoadSpec, Size, VllmEngine};
     use serde_json::Value;
     use store::disk::{Disk, RealDisk};
 
@@ -564,7 +562,7 @@ mod tests {
             foreseen: None,
         });
         let json = |event: &Event| serde_json::to_string(event).expect("JSON");
-        let ready = json(&Event::Ready { format: FORMAT, observed: Observed::default() });
+        let ready = json(&Event::Ready { format: FORMAT, observed: Box::default() });
         let trial =
             |key| json(&Event::Trial { key, outcome: outcome.clone().into(), samples: None });
         let done = json(&Event::Done {});

@@ -221,7 +221,10 @@ fn one_import_serves_all_starts_and_the_way_is_part_of_every_key() {
     project.edit("bench/profiles/test.toml", "start = \"forked\"", "start = \"ordinary\"");
     project.suite();
     let starts = project.starts();
-    assert!(!starts.is_empty() && starts.iter().all(|start| start.starts_with("ordinary")), "{starts:?}");
+    assert!(
+        !starts.is_empty() && starts.iter().all(|start| start.starts_with("ordinary")),
+        "{starts:?}"
+    );
     project.edit("bench/profiles/test.toml", "start = \"ordinary\"", "start = \"forked\"");
     assert!(project.suite().contains("all cached"));
     assert!(project.starts().is_empty());
@@ -383,7 +386,7 @@ fn fifty_launches_with_kills_leave_nothing_behind_and_lose_nothing() {
             0 => kills[0] += usize::from(kill(&project, "launcher-")),
             1 => {
                 kills[1] +=
-                    usize::from(kill(&project, "api_server.py") || kill(&project, "bench serve"))
+                    usize::from(kill(&project, "api_server.py") || kill(&project, "bench serve"));
             }
             _ => kills[2] += usize::from(suite.0.kill().is_ok()),
         }

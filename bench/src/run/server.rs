@@ -59,7 +59,7 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
         let ready_limit = Duration::from_secs(args.ready_timeout_s);
         control.wait_ready(ready_limit, args.starting).await?;
         let observed = control.observed().await;
-        emit(&Event::Ready { format: FORMAT, observed: observed.clone() })?;
+        emit(&Event::Ready { format: FORMAT, observed: Box::new(observed.clone()) })?;
         let mut session = Session {
             engine,
             api_key,

@@ -453,7 +453,7 @@ impl Launch<'_> {
                     observed.start = Some(start);
                     complete(observed, &server.observe());
                 }
-                self.observed = Some(observed.clone());
+                self.observed = Some((**observed).clone());
             }
             Event::Refused { .. } => self.refused = true,
             Event::Trial { key, outcome, .. } => {

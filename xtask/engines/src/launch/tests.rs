@@ -68,7 +68,7 @@ impl Bed {
             bed.event(name, &Event::Trial { key, outcome, samples: None });
             bed.event(&format!("{name}-runs"), &Event::Progress(progress(key, 0, 0.0)));
         }
-        bed.event("ready", &Event::Ready { format: FORMAT, observed: Observed::default() });
+        bed.event("ready", &Event::Ready { format: FORMAT, observed: Box::default() });
         bed.event("done", &Event::Done {});
         bed
     }
@@ -380,7 +380,7 @@ fn limits_are_of_the_start_and_of_standing_still() {
     let mut watch = Watch::new(s(90));
     assert_eq!(watch.exceeded(s(90)), None);
     assert_eq!(watch.exceeded(s(91)), Some(s(90)));
-    watch.note(&Event::Ready { format: FORMAT, observed: Observed::default() }, s(80));
+    watch.note(&Event::Ready { format: FORMAT, observed: Box::default() }, s(80));
     assert_eq!(watch.exceeded(s(80) + STALL_LIMIT), None);
     watch.note(&progress(1, 0.0), s(100));
     watch.note(&progress(1, 0.0), s(200));

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bench_core::schema::{
-    Arrival, Engine, FORMAT, FailureClass, LoadSpec, Observed, Outcome, SettingFailure, Size,
+    Arrival, Engine, FORMAT, FailureClass, LoadSpec, Outcome, SettingFailure, Size,
 };
 
 use super::*;
@@ -93,7 +93,7 @@ fn trial(name: &str) -> Event {
 }
 
 fn ready() -> Event {
-    Event::Ready { format: FORMAT, observed: Observed::default() }
+    Event::Ready { format: FORMAT, observed: Box::default() }
 }
 
 /// An attempt tells something.
