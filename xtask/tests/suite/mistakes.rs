@@ -99,7 +99,7 @@ fn an_endpoint_is_one_configuration_and_two_are_compared() {
     write(&project, "rack-a", &endpoint(&a, "identity = \"a\"\n"));
     write(&project, "rack-b", &endpoint(&b, "identity = \"b\"\n"));
     for name in ["rack-a", "rack-b"] {
-        let text = project.ok(&["suite", "--profile", name]);
+        let text = project.measured_suite(name);
         assert!(text.contains(&format!("{name} was measured as it runs.")), "{text}");
         assert!(!text.contains("vllm serve") && !text.contains("default"), "{text}");
         let folder = project.path(&format!("results/{name}"));
@@ -127,7 +127,7 @@ fn starts_of_an_endpoint_are_counted_by_its_owner() {
     assert!(folded(&output.stderr).contains("start 1 is not in the store"), "{output:?}");
     for start in ["", "start = 2\n", "start = 3\n"] {
         write(&project, "rack", &profile(start));
-        let text = project.ok(&["suite", "--profile", "rack"]);
+        let text = project.ok(&["suite", "--profile", "rack", "--only", "baseline"]);
         assert!(text.contains("1 trial on 1 launch to"), "one is measured each time: {text}");
     }
     let result = fs::read_to_string(project.path("results/rack/baseline.json")).expect("reads");
