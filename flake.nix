@@ -36,15 +36,7 @@
         default = crate pkgs {
           # What the program reads where there is no checkout.
           postInstall = ''
-            share=$out/share/vllm-tuning-bench
-            mkdir -p $share/bench
-            cp -r bench/profiles bench/models $share/bench/
-            cp -r baselines $share/
-            for shell in bash:bash-completion/completions/xtask \
-              zsh:zsh/site-functions/_xtask fish:fish/vendor_completions.d/xtask.fish; do
-              mkdir -p $(dirname $out/share/''${shell#*:})
-              $out/bin/xtask completions ''${shell%%:*} > $out/share/''${shell#*:}
-            done
+            bash scripts/install-share.sh $out
           '';
           meta.mainProgram = "xtask";
         };

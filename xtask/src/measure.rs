@@ -1,9 +1,9 @@
 //! From missing trials to launches, and from launches to stored trials.
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
-    path::PathBuf,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -22,7 +22,11 @@ use bench_core::{
 
 use crate::stages::{self};
 use dag::{Dag, LEAF, Leaf, RECORD};
-use engines::{History, RUN_DIR, executor::Executor, launch::Tools};
+use engines::{
+    History, LaunchHost, RUN_DIR,
+    executor::Executor,
+    launch::{LaunchError, Tools},
+};
 use profile::{SAMPLES, Trial, feasibility::Frontier, flags};
 use store::Store;
 
@@ -170,6 +174,8 @@ pub enum Update {
     },
     /// A launch is over.
     Ended,
+    /// A launch failed because its server could not be started as a fork, for this reason.
+    NoFork(String),
     /// A launch failed for reasons that are not the setting's; its trials stay missing.
     Failed {
         /// The launch's trials that are missing.
@@ -188,6 +194,8 @@ pub struct Setup<'a> {
     pub engine: &'a dyn engines::Engine,
     /// Where it is started.
     pub executor: &'a dyn Executor,
+    /// Finds or builds the program that drives the load points of such an engine.
+    pub bench: fn(&Engine) -> Result<PathBuf>,
     /// Whether what is stored is measured again.
     pub fresh: bool,
 }
@@ -204,21 +212,24 @@ pub fn run(
     interrupted: &AtomicBool,
     mut on_update: impl FnMut(Update) -> Result<()>,
 ) -> Result<()> {
-    let Setup { store, engine, executor, fresh } = setup;
+    let Setup { store, engine, executor, bench, fresh } = setup;
     let mut notes = Vec::new();
     executor.end_orphans(store, &mut |text| notes.push(text))?;
     notes.into_iter().try_for_each(|text| on_update(Update::Note(text)))?;
     let started = engine.to_launch()?;
-    let bench = engines::driver(&started)?;
+    let bench = &*bench(&started)?;
     let workers = executor.at_once(launches.len(), engine.runs_side_by_side());
     let frontier = Mutex::new(frontier);
     let queue = Mutex::new(launches.iter());
+    // No further launch is started; those that run go on.
     let stop = AtomicBool::new(false);
+    // Nobody takes updates any more; what runs is ended.
+    let abandoned = AtomicBool::new(false);
     let (sender, updates) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..workers {
-            let (sender, bench, started, queue, stop, frontier) =
-                (sender.clone(), &bench, &started, &queue, &stop, &frontier);
+            let (sender, started, queue, stop, abandoned, frontier) =
+                (sender.clone(), &started, &queue, &stop, &abandoned, &frontier);
             scope.spawn(move || {
                 loop {
                     let next = queue.lock().expect("no worker panics with the lock").next();
@@ -227,12 +238,25 @@ pub fn run(
                     let Some(launch) = next.filter(|_| !halted()) else { return };
                     let frontier = (!engine.runs_side_by_side()).then_some(frontier);
                     let updates = &sender;
-                    let worker =
-                        Worker { store, executor, bench, fresh, frontier, interrupted, updates };
+                    let worker = Worker {
+                        store,
+                        executor,
+                        bench,
+                        fresh,
+                        frontier,
+                        interrupted,
+                        abandoned,
+                        updates,
+                    };
                     let update = match worker.run(launch, started.clone()) {
                         Ok(()) => Update::Ended,
                         Err(error) => {
                             stop.store(true, Ordering::Relaxed);
+                            if let Some(LaunchError::NoFork(why)) = error.downcast_ref() {
+                                // As below.
+                                let _ = sender.send(Update::NoFork(why.clone()));
+                                return;
+                            }
                             let trials = launch.trials.iter().map(|leaf| leaf.key).collect();
                             Update::Failed { trials, reason: format!("{error:#}") }
                         }
@@ -247,6 +271,9 @@ pub fn run(
         drop(sender);
         let outcome = updates.iter().try_for_each(&mut on_update);
         stop.store(true, Ordering::Relaxed);
+        abandoned.store(true, Ordering::Relaxed);
+        // With the receiver go the questions in it, so that no worker waits for an answer.
+        drop(updates);
         outcome
     })
 }
@@ -254,11 +281,13 @@ pub fn run(
 struct Worker<'a> {
     store: &'a Store,
     executor: &'a dyn Executor,
-    bench: &'a PathBuf,
+    bench: &'a Path,
     fresh: bool,
     /// `None` where a start costs nothing, so that trying is the better proof.
     frontier: Option<&'a Mutex<Frontier>>,
     interrupted: &'a AtomicBool,
+    /// Set when the main thread has failed.
+    abandoned: &'a AtomicBool,
     updates: &'a mpsc::Sender<Update>,
 }
 
@@ -281,30 +310,20 @@ impl Worker<'_> {
         }
         let folder = self.store.tmp_folder()?;
         let tools = Tools {
-            bench: self.bench.clone(),
+            bench: self.bench.to_owned(),
             run_dir: self.store.root().join(RUN_DIR),
             log_dir: self.store.root().join("logs"),
             out_dir: folder.clone(),
         };
         let plan = launch.plan(engine, &missing);
-        let mut failure = None;
-        let trials = RefCell::new(missing);
-        let mut take = |event| {
-            if failure.is_none() {
-                failure = self.take(&event, &trials.borrow(), &folder).err();
-            }
-        };
-        let mut more = || {
-            let more = self.more(launch.digest, &trials.borrow());
-            let planned = more.iter().map(planned).collect();
-            trials.borrow_mut().extend(more);
-            planned
-        };
-        let note = |text| self.report(Update::Note(text));
-        self.executor.run(&plan, &tools, self.interrupted, &mut take, &mut more, &note)?;
-        if let Some(error) = failure {
+        let mut owner =
+            Owner { worker: self, launch: launch.digest, folder, trials: missing, failure: None };
+        let outcome = self.executor.run(&plan, &tools, &mut owner);
+        if let Some(error) = owner.failure {
             return Err(error);
         }
+        outcome?;
+        let folder = owner.folder;
         std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))
     }
 
@@ -314,10 +333,14 @@ impl Worker<'_> {
         self.report(Update::Idle { launch, reply });
         let mut more = answer.recv().unwrap_or_default();
         more.retain(|leaf| asked.iter().all(|known| known.key != leaf.key));
-        if self.interrupted.load(Ordering::Relaxed) { Vec::new() } else { more }
+        if self.halted() { Vec::new() } else { more }
     }
 
-    fn take(&self, event: &Event, trials: &[Leaf<Trial>], folder: &std::path::Path) -> Result<()> {
+    fn halted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed) || self.abandoned.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, event: &Event, trials: &[Leaf<Trial>], folder: &Path) -> Result<()> {
         match event {
             Event::Progress(progress) => self.report(Update::Progress(*progress)),
             Event::Trial { key, outcome, samples } => {
@@ -375,11 +398,248 @@ impl Worker<'_> {
     }
 }
 
+/// A worker as the owner of the launch that it runs.
+struct Owner<'a> {
+    worker: &'a Worker<'a>,
+    /// Digest of what was started.
+    launch: Digest,
+    /// Where samples arrive.
+    folder: PathBuf,
+    /// All that was asked of the launch.
+    trials: Vec<Leaf<Trial>>,
+    /// Why a record could not be kept; measuring on would be in vain.
+    failure: Option<anyhow::Error>,
+}
+
+impl LaunchHost for Owner<'_> {
+    fn event(&mut self, event: Event) -> ControlFlow<()> {
+        match self.worker.take(&event, &self.trials, &self.folder) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn more(&mut self) -> Vec<PlannedTrial> {
+        let more = self.worker.more(self.launch, &self.trials);
+        let planned = more.iter().map(planned).collect();
+        self.trials.extend(more);
+        planned
+    }
+
+    fn note(&mut self, text: String) {
+        self.worker.report(Update::Note(text));
+    }
+
+    fn interrupted(&self) -> bool {
+        self.worker.halted()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use bench_core::schema::{ArgValue, Arrival, LoadSpec, Size};
+    use std::{fs, io, os::unix::fs::PermissionsExt as _, time::Duration};
+
+    use anyhow::bail;
+    use bench_core::schema::{ArgValue, Arrival, FailureClass, LoadSpec, Size, VllmEngine};
+    use serde_json::Value;
+    use store::disk::{Disk, RealDisk};
 
     use super::*;
+
+    /// vLLM as a shell script, and a `bench` that measures `a` and says it is done.
+    struct Scripts<'a>(&'a Path);
+
+    impl engines::Engine for Scripts<'_> {
+        fn witness(&self) -> Option<Value> {
+            None
+        }
+
+        fn provision(&self, _say: &mut dyn FnMut(&str)) -> Result<Value> {
+            Ok(Value::Null)
+        }
+
+        fn title(&self) -> String {
+            String::new()
+        }
+
+        fn is_simulated(&self) -> bool {
+            false
+        }
+
+        fn to_launch(&self) -> Result<Engine> {
+            Ok(Engine::Vllm(VllmEngine {
+                python: self.0.join("server").display().to_string(),
+                model: "model".to_owned(),
+                served_model_name: "model".to_owned(),
+                dummy_weights: true,
+                vocab_size: 100,
+                gpus: Vec::new(),
+                start_timeout_s: 600,
+                start: bench_core::schema::StartWay::Ordinary,
+            }))
+        }
+
+        fn runs_side_by_side(&self) -> bool {
+            false
+        }
+
+        fn estimate_s(&self, _trials: &[&Trial], _history: &History) -> f64 {
+            0.0
+        }
+
+        fn doctor(&self) -> Vec<engines::finding::Finding> {
+            Vec::new()
+        }
+    }
+
+    /// The machine's disk, until a file with this text is there: then nothing more fits on it.
+    #[derive(Debug)]
+    struct FillingDisk(PathBuf);
+
+    impl Disk for FillingDisk {
+        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+            RealDisk.read(path)
+        }
+
+        fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+            match self.0.exists() {
+                true => Err(io::ErrorKind::StorageFull.into()),
+                false => RealDisk.write(path, bytes),
+            }
+        }
+
+        fn sync(&self, path: &Path) -> io::Result<()> {
+            RealDisk.sync(path)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            RealDisk.rename(from, to)
+        }
+
+        fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+            RealDisk.create_dir_all(path)
+        }
+
+        fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+            RealDisk.remove_dir_all(path)
+        }
+    }
+
+    /// Runs one launch of two trials with this end of `bench`, and what is told of it.
+    fn measured(
+        bench_ends: &str,
+        mut on_update: impl FnMut(&Path, &Update) -> Result<()> + Send + 'static,
+    ) -> (Result<()>, Vec<String>) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let here = folder.path().to_owned();
+        let script = |name: &str, body: &str| {
+            let text = format!("#!/bin/sh\nHERE='{}'\n{body}\n", here.display());
+            fs::write(here.join(name), text).expect("written");
+            let permissions = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(here.join(name), permissions).expect("ours");
+        };
+        let leaf = |seed| {
+            let what = Trial {
+                identity: "engine".into(),
+                args: Args::new(),
+                env: BTreeMap::new(),
+                config_file: None,
+                load: LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(1), Vec::new(), seed),
+                data_file: None,
+                replicate: 0,
+                instrument_epoch: bench_core::INSTRUMENT_EPOCH,
+                block: None,
+            };
+            Leaf { role: format!("{seed}"), key: what.key().expect("no floats"), what }
+        };
+        let (first, second) = (leaf(1), leaf(2));
+        let outcome = Outcome::Refused(SettingFailure {
+            class: FailureClass::OutOfMemory,
+            evidence: Vec::new(),
+            foreseen: None,
+        });
+        let json = |event: &Event| serde_json::to_string(event).expect("JSON");
+        let ready = json(&Event::Ready { format: FORMAT, observed: Box::default() });
+        let trial =
+            |key| json(&Event::Trial { key, outcome: outcome.clone().into(), samples: None });
+        let done = json(&Event::Done {});
+        script("server", "exec sleep 1000");
+        let (first_told, second_told) = (trial(first.key), trial(second.key));
+        script(
+            "bench",
+            &format!(
+                "tell() {{ echo \"$1\"; }}\ntell '{ready}'\ntell '{first_told}'\n{}",
+                bench_ends.replace("SECOND", &second_told).replace("DONE", &done)
+            ),
+        );
+        let (send, end) = mpsc::channel();
+        thread::spawn(move || {
+            let disk = Box::new(FillingDisk(here.join("full")));
+            let mut store = Store::open_on(disk, &here.join("artifacts")).expect("a store");
+            store.make_writable().expect("a store");
+            let setup = Setup {
+                store: &store,
+                engine: &Scripts(&here),
+                executor: &engines::executor::Local::default(),
+                bench: |engine| match engine {
+                    Engine::Vllm(engine) => Ok(Path::new(&engine.python).with_file_name("bench")),
+                    _ => unreachable!(),
+                },
+                fresh: false,
+            };
+            let launches = launches(vec![first, second]);
+            let mut told = Vec::new();
+            let never = AtomicBool::new(false);
+            let outcome = run(setup, &launches, Frontier::default(), &never, |update| {
+                if let Update::Failed { reason, .. } = &update {
+                    told.push(reason.clone());
+                }
+                on_update(&here, &update)
+            });
+            let groups = fs::read_dir(store.root().join(RUN_DIR)).expect("notes").count();
+            assert_eq!(groups, 0, "the server is stopped");
+            send.send((outcome, told)).expect("the test waits");
+        });
+        // It takes less than a second; a run that hangs is to fail and not to wait.
+        end.recv_timeout(Duration::from_secs(60)).expect("the run ends")
+    }
+
+    #[test]
+    fn a_run_whose_owner_fails_ends_though_its_worker_asks_for_more() {
+        let (outcome, told) = measured("tell 'SECOND'\ntell 'DONE'", |_, update| match update {
+            Update::Stored(keys) if !keys.is_empty() => bail!("the disk is gone"),
+            _ => Ok(()),
+        });
+        assert_eq!(outcome.expect_err("it failed").to_string(), "the disk is gone");
+        assert!(told.is_empty(), "one error is enough: {told:?}");
+    }
+
+    #[test]
+    fn a_run_whose_owner_fails_does_not_wait_for_the_load() {
+        let (outcome, _) = measured("exec sleep 1000", |_, update| match update {
+            Update::Stored(keys) if !keys.is_empty() => bail!("the disk is gone"),
+            _ => Ok(()),
+        });
+        assert_eq!(outcome.expect_err("it failed").to_string(), "the disk is gone");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_stored_ends_its_load() {
+        let (outcome, told) = measured(
+            "until [ -e \"$HERE/full\" ]; do sleep 0.02; done\ntell 'SECOND'\nexec sleep 1000",
+            |here, update| {
+                if matches!(update, Update::Stored(keys) if !keys.is_empty()) {
+                    fs::write(here.join("full"), "")?;
+                }
+                Ok(())
+            },
+        );
+        outcome.expect("the failure is the launch's");
+        assert!(matches!(&told[..], [one] if one.contains("no storage space")), "{told:?}");
+    }
 
     fn example_trial(args: &[(&str, &str)]) -> Trial {
         let text = |value: &str| ArgValue::Text(value.to_owned());

@@ -139,6 +139,32 @@ fn every_command_of_the_readme_and_its_pages_runs() {
     assert!(files_below(&project.join("launched")) > 0, "a launch leaves its samples");
 }
 
+/// Relative links lead to files, and the index for programs that read names every page.
+#[test]
+fn every_link_of_the_pages_leads_to_a_file() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let docs = fs::read_dir(root.join("docs")).expect("reads");
+    let docs = docs.map(|entry| format!("docs/{}", entry.expect("an entry").file_name().display()));
+    let docs: Vec<String> = docs.filter(|name| name.ends_with(".md")).collect();
+    let index = read("llms.txt");
+    let left_out: Vec<&String> = docs.iter().filter(|page| !index.contains(*page)).collect();
+    assert!(left_out.is_empty(), "llms.txt lacks {left_out:?}");
+
+    let others = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "llms.txt"];
+    let mut broken = Vec::new();
+    for page in others.into_iter().chain(docs.iter().map(String::as_str)) {
+        let folder = Path::new(page).parent().expect("a page has a folder");
+        for link in read(page).split("](").skip(1) {
+            let target = link.split([')', '#']).next().expect("a split has a first part");
+            let is_elsewhere = target.is_empty() || target.contains("://");
+            if !is_elsewhere && !root.join(folder).join(target).exists() {
+                broken.push(format!("{page}: {target}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:?}");
+}
+
 /// The blocks of TOML in the guides, each added to the profile that it names or to `sim`.
 #[test]
 fn every_table_of_the_guides_is_right() {

@@ -114,6 +114,21 @@ impl Project {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
+    /// A suite over HTTP: where this machine was too busy to send in time, it is measured again.
+    fn measured_suite(&self, profile: &str) -> String {
+        let first = ["suite", "--profile", profile];
+        let again = ["suite", "--profile", profile, "--fresh"];
+        for args in std::iter::once(&first[..]).chain(std::iter::repeat_n(&again[..], 10)) {
+            let output = self.run(args);
+            let text = String::from_utf8_lossy(&output.stdout);
+            if output.status.success() || !text.contains("send lag") {
+                assert!(output.status.success(), "{text}");
+                return text.into_owned();
+            }
+        }
+        panic!("the machine is too busy to measure anything");
+    }
+
     fn suite(&self) -> String {
         self.ok(&["suite", "--profile", "test"])
     }

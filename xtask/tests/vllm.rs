@@ -427,14 +427,16 @@ fn the_key_of_an_endpoint_stays_in_the_environment_whether_it_serves_or_refuses(
     let (refusing, requests) = refusing_server(NOT_FOUND);
     for (address, expected) in [(serving, 0), (refusing, 1)] {
         let engine = format!(
-            "stages = [\"provision\", \"baseline\", \"compare\", \"visualize\", \"document\"]\n\
+            "stages = [\"provision\", \"baseline\", \"compare\", \"document\"]\n\
              [engine]\nkind = \"endpoint\"\nurl = \"http://{address}\"\nmodel = \"m\"\n\
              vocab_size = 32000\nidentity = \"a server\"\napi_key_env = \"GATEWAY_KEY\"\n\
              [baseline]\nstarts = 1\n"
         );
         let profile = engine + &PROFILE[loads.clone()] + &PROFILE[aims.clone()];
         project.write("bench/profiles/test.toml", &profile);
-        let code = with_secrets(&project, &["suite", "--profile", "test"], &[], &mut lists);
+        // Whether its figures are valid hangs on how busy this machine is.
+        let suite = ["suite", "--profile", "test", "--only", "baseline"];
+        let code = with_secrets(&project, &suite, &[], &mut lists);
         let said = || {
             paths_below(&project.path("output"))
                 .into_iter()

@@ -43,7 +43,8 @@ impl Metric {
     /// Whether the metric explains others and is no aim of its own: where time goes, what the client
     /// does, counts.
     pub fn is_diagnostic(&self) -> bool {
-        let explains = ["queue_share", "front_end_share", "send_lag_p99_ms", "preemptions"];
+        let explains =
+            ["queue_share", "front_end_share", "send_lag_p99_ms", "preemptions", "start_s"];
         self.direction == Direction::Neither || explains.contains(&self.id)
     }
 
@@ -206,7 +207,7 @@ const LATENCIES: [Metric; 16] = quantile_metrics! {
     }
 };
 
-const OTHERS: [Metric; 34] = [
+const OTHERS: [Metric; 35] = [
     Metric {
         id: "output_tokens_per_s",
         title: "Output throughput",
@@ -523,6 +524,15 @@ const OTHERS: [Metric; 34] = [
         formula: "sent − intended time of sending",
         vllm: "",
         value: |m| quantile(&m.summary.send_lag, |q| q.p99_ms),
+    },
+    Metric {
+        id: "start_s",
+        title: "Server start",
+        unit: "s",
+        direction: Direction::Lower,
+        formula: "first token − start of the server's process, of servers that the suite starts",
+        vllm: "",
+        value: |m| m.observed.start_s.filter(|_| m.observed.start.is_some()),
     },
     Metric {
         id: "failed_share",

@@ -252,19 +252,23 @@ mod tests {
         let stream = TcpStream::connect(address).await.expect("it accepts");
         let mut stamped = Stamped::new(stream, Arc::clone(&marks), epoch);
         let (mut peer, _) = listener.accept().await.expect("a client");
-        peer.write_all(b"early").await.expect("it reads");
-        let written_ns = epoch.elapsed().as_nanos() as u64;
-        // The reader is busy with something else for a while.
-        while epoch.elapsed().as_nanos() as u64 <= written_ns + 20_000_000 {
-            std::hint::spin_loop();
+        // The kernel begins to stamp some time after the first socket has asked for it.
+        for _ in 0..100 {
+            peer.write_all(b"early").await.expect("it reads");
+            let written_ns = epoch.elapsed().as_nanos() as u64;
+            // The reader is busy with something else for a while.
+            while epoch.elapsed().as_nanos() as u64 <= written_ns + 20_000_000 {
+                std::hint::spin_loop();
+            }
+            let mut bytes = [0; 5];
+            stamped.read_exact(&mut bytes).await.expect("five bytes");
+            assert_eq!(&bytes, b"early");
+            let came_ns = marks.read_ns.load(Relaxed);
+            assert!(came_ns > 0);
+            if !cfg!(target_os = "linux") || came_ns <= written_ns + 5_000_000 {
+                return;
+            }
         }
-        let mut bytes = [0; 5];
-        stamped.read_exact(&mut bytes).await.expect("five bytes");
-        assert_eq!(&bytes, b"early");
-        let came_ns = marks.read_ns.load(Relaxed);
-        assert!(came_ns > 0);
-        if cfg!(target_os = "linux") {
-            assert!(came_ns <= written_ns + 5_000_000, "{came_ns} {written_ns}");
-        }
+        panic!("no bytes were stamped by the kernel");
     }
 }

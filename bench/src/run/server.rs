@@ -61,7 +61,7 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
         let ready_limit = Duration::from_secs(args.ready_timeout_s);
         control.wait_ready(ready_limit, args.starting).await?;
         let observed = control.observed().await;
-        emit(&Event::Ready { format: FORMAT, observed: observed.clone() })?;
+        emit(&Event::Ready { format: FORMAT, observed: Box::new(observed.clone()) })?;
         let mut session = Session {
             engine,
             api_key,
@@ -121,8 +121,18 @@ impl Session {
         let (recorder, samples) = RecorderThread::start(recorder)?;
         let done = Arc::new(AtomicU64::new(0));
         let salt = has_texts(load).then(|| key.short());
-        let mut ended = self.start(load, salt.as_deref(), samples, Arc::clone(&done)).await?;
         let planned = planned(load);
+        // Names the load before anything is sent: a server that dies at once dies of this one.
+        emit(&Event::Progress(Progress {
+            key: *key,
+            running: 0,
+            waiting: 0,
+            kv_cache_percent: 0.0,
+            output_tokens_per_s: 0.0,
+            requests_done: 0,
+            requests_planned: planned,
+        }))?;
+        let mut ended = self.start(load, salt.as_deref(), samples, Arc::clone(&done)).await?;
         let (mut watch, start) = (Watch::default(), Instant::now());
         watch.push(0.0, &before);
         let mut machine = Machine::watch(&self.engine.base_url);

@@ -28,7 +28,7 @@ pub fn simulate(plan: &LaunchPlan, model: &Model, out: &Path) -> anyhow::Result<
         Err(failure) => return emit(&Event::Refused { failure }),
     };
     let observed = server.observed();
-    emit(&Event::Ready { format: FORMAT, observed: observed.clone() })?;
+    emit(&Event::Ready { format: FORMAT, observed: Box::new(observed.clone()) })?;
     for trial in &plan.trials {
         let PlannedTrial { key, .. } = trial;
         let load = &workload(trial)?;

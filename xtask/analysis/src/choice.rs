@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use bench_core::{
     metric,
     schema::{Args, Candidate, Effect, Estimate, FlagReason, LimitState, Verdict},
+    search::STARTS_MAX,
     stats::{self, LEVEL, Question, QuestionRole},
 };
 
@@ -89,12 +90,12 @@ pub fn first_judged_start(profile: &Profile, args: &Args) -> u32 {
         .sweeps
         .iter()
         .filter(|sweep| is_reference || sweep.values.iter().any(|value| value.args == *args));
-    // A search starts each setting once, and confirms some on the starts after.
+    // A search starts a setting so often at most, and confirms some on the starts after.
     let tuned = profile
         .tune
         .iter()
         .filter(|tune| is_reference || tune.settings.iter().any(|setting| setting.args == *args));
-    let used = swept.map(|sweep| sweep.starts).chain(tuned.map(|_| 1 + profile.starts));
+    let used = swept.map(|sweep| sweep.starts).chain(tuned.map(|_| STARTS_MAX + profile.starts));
     used.max().unwrap_or(0)
 }
 

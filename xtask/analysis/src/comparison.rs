@@ -266,6 +266,22 @@ pub fn carries(load: &NamedLoad, class: Option<&str>, metric: &Metric) -> bool {
     (requests as f64 * share).round() as u64 >= metric.is_judged_from()
 }
 
+/// Why the objective can be judged by no number of starts, where that is so: a percentile of too few
+/// requests.
+pub fn unjudgeable(profile: &Profile) -> Option<String> {
+    let objective = &profile.objective;
+    let metric = metric::find(&objective.metric)?;
+    let requests = requests(profile, metric, &objective.load)?;
+    let least = metric.is_judged_from();
+    (requests < least).then(|| {
+        format!(
+            "{} on {} is made of {requests} requests a start and judged from {least} on: no change will \
+             be recommended by it; ask for more requests, or for `repeats`",
+            metric.id, objective.load
+        )
+    })
+}
+
 /// What a metric on a load is asked for. What explains is not judged.
 fn question_role(profile: Option<&Profile>, metric: &Metric, load: &str) -> QuestionRole {
     let objective = profile.map(|profile| &profile.objective);
@@ -418,6 +434,20 @@ mod tests {
         assert!(!carries(Some("few"), "e2e_p95_ms"), "50 of the 200 that a P95 needs");
         assert!(carries(Some("few"), "e2e_p50_ms") && carries(Some("few"), "e2e_mean_ms"));
         assert!(!carries(None, "e2e_p99_ms"));
+    }
+
+    /// A percentile of too few requests is told of before it is measured, since no verdict comes of it.
+    #[test]
+    fn an_objective_that_cannot_be_judged_is_told() {
+        let mut profile = profile(None);
+        assert_eq!(unjudgeable(&profile), None);
+        profile.objective.metric = "e2e_p95_ms".to_owned();
+        assert_eq!(unjudgeable(&profile), None, "1,000 requests");
+        profile.loads[0].spec.size = bench_core::schema::Size::Requests(60);
+        let why = unjudgeable(&profile).expect("too few");
+        assert!(why.starts_with("e2e_p95_ms on burst is made of 60 requests a start"), "{why}");
+        profile.loads[0].repeats = 4;
+        assert_eq!(unjudgeable(&profile), None, "240 requests");
     }
 
     /// A side on a host that drifts by a quarter from block to block, with the blocks' dates.

@@ -57,6 +57,7 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
             model: "dummy:qwen2.5-7b".to_owned(),
             gpus: vec![0],
             start_timeout_s: 600,
+            start: bench_core::schema::StartWay::Ordinary,
         }),
         engine_args: Args::new(),
         engine_env: BTreeMap::new(),

@@ -6,11 +6,14 @@ pub mod choice;
 pub mod comparison;
 pub mod decision;
 pub mod ending;
+pub mod engine_time;
 #[cfg(test)]
 pub mod fixture;
 pub mod floors;
 pub mod gate;
 pub mod limits;
+#[cfg(test)]
+mod nothing_gained;
 pub mod pareto;
 pub mod repeats;
 pub mod stopping;

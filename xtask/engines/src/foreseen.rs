@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use bench_core::schema;
 use serde_json::{Value, json};
 
-use super::Engine;
+use super::{Engine, StartEstimate};
 use crate::{History, finding::Finding};
 use profile::Trial;
 
@@ -38,6 +38,14 @@ impl Engine for Foreseen<'_> {
 
     fn estimate_s(&self, trials: &[&Trial], history: &History) -> f64 {
         self.0.estimate_s(trials, history)
+    }
+
+    fn remark(&self) -> Option<String> {
+        self.0.remark()
+    }
+
+    fn start_estimate(&self, history: &History) -> Option<StartEstimate> {
+        self.0.start_estimate(history)
     }
 
     fn installation(&self) -> Option<String> {

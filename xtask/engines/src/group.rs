@@ -2,13 +2,13 @@
 //! for on every way out, and found again after a crash of ours.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fmt, fs,
     io::{self, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -58,14 +58,41 @@ impl From<ExitStatus> for Ended {
     }
 }
 
+/// The first process of a group, as far as its parent knows it.
+pub trait Leader: fmt::Debug + Send {
+    /// How it ended, if it has. It is not reaped yet, so that nobody else can get the number of its
+    /// group while the rest of the group lives.
+    fn ended(&self) -> Option<Ended>;
+
+    /// Reaps it, once nothing of its group runs.
+    fn reap(&mut self) -> Ended;
+}
+
+impl Leader for Child {
+    fn ended(&self) -> Option<Ended> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(Pid::from_child(self)), options).ok()??;
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Some(Ended::Code(code)),
+            (None, Some(signal)) => Some(Ended::Signal(signal)),
+            (None, None) => None,
+        }
+    }
+
+    fn reap(&mut self) -> Ended {
+        self.wait().map_or(Ended::Code(-1), Ended::from)
+    }
+}
+
 /// A process group of ours. Dropping it ends it.
 #[derive(Debug)]
 pub struct Group {
-    child: Child,
+    leader: Box<dyn Leader>,
     id: Pid,
     record: PathBuf,
     grace: Duration,
     ended: Option<Ended>,
+    stdout: Option<ChildStdout>,
 }
 
 impl Group {
@@ -83,11 +110,36 @@ impl Group {
         run_dir: &Path,
         grace: Duration,
     ) -> Result<Self> {
-        fs::create_dir_all(run_dir)
-            .with_context(|| format!("cannot make {}", run_dir.display()))?;
-        // The shell becomes the program once it reads a line; at the end of its input it exits.
+        let script = r#"read -r go && exec "$@" </dev/null"#;
+        Ok(Self::spawn_by(script, program, stdout, stderr, run_dir, grace)?.0)
+    }
+
+    /// Like [`Group::spawn`], with the program's input.
+    ///
+    /// # Errors
+    /// See [`Group::spawn`].
+    pub fn spawn_fed(
+        program: &Program,
+        stdout: Stdio,
+        stderr: Stdio,
+        run_dir: &Path,
+        grace: Duration,
+    ) -> Result<(Self, ChildStdin)> {
+        let script = r#"read -r go && exec "$@""#;
+        Self::spawn_by(script, program, stdout, stderr, run_dir, grace)
+    }
+
+    /// The shell's script becomes the program once it has read a line; at the end of its input it exits.
+    fn spawn_by(
+        script: &str,
+        program: &Program,
+        stdout: Stdio,
+        stderr: Stdio,
+        run_dir: &Path,
+        grace: Duration,
+    ) -> Result<(Self, ChildStdin)> {
         let mut child = Command::new("/bin/sh")
-            .args(["-c", r#"read -r go && exec "$@" </dev/null"#, "sh"])
+            .args(["-c", script, "sh"])
             .arg(&program.path)
             .args(&program.args)
             .envs(&program.env)
@@ -98,22 +150,40 @@ impl Group {
             .spawn()
             .with_context(|| format!("cannot start {}", program.path.display()))?;
         let id = Pid::from_child(&child);
-        let gate = child.stdin.take();
-        let group = Self { child, id, record: run_dir.join(record_name(id)), grace, ended: None };
+        let mut gate = child.stdin.take().expect("it is piped");
+        let stdout = child.stdout.take();
+        let mut group = Self::adopt(id, Box::new(child), run_dir, grace)?;
+        group.stdout = stdout;
+        gate.write_all(b"go\n").context("the shell that starts a program has died")?;
+        Ok((group, gate))
+    }
+
+    /// Takes over a group whose first process waits for a word before it runs, and notes it under
+    /// `run_dir`.
+    ///
+    /// # Errors
+    /// When the note cannot be written; then the group is ended.
+    pub fn adopt(
+        id: Pid,
+        leader: Box<dyn Leader>,
+        run_dir: &Path,
+        grace: Duration,
+    ) -> Result<Self> {
+        let record = run_dir.join(record_name(id));
+        let group = Self { leader, id, record, grace, ended: None, stdout: None };
+        fs::create_dir_all(run_dir)
+            .with_context(|| format!("cannot make {}", run_dir.display()))?;
         if let Some(record) = Record::of(id) {
             let text = serde_json::to_string(&record)?;
             fs::write(&group.record, text)
                 .with_context(|| format!("cannot write {}", group.record.display()))?;
         }
-        if let Some(mut gate) = gate {
-            gate.write_all(b"go\n").context("the shell that starts a program has died")?;
-        }
         Ok(group)
     }
 
     /// The program's output, where it was piped; at most once.
-    pub fn take_stdout(&mut self) -> Option<std::process::ChildStdout> {
-        self.child.stdout.take()
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.stdout.take()
     }
 
     /// The process group's number, which is the program's process id.
@@ -122,19 +192,15 @@ impl Group {
         self.id.as_raw_nonzero().get()
     }
 
-    /// How the program ended, if it has. It is not reaped yet, so that nobody else can get the
-    /// number of its group while the rest of the group lives.
+    /// Kills the first process alone.
+    #[cfg(test)]
+    pub fn kill(&self) {
+        rustix::process::kill_process(self.id, Signal::KILL).expect("it is ours");
+    }
+
+    /// How the program ended, if it has.
     pub fn ended(&self) -> Option<Ended> {
-        if self.ended.is_some() {
-            return self.ended;
-        }
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let status = waitid(WaitId::Pid(self.id), options).ok()??;
-        match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => Some(Ended::Code(code)),
-            (None, Some(signal)) => Some(Ended::Signal(signal)),
-            (None, None) => None,
-        }
+        self.ended.or_else(|| self.leader.ended())
     }
 
     /// Waits until the program ends by itself, at most this long.
@@ -148,7 +214,7 @@ impl Group {
             return ended;
         }
         end_group(self.id, self.grace);
-        let ended = self.child.wait().map_or(Ended::Code(-1), Ended::from);
+        let ended = self.leader.reap();
         self.ended = Some(ended);
         fs::remove_file(&self.record).ok();
         ended
@@ -161,20 +227,56 @@ impl Drop for Group {
     }
 }
 
-/// Sends SIGTERM, then SIGKILL after the grace, and waits until no process of the group runs.
+/// Sends SIGTERM, then SIGKILL after the grace, and waits until no process of the group runs. Shared
+/// memory that it leaves behind is removed.
 fn end_group(id: Pid, grace: Duration) -> bool {
+    let mut segments = BTreeSet::new();
     let gone = || running_members(id).is_empty().then_some(());
-    for (signal, limit) in [(Signal::TERM, grace), (Signal::KILL, KILL_LIMIT)] {
-        if gone().is_some() {
-            return true;
+    let mut end = || {
+        for (signal, limit) in [(Signal::TERM, grace), (Signal::KILL, KILL_LIMIT)] {
+            for process in running_members(id) {
+                segments.extend(segments_of(process.pid));
+            }
+            if gone().is_some() {
+                return true;
+            }
+            // Fails only when the group has gone meanwhile.
+            kill_process_group(id, signal).ok();
+            if poll(limit, gone).is_some() {
+                return true;
+            }
         }
-        // Fails only when the group has gone meanwhile.
-        kill_process_group(id, signal).ok();
-        if poll(limit, gone).is_some() {
-            return true;
+        false
+    };
+    let has_ended = end();
+    // Processes that end in order remove their own.
+    segments.retain(|path| path.exists());
+    if !segments.is_empty() {
+        let others = all_processes().flat_map(segments_of).collect();
+        for path in segments.difference(&others) {
+            fs::remove_file(path).ok();
         }
     }
-    false
+    has_ended
+}
+
+/// Files of shared memory that a process has in its memory.
+fn segments_of(pid: i32) -> BTreeSet<PathBuf> {
+    segments_in(&fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default())
+}
+
+/// The same, from the text of `/proc/PID/maps`. Those without a name any more are followed by `(deleted)`.
+fn segments_in(maps: &str) -> BTreeSet<PathBuf> {
+    let names = maps.lines().filter_map(|line| Some(line.split_once("/dev/shm/")?.1));
+    names
+        .filter(|name| !name.ends_with(" (deleted)"))
+        .map(|name| Path::new("/dev/shm").join(name))
+        .collect()
+}
+
+fn all_processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 fn poll<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
@@ -218,11 +320,14 @@ impl ProcessStat {
     }
 }
 
+/// Whether nothing of a group runs any more.
+pub fn has_ended(group: Pid) -> bool {
+    running_members(group).is_empty()
+}
+
 fn running_members(group: Pid) -> Vec<ProcessStat> {
     let group = group.as_raw_nonzero().get();
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    all_processes()
         .filter_map(ProcessStat::read)
         .filter(|process| process.group == group && process.running)
         .collect()
@@ -474,6 +579,45 @@ mod tests {
         first_line(&mut group);
         println!("group={}", group.id());
         group.wait(Duration::from_secs(1_000));
+    }
+
+    #[test]
+    fn shared_memory_of_a_killed_group_is_removed_unless_others_have_it() {
+        const SCRIPT: &str = "import mmap, os, signal, sys, time\n\
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
+            maps = []\n\
+            for path in sys.argv[1:]:\n    \
+                fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)\n    \
+                os.ftruncate(fd, 4096)\n    \
+                maps.append(mmap.mmap(fd, 4096))\n\
+            print('up', flush=True)\n\
+            time.sleep(1000)";
+        let scratch = Scratch::new();
+        let name = scratch.path().file_name().expect("it has one").to_string_lossy();
+        let [own, shared] = ["own", "shared"].map(|kind| format!("/dev/shm/{name}-{kind}"));
+        let start = |paths: &[&str]| {
+            let args = ["-c", SCRIPT].iter().chain(paths).map(Into::into).collect();
+            let program = Program { path: "python3".into(), args, env: BTreeMap::new() };
+            let run_dir = scratch.path();
+            let mut group =
+                Group::spawn(&program, Stdio::piped(), Stdio::null(), run_dir, Duration::ZERO)
+                    .expect("it starts");
+            assert_eq!(first_line(&mut group), "up");
+            group
+        };
+        let mut group = start(&[&own, &shared]);
+        let mut other = start(&[&shared]);
+        assert_eq!(group.stop(), Ended::Signal(9));
+        assert!(!Path::new(&own).exists() && Path::new(&shared).exists());
+        other.stop();
+        assert!(!Path::new(&shared).exists());
+    }
+
+    #[test]
+    fn a_segment_without_a_name_is_no_file() {
+        let maps = "7f0 rw-s 0 00:1b 3 /dev/shm/psm_1\n\
+                    7f1 rw-s 0 00:1b 4 /dev/shm/sem.a (deleted)\n7f2 r-xp 0 0:1 5 /lib/c.so";
+        assert_eq!(segments_in(maps), BTreeSet::from([PathBuf::from("/dev/shm/psm_1")]));
     }
 
     #[test]

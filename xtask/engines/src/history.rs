@@ -16,6 +16,7 @@ pub struct History {
     /// Which settings start.
     pub frontier: Frontier,
     starts_s: Mean,
+    ordinary_starts_s: Mean,
     loads_s: BTreeMap<Digest, Mean>,
 }
 
@@ -42,6 +43,8 @@ impl History {
         self.frontier.note(trial, outcome);
         if let Outcome::Measured(Measured { observed, summary, .. }) = outcome {
             observed.start_s.into_iter().for_each(|start_s| self.starts_s.add(start_s));
+            let ordinary_s = observed.ordinary_start_s();
+            ordinary_s.into_iter().for_each(|start_s| self.ordinary_starts_s.add(start_s));
             self.loads_s.entry(digest(&trial.load)).or_default().add(summary.duration_s);
         }
     }
@@ -49,6 +52,11 @@ impl History {
     /// Mean time of the starts seen.
     pub fn start_s(&self) -> Option<f64> {
         self.starts_s.get()
+    }
+
+    /// The same, of forks estimated as if they had been started the ordinary way.
+    pub fn ordinary_start_s(&self) -> Option<f64> {
+        self.ordinary_starts_s.get()
     }
 
     /// Mean time that a load took, under whichever settings.

@@ -5,12 +5,12 @@ use std::{
     collections::BTreeSet,
     fmt,
     fs::{self, File},
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     process::Stdio,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::AtomicBool,
         mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread,
@@ -22,13 +22,13 @@ use bench_core::{
     canonical::Digest,
     schema::{
         Engine, Event, FORMAT, LaunchPlan, Observed, Outcome, PlannedTrial, Progress, ServerEngine,
-        SettingFailure, VllmEngine,
+        ServerStart, SettingFailure, StartWay, VllmEngine,
     },
 };
 
 use crate::{
-    Ended, Group, Program, end_orphans,
-    vllm::{Failure, GRACE, Server},
+    Ended, Group, LaunchHost, Program, end_orphans,
+    vllm::{Failure, Forks, GRACE, NoFork, NoServer, Parts, Server},
 };
 
 /// How often the server's life, the signals and the limits are looked at.
@@ -66,7 +66,7 @@ pub struct Tools {
 /// event before it is good.
 #[derive(Debug)]
 pub enum LaunchError {
-    /// SIGINT, SIGTERM or SIGHUP.
+    /// The host wanted its end: SIGINT, SIGTERM or SIGHUP, or a record that it could not keep.
     Interrupted,
     /// Something around the server.
     Environment {
@@ -77,6 +77,9 @@ pub enum LaunchError {
         /// Log that tells more.
         log: Option<PathBuf>,
     },
+    /// A server could not be started as a fork, or died before it served for a reason that is not
+    /// known to be the setting's.
+    NoFork(String),
     /// The server died under load for no reason that we know.
     TrialsLost {
         /// Trials without a record.
@@ -105,6 +108,7 @@ impl fmt::Display for LaunchError {
                 write!(f, "{what}; {advice}")?;
                 log.as_ref().map_or(Ok(()), |log| write!(f, " (log: {})", log.display()))
             }
+            Self::NoFork(why) => write!(f, "no server as a fork: {why}"),
             Self::TrialsLost { keys, what, log } => write!(
                 f,
                 "{what}: {} trials lost; run again to measure them (log: {})",
@@ -125,7 +129,17 @@ impl From<anyhow::Error> for LaunchError {
     }
 }
 
-/// A flag that SIGINT, SIGTERM and SIGHUP set, for [`run`].
+impl From<NoServer> for LaunchError {
+    fn from(why: NoServer) -> Self {
+        match why {
+            NoServer::NoFork(NoFork::Interrupted) => Self::Interrupted,
+            NoServer::NoFork(NoFork::Unusual(why)) => Self::NoFork(why),
+            NoServer::Other(error) => Self::Other(error),
+        }
+    }
+}
+
+/// A flag that SIGINT, SIGTERM and SIGHUP set.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
@@ -142,57 +156,62 @@ pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
 ///
 /// Events come in the order in which they happen, [`Event::Done`] last and only on success. A
 /// server that cannot start with its settings is an [`Event::Refused`], not an error. One that
-/// dies under load loses that load point and is started once more for the rest; if it ran out
-/// of memory, the point's trial is an [`Outcome::Refused`].
+/// dies under load loses the load point that was running and is started once more for the rest; if
+/// it ran out of memory, the point's trial is an [`Outcome::Refused`].
 ///
-/// When all is measured, `more` says what else is wanted of this start, until that is nothing: the
-/// server stays up meanwhile.
+/// When all is measured, the host is asked what else is wanted of this start, until that is nothing:
+/// the server stays up meanwhile. `forks` outlives the launch, so that the next one finds what it has
+/// imported.
 ///
 /// # Errors
 /// See [`LaunchError`].
 pub fn run(
     plan: &LaunchPlan,
     tools: &Tools,
-    interrupted: &AtomicBool,
-    on_event: &mut dyn FnMut(Event),
-    more: &mut dyn FnMut() -> Vec<PlannedTrial>,
+    host: &mut dyn LaunchHost,
+    forks: &mut Forks,
 ) -> Result<(), LaunchError> {
     end_orphans(&tools.run_dir, GRACE)?;
     let mut launch = Launch {
         plan,
         tools,
-        interrupted,
-        on_event,
-        more,
+        host,
         planned: plan.trials.iter().map(|trial| trial.key).collect(),
         recorded: BTreeSet::new(),
+        running: None,
         observed: None,
-        start_s: None,
+        start: StartLog::default(),
         refused: false,
     };
     match &plan.engine {
         Engine::Simulator { .. } | Engine::Server(_) => launch.drive_only()?,
-        Engine::Vllm(engine) => launch.serve(engine)?,
+        Engine::Vllm(engine) => match launch.serve(engine, forks) {
+            // The launcher may have been at fault; another one shows.
+            Err(LaunchError::NoFork(_)) => {
+                forks.end();
+                launch.serve(engine, forks)?;
+            }
+            ended => ended?,
+        },
     }
-    (launch.on_event)(Event::Done {});
-    Ok(())
+    launch.tell(Event::Done {})
 }
 
 /// A launch that goes on.
 struct Launch<'a> {
     plan: &'a LaunchPlan,
     tools: &'a Tools,
-    interrupted: &'a AtomicBool,
-    on_event: &'a mut dyn FnMut(Event),
-    more: &'a mut dyn FnMut() -> Vec<PlannedTrial>,
+    host: &'a mut dyn LaunchHost,
     /// Trials of the plan, and what was wanted later.
     planned: Vec<Digest>,
     /// Trials that have a record.
     recorded: BTreeSet<Digest>,
+    /// The trial whose load is on the server, by the last progress of one without a record.
+    running: Option<Digest>,
     /// What the server said when it was ready.
     observed: Option<Observed>,
-    /// How long the server that runs took to start, once it is ready.
-    start_s: Option<f64>,
+    /// How the server that runs came up.
+    start: StartLog,
     /// Whether the settings were refused; then no trial follows.
     refused: bool,
 }
@@ -227,21 +246,24 @@ impl Launch<'_> {
         if self.refused {
             return Vec::new();
         }
-        let more = (self.more)();
+        let more = self.host.more();
         self.planned.extend(more.iter().map(|trial| trial.key));
         more
     }
 
     /// Starts vLLM, drives it, and starts it once more if it dies under load.
-    fn serve(&mut self, engine: &VllmEngine) -> Result<(), LaunchError> {
+    fn serve(&mut self, engine: &VllmEngine, forks: &mut Forks) -> Result<(), LaunchError> {
         let plan = self.plan;
         let mut rest = plan.clone();
+        rest.trials.retain(|trial| !self.recorded.contains(&trial.key));
         let mut died_of = None;
         let mut rounds = 1..;
         for start in 1..=STARTS_MAX {
-            self.start_s = None;
             let log = self.log_path(&format!("server-{start}"));
-            let server = Server::start(engine, plan, &self.tools.run_dir, log.clone())?;
+            self.start = StartLog { path: log.clone(), ..StartLog::default() };
+            let is_interrupted = || self.host.interrupted();
+            let run_dir = &self.tools.run_dir;
+            let server = Server::start(engine, plan, run_dir, log.clone(), forks, &is_interrupted)?;
             rest.engine = Engine::Server(ServerEngine {
                 base_url: server.base_url(),
                 model: engine.served_model_name.clone(),
@@ -266,15 +288,21 @@ impl Launch<'_> {
             server.stop()?;
             let Some(failure) = failure else { break };
             if driven == (Driven::ServerEnded { ready: false }) {
-                return self.refuse(failure, log);
+                return match failure {
+                    Failure::Setting(_) => self.refuse(failure, log),
+                    failure if engine.start == StartWay::Forked => {
+                        let why = format!("{} (log: {})", describe(&failure), log.display());
+                        Err(LaunchError::NoFork(why))
+                    }
+                    failure => self.refuse(failure, log),
+                };
             }
-            rest.trials.retain(|trial| !self.recorded.contains(&trial.key));
-            if !rest.trials.is_empty() {
-                let running = rest.trials.remove(0);
-                if let Failure::Setting(failure) = &failure {
-                    self.record(running.key, Outcome::Refused(failure.clone()));
-                }
-                died_of = Some((describe(&failure), log));
+            died_of = Some((describe(&failure), log));
+            let running = self.running.take();
+            rest.trials
+                .retain(|trial| !self.recorded.contains(&trial.key) && running != Some(trial.key));
+            if let (Some(key), Failure::Setting(failure)) = (running, failure) {
+                self.record(key, Outcome::Refused(failure))?;
             }
             if rest.trials.is_empty() {
                 break;
@@ -297,8 +325,7 @@ impl Launch<'_> {
                 (describe(&Failure::Setting(failure)), "it had started before; start again")
             }
             Failure::Setting(failure) => {
-                (self.on_event)(Event::Refused { failure });
-                return Ok(());
+                return self.tell(Event::Refused { failure });
             }
             Failure::Environment { what, advice } => (what, advice),
             unknown @ Failure::Unknown { .. } => (describe(&unknown), "read its log"),
@@ -322,8 +349,11 @@ impl Launch<'_> {
         let driver_error = |what: String| LaunchError::Driver { what, log: log.to_owned() };
         let start = Instant::now();
         loop {
-            if self.interrupted.load(Ordering::Relaxed) {
+            if self.host.interrupted() {
                 return Err(LaunchError::Interrupted);
+            }
+            if let Some(server) = server.filter(|_| !watch.ready) {
+                self.start.read(server);
             }
             if let Some(limit) = watch.exceeded(start.elapsed()) {
                 return Err(watch.error(limit, server.map_or(log, Server::log_path)));
@@ -364,7 +394,7 @@ impl Launch<'_> {
             if event == (Event::Done {}) {
                 break;
             }
-            self.forward(event, server);
+            self.forward(event, server)?;
         }
         match bench.wait(EXIT_LIMIT) {
             Some(Ended::Code(0)) => Ok(Driven::Whole),
@@ -414,32 +444,40 @@ impl Launch<'_> {
         Ok((group, lines))
     }
 
-    fn forward(&mut self, mut event: Event, server: Option<&Server>) {
+    fn forward(&mut self, mut event: Event, server: Option<&Server>) -> Result<(), LaunchError> {
         match &mut event {
             Event::Ready { observed, .. } => {
                 if let Some(server) = server {
-                    let start_s = self.start_s.get_or_insert_with(|| server.age().as_secs_f64());
-                    observed.start_s = Some(*start_s);
+                    let (start_s, start) = self.start.ended(server);
+                    observed.start_s = Some(start_s);
+                    observed.start = Some(start);
                     complete(observed, &server.observe());
                 }
-                self.observed = Some(observed.clone());
+                self.observed = Some((**observed).clone());
             }
             Event::Refused { .. } => self.refused = true,
             Event::Trial { key, outcome, .. } => {
                 self.recorded.insert(*key);
+                self.running = None;
                 if let (Outcome::Measured(measured), Some(ready)) = (&mut **outcome, &self.observed)
                 {
                     complete(&mut measured.observed, ready);
                 }
             }
-            Event::Progress(_) | Event::Done {} => {}
+            Event::Progress(progress) => self.running = Some(progress.key),
+            Event::Done {} => {}
         }
-        (self.on_event)(event);
+        self.tell(event)
     }
 
-    fn record(&mut self, key: Digest, outcome: Outcome) {
+    fn record(&mut self, key: Digest, outcome: Outcome) -> Result<(), LaunchError> {
         self.recorded.insert(key);
-        (self.on_event)(Event::Trial { key, outcome: Box::new(outcome), samples: None });
+        self.tell(Event::Trial { key, outcome: Box::new(outcome), samples: None })
+    }
+
+    /// Hands an event to the host, which may end the launch.
+    fn tell(&mut self, event: Event) -> Result<(), LaunchError> {
+        if self.host.event(event).is_break() { Err(LaunchError::Interrupted) } else { Ok(()) }
     }
 
     /// Planned trials without a record.
@@ -477,6 +515,7 @@ fn complete(observed: &mut Observed, more: &Observed) {
         block_size,
         max_num_batched_tokens,
         attention_backend,
+        start,
         // Each trial has its own.
         machine: _,
         warm_up: _,
@@ -488,6 +527,48 @@ fn complete(observed: &mut Observed, more: &Observed) {
     observed.block_size = observed.block_size.or(block_size);
     observed.max_num_batched_tokens = observed.max_num_batched_tokens.or(max_num_batched_tokens);
     observed.attention_backend = observed.attention_backend.take().or(attention_backend);
+    observed.start = observed.start.take().or(start);
+}
+
+/// A server's log while it starts: its lines, each at the time at which it is seen.
+#[derive(Debug, Default)]
+struct StartLog {
+    path: PathBuf,
+    read: u64,
+    line: Vec<u8>,
+    parts: Parts,
+    ended: Option<(f64, ServerStart)>,
+}
+
+impl StartLog {
+    /// Reads what was written since.
+    fn read(&mut self, server: &Server) {
+        let at_s = server.age().as_secs_f64();
+        let Ok(mut file) = File::open(&self.path) else { return };
+        let mut bytes = Vec::new();
+        if file.seek(SeekFrom::Start(self.read)).and_then(|_| file.read_to_end(&mut bytes)).is_err()
+        {
+            return;
+        }
+        self.read += bytes.len() as u64;
+        self.line.append(&mut bytes);
+        let whole = self.line.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for line in String::from_utf8_lossy(&self.line[..whole]).lines() {
+            self.parts.note(line, at_s);
+        }
+        self.line.drain(..whole);
+    }
+
+    /// How long the start took and what it consisted of; the first time that it is asked, it has
+    /// ended now.
+    fn ended(&mut self, server: &Server) -> (f64, ServerStart) {
+        if self.ended.is_none() {
+            self.read(server);
+            let start_s = server.age().as_secs_f64();
+            self.ended = Some((start_s, self.parts.start(start_s, server.import_s())));
+        }
+        self.ended.clone().expect("set above")
+    }
 }
 
 /// Whether it is a record of requests that failed, as those of a dying server do.

@@ -6,8 +6,10 @@ pub mod finding;
 mod foreseen;
 mod group;
 mod history;
+mod host;
 pub mod launch;
 mod recorded;
+mod registry;
 #[cfg(test)]
 mod scratch;
 mod simulator;
@@ -18,20 +20,31 @@ use std::{
     sync::{Mutex, atomic::AtomicBool},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use bench_core::schema::{self, Arrival, LoadSpec, Size};
 use serde_json::Value;
 
 use crate::finding::Finding;
-use profile::{EngineConfig, Profile, Trial};
+use profile::Trial;
 
 pub use foreseen::Foreseen;
-pub use group::{Ended, Group, Program, end_orphans};
+pub use group::{Ended, Group, Leader, Program, end_orphans, has_ended};
 pub use history::History;
+pub use host::LaunchHost;
 pub use recorded::Recorded;
+pub use registry::of;
 
 /// Folder of the store with notes of running process groups.
 pub const RUN_DIR: &str = "run";
+
+/// About how long a server start takes.
+#[derive(Clone, Copy, Debug)]
+pub struct StartEstimate {
+    /// As it is made.
+    pub start_s: f64,
+    /// Made the ordinary way.
+    pub ordinary_s: f64,
+}
 
 /// An engine of a profile, from identity to launch.
 pub trait Engine: Sync {
@@ -47,10 +60,25 @@ pub trait Engine: Sync {
     fn is_simulated(&self) -> bool;
     /// What a launch plan says of the engine. Provisioned engines only.
     fn to_launch(&self) -> Result<schema::Engine>;
+    /// What a run says of the engine before it measures, if there is anything.
+    fn remark(&self) -> Option<String> {
+        None
+    }
+    /// Notes that servers cannot be started as forks: from the next look on they are not.
+    ///
+    /// # Errors
+    /// When the note cannot be written.
+    fn refuse_forks(&self, why: &str) -> Result<()> {
+        bail!("{} starts no forks, but was refused them: {why}", self.title())
+    }
     /// Whether several launches may run at once without disturbing each other.
     fn runs_side_by_side(&self) -> bool;
     /// About how long a launch takes that serves these trials, by what was seen of others.
     fn estimate_s(&self, trials: &[&Trial], history: &History) -> f64;
+    /// About how long starts take, by what was seen of others; `None` where no server is started.
+    fn start_estimate(&self, _history: &History) -> Option<StartEstimate> {
+        None
+    }
     /// What `provision` installs, in words; `None` where it installs nothing, or has.
     fn installation(&self) -> Option<String> {
         None
@@ -62,25 +90,6 @@ pub trait Engine: Sync {
     }
     /// What this machine has and lacks for it.
     fn doctor(&self) -> Vec<Finding>;
-}
-
-/// The engine of a profile.
-pub fn of<'a>(profile: &'a Profile, root: &Path) -> Result<Box<dyn Engine + 'a>> {
-    let artifacts = root.join("artifacts");
-    match &profile.engine {
-        EngineConfig::Simulator { model_name, model } => {
-            Ok(Box::new(simulator::Simulator { model_name, model }))
-        }
-        EngineConfig::Vllm(config) => {
-            // A profile's lock lies beside it.
-            let lock = profile.path.with_extension("lock");
-            let node = executor::node(&profile.executor, &config.gpus, &artifacts)?;
-            Ok(Box::new(vllm::Vllm { config, lock, artifacts, node }))
-        }
-        EngineConfig::Endpoint(config) => {
-            Ok(Box::new(endpoint::Endpoint::new(config, &profile.loads[0])))
-        }
-    }
 }
 
 /// Load points of fixed size: a guess, until some are measured.

@@ -2,10 +2,10 @@
 
 use bench_core::{decimal::Decimal, schema::Arrival};
 
-use super::{
-    load::CONCURRENCY_MAX,
-    read::{At, Item},
-};
+use super::read::{At, Item};
+
+pub(super) const CONCURRENCY_MAX: u32 = 1_000_000;
+pub(super) const DURATION_S_MAX: i64 = 7 * 24 * 3600;
 
 const RATE_MAX: i64 = 1_000_000;
 const BURSTINESS_MAX: i64 = 1_000_000;

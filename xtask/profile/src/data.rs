@@ -13,9 +13,11 @@ use bench_core::{
 };
 
 use super::{
-    load::{DURATION_S_MAX, REQUESTS_MAX},
+    arrival::DURATION_S_MAX,
     read::{At, Item, absent_or_right},
 };
+
+pub(super) const REQUESTS_MAX: u32 = 10_000_000;
 
 pub(super) const FORMATS: [(&str, DataFormat); 5] = [
     ("mooncake", DataFormat::Mooncake),

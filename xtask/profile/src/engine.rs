@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use bench_core::{
-    schema::{ArgValue, Args},
+    schema::{ArgValue, Args, StartWay},
     sim,
 };
 
@@ -66,6 +66,9 @@ enum Kind {
 const KINDS: [(&str, Kind); 3] =
     [("simulator", Kind::Simulator), ("vllm", Kind::Vllm), ("endpoint", Kind::Endpoint)];
 
+const START_WAYS: [(&str, StartWay); 2] =
+    [("ordinary", StartWay::Ordinary), ("forked", StartWay::Forked)];
+
 /// Which kinds a key belongs to.
 const KEYS: [(&str, &[Kind]); 14] = [
     ("model", &[Kind::Simulator, Kind::Vllm, Kind::Endpoint]),
@@ -80,7 +83,7 @@ const KEYS: [(&str, &[Kind]); 14] = [
     ("url", &[Kind::Endpoint]),
     ("vocab_size", &[Kind::Endpoint]),
     ("identity", &[Kind::Endpoint]),
-    ("start", &[Kind::Endpoint]),
+    ("start", &[Kind::Vllm, Kind::Endpoint]),
     ("api_key_env", &[Kind::Endpoint]),
 ];
 
@@ -166,6 +169,10 @@ fn vllm(problems: &Problems, table: &mut Table<'_>) -> Engine {
         Some(item) => item.integer_u32(1..=START_TIMEOUT_S_MAX),
         None => Some(START_TIMEOUT_S),
     };
+    let start = match table.get("start") {
+        Some(item) => item.choice(&START_WAYS).map(|choice| choice.value),
+        None => Some(StartWay::default()),
+    };
     let version = table
         .require("version", "version = \"0.22.1\", or the one you want")
         .and_then(|item| version(&item));
@@ -182,6 +189,7 @@ fn vllm(problems: &Problems, table: &mut Table<'_>) -> Engine {
             model: model?.value.to_owned(),
             gpus: gpus?,
             start_timeout_s: u64::from(start_timeout_s?),
+            start: start?,
         }))
     })();
     // On a GPU they depend on its memory, which is not known here.

@@ -17,6 +17,7 @@ pub mod feasibility;
 pub mod flags;
 mod goals;
 mod load;
+mod models;
 mod parse;
 mod read;
 mod remote;
@@ -34,9 +35,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bench_core::sim;
+use models::stems;
 
 pub use diagnostic::{ConfigError, Diagnostic};
+pub use models::{ModelFolder, ReadModel};
 pub use parse::parse;
 pub use remote::check_remote_url;
 pub use resolved::{
@@ -49,59 +51,6 @@ pub use trial::{SAMPLES, Trial};
 
 /// Largest profile that is read.
 const BYTES_MAX: u64 = 1 << 20;
-
-/// Where the models of the simulator, and what they are fitted to, come from.
-pub trait ReadModel {
-    /// The model of that name.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot be read; `None` where there is no such model.
-    fn read(&self, name: &str) -> Result<sim::Model, Option<String>>;
-
-    /// The names there are.
-    fn names(&self) -> Vec<String>;
-
-    /// The text of a file of measured trials.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot be read; `None` where there is no such file.
-    fn measured(&self, name: &str) -> Result<String, Option<String>>;
-
-    /// The files of measured trials that there are.
-    fn measured_names(&self) -> Vec<String>;
-}
-
-/// `bench/models/` of a repository.
-pub struct ModelFolder(pub PathBuf);
-
-impl ReadModel for ModelFolder {
-    fn read(&self, name: &str) -> Result<sim::Model, Option<String>> {
-        if !self.names().iter().any(|other| other == name) {
-            return Err(None);
-        }
-        let text = std::fs::read_to_string(self.0.join(format!("{name}.json")))
-            .map_err(|error| Some(error.to_string()))?;
-        serde_json::from_str(&text).map_err(|error| Some(error.to_string()))
-    }
-
-    fn names(&self) -> Vec<String> {
-        stems(&self.0, "json")
-    }
-
-    fn measured(&self, name: &str) -> Result<String, Option<String>> {
-        if !self.measured_names().iter().any(|other| other == name) {
-            return Err(None);
-        }
-        std::fs::read_to_string(self.0.join(format!("measured/{name}.jsonl")))
-            .map_err(|error| Some(error.to_string()))
-    }
-
-    fn measured_names(&self) -> Vec<String> {
-        stems(&self.0.join("measured"), "jsonl")
-    }
-}
 
 /// Loads the profile of that name under `bench/profiles/`, or a file.
 ///
@@ -170,20 +119,6 @@ fn missing(shown: &str, name: &str, folder: &Path) -> ConfigError {
         None => format!("profiles: {all}"),
     };
     ConfigError::Unreadable { message: format!("no profile {shown}"), advice }
-}
-
-/// Names without their extension of the files in a folder, sorted.
-fn stems(folder: &Path, extension: &str) -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == extension))
-        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
-        .collect();
-    names.sort();
-    names
 }
 
 /// Whether a name is one that a profile, its results and its part of the store may have.

@@ -8,8 +8,8 @@ use bench_core::{
 };
 
 use super::{
-    arrival,
-    data::{self, Data},
+    arrival::{self, CONCURRENCY_MAX, DURATION_S_MAX},
+    data::{self, Data, REQUESTS_MAX},
     diagnostic::{Diagnostic, suggest},
     read::{At, Item, Problems, Span, Table, absent_or_right},
     request,
@@ -19,9 +19,6 @@ use super::{
 /// Limits on everything, far above what is sensible and far below what would hurt.
 const LOADS_MAX: usize = 1000;
 const CLASSES_MAX: usize = 1000;
-pub(super) const REQUESTS_MAX: u32 = 10_000_000;
-pub(super) const DURATION_S_MAX: i64 = 7 * 24 * 3600;
-pub(super) const CONCURRENCY_MAX: u32 = 1_000_000;
 /// Between two reads of `/metrics`.
 const POLL_MS: std::ops::RangeInclusive<u32> = 100..=3_600_000;
 const TOKENS_MAX: u32 = 10_000_000;

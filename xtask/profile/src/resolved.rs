@@ -8,7 +8,7 @@ use bench_core::{
     canonical::Digest,
     decimal::Decimal,
     metric::{self, MARGIN_PERCENT, Metric},
-    schema::{Args, Arrival, LoadSpec},
+    schema::{Args, Arrival, LoadSpec, StartWay},
     sim::{self, predict::MeasuredTrial},
 };
 use serde::Serialize;
@@ -266,6 +266,10 @@ pub struct VllmConfig {
     pub gpus: Vec<u32>,
     /// How long a start may take.
     pub start_timeout_s: u64,
+    /// How servers are started. Left out where it is the ordinary way, so that keys from before
+    /// there was another stand.
+    #[serde(skip_serializing_if = "StartWay::is_ordinary")]
+    pub start: StartWay,
 }
 
 /// A server that runs already.

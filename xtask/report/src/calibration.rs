@@ -7,8 +7,9 @@ use bench_core::{
     metric::{self, Metric},
     schema::{Arrival, LoadSpec, Measured, Size},
     sim::{
+        accuracy::{self, LoadKind},
         fit::{Fit, Predictions},
-        predict::{JUDGED, MeasuredTrial, error, median_errors, near_capacity},
+        predict::{JUDGED, MeasuredTrial, error},
     },
 };
 
@@ -21,8 +22,16 @@ pub struct CalibrationPage<'a> {
     trials: &'a [MeasuredTrial],
     loads: &'a [NamedLoad],
     fit: &'a Fit,
-    near_capacity: Vec<bool>,
+    kinds: Vec<LoadKind>,
 }
+
+const HOW_TO_READ: &str = "\
+Repeating it: how far one start is off the mean of the others of the same setting, load and host. The ratio of
+two settings is that under the same load on the same host, means over starts (of shares, the change). Rank is
+Spearman's, the least over loads and hosts with three settings or more, settings within twice the noise taken
+for equal. Trials near capacity were offered more than 90 % of the highest output rate of bursts, closed loops
+and saturated trials with their arguments and requests: there a queue grows from a small excess.
+";
 
 /// The metrics that are judged.
 fn judged() -> impl Iterator<Item = &'static Metric> {
@@ -42,13 +51,13 @@ impl<'a> CalibrationPage<'a> {
         loads: &'a [NamedLoad],
         fit: &'a Fit,
     ) -> Self {
-        Self { calibrate, trials, loads, fit, near_capacity: near_capacity(trials) }
+        Self { calibrate, trials, loads, fit, kinds: accuracy::kinds(trials) }
     }
 
     /// One line a trial: arguments, load, then measured, predicted and error of each metric; the
     /// error of the prediction by the other configurations where there is one.
     pub fn csv(&self) -> String {
-        let mut out = "configuration,load,near_capacity".to_owned();
+        let mut out = "configuration,load,kind".to_owned();
         for Metric { id, .. } in judged() {
             let _ = write!(out, ",{id}_measured,{id}_predicted,{id}_error");
             if self.fit.held_out.is_some() {
@@ -63,9 +72,9 @@ impl<'a> CalibrationPage<'a> {
             let _ = write!(
                 out,
                 "{},{},{}",
-                quoted(&configuration),
-                quoted(&self.load_name(&trial.load)),
-                self.near_capacity[index]
+                format::csv_cell(&configuration),
+                format::csv_cell(&self.load_name(&trial.load)),
+                format::csv_cell(self.kinds[index].title())
             );
             for metric in judged() {
                 let off = |other: Option<&Measured>| {
@@ -113,57 +122,80 @@ impl<'a> CalibrationPage<'a> {
                 names => format!(", without loads {}", format::list(names)),
             },
         );
-        if let [_, _, ..] = self.fit.host_paces.as_slice() {
-            let paces =
-                self.fit.host_paces.iter().map(|pace| format!("{:.0} %", *pace as f64 / 1e4));
-            let _ = write!(
-                out,
-                "\nThe trials come from several hosts, whose processors differ: beside the model's, \
-                 their share of a step and the front end take {} of the time.\n",
-                format::list(&paces.collect::<Vec<_>>())
-            );
-        }
+        out += &self.paces();
         if let Some(held_out) = &self.fit.held_out {
             out += "\n## Configurations that the fit never saw\n\nEach configuration is predicted \
                     by a model that was fitted to the others.\n\n";
-            out += &self.medians(held_out);
+            out += &self.accuracy(held_out);
         }
         out += "\n## All trials\n\n";
-        out += &self.medians(&self.fit.predictions);
-        out += "\nTrials near capacity were offered more than 90 % of the highest output rate of \
-                bursts, closed loops and\nsaturated trials with their arguments and requests: there \
-                a queue grows from a small excess.\n\n## Every trial\n\n";
+        out += &self.accuracy(&self.fit.predictions);
+        out += &format!("\n{HOW_TO_READ}\n## Every trial\n\n");
         out += &self.every_trial();
         out
     }
 
-    /// Median size of the errors: of all trials, below and near capacity, of each configuration.
-    fn medians(&self, predictions: &Predictions) -> String {
-        let mut header = vec!["Trials".to_owned(), "> Number".to_owned()];
-        header.extend(judged().map(|m| format!("> {}, {}", m.title, unit_of_error(m))));
-        let mut rows = Vec::new();
-        let mut row = |title: String, wanted: &dyn Fn(usize) -> bool| {
-            let indices = (0..self.trials.len()).filter(|index| wanted(*index));
-            let pairs: Vec<_> = indices
-                .clone()
-                .filter_map(|index| {
-                    Some((predictions[index].as_ref().ok()?, &self.trials[index].measured))
-                })
-                .collect();
-            let medians = median_errors(&pairs);
-            let medians = medians.map(|m| m.map_or(NOTHING.to_owned(), |m| format::number(m, 1)));
-            let mut cells = vec![title, indices.count().to_string()];
-            cells.extend(medians);
-            rows.push(cells);
-        };
-        row("below 90 % of capacity".to_owned(), &|index| !self.near_capacity[index]);
-        row("near capacity".to_owned(), &|index| self.near_capacity[index]);
-        let trials = self.trials;
-        for (index, trial) in trials.iter().enumerate() {
-            if trials[..index].iter().all(|other| other.args != trial.args) {
-                row(format::args(&trial.args), &|index| trials[index].args == trial.args);
-            }
+    /// How fast the hosts are, and how that is known.
+    fn paces(&self) -> String {
+        let paces: Vec<String> =
+            self.fit.host_paces.iter().map(|pace| format!("{:.0} %", *pace as f64 / 1e4)).collect();
+        let told = "Hosts with the same card differ in their processors: beside the model's, their \
+                    share of a step and the API servers take";
+        match (paces.as_slice(), &self.fit.held_out) {
+            ([_], Some(_)) => String::new(),
+            (_, Some(_)) => format!("\n{told} {} of the time.\n", format::list(&paces)),
+            (_, None) => format!(
+                "\n{told} {} of the time, as one burst of each host tells (the first one of the setting \
+                 with the fewest arguments; it is left out of the table).\n",
+                format::list(&paces)
+            ),
         }
+    }
+
+    /// Errors by kind of load and metric.
+    fn accuracy(&self, predictions: &Predictions) -> String {
+        let header = [
+            "Load",
+            "Metric",
+            "> Trials",
+            "> Error, median",
+            "> worst",
+            "> Repeating it, median",
+            "> Ratio of two settings, median error",
+            "> worst",
+            "> Rank",
+        ]
+        .map(str::to_owned);
+        let setters = match self.fit.held_out {
+            Some(_) => Vec::new(),
+            None => accuracy::pace_setters(self.trials),
+        };
+        let is_judged = |index: &usize| !setters.contains(&Some(*index));
+        let judged: Vec<usize> = (0..self.trials.len()).filter(is_judged).collect();
+        let trials: Vec<_> = judged.iter().map(|index| self.trials[*index].clone()).collect();
+        let predictions = judged.iter().map(|index| predictions[*index].clone()).collect();
+        let rows: Vec<Vec<String>> = accuracy::rows(&trials, &predictions)
+            .into_iter()
+            .map(|row| {
+                let sized = |value: f64| {
+                    format!("{} {}", format::number(value, 1), unit_of_error(row.metric))
+                };
+                let or_nothing = |cell: Option<String>| cell.unwrap_or_else(|| NOTHING.to_owned());
+                vec![
+                    row.kind.title().to_owned(),
+                    row.metric.title.to_owned(),
+                    row.levels.count.to_string(),
+                    sized(row.levels.median),
+                    sized(row.levels.worst),
+                    or_nothing(row.noise.map(|noise| sized(noise.median))),
+                    or_nothing(row.differences.as_ref().map(|errors| sized(errors.median))),
+                    or_nothing(row.differences.as_ref().map(|errors| sized(errors.worst))),
+                    or_nothing(row.rank.map(|(rank, settings)| {
+                        format!("{} of {settings}", format::number(rank, 2))
+                    })),
+                ]
+            })
+            .collect();
         format::table(&header, &rows)
     }
 
@@ -174,10 +206,11 @@ impl<'a> CalibrationPage<'a> {
             .trials
             .iter()
             .zip(&self.fit.predictions)
-            .zip(&self.near_capacity)
-            .map(|((trial, prediction), near)| {
+            .zip(&self.kinds)
+            .map(|((trial, prediction), kind)| {
                 let load = self.load_name(&trial.load);
-                let load = if *near { format!("{load} (near capacity)") } else { load };
+                let is_near = *kind == LoadKind::NearCapacity;
+                let load = if is_near { format!("{load} (near capacity)") } else { load };
                 let mut cells = vec![format::args(&trial.args), load];
                 cells.extend(judged().map(|metric| match prediction {
                     Ok(predicted) => cell(metric, predicted, &trial.measured),
@@ -224,10 +257,6 @@ fn arguments(trial: &MeasuredTrial) -> String {
     let pairs: Vec<String> =
         trial.args.iter().map(|(flag, value)| format!("{flag}={value}")).collect();
     pairs.join(" ")
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
 }
 
 /// Six digits after the point hold what a record holds.

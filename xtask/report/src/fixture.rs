@@ -13,7 +13,7 @@ use bench_core::{
 };
 use serde_json::json;
 
-use super::{Inputs, findings};
+use super::{Inputs, TrialView, findings};
 use analysis::{
     Configuration,
     comparison::{self, primary},
@@ -39,6 +39,7 @@ pub struct Fixture {
     pub confirmation: Option<ResultFile>,
     pub reference: Option<ResultFile>,
     pub calibration: Option<Calibration>,
+    pub trials: Vec<TrialView>,
     pub plots: Vec<String>,
 }
 
@@ -57,6 +58,7 @@ impl Fixture {
             confirmation: self.confirmation.as_ref(),
             reference: self.reference.as_ref(),
             calibration: self.calibration.as_ref(),
+            trials: &self.trials,
             plots: &self.plots,
         }
     }
@@ -95,6 +97,7 @@ impl Fixture {
                 ..file("choose", vec![])
             }),
             calibration: None,
+            trials: Vec::new(),
             plots: [
                 "queue_time_optimization_comparison",
                 "throughput_optimization_comparison",
@@ -596,6 +599,7 @@ fn profile() -> Profile {
             model: "dummy:qwen2.5-7b".to_owned(),
             gpus: vec![0],
             start_timeout_s: 600,
+            start: bench_core::schema::StartWay::Ordinary,
         }),
         engine_args: args(&[("max-model-len", ArgValue::Int(4_096))]),
         engine_env: BTreeMap::new(),

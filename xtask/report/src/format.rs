@@ -29,12 +29,13 @@ pub fn number(value: f64, decimals: usize) -> String {
     out
 }
 
-/// Digits after the point that leave about three significant ones.
-fn decimals(value: f64) -> usize {
+/// Digits after the point that leave about three significant ones, by the number as it is rounded:
+/// 99.96 is shown as 100.
+pub fn decimals(value: f64) -> usize {
     match value.abs() {
-        v if v >= 100.0 || v == 0.0 => 0,
-        v if v >= 10.0 => 1,
-        v if v >= 1.0 => 2,
+        v if v >= 99.95 || v == 0.0 => 0,
+        v if v >= 9.995 => 1,
+        v if v >= 0.9995 => 2,
         _ => 3,
     }
 }
@@ -196,6 +197,11 @@ pub fn args_label(args: &Args) -> String {
     args.iter().map(|(flag, value)| format!("{flag}={value}")).collect::<Vec<_>>().join(" ")
 }
 
+/// A text as a cell of a CSV file, whatever is in it.
+pub fn csv_cell(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
 /// A list in a sentence: `a`, `a and b`, `a, b and c`.
 pub fn list(items: &[String]) -> String {
     match items {
@@ -247,6 +253,19 @@ mod tests {
         ] {
             assert_eq!(estimate(metric::find(id), &found), expected);
         }
+    }
+
+    #[test]
+    fn a_figure_that_rounds_up_keeps_three_digits() {
+        for (found, expected) in [(99.96, "100 ms"), (9.996, "10.0 ms"), (0.9996, "1.00 ms")] {
+            assert_eq!(value(metric::find("ttft_p95_ms"), found), expected);
+        }
+    }
+
+    #[test]
+    fn commas_and_quotes_stay_in_their_cell_of_csv() {
+        assert_eq!(csv_cell("max-num-seqs=256"), "\"max-num-seqs=256\"");
+        assert_eq!(csv_cell("a,b \"c\""), "\"a,b \"\"c\"\"\"");
     }
 
     #[test]

@@ -12,11 +12,13 @@ mod first;
 mod fixture;
 pub mod format;
 mod html;
+mod inputs;
 mod load_generator;
 #[cfg(test)]
 mod outcomes;
 pub mod plots;
 mod provenance;
+mod starts;
 mod sweeps;
 mod tables;
 mod targets;
@@ -31,18 +33,16 @@ pub mod words;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use bench_core::{
-    canonical::Digest,
-    schema::{Calibration, ResultFile},
-};
+use bench_core::canonical::Digest;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 
 pub use calibration::CalibrationPage;
 pub use capacity::{CapacityPage, Configuration, CurvePoint};
 pub use deploy::{Recommended, recommended, serve_command};
 pub use html::{TrialView, page};
-use profile::Profile;
+pub use inputs::Inputs;
 pub use provenance::distinct;
+pub use starts::total as engine_time;
 pub use tuning::TuningPage;
 pub use verdicts::{Page, Side};
 use view::View;
@@ -52,43 +52,25 @@ const REPORT: (&str, &str) =
     ("OPTIMIZATION_RESULTS.md.j2", include_str!("OPTIMIZATION_RESULTS.md.j2"));
 const RECOMMENDED: (&str, &str) = ("recommended.yaml.j2", include_str!("recommended.yaml.j2"));
 
-/// What the report is drawn from.
-#[derive(Clone, Copy, Debug)]
-pub struct Inputs<'a> {
-    /// The profile: objective, limits, loads, the engine's arguments.
-    pub profile: &'a Profile,
-    /// Digest of the profile as it is used.
-    pub profile_digest: &'a Digest,
-    /// `identity.json`, by `provision`.
-    pub identity: &'a ResultFile,
-    /// Baseline and defaults on all loads.
-    pub baseline: &'a ResultFile,
-    /// One a sweep, in the order of the profile.
-    pub sweeps: &'a [ResultFile],
-    /// The combined choice, if that stage ran.
-    pub choose: Option<&'a ResultFile>,
-    /// The chosen settings on all loads, if that stage ran.
-    pub comprehensive: Option<&'a ResultFile>,
-    /// Metrics side by side, and the targets.
-    pub comparison: &'a ResultFile,
-    /// What rates the settings sustain within the limits, if that stage ran.
-    pub capacity: Option<&'a ResultFile>,
-    /// The start from `recommended.yaml`, if that stage ran.
-    pub confirmation: Option<&'a ResultFile>,
-    /// Figures of another system, of other hardware and load, where the profile names some.
-    pub reference: Option<&'a ResultFile>,
-    /// The load generator on the host that measured, where it measured over HTTP.
-    pub calibration: Option<&'a Calibration>,
-    /// Names of the plots that were drawn, without ending; they lie beside the report.
-    pub plots: &'a [String],
-}
-
 /// `OPTIMIZATION_RESULTS.md`.
 ///
 /// # Errors
 /// When the template does not match what it is given; a test renders every part of it.
 pub fn markdown(inputs: &Inputs<'_>) -> Result<String> {
     Ok(one_blank_line(&render(REPORT, &View::new(inputs))?))
+}
+
+/// A page of Markdown as a chapter of the report: its headings one level down.
+pub fn chapter(page: &str) -> String {
+    let mut out = String::new();
+    let mut is_code = false;
+    for line in page.lines() {
+        is_code ^= line.starts_with("```");
+        let mark = if line.starts_with('#') && !is_code { "#" } else { "" };
+        out += &format!("\n{mark}{line}");
+    }
+    out.push('\n');
+    out
 }
 
 /// `recommended.yaml`, which `vllm serve --config` reads: where it comes from in comments, then

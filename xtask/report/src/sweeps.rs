@@ -120,7 +120,7 @@ impl LoadView {
         // The settings to judge by come first.
         points.sort_by_key(|point| point.role);
         let metrics = columns(&points, objective);
-        let notes: Vec<_> = points.iter().map(|point| note(point)).collect();
+        let notes: Vec<_> = points.iter().map(|point| words::note(point)).collect();
         let has_notes = notes.iter().any(|note| !note.is_empty());
         let chosen = sweep.choice.as_ref().map(|choice| choice.label.as_str());
         let name = |point: &Point| {
@@ -229,28 +229,6 @@ pub fn class_cell(point: &Point, class: &str, id: &str) -> String {
         Some(estimate) => format::estimate(metric::find(id), estimate),
         None => NOTHING.to_owned(),
     }
-}
-
-/// What a reader must know of a point beside its figures; empty when nothing.
-pub fn note(point: &Point) -> String {
-    if let Some(failure) = &point.failure {
-        return match &failure.foreseen {
-            None => format!("does not run: {}", failure.class.title()),
-            Some(why) => format!("not tried: {why} ({})", failure.class.title()),
-        };
-    }
-    let (all, invalid) =
-        (point.trials.len(), point.trials.iter().filter(|trial| trial.invalid.is_some()).count());
-    let mut notes = Vec::new();
-    match invalid {
-        0 => {}
-        n if n == all => notes.push("no valid trial".to_owned()),
-        n => notes.push(format!("{n} of {all} trials invalid")),
-    }
-    if point.saturated {
-        notes.push("saturated".to_owned());
-    }
-    notes.join(", ")
 }
 
 fn evidence(values: &[&Point]) -> Vec<(String, String)> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bench_core::{
     metric::{self, Metric},
-    schema::{Anatomy, ClassPoint, Column, Comparison, Estimate, Point, Role, Verdict},
+    schema::{Anatomy, ClassPoint, Column, Comparison, Estimate, Point, Role},
     stats,
 };
 use serde::Serialize;
@@ -13,8 +13,8 @@ use super::{
     Inputs, findings,
     format::{self, NOTHING},
     provenance::distinct,
-    sweeps::note,
     words,
+    words::note,
 };
 use analysis::comparison::carries;
 use profile::{NamedLoad, Part, Profile};
@@ -124,7 +124,7 @@ fn line(row: &Comparison, columns: &[Column], has_change: bool) -> Vec<String> {
     if has_change {
         let change = row.change.as_ref().map(|change| format::change(metric, change));
         cells.push(change.unwrap_or_else(|| NOTHING.to_owned()));
-        cells.push(row.verdict.map_or(NOTHING, verdict_word).to_owned());
+        cells.push(row.verdict.map_or(NOTHING, words::verdict_word).to_owned());
         cells.push(row.reason.clone());
     }
     cells
@@ -160,16 +160,6 @@ pub fn reference_name(profile: &Profile) -> &str {
 /// already.
 pub fn default_name(profile: &Profile) -> &str {
     if profile.endpoint().is_some() { &profile.name } else { DEFAULT }
-}
-
-/// A verdict's word.
-pub fn verdict_word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Better => "better",
-        Verdict::Worse => "worse",
-        Verdict::Equivalent => "equivalent",
-        Verdict::Inconclusive => "inconclusive",
-    }
 }
 
 /// Limits with the figures of what is to be deployed (of the nearest setting, where none meets

@@ -1,4 +1,4 @@
-use bench_core::schema::{Arrival, Column, FailureClass, Role, SettingFailure, Verdict};
+use bench_core::schema::{Arrival, Column, FailureClass, Role, SettingFailure, StartWay, Verdict};
 
 use super::{fixture::Fixture, outcomes::outcomes, *};
 use profile::{EngineConfig, VllmConfig};
@@ -45,6 +45,7 @@ fn small() -> Fixture {
         model: "dummy:qwen2.5-2-layers".to_owned(),
         gpus: Vec::new(),
         start_timeout_s: 300,
+        start: StartWay::Ordinary,
     });
     fixture.profile.engine_env.insert("VLLM_CPU_KVCACHE_SPACE".to_owned(), "2".to_owned());
     fixture.profile.slo.clear();
@@ -248,4 +249,10 @@ fn a_report_quotes_the_load_generator_at_the_next_higher_rate() {
     let quote = text.lines().find(|line| line.starts_with("This host's load generator"));
     insta::assert_snapshot!(quote.expect("the quote"));
     assert!(!report(&Fixture::full()).contains("load generator was not calibrated"), "simulated");
+}
+
+#[test]
+fn a_page_becomes_a_chapter() {
+    let page = "# A\n\n```\n# no heading\n```\n## B\n";
+    assert_eq!(chapter(page), "\n## A\n\n```\n# no heading\n```\n### B\n");
 }

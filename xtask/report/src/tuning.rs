@@ -8,7 +8,7 @@ use bench_core::{
     search::{DEFAULTS, Evaluation, Failure, Over, Predicted, Problem},
 };
 
-use super::tables;
+use super::words;
 use crate::format::{self, NOTHING};
 use profile::{NamedLoad, Profile};
 
@@ -40,14 +40,19 @@ impl TuningPage<'_> {
     /// What the search came to, in sentences without an end.
     pub fn findings(&self) -> Vec<String> {
         let settings = self.problem.candidates.len() - 1;
+        let mut started: Vec<usize> = self.evaluations.iter().map(|e| e.candidate).collect();
+        started.sort_unstable();
+        started.dedup();
+        started.retain(|candidate| *candidate != DEFAULTS);
         let failed = self.evaluations.iter().filter(|e| is_refused(e)).count();
         let cut = self.evaluations.iter().filter(|e| self.is_given_up(e)).count();
         let minutes = |seconds: f64| format::number(seconds / 60.0, 1);
         let mut findings = vec![format!(
-            "{} of {settings} settings were started in {} engine minutes, of {} that the search and \
-             its confirmation may take; {failed} did not run, {cut} were given up after their first \
-             load; the search ended since {}",
-            self.evaluations.iter().filter(|e| e.candidate != DEFAULTS).count(),
+            "{} of {settings} settings were started, {} times in all, in {} engine minutes, of {} that \
+             the search and its confirmation may take; {failed} starts did not run, {cut} were given \
+             up after their first load; the search ended since {}",
+            started.len(),
+            self.evaluations.len(),
             minutes(Problem::spent_s(self.evaluations)),
             minutes(self.problem.budget_s),
             match self.over {
@@ -65,14 +70,18 @@ impl TuningPage<'_> {
     fn luck(&self) -> Option<String> {
         let objective = &self.profile.objective;
         let winner = *self.finalists.first().filter(|index| **index != DEFAULTS)?;
-        let seen = self.evaluations.iter().find(|e| e.candidate == winner)?.figures[0]?;
+        let of_it = self.evaluations.iter().filter(|e| e.candidate == winner);
+        let figures: Vec<f64> = of_it.flat_map(|e| e.figures[0].iter().copied()).collect();
+        let seen = figures.iter().sum::<f64>() / figures.len() as f64;
         let confirmed =
             self.confirmed_point(winner, &objective.load)?.metrics.get(&objective.metric)?;
         let metric = metric::find(&objective.metric);
         Some(format!(
-            "the search's winner, {}, gave {} once; confirmed on fresh starts and seeds it gives {}",
+            "the search's winner, {}, gave {} in the search ({} loads); confirmed on fresh starts and \
+             seeds it gives {}",
             self.labels[winner],
             format::value(metric, seen),
+            figures.len(),
             format::estimate(metric, confirmed),
         ))
     }
@@ -83,7 +92,7 @@ impl TuningPage<'_> {
     }
 
     fn is_given_up(&self, evaluation: &Evaluation) -> bool {
-        evaluation.failure.is_none() && evaluation.loads < self.problem.loads
+        evaluation.failure.is_none() && !evaluation.is_whole()
     }
 
     /// The page.
@@ -105,7 +114,7 @@ impl TuningPage<'_> {
                 out,
                 "\n{} against the defaults: **{}** ({}).",
                 if self.choice.args.is_empty() { "The winner" } else { "The choice" },
-                tables::verdict_word(verdict),
+                words::verdict_word(verdict),
                 row.reason
             );
         }
@@ -113,8 +122,8 @@ impl TuningPage<'_> {
         for finding in self.findings() {
             let _ = writeln!(out, "- {}", format::sentence(&finding));
         }
-        out += "\nEach line is one start, in the order of the search; figures of a single start. \
-                \"Predicted\" is the simulator's, before anything was measured.\n\n";
+        out += "\nEach line is one start, in the order of the search; figures are means over its \
+                repeats of a load. \"Predicted\" is the simulator's, before anything was measured.\n\n";
         out += &self.search_table();
         out
     }
@@ -155,7 +164,7 @@ impl TuningPage<'_> {
     fn search_table(&self) -> String {
         let mut header = vec!["> #".to_owned(), "Setting".to_owned(), "> Predicted".to_owned()];
         header.extend(self.goal_headers());
-        header.extend(["Outcome".to_owned(), "> Engine time, s".to_owned()]);
+        header.extend(["Outcome", "> Repeats", "> Engine time, s"].map(str::to_owned));
         let rows: Vec<Vec<String>> = (1..)
             .zip(self.evaluations)
             .map(|(number, evaluation): (usize, _)| {
@@ -164,9 +173,10 @@ impl TuningPage<'_> {
                     format!("`{}`", self.labels[evaluation.candidate]),
                     self.figure(0, self.predicted(evaluation.candidate)),
                 ];
-                let figures = evaluation.figures.iter().enumerate();
-                cells.extend(figures.map(|(goal, figure)| self.figure(goal, *figure)));
+                let goals = 0..self.problem.goals.len();
+                cells.extend(goals.map(|goal| self.figure(goal, evaluation.figure(goal))));
                 cells.push(self.outcome(evaluation).to_owned());
+                cells.push(evaluation.served[0].to_string());
                 cells.push(format::number(evaluation.cost_s, 0));
                 cells
             })
@@ -203,19 +213,20 @@ impl TuningPage<'_> {
         for goal in &self.problem.goals {
             let _ = write!(out, ",{}@{}", goal.metric, self.loads[goal.load].name);
         }
-        out += ",predicted,outcome,engine_s\n";
+        out += ",predicted,outcome,repeats,engine_s\n";
         let number =
             |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
         for evaluation in self.evaluations {
-            out += &self.labels[evaluation.candidate];
-            for figure in &evaluation.figures {
-                let _ = write!(out, ",{}", number(*figure));
+            out += &format::csv_cell(&self.labels[evaluation.candidate]);
+            for goal in 0..self.problem.goals.len() {
+                let _ = write!(out, ",{}", number(evaluation.figure(goal)));
             }
             let _ = writeln!(
                 out,
-                ",{},{},{:.3}",
+                ",{},{},{},{:.3}",
                 number(self.predicted(evaluation.candidate)),
                 self.outcome(evaluation),
+                evaluation.served[0],
                 evaluation.cost_s
             );
         }

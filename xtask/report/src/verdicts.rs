@@ -6,7 +6,7 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{tables::verdict_word, words};
+use super::{words, words::verdict_word};
 use crate::format::{self, NOTHING};
 use analysis::{
     comparison::{Compared, is_goal},

@@ -17,15 +17,17 @@ use super::{
     format,
     load_generator::CalibrationView,
     provenance::{Provenance, distinct},
+    starts::StartsView,
     sweeps::SweepView,
     tables::{self, AnatomyView, ComparisonView, Figures, PartView},
     targets::{FloorsView, TargetsView},
+    words,
 };
 use analysis::{
     comparison::primary,
     pareto::{Axis, Candidate, Front},
 };
-use profile::{Bound, EngineConfig, Limit, Part, Profile};
+use profile::{Bound, EngineConfig, Limit, Part};
 
 /// Everything that a template may name; figures are text already.
 #[derive(Debug, Serialize)]
@@ -67,6 +69,7 @@ pub struct View {
     front: FrontView,
     parts: Vec<PartView>,
     provenance: Provenance,
+    server_starts: Option<StartsView>,
     /// Metric, formula, name in vLLM.
     glossary: Vec<Vec<String>>,
     plots: Vec<String>,
@@ -215,7 +218,8 @@ impl View {
             front: FrontView::new(&front(inputs)),
             parts: Part::ALL.map(|part| PartView::new(inputs, part)).into(),
             provenance: Provenance::new(inputs),
-            glossary: glossary(inputs.profile),
+            server_starts: StartsView::new(inputs.trials),
+            glossary: glossary(inputs),
             plots: inputs.plots.to_vec(),
             worse: tables::worse(inputs),
             slo,
@@ -250,13 +254,13 @@ impl Headline {
             default_over_baseline: over_baseline(Column::Default),
             over_baseline: match &row.over_baseline {
                 Some(judged) => judged.change.as_ref().map(|change| {
-                    let word = judged.verdict.map(tables::verdict_word);
+                    let word = judged.verdict.map(words::verdict_word);
                     let word = word.map(|word| format!(", {word}")).unwrap_or_default();
                     format::change(metric, change) + &word
                 }),
                 None => over_baseline(Column::Tuned),
             },
-            verdict: row.verdict.map(tables::verdict_word),
+            verdict: row.verdict.map(words::verdict_word),
             reason: row.reason.clone(),
         }
     }
@@ -332,9 +336,14 @@ fn lessons(inputs: &Inputs<'_>, anatomy: &[AnatomyView]) -> Vec<String> {
 
 /// Metrics with their formulas; those that share one are one row. One that no load of the profile
 /// has is left out.
-fn glossary(profile: &Profile) -> Vec<Vec<String>> {
-    let is_limited = profile.loads.iter().any(|load| load.spec.max_concurrency.is_some());
-    let shown = METRICS.iter().filter(|m| is_limited || m.id != "client_queue_mean_ms");
+fn glossary(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
+    let is_limited = inputs.profile.loads.iter().any(|load| load.spec.max_concurrency.is_some());
+    let has_starts = StartsView::new(inputs.trials).is_some();
+    let shown = METRICS.iter().filter(|m| match m.id {
+        "client_queue_mean_ms" => is_limited,
+        "start_s" => has_starts,
+        _ => true,
+    });
     distinct(shown.map(|metric| (metric.formula, metric.vllm)))
         .into_iter()
         .map(|(formula, vllm)| {

@@ -4,11 +4,11 @@ use bench_core::{
     metric,
     schema::{
         Comparison, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Point,
-        Recommendation,
+        Recommendation, Verdict,
     },
 };
 
-use super::{provenance::distinct, tables::verdict_word};
+use super::provenance::distinct;
 use crate::format::{self, NOTHING};
 use profile::Profile;
 
@@ -68,7 +68,10 @@ pub fn grounds(decision: &Decision, primary: Option<&Comparison>, profile: &Prof
             profile.objective.load,
             profile.objective.margin_percent()
         ),
-        Grounds::NotJudged => "No other setting was judged against them.".to_owned(),
+        Grounds::NotJudged => match primary.filter(|_| decision.candidate.is_some()) {
+            Some(row) => judged(&row.reason),
+            None => "No other setting was judged against them.".to_owned(),
+        },
         Grounds::NotProven => judged("not proven better"),
         Grounds::NoDifference => judged("no difference worth having"),
         Grounds::Worse => judged("worse"),
@@ -237,4 +240,36 @@ pub fn causes(points: &[Point]) -> Vec<String> {
 
 fn number_of(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// A verdict's word.
+pub fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Better => "better",
+        Verdict::Worse => "worse",
+        Verdict::Equivalent => "equivalent",
+        Verdict::Inconclusive => "inconclusive",
+    }
+}
+
+/// What a reader must know of a point beside its figures; empty when nothing.
+pub fn note(point: &Point) -> String {
+    if let Some(failure) = &point.failure {
+        return match &failure.foreseen {
+            None => format!("does not run: {}", failure.class.title()),
+            Some(why) => format!("not tried: {why} ({})", failure.class.title()),
+        };
+    }
+    let (all, invalid) =
+        (point.trials.len(), point.trials.iter().filter(|trial| trial.invalid.is_some()).count());
+    let mut notes = Vec::new();
+    match invalid {
+        0 => {}
+        n if n == all => notes.push("no valid trial".to_owned()),
+        n => notes.push(format!("{n} of {all} trials invalid")),
+    }
+    if point.saturated {
+        notes.push("saturated".to_owned());
+    }
+    notes.join(", ")
 }

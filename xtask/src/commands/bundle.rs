@@ -166,3 +166,15 @@ fn check(bundle: &Bundle) -> Result<()> {
     }
     Ok(())
 }
+
+impl Session {
+    /// Opens a profile; an `offline` one without its engine, with the bundle that lies beside its
+    /// results, which is imported: into memory where `read_only`.
+    pub fn open_for(profile: &str, offline: bool, read_only: bool) -> Result<Self> {
+        let mut session = Self { offline, ..Self::open(profile)? };
+        if offline {
+            import_published(&mut session, read_only)?;
+        }
+        Ok(session)
+    }
+}

@@ -3,16 +3,20 @@
 
 use std::{
     io::Write as _,
+    ops::ControlFlow,
     path::Path,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result, bail};
-use bench_core::schema::{Engine, Event};
+use bench_core::schema::{Engine, Event, PlannedTrial};
 
 use crate::cli::LaunchArgs;
 use engines::{
-    executor,
+    LaunchHost, executor,
     launch::{self, Tools},
     vllm,
 };
@@ -41,13 +45,31 @@ pub fn run(args: &LaunchArgs, interrupted: &Arc<AtomicBool>) -> Result<()> {
     if let Some(attempt) = args.attempt {
         return Ok(executor::run_attempt(plan, attempt, tools, interrupted)?);
     }
-    let mut print = |event| {
+    Ok(launch::run(&plan, &tools, &mut Printer { interrupted }, &mut vllm::Forks::default())?)
+}
+
+/// Prints the events of a launch.
+struct Printer<'a> {
+    interrupted: &'a AtomicBool,
+}
+
+impl LaunchHost for Printer<'_> {
+    fn event(&mut self, event: Event) -> ControlFlow<()> {
         let line = serde_json::to_string(&event).expect("an event is plain JSON");
         // A reader that went away does not stop the measurement.
         let _ = writeln!(std::io::stdout(), "{line}");
-    };
-    launch::run(&plan, &tools, interrupted, &mut print, &mut Vec::new)?;
-    Ok(())
+        ControlFlow::Continue(())
+    }
+
+    fn more(&mut self) -> Vec<PlannedTrial> {
+        Vec::new()
+    }
+
+    fn note(&mut self, _text: String) {}
+
+    fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
 }
 
 /// Runs the load points of a plan on the simulator, as `bench run` does.

@@ -155,16 +155,6 @@ impl Session {
         Ok(Self { root, profile, store, reference, offline: false })
     }
 
-    /// Opens a profile; an `offline` one without its engine, with the bundle that lies beside its
-    /// results, which is imported: into memory where `read_only`.
-    pub fn open_for(profile: &str, offline: bool, read_only: bool) -> Result<Self> {
-        let mut session = Self { offline, ..Self::open(profile)? };
-        if offline {
-            bundle::import_published(&mut session, read_only)?;
-        }
-        Ok(session)
-    }
-
     /// The engine here, or offline what was recorded of it elsewhere.
     pub fn engine(&self) -> Result<Box<dyn Engine + '_>> {
         match self.offline {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
-    schema::{Point, ResultFile},
+    schema::{Measured, Outcome, Point, ResultFile},
 };
 
 use super::{Session, repeats};
@@ -23,7 +23,7 @@ use crate::{
     ui::{self, Ui},
     usage::{self, UsageError},
 };
-use analysis::ending::Ending;
+use analysis::{comparison, ending::Ending, engine_time::EngineTime};
 use dag::{Dag, Leaf, State};
 use engines::{
     Engine, Foreseen, History,
@@ -34,6 +34,21 @@ use profile::{Profile, Trial};
 
 /// Runs the stages named by `only`, or all of them, of the profile without some of its sweeps.
 pub fn run(profile: &str, only: &[String], without: &[String], args: &RunArgs) -> Result<Ending> {
+    loop {
+        // How servers are started is in every key: then all is planned anew.
+        if let Some(ending) = plan_and_run(profile, only, without, args)? {
+            return Ok(ending);
+        }
+    }
+}
+
+/// `None` when servers are to be started another way than planned.
+fn plan_and_run(
+    profile: &str,
+    only: &[String],
+    without: &[String],
+    args: &RunArgs,
+) -> Result<Option<Ending>> {
     let mut session = Session::open_for(profile, args.offline, args.dry_run)?;
     leave_out(&mut session.profile, without)?;
     let names = wanted(&session, only)?;
@@ -70,16 +85,22 @@ pub fn run(profile: &str, only: &[String], without: &[String], args: &RunArgs) -
     let mut dag = session.plan(&context, &is_wanted, args.fresh)?;
     let history = history(&session, &*engine, &dag)?;
     ui.header(&engine.title(), &ui::plan_line(&dag, &*engine, &history, is_missing));
+    let recommends = session.profile.endpoint().is_none();
+    if let Some(why) = comparison::unjudgeable(&session.profile).filter(|_| recommends) {
+        ui.warn(&why);
+    }
+    engine.remark().iter().for_each(|remark| ui.warn(remark));
     if args.dry_run {
         let missing = keys(&dag.missing_leaves());
         let remote = remote.as_mut().filter(|_| !is_missing && !missing.is_empty());
         let found = remote.map(|remote| (remote.find(&missing).len(), remote.url()));
+        ui::engine_line(&dag, &*engine, &history).iter().for_each(|line| ui.noted(line));
         ui.dry_run(&dag, is_missing, engine.installation().as_deref(), found);
         let known = measure::history(&session.store, &dag)?;
         let proposal = repeats::propose(&session.store, &dag, &session.profile, &known)?;
         ui.repeats(&session.profile, proposal);
         ui.noted("dry run: nothing was changed");
-        return Ok(Ending::Done);
+        return Ok(Some(Ending::Done));
     }
     if !args.offline {
         within_budget(&session, &*engine, &dag, &history)?;
@@ -96,17 +117,23 @@ pub fn run(profile: &str, only: &[String], without: &[String], args: &RunArgs) -
         interrupted: &interrupted,
         ui: &ui,
     };
-    run.execute(&mut dag, &mut remote)?;
+    if let Some(why) = run.execute(&mut dag, &mut remote)? {
+        engine.refuse_forks(&why)?;
+        return Ok(None);
+    }
     share(&session, &dag, remote, &ui)?;
     let is_interrupted = interrupted.load(Ordering::Relaxed);
     let comparison = finish(&session, &dag, is_interrupted, &ui)?;
+    if !engine.is_simulated() {
+        engine_time(&session, &dag)?.iter().for_each(|line| ui.noted(line));
+    }
     let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
     let decision = comparison.as_ref().and_then(|comparison| comparison.decision.as_ref());
     let ending = Ending::of(is_interrupted, failed, decision);
     let has_file = comparison
         .is_some_and(|comparison| report::recommended(&session.profile, &comparison).is_some());
     ui.ending(&session.profile, started.elapsed(), engine.is_simulated(), ending, has_file);
-    Ok(ending)
+    Ok(Some(ending))
 }
 
 /// What stored trials say of those to come; nothing where launches cost next to nothing.
@@ -247,8 +274,13 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
-    /// Runs stages and launches until nothing is left that can run.
-    fn execute(&self, dag: &mut Dag<'_, Trial>, remote: &mut Option<Remote<'_>>) -> Result<()> {
+    /// Runs stages and launches until nothing is left that can run, or a server cannot be started as
+    /// a fork; then for this reason.
+    fn execute(
+        &self,
+        dag: &mut Dag<'_, Trial>,
+        remote: &mut Option<Remote<'_>>,
+    ) -> Result<Option<String>> {
         let Self { session, ui, .. } = *self;
         ui.cached(dag);
         loop {
@@ -264,7 +296,7 @@ impl Run<'_> {
                 launches.retain(|launch| launch.block().is_none());
             }
             if launches.is_empty() || self.interrupted.load(Ordering::Relaxed) {
-                return Ok(());
+                return Ok(None);
             }
             if self.args.offline {
                 let missing: Vec<_> = launches.iter().flat_map(|launch| &launch.trials).collect();
@@ -273,7 +305,10 @@ impl Run<'_> {
                 dag.leaves_failed(&keys, "trials are missing, and --offline measures none")?;
                 continue;
             }
-            self.measure(&launches, dag, remote)?;
+            let no_fork = self.measure(&launches, dag, remote)?;
+            if no_fork.is_some() && !self.interrupted.load(Ordering::Relaxed) {
+                return Ok(no_fork);
+            }
             // What a failed launch kept others from measuring fails with it.
             let left = keys(&dag.missing_leaves());
             if launches.iter().flat_map(|l| &l.trials).any(|leaf| left.contains(&leaf.key)) {
@@ -287,19 +322,23 @@ impl Run<'_> {
         }
     }
 
-    /// Runs launches, and each stage as soon as it has its trials.
+    /// Runs launches, and each stage as soon as it has its trials; why a server could not be started
+    /// as a fork, if one could not.
     fn measure(
         &self,
         launches: &[measure::Launch],
         dag: &mut Dag<'_, Trial>,
         remote: &mut Option<Remote<'_>>,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         let Self { session, engine, executor, ui, .. } = *self;
+        let mut no_fork = None;
         let history = history(session, engine, dag)?;
         left(dag, engine, &history, ui);
-        let setup = Setup { store: &session.store, engine, executor, fresh: self.args.fresh };
+        let (store, bench, fresh) = (&session.store, engines::driver as _, self.args.fresh);
+        let setup = Setup { store, engine, executor, bench, fresh };
         measure::run(setup, launches, history.frontier.clone(), self.interrupted, |update| {
             match &update {
+                Update::NoFork(why) => no_fork = Some(why.clone()),
                 Update::Stored(keys) => {
                     ui.stored(dag, keys);
                     dag.leaves_stored(keys)?;
@@ -325,7 +364,7 @@ impl Run<'_> {
             Ok(())
         })?;
         ui.idle();
-        Ok(())
+        Ok(no_fork)
     }
 }
 
@@ -436,6 +475,24 @@ fn remember(session: &Session, dag: &Dag<'_, Trial>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the engine's time went into, over all trials of the plan; nothing where no server was started.
+fn engine_time(session: &Session, dag: &Dag<'_, Trial>) -> Result<Option<String>> {
+    let mut records = Vec::new();
+    for (_, digest) in dag.stored_leaves()? {
+        let Some(bytes) = session.store.get(&digest)? else { continue };
+        if let Outcome::Measured(record) =
+            serde_json::from_slice(&bytes).context("reading a trial")?
+        {
+            records.push(record);
+        }
+    }
+    let time =
+        EngineTime::of(records.iter().map(|record: &Measured| {
+            (&*record.launch, &record.observed, record.summary.duration_s)
+        }));
+    Ok((time.starts > 0).then(|| format!("engine   {}", report::engine_time(&time))))
 }
 
 /// Projects what is done, remembers its keys and shows the last screen; the comparison, if there is

@@ -45,7 +45,7 @@ impl Task for CalibrateSimulator<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        2
+        3
     }
 
     fn needs(&self) -> Vec<String> {

@@ -25,6 +25,8 @@ use profile::{Limit, NamedLoad, Trial};
 use report::{CapacityPage, Configuration, CurvePoint, distinct, format, plots};
 
 pub const NAME: &str = "capacity";
+/// The page of the capacity.
+pub const MARKDOWN: &str = "capacity.md";
 pub const FILE: &str = "capacity.json";
 /// How often a rate is measured of which nothing is known.
 const ATTEMPTS: u32 = 3;
@@ -346,7 +348,7 @@ impl Task for Capacity<'_> {
         result.findings = page.findings();
         let drawing = plots::capacity(&page, &result.engine.shown());
         let mut outputs = one_file(FILE, &result)?;
-        outputs.insert("capacity.md".to_owned(), page.markdown().into_bytes());
+        outputs.insert(MARKDOWN.to_owned(), page.markdown().into_bytes());
         outputs.insert(format!("{}.png", drawing.name), plots::png(&drawing.svg)?);
         outputs.insert(format!("{}.svg", drawing.name), drawing.svg.into_bytes());
         Ok(outputs)

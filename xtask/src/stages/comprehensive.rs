@@ -14,7 +14,7 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, baseline, choose, one_file, provision};
+use super::{Context, Grid, Setting, Stage, baseline, choose, one_file, provision, sweep::Sweep};
 use analysis::{
     Configuration, choice,
     comparison::{self, Known},
@@ -181,13 +181,14 @@ impl Comprehensive<'_> {
             return Ok(Ok(spent));
         }
         let mut leaves: BTreeMap<_, Leaf<Trial>> = BTreeMap::new();
-        for task in super::tasks(self.context) {
-            let is_sweep = || self.context.sweep_names().any(|name| name == task.name());
-            if task.name() == baseline::NAME || is_sweep() {
-                for leaf in task.leaves(inputs)? {
-                    let role = format!("{SPENT}/{}/{}", task.name(), leaf.role);
-                    leaves.entry(leaf.key).or_insert(Leaf { role, ..leaf });
-                }
+        let context = self.context;
+        let sweeps = context.profile.sweeps.iter();
+        let sweeps = sweeps.map(|sweep| Box::new(Sweep { context, sweep }) as Stage<'_>);
+        let baseline = Box::new(baseline::Baseline { context }) as Stage<'_>;
+        for task in context.has(baseline::NAME).then_some(baseline).into_iter().chain(sweeps) {
+            for leaf in task.leaves(inputs)? {
+                let role = format!("{SPENT}/{}/{}", task.name(), leaf.role);
+                leaves.entry(leaf.key).or_insert(Leaf { role, ..leaf });
             }
         }
         if leaves.values().any(|leaf| !inputs.has_leaf(&leaf.role)) {

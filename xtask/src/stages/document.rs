@@ -15,7 +15,8 @@ use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use super::{
-    Context, baseline, capacity, choose, compare, comprehensive, confirm, provision, visualize,
+    Context, Stage, baseline, capacity, choose, compare, comprehensive, confirm, provision, tune,
+    visualize,
 };
 use crate::calibration;
 use dag::{Inputs, Leaf, Outputs, Task};
@@ -27,11 +28,17 @@ pub const NAME: &str = "document";
 /// The configuration to deploy, if any.
 pub const RECOMMENDED: &str = "recommended.yaml";
 
+/// Stages with a page of their own, which is the report's last chapter, and the page's name. Their
+/// trials are named in their own results.
+const CHAPTERS: [(&str, &str); 1] = [(tune::NAME, tune::MARKDOWN)];
+
 /// Steps of a trial's time that the page draws.
 const STEPS: usize = 60;
 
 pub struct Document<'a> {
     pub context: &'a Context<'a>,
+    /// Every stage of a profile: the report has their trials.
+    pub stages: for<'c> fn(&'c Context<'c>) -> Vec<Stage<'c>>,
 }
 
 impl Task for Document<'_> {
@@ -52,11 +59,11 @@ impl Task for Document<'_> {
             choose::NAME,
             comprehensive::NAME,
             compare::NAME,
-            capacity::NAME,
             confirm::NAME,
             visualize::NAME,
         ]);
         needs.extend(self.context.sweep_names());
+        needs.extend(self.context.present(&CHAPTERS.map(|(stage, _)| stage)));
         needs
     }
 
@@ -77,8 +84,9 @@ impl Task for Document<'_> {
         let needs = self.needs();
         let mut seen = BTreeSet::new();
         let mut all = Vec::new();
-        for task in super::tasks(self.context) {
-            if needs.iter().any(|need| need == task.name()) {
+        for task in (self.stages)(self.context) {
+            let has_chapter = CHAPTERS.iter().any(|(stage, _)| *stage == task.name());
+            if !has_chapter && needs.iter().any(|need| need == task.name()) {
                 let leaves = match task.name() {
                     // Some of its trials are asked for by what others gave.
                     comprehensive::NAME => {
@@ -113,6 +121,7 @@ impl Task for Document<'_> {
         let names = inputs.file_names(visualize::NAME);
         let plots: Vec<String> =
             names.filter_map(|name| name.strip_suffix(".svg").map(str::to_owned)).collect();
+        let trials = self.trials(inputs)?;
         let report_inputs = report::Inputs {
             profile: self.context.profile,
             profile_digest: &self.context.profile.digest(),
@@ -126,10 +135,23 @@ impl Task for Document<'_> {
             confirmation: confirmation.as_ref(),
             reference: self.context.reference,
             calibration: self.context.calibration.as_ref(),
+            trials: &trials,
             plots: &plots,
         };
-        let markdown = report::markdown(&report_inputs)?;
-        let page = report::page(&markdown, &drawings(inputs, &plots)?, &self.trials(inputs)?)?;
+        let mut markdown = report::markdown(&report_inputs)?;
+        let mut drawings: Vec<(String, String)> = Vec::new();
+        for name in &plots {
+            drawings.push(drawing(inputs, visualize::NAME, format!("{name}.svg"))?);
+        }
+        for (stage, page) in CHAPTERS.iter().filter(|(stage, _)| inputs.has(stage)) {
+            let text = String::from_utf8(inputs.file(stage, page)?)?;
+            markdown += &report::chapter(&text);
+            let own = inputs.file_names(stage).filter(|name| name.ends_with(".svg"));
+            for name in own.map(str::to_owned).collect::<Vec<_>>() {
+                drawings.push(drawing(inputs, stage, name)?);
+            }
+        }
+        let page = report::page(&markdown, &drawings, &trials)?;
         let mut outputs = Outputs::from([
             ("OPTIMIZATION_RESULTS.md".to_owned(), markdown.into_bytes()),
             ("report.html".to_owned(), page.into_bytes()),
@@ -164,14 +186,10 @@ impl Document<'_> {
     }
 }
 
-/// The plots as text, by file name.
-fn drawings(inputs: &Inputs<'_>, plots: &[String]) -> Result<Vec<(String, String)>> {
-    let read = |name: &String| {
-        let file = format!("{name}.svg");
-        let text = String::from_utf8(inputs.file(visualize::NAME, &file)?)?;
-        Ok((file, text))
-    };
-    plots.iter().map(read).collect()
+/// A plot by its file name, with its text.
+fn drawing(inputs: &Inputs<'_>, stage: &str, file: String) -> Result<(String, String)> {
+    let text = String::from_utf8(inputs.file(stage, &file)?)?;
+    Ok((file, text))
 }
 
 fn over_time(samples: &[u8]) -> Result<Option<Series>> {

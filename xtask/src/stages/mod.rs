@@ -7,8 +7,10 @@ mod choose;
 mod compare;
 mod comprehensive;
 mod confirm;
+mod context;
 mod document;
 mod hardware;
+mod names;
 mod predict;
 mod provision;
 mod sweep;
@@ -23,32 +25,9 @@ pub use comprehensive::{FILE as COMPREHENSIVE_FILE, NAME as COMPREHENSIVE};
 pub use document::{NAME as DOCUMENT, RECOMMENDED};
 pub use provision::{FILE as IDENTITY_FILE, NAME as PROVISION};
 
-use anyhow::{Result, anyhow};
-use bench_core::{
-    canonical::Digest,
-    schema::{Calibration, EngineLabel, FORMAT, Point, ResultFile},
-};
-use serde_json::Value;
-
-use dag::{Inputs, Outputs, Task};
-use engines::Engine;
-use profile::{NamedLoad, Profile, Trial};
+pub use context::{Context, Stage};
+use context::{digest_of, goals, one_file};
 pub use trial::{Grid, Setting};
-
-/// A stage as a node of the DAG.
-pub type Stage<'a> = Box<dyn Task<Leaf = Trial> + 'a>;
-
-/// What every stage may read.
-pub struct Context<'a> {
-    /// The profile.
-    pub profile: &'a Profile,
-    /// What stands for the engine's identity while planning, and how the engine is provisioned.
-    pub engine: &'a dyn Engine,
-    /// Figures of another system to show beside, where the profile names some.
-    pub reference: Option<&'a ResultFile>,
-    /// The load generator on the host that measures, for engines that are measured over HTTP.
-    pub calibration: Option<Calibration>,
-}
 
 /// A built-in stage.
 pub struct Definition {
@@ -128,7 +107,7 @@ pub const BUILT_IN: [Definition; 12] = [
         name: document::NAME,
         about: "the report and the configuration to deploy",
         files: "OPTIMIZATION_RESULTS.md, report.html, recommended.yaml",
-        make: |context| Box::new(document::Document { context }),
+        make: |context| Box::new(document::Document { context, stages: tasks }),
     },
     Definition {
         name: calibrate::NAME,
@@ -158,95 +137,6 @@ pub fn tasks<'a>(context: &'a Context<'a>) -> Vec<Stage<'a>> {
 /// show.
 pub fn bears_on_trials(stage: &str) -> bool {
     ![visualize::NAME, document::NAME, calibrate::NAME].contains(&stage)
-}
-
-impl Context<'_> {
-    /// Whether the profile runs that built-in stage.
-    fn has(&self, stage: &str) -> bool {
-        self.profile.stages.iter().any(|name| name == stage)
-    }
-
-    /// Those of the given stages that the profile runs.
-    fn present(&self, stages: &[&str]) -> Vec<String> {
-        let present = stages.iter().filter(|stage| self.has(stage));
-        present.map(|stage| (*stage).to_owned()).collect()
-    }
-
-    fn sweep_names(&self) -> impl Iterator<Item = String> {
-        self.profile.sweeps.iter().map(|sweep| sweep.name.clone())
-    }
-
-    /// The points of every sweep.
-    fn sweep_points(&self, inputs: &Inputs<'_>) -> Result<Vec<Point>> {
-        let mut points = Vec::new();
-        for sweep in &self.profile.sweeps {
-            let file: Option<ResultFile> = inputs.json_if_upstream(&sweep.name, &sweep.file)?;
-            points.extend(file.into_iter().flat_map(|file| file.points));
-        }
-        Ok(points)
-    }
-
-    fn load(&self, name: &str) -> Result<&NamedLoad> {
-        let found = self.profile.loads.iter().find(|load| load.name == name);
-        found.ok_or_else(|| anyhow!("the profile has no load {name}"))
-    }
-
-    /// A result file of this profile, still empty.
-    fn result(&self, stage: &str, inputs: &Inputs<'_>) -> Result<ResultFile> {
-        let provisioned: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
-        Ok(ResultFile { stage: stage.to_owned(), identity: None, ..provisioned })
-    }
-
-    /// The engine's identity, from what `provision` found.
-    fn identity(&self, inputs: &Inputs<'_>) -> Result<Value> {
-        let provisioned: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
-        provisioned.identity.ok_or_else(|| anyhow!("provision found no identity"))
-    }
-
-    fn empty_result(&self, stage: &str, engine: EngineLabel) -> ResultFile {
-        ResultFile {
-            format: FORMAT,
-            profile: self.profile.name.clone(),
-            stage: stage.to_owned(),
-            engine,
-            identity: None,
-            flag: None,
-            points: Vec::new(),
-            choice: None,
-            candidates: Vec::new(),
-            decision: None,
-            comparisons: Vec::new(),
-            targets: Vec::new(),
-            floors: Vec::new(),
-            findings: Vec::new(),
-            stopping: None,
-        }
-    }
-}
-
-/// Objective, limits and targets: what a stage that judges reads of the profile.
-fn goals(profile: &Profile) -> Value {
-    let mut goals = serde_json::json!({
-        "objective": profile.objective,
-        "slo": profile.slo,
-        "targets": profile.targets,
-    });
-    if !profile.gains.is_empty() {
-        goals["gains"] = serde_json::json!(profile.gains);
-    }
-    goals
-}
-
-/// A result as the one output of a stage, as JSON.
-fn one_file<T: serde::Serialize>(name: &str, result: &T) -> Result<Outputs> {
-    let mut bytes = serde_json::to_vec_pretty(result)?;
-    bytes.push(b'\n');
-    Ok(Outputs::from([(name.to_owned(), bytes)]))
-}
-
-/// Digest of an embedded file.
-fn digest_of(text: &str) -> Digest {
-    Digest::of(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -14,8 +14,7 @@ use super::{Context, one_file, tune};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
 
-pub const NAME: &str = "predict";
-pub const FILE: &str = "predictions.json";
+pub use super::names::{PREDICT as NAME, PREDICT_FILE as FILE};
 
 pub struct Predict<'a> {
     pub context: &'a Context<'a>,

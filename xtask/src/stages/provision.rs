@@ -8,8 +8,7 @@ use super::{Context, one_file};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
 
-pub const NAME: &str = "provision";
-pub const FILE: &str = "identity.json";
+pub use super::names::{IDENTITY_FILE as FILE, PROVISION as NAME};
 
 pub struct Provision<'a> {
     pub context: &'a Context<'a>,

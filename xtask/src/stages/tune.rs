@@ -8,7 +8,10 @@ use std::{cell::RefCell, ops::Range};
 use anyhow::Result;
 use bench_core::{
     schema::{Args, Outcome, Point, Role},
-    search::{Candidate, DEFAULTS, Evaluation, Goal, Over, Predicted, Problem, Step, Want},
+    search::{
+        self, Candidate, DEFAULTS, Evaluation, Goal, Over, Predicted, Problem, STARTS_MAX, Step,
+        Want,
+    },
     stats::LEVEL,
 };
 use serde_json::{Value, json};
@@ -23,9 +26,10 @@ use profile::{
 };
 use report::format;
 
-pub const NAME: &str = "tune";
-pub const FILE: &str = "tune.json";
+pub use super::names::{TUNE as NAME, TUNE_FILE as FILE};
 pub const FILES: &str = "tune.json, tuning.md, tuning.csv";
+/// The page of the search.
+pub const MARKDOWN: &str = "tuning.md";
 
 /// Beyond the seeds of a profile's loads: requests that the search has not seen.
 const FRESH_SEEDS: u64 = 1_000_000;
@@ -158,15 +162,18 @@ impl<'a> Tune<'a> {
         format::args_label(&self.args(candidate))
     }
 
-    /// A setting under one load, at its first start.
-    fn leaf(&self, candidate: usize, load: usize, identity: &Value) -> Result<Leaf<Trial>> {
+    /// A trial of the search.
+    fn leaf(&self, trial: search::Trial, identity: &Value) -> Result<Leaf<Trial>> {
+        let search::Trial { candidate, start, load, repeat } = trial;
+        let load = loads(self.context)[load];
+        let load = NamedLoad { spec: load.repeat(repeat), repeats: 1, ..load.clone() };
         let grid = Grid {
             profile: self.context.profile,
-            settings: vec![self.setting(candidate, Role::Sweep, 0..1)],
-            loads: vec![loads(self.context)[load]],
+            settings: vec![self.setting(candidate, Role::Sweep, start..start + 1)],
+            loads: vec![&load],
         };
         let leaf = grid.leaves(identity)?.remove(0);
-        Ok(Leaf { role: format!("search/{}", leaf.role), ..leaf })
+        Ok(Leaf { role: format!("search/{}/{repeat}", leaf.role), ..leaf })
     }
 
     fn setting(&self, candidate: usize, role: Role, numbers: Range<u32>) -> Setting {
@@ -180,7 +187,7 @@ impl<'a> Tune<'a> {
         let profile = self.context.profile;
         let settings = finalists.iter().map(|candidate| {
             let role = if *candidate == DEFAULTS { Role::Default } else { Role::Sweep };
-            self.setting(*candidate, role, 1..1 + profile.starts)
+            self.setting(*candidate, role, STARTS_MAX..STARTS_MAX + profile.starts)
         });
         let (settings, loads) = (settings.collect(), self.fresh.iter().collect());
         Grid { profile, settings, loads }
@@ -193,13 +200,14 @@ impl<'a> Tune<'a> {
         let mut walk = self.walked.borrow_mut();
         while walk.over.is_none() {
             match problem.next(&walk.evaluations) {
-                Step::Measure { candidate, load } => {
-                    let leaf = self.leaf(candidate, load, identity)?;
+                Step::Measure(trial) => {
+                    let leaf = self.leaf(trial, identity)?;
                     if !inputs.has_leaf(&leaf.role) {
                         return Ok(Some(leaf));
                     }
                     let outcome: Outcome = inputs.leaf(&leaf.role)?;
-                    problem.note(&mut walk.evaluations, candidate, &outcome);
+                    let seen = problem.seen(trial.load, &outcome);
+                    problem.note(&mut walk.evaluations, trial, &seen);
                 }
                 Step::Confirm { candidates, reason } => walk.over = Some((candidates, reason)),
             }
@@ -216,7 +224,7 @@ impl Task for Tune<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        3
+        4
     }
 
     fn needs(&self) -> Vec<String> {
@@ -281,7 +289,7 @@ impl Task for Tune<'_> {
         let (markdown, csv) = (page.markdown(), page.csv());
         result.choice = Some(choice);
         let mut outputs = super::one_file(FILE, &result)?;
-        outputs.insert("tuning.md".to_owned(), markdown.into_bytes());
+        outputs.insert(MARKDOWN.to_owned(), markdown.into_bytes());
         outputs.insert("tuning.csv".to_owned(), csv.into_bytes());
         Ok(outputs)
     }

@@ -23,7 +23,7 @@ impl Task for Visualize<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        5
+        6
     }
 
     fn needs(&self) -> Vec<String> {

@@ -7,6 +7,7 @@ use std::{
 
 use bench_core::schema::Progress;
 
+use super::counts::{duration, number_of};
 use report::format;
 
 /// Least time between two drawings; what comes sooner waits for the next.
@@ -98,8 +99,8 @@ impl View {
             let seconds = done_at.saturating_duration_since(now).as_secs_f64();
             lines.push(format!(
                 "   {} left, about {}; Ctrl-C stops, and the same command goes on",
-                super::number_of(launches, "launch", "launches"),
-                super::duration(seconds),
+                number_of(launches, "launch", "launches"),
+                duration(seconds),
             ));
         }
         lines

@@ -1,5 +1,6 @@
 //! What a person sees while a suite runs, and at its end.
 
+mod counts;
 mod live;
 mod message;
 
@@ -22,6 +23,7 @@ use crate::{
     stages::{self},
 };
 use analysis::{ending::Ending, repeats::Proposal};
+use counts::{duration, number_of};
 use dag::{Dag, Leaf, State};
 use engines::{Engine, History};
 use live::{Live, Waiting};
@@ -352,10 +354,6 @@ fn counts(trials: usize, launches: usize) -> String {
     )
 }
 
-fn number_of(n: usize, one: &str, many: &str) -> String {
-    format!("{n} {}", if n == 1 { one } else { many })
-}
-
 fn stage_line(mark: &str, name: &str, what: &str, note: &str) -> String {
     format!(" {mark} {name:<20}  {what:<28} {note}").trim_end().to_owned()
 }
@@ -407,12 +405,27 @@ pub fn plan_line(
     line
 }
 
-fn duration(seconds: f64) -> String {
-    if seconds < 90.0 {
-        format!("{:.0} s", seconds.ceil().max(1.0))
-    } else {
-        format!("{:.0} min", (seconds / 60.0).ceil())
-    }
+/// What is left of the engine's time, by starts and loads: `7 starts about 11 min, loads 4 min; a start
+/// for each of 14 trials, the ordinary way, 21 min`. Nothing where no server is started.
+pub fn engine_line(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History) -> Option<String> {
+    let estimate = engine.start_estimate(history)?;
+    let launches = measure::left(dag);
+    let seconds = |launch: &measure::Launch| launch.estimate_s(engine, history);
+    // One that is bound to fail is not made.
+    let made: Vec<_> = launches.iter().filter(|launch| seconds(launch) > 0.0).collect();
+    let starts_s = made.len() as f64 * estimate.start_s;
+    let loads_s = made.iter().map(|launch| seconds(launch)).sum::<f64>() - starts_s;
+    let trials = made.iter().map(|launch| launch.trials.len()).sum::<usize>();
+    (!made.is_empty()).then(|| {
+        format!(
+            "time     {} about {}, loads {}; a start for each of {}, the ordinary way, {}",
+            number_of(made.len(), "start", "starts"),
+            duration(starts_s),
+            duration(loads_s),
+            number_of(trials, "trial", "trials"),
+            duration(trials as f64 * estimate.ordinary_s)
+        )
+    })
 }
 
 /// `best 256; 4096: KV cache memory`

@@ -20,6 +20,7 @@ mod action;
 mod bundle;
 pub mod disk;
 mod garbage;
+mod names;
 mod object;
 mod verify;
 
@@ -41,7 +42,7 @@ use disk::{Disk, RealDisk};
 pub use action::{Action, Kind};
 pub use bundle::{BYTES_MAX as BUNDLE_BYTES_MAX, Bundle, Entry, packed};
 pub use garbage::{Garbage, entries};
-pub use object::{blob_name, record_name};
+pub use names::{blob_name, record_name};
 pub use verify::Verified;
 
 /// Version of the store's layout.

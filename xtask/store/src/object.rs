@@ -3,19 +3,7 @@
 use anyhow::Result;
 use bench_core::{canonical::Digest, schema::RemoteObject};
 
-use super::{Action, Kind, Store};
-
-/// Name of content, from the store's root.
-pub fn blob_name(digest: &Digest) -> String {
-    let name = digest.to_string();
-    format!("blobs/{}/{}", &name[..2], &name[2..])
-}
-
-/// Name of an action record, from the store's root.
-pub fn record_name(kind: &Kind, key: &Digest) -> String {
-    let name = key.to_string();
-    format!("actions/{}/{}/{}.json", kind.name(), &name[..2], &name[2..])
-}
+use super::{Action, Kind, Store, blob_name, record_name};
 
 impl Action {
     /// A record that came from elsewhere; `None` when it is damaged, of another key, or not whole.

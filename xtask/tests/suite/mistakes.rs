@@ -99,7 +99,7 @@ fn an_endpoint_is_one_configuration_and_two_are_compared() {
     write(&project, "rack-a", &endpoint(&a, "identity = \"a\"\n"));
     write(&project, "rack-b", &endpoint(&b, "identity = \"b\"\n"));
     for name in ["rack-a", "rack-b"] {
-        let text = project.ok(&["suite", "--profile", name]);
+        let text = project.measured_suite(name);
         assert!(text.contains(&format!("{name} was measured as it runs.")), "{text}");
         assert!(!text.contains("vllm serve") && !text.contains("default"), "{text}");
         let folder = project.path(&format!("results/{name}"));
@@ -127,13 +127,13 @@ fn starts_of_an_endpoint_are_counted_by_its_owner() {
     assert!(folded(&output.stderr).contains("start 1 is not in the store"), "{output:?}");
     for start in ["", "start = 2\n", "start = 3\n"] {
         write(&project, "rack", &profile(start));
-        let text = project.ok(&["suite", "--profile", "rack"]);
+        let text = project.ok(&["suite", "--profile", "rack", "--only", "baseline"]);
         assert!(text.contains("1 trial on 1 launch to"), "one is measured each time: {text}");
     }
     let result = fs::read_to_string(project.path("results/rack/baseline.json")).expect("reads");
     let result: serde_json::Value = serde_json::from_str(&result).expect("JSON");
-    let starts = result["points"][0]["metrics"]["output_tokens_per_s"]["starts"].as_array();
-    assert_eq!(starts.map(Vec::len), Some(3));
+    // A busy machine may make one of them invalid; it is a start all the same.
+    assert_eq!(project.stored_trials(), 3);
     assert_eq!(result["points"].as_array().map(Vec::len), Some(1));
 }
 

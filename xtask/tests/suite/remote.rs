@@ -151,7 +151,7 @@ fn plan_key(written: &BTreeMap<PathBuf, Vec<u8>>) -> String {
         let record: serde_json::Value = serde_json::from_slice(text).expect("JSON");
         let made_of = &record["action"]["preimage"];
         let has_defaults = made_of["args"] == json!({}) && made_of.get("config_file").is_none();
-        has_defaults && made_of["load"]["seed"] == 1
+        has_defaults && made_of["replicate"] == 0 && made_of["load"]["seed"] == 1
     };
     let mut records =
         written.iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "json"));

@@ -12,7 +12,7 @@ pub enum Event {
         /// [`super::FORMAT`].
         format: u32,
         /// What the server resolved its settings to.
-        observed: Observed,
+        observed: Box<Observed>,
     },
     /// The server cannot start with these settings; no trial follows.
     Refused {

@@ -75,6 +75,27 @@ pub struct VllmEngine {
     pub gpus: Vec<u32>,
     /// How long a start may take.
     pub start_timeout_s: u64,
+    /// How it is started.
+    #[serde(default, skip_serializing_if = "StartWay::is_ordinary")]
+    pub start: StartWay,
+}
+
+/// How a vLLM server is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartWay {
+    /// As a process of its own, which imports vLLM.
+    #[default]
+    Ordinary,
+    /// As a fork of a process that has imported vLLM.
+    Forked,
+}
+
+impl StartWay {
+    /// Records from before there was another way do not name it.
+    pub fn is_ordinary(&self) -> bool {
+        *self == Self::Ordinary
+    }
 }
 
 /// Where a server answers and what it is asked for.

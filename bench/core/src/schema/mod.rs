@@ -26,15 +26,16 @@ pub use decision::{
     Candidate, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Recommendation,
 };
 pub use event::{Event, Progress};
-pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, VllmEngine};
+pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, StartWay, VllmEngine};
 pub use load::{
     Api, Arrival, Class, Conversation, DataFormat, DataSpec, Goodput, LoadSpec, Prefix,
     RequestShape, Size, TokenRange, Usage,
 };
 pub use machine::{GpuUse, MachineUse};
 pub use record::{
-    Anatomy, Check, ClassSummary, ConversationTotals, Counts, FailureClass, Measured, MixedPrompts,
-    Observed, Outcome, Quantiles, ServerTotals, SettingFailure, SteadyState, SteadyWindow, Summary,
+    Anatomy, Check, ClassSummary, CompileCache, ConversationTotals, Counts, FailureClass, Measured,
+    MixedPrompts, Observed, Outcome, Quantiles, ServerStart, ServerTotals, SettingFailure,
+    StartPart, SteadyState, SteadyWindow, Summary,
 };
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{

@@ -64,12 +64,107 @@ pub struct Observed {
     pub max_num_batched_tokens: Option<u64>,
     /// Name of the attention backend.
     pub attention_backend: Option<String>,
+    /// How the server came up; of servers that were started here alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<ServerStart>,
     /// What the trial took of the machine; of measured trials alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineUse>,
     /// How the server was warmed up; of measured trials alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up: Option<WarmUp>,
+}
+
+/// What an ordinary start imports besides a fork: in the API server, and in the engine's process.
+const IMPORTS_OF_A_START: f64 = 2.0;
+
+impl Observed {
+    /// How long the start took, or is estimated to take the ordinary way where the server is a fork:
+    /// with imports of its own.
+    pub fn ordinary_start_s(&self) -> Option<f64> {
+        let import_s = self.start.as_ref().and_then(|start| start.launcher_import_s);
+        Some(self.start_s? + IMPORTS_OF_A_START * import_s.unwrap_or(0.0))
+    }
+}
+
+/// How a server came up.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerStart {
+    /// How long the process took to import vLLM that the server is a fork of; `None` where it
+    /// was started as a process of its own, which imports by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launcher_import_s: Option<f64>,
+    /// Where compiled graphs came from; `None` where none were needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compile_cache: Option<CompileCache>,
+    /// Seconds by part, which add up to [`Observed::start_s`]. A part that the server's log does not
+    /// tell of is in the one after it.
+    pub parts_s: BTreeMap<StartPart, f64>,
+}
+
+/// Where compiled graphs came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CompileCache {
+    /// They were compiled.
+    Cold,
+    /// They were read from the cache.
+    Warm,
+}
+
+/// Parts of a start, in the order in which they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartPart {
+    /// Imports of the API server, up to its first line.
+    Imports,
+    /// Arguments resolved, the engine's process started with its imports.
+    EngineProcess,
+    /// The device and its groups made ready.
+    Device,
+    /// Weights loaded, or made up.
+    Weights,
+    /// Graphs compiled, or read from the cache.
+    Compile,
+    /// Memory profiled, the KV cache made.
+    KvCache,
+    /// CUDA graphs captured.
+    GraphCapture,
+    /// The rest of the engine's warm-up.
+    WarmUp,
+    /// The API server made ready, up to the first token.
+    ApiServer,
+}
+
+impl StartPart {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Imports,
+        Self::EngineProcess,
+        Self::Device,
+        Self::Weights,
+        Self::Compile,
+        Self::KvCache,
+        Self::GraphCapture,
+        Self::WarmUp,
+        Self::ApiServer,
+    ];
+
+    /// A few words for tables.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Imports => "imports",
+            Self::EngineProcess => "engine process",
+            Self::Device => "device",
+            Self::Weights => "weights",
+            Self::Compile => "compile",
+            Self::KvCache => "KV cache",
+            Self::GraphCapture => "graph capture",
+            Self::WarmUp => "warm-up",
+            Self::ApiServer => "API server",
+        }
+    }
 }
 
 /// Why a setting cannot run.

@@ -5,27 +5,29 @@
 //! goes on where it stood. It is Bayesian optimization on the grid of the flags' values:
 //!
 //! - A simulator's predictions are the mean of a Gaussian process; what is measured corrects them,
-//!   in logarithms, since a model is off by factors.
-//! - The next setting has the largest expected improvement (Jones, Schonlau and Welch 1998) times
+//!   in logarithms, since a model is off by factors: everywhere, by value of a flag, by setting.
+//! - The next start has the largest expected improvement (Jones, Schonlau and Welch 1998) times
 //!   the probability that it keeps the limits (Gardner et al. 2014) and starts, per second that
-//!   its start and loads take (Snoek, Larochelle and Adams 2012).
-//! - The load of the objective comes first, and a setting that is behind by more than noise gets
-//!   no other load: successive halving (Jamieson and Talwalkar 2016) with one rung.
+//!   its start and loads take (Snoek, Larochelle and Adams 2012). A setting that was measured may be
+//!   started again: what another start would tell of it has the same measure (Frazier, Powell and
+//!   Dayanik 2009). So close settings are repeated, and how much starts vary is learned.
+//! - The load of the objective comes first, and a setting that is believed to be behind gets no
+//!   other load: successive halving (Jamieson and Talwalkar 2016) with one rung.
 //! - The best of many noisy figures is too good, and so is one that just keeps a limit. So the
-//!   winner, the runner-up, the best that keeps its distance from the limits, and the defaults are
-//!   measured again, on fresh starts and with fresh seeds, and that alone is reported.
+//!   winner, another and the defaults are measured again, on fresh starts and with fresh seeds, and
+//!   that alone is reported.
 
 mod process;
+mod view;
 
 use std::cmp::Ordering;
 
 use libm::{erf, exp, log, sqrt};
 use serde::{Deserialize, Serialize};
 
-use self::process::{Place, Process};
+use self::{process::Place, view::View};
 use crate::{
     metric,
-    rng::Random,
     schema::{Args, FailureClass, Measured, Outcome},
     sim::{self, Model, predict::simulate},
     workload::Workload,
@@ -33,17 +35,21 @@ use crate::{
 
 /// Index of the defaults among the candidates.
 pub const DEFAULTS: usize = 0;
-/// Behind by more than this, as a logarithm, a setting is given up after its first load.
-const GIVEN_UP: f64 = 0.04;
 /// Expected improvements below this, as a logarithm, are not worth a start. It is small since a
 /// belief may be wrong, and the budget says already what the search may cost.
 const WORTHWHILE: f64 = 1e-5;
 /// Beyond this, as a logarithm, a limit is kept or broken, no matter by how much.
 const CLIP: f64 = 1.5;
-/// Kept by less than this, as a logarithm, a limit may be broken with another seed.
-const DISTANCE: f64 = 0.06;
+/// With this probability of keeping the limits a setting may be the winner.
+const SURE: f64 = 0.9;
+/// The same where the defaults break them: there is nothing to lose.
+const SURE_ENOUGH: f64 = 0.6;
+/// With this one it keeps its distance from them.
+const SAFE: f64 = 0.98;
 /// What a start or a load may take over what is expected.
 const SLACK: f64 = 1.1;
+/// Starts of one setting that a search makes at most.
+pub const STARTS_MAX: u32 = 4;
 /// Probability that a setting starts which a simulator says starts, or does not.
 const STARTS_AS_PREDICTED: [(bool, f64); 2] = [(true, 0.97), (false, 0.15)];
 /// How far apart on the grid settings start or fail alike.
@@ -170,34 +176,51 @@ pub fn predict(model: &Model, args: &Args, loads: &[Workload], goals: &[Goal]) -
     }
 }
 
-/// A setting that was started, with the loads that it has served so far.
+/// A start of a setting, with the loads that it has served so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// Index of the setting.
     pub candidate: usize,
-    /// Loads served, in their order.
-    pub loads: usize,
-    /// Figures, one a goal, where they are told.
-    pub figures: Vec<Option<f64>>,
+    /// Which start of the setting, from 0.
+    pub start: u32,
+    /// How often each load was served.
+    pub served: Vec<u32>,
+    /// Figures of each goal, one a repeat of its load, where they are known.
+    pub figures: Vec<Vec<f64>>,
     /// Why there is no more to come, if something went wrong.
     pub failure: Option<Failure>,
     /// Time of the start, where it is known.
     pub start_s: f64,
+    /// Time of each load, its repeats together.
+    pub loads_s: Vec<f64>,
     /// Engine time of the start and the loads.
     pub cost_s: f64,
 }
 
 impl Evaluation {
     /// A setting that is started.
-    fn begin(candidate: usize, goals: usize) -> Self {
+    fn begin(problem: &Problem, candidate: usize, start: u32) -> Self {
         Self {
             candidate,
-            loads: 0,
-            figures: vec![None; goals],
+            start,
+            served: vec![0; problem.loads],
+            figures: vec![Vec::new(); problem.goals.len()],
             failure: None,
             start_s: 0.0,
+            loads_s: vec![0.0; problem.loads],
             cost_s: 0.0,
         }
+    }
+
+    /// Mean of a goal's figures.
+    pub fn figure(&self, goal: usize) -> Option<f64> {
+        let figures = &self.figures[goal];
+        (!figures.is_empty()).then(|| figures.iter().sum::<f64>() / figures.len() as f64)
+    }
+
+    /// Whether every load was served.
+    pub fn is_whole(&self) -> bool {
+        self.served.iter().all(|times| *times > 0)
     }
 }
 
@@ -212,21 +235,50 @@ pub enum Failure {
     Invalid,
 }
 
+/// One load on one start of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// Index of the setting.
+    pub candidate: usize,
+    /// Which start of it, from 0.
+    pub start: u32,
+    /// Index of the load.
+    pub load: usize,
+    /// How often this start has served the load before.
+    pub repeat: u32,
+}
+
+/// What came of a [`Trial`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    /// The setting does not run.
+    Refused {
+        /// For want of memory.
+        memory: bool,
+        /// It was not tried, since that was known.
+        foreseen: bool,
+    },
+    /// The load was served.
+    Served {
+        /// Time of the start.
+        start_s: f64,
+        /// Time of the load.
+        duration_s: f64,
+        /// Figures, one a goal, where this load tells it; none of a trial that failed its checks.
+        figures: Option<Vec<Option<f64>>>,
+    },
+}
+
 /// What to do next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Measure a load on a setting: its first on a new start, a later one on that start.
-    Measure {
-        /// Index of the setting.
-        candidate: usize,
-        /// Index of the load.
-        load: usize,
-    },
+    /// Measure a load on a setting.
+    Measure(Trial),
     /// The search is over: measure these again, the best first.
     Confirm {
-        /// Indices of settings, as far as there are: the winner, the runner-up, the best that keeps
-        /// its distance from the limits where neither does, and the defaults. Where none keeps the
-        /// limits, those that break them least.
+        /// Indices of settings, as far as there are: the winner, the runner-up (where the winner does
+        /// not keep its distance from the limits, the best that does), and the defaults. Where none
+        /// keeps the limits, those that are likeliest to.
         candidates: Vec<usize>,
         /// Why the search is over.
         reason: Over,
@@ -245,56 +297,98 @@ pub enum Over {
 impl Problem {
     /// The next step after these evaluations, in the order in which they were made.
     pub fn next(&self, evaluations: &[Evaluation]) -> Step {
-        let Some((last, before)) = evaluations.split_last() else {
-            return Step::Measure { candidate: DEFAULTS, load: 0 };
+        let Some(last) = evaluations.last() else {
+            return Step::Measure(Trial { candidate: DEFAULTS, start: 0, load: 0, repeat: 0 });
         };
-        if last.failure.is_none() && last.loads < self.loads && !self.is_given_up(last, before) {
-            return Step::Measure { candidate: last.candidate, load: last.loads };
+        let on_last = |load: usize| {
+            let Evaluation { candidate, start, ref served, .. } = *last;
+            Step::Measure(Trial { candidate, start, load, repeat: served[load] })
+        };
+        let view = View::new(self, evaluations);
+        let next = last.served.iter().position(|times| *times == 0);
+        if let Some(load) = next.filter(|_| last.failure.is_none() && view.goes_on(last)) {
+            return on_last(load);
         }
-        let (best, fits) = self.best_candidate(evaluations);
+        if last.failure.is_none() && last.is_whole() && view.wants_repeat(last) {
+            return on_last(0);
+        }
+        let (best, fits) = view.best_trial();
         match best {
-            Some(candidate) => Step::Measure { candidate, load: 0 },
+            Some(trial) => Step::Measure(trial),
             None => Step::Confirm {
-                candidates: self.finalists(evaluations),
+                candidates: view.finalists(),
                 reason: if fits { Over::NothingPromises } else { Over::Budget },
             },
         }
     }
 
-    /// Takes note of what came of a [`Step::Measure`].
-    pub fn note(&self, evaluations: &mut Vec<Evaluation>, candidate: usize, outcome: &Outcome) {
+    /// What the search takes of a trial's outcome.
+    pub fn seen(&self, load: usize, outcome: &Outcome) -> Seen {
+        match outcome {
+            Outcome::Refused(failure) => Seen::Refused {
+                memory: failure.class.is_memory_of_start()
+                    || failure.class == FailureClass::OutOfMemory,
+                foreseen: failure.foreseen.is_some(),
+            },
+            Outcome::Measured(measured) => Seen::Served {
+                start_s: measured.observed.start_s.unwrap_or_default(),
+                duration_s: measured.summary.duration_s,
+                figures: measured
+                    .is_valid()
+                    .then(|| self.goals.iter().map(|goal| goal.figure(load, measured)).collect()),
+            },
+        }
+    }
+
+    /// Records what came of a trial.
+    pub fn note(&self, evaluations: &mut Vec<Evaluation>, trial: Trial, seen: &Seen) {
         // A start that failed took about as long as others.
-        let start_s = evaluations.iter().map(|e| e.start_s).fold(0.0, f64::max);
-        if evaluations.last().is_none_or(|last| last.candidate != candidate) {
-            evaluations.push(Evaluation::begin(candidate, self.goals.len()));
+        let longest_s = evaluations.iter().map(|e| e.start_s).fold(0.0, f64::max);
+        let is_it =
+            |last: &Evaluation| (last.candidate, last.start) == (trial.candidate, trial.start);
+        if !evaluations.last().is_some_and(is_it) {
+            evaluations.push(Evaluation::begin(self, trial.candidate, trial.start));
         }
         let last = evaluations.last_mut().expect("one was just there");
-        match outcome {
-            Outcome::Refused(failure) => {
-                let is_memory = failure.class.is_memory_of_start()
-                    || failure.class == FailureClass::OutOfMemory;
-                last.failure = Some(if is_memory { Failure::Memory } else { Failure::Other });
-                if failure.foreseen.is_none() {
-                    last.cost_s += start_s;
+        match seen {
+            Seen::Refused { memory, foreseen } => {
+                last.failure = Some(if *memory { Failure::Memory } else { Failure::Other });
+                if !foreseen {
+                    last.cost_s += longest_s;
                 }
             }
-            Outcome::Measured(measured) => {
-                if last.loads == 0 {
-                    last.start_s = measured.observed.start_s.unwrap_or_default();
-                    last.cost_s = last.start_s;
+            Seen::Served { start_s, duration_s, figures } => {
+                if last.served.iter().all(|times| *times == 0) {
+                    last.start_s = *start_s;
+                    last.cost_s = *start_s;
                 }
-                last.cost_s += measured.summary.duration_s;
-                if measured.is_valid() {
-                    let told = self.goals.iter().map(|goal| goal.figure(last.loads, measured));
-                    for (figure, told) in last.figures.iter_mut().zip(told) {
-                        *figure = figure.or(told);
+                last.cost_s += duration_s;
+                last.loads_s[trial.load] += duration_s;
+                last.served[trial.load] += 1;
+                match figures {
+                    Some(figures) => {
+                        for (known, figure) in last.figures.iter_mut().zip(figures) {
+                            known.extend(figure);
+                        }
                     }
-                } else {
-                    last.failure = Some(Failure::Invalid);
+                    None => last.failure = Some(Failure::Invalid),
                 }
-                last.loads += 1;
             }
         }
+    }
+
+    /// Of the finalists those that may be recommended as far as the limits go, and whether the
+    /// defaults keep them: by all starts, those of the confirmation among the evaluations.
+    ///
+    /// A setting must keep the limits with a probability of [`SURE`] where the defaults keep them,
+    /// of [`SURE_ENOUGH`] where they do not.
+    pub fn acceptable(
+        &self,
+        evaluations: &[Evaluation],
+        finalists: &[usize],
+    ) -> (Vec<usize>, bool) {
+        let view = View::new(self, evaluations);
+        (view.acceptable(finalists), view.default_keeps())
     }
 
     /// Engine time that the evaluations took.
@@ -302,107 +396,19 @@ impl Problem {
         evaluations.iter().map(|evaluation| evaluation.cost_s).sum()
     }
 
-    /// Whether a setting ran, served every load and kept every limit.
+    /// Whether a setting ran, served every load and kept every limit, as this start says.
     pub fn is_feasible(&self, evaluation: &Evaluation) -> bool {
-        self.keeps_by(evaluation, 0.0)
-    }
-
-    /// Whether a setting is feasible and keeps every limit by that much, as a logarithm.
-    fn keeps_by(&self, evaluation: &Evaluation, distance: f64) -> bool {
-        let kept = |(goal, figure): (&Goal, &Option<f64>)| {
-            figure.is_some_and(|figure| goal.want.score(figure) >= distance)
-        };
+        let kept = |goal: usize| self.score(evaluation, goal).is_some_and(|score| score >= 0.0);
         evaluation.failure.is_none()
-            && evaluation.figures[0].is_some()
-            && self.goals.iter().zip(&evaluation.figures).skip(1).all(kept)
+            && evaluation.figure(0).is_some()
+            && (1..self.goals.len()).all(kept)
     }
 
-    fn objective(&self, evaluation: &Evaluation) -> Option<f64> {
-        evaluation.figures[0].map(|figure| self.goals[0].want.score(figure))
-    }
-
-    /// The defaults are measured whole: everything is compared with them.
-    fn is_given_up(&self, last: &Evaluation, before: &[Evaluation]) -> bool {
-        let feasible = before.iter().filter(|evaluation| self.is_feasible(evaluation));
-        let best =
-            feasible.filter_map(|evaluation| self.objective(evaluation)).max_by(f64::total_cmp);
-        let breaks = |(goal, figure): (&Goal, &Option<f64>)| {
-            figure.is_some_and(|figure| goal.want.score(figure) < -GIVEN_UP)
-        };
-        last.candidate != DEFAULTS
-            && last.loads > 0
-            && (self.objective(last).zip(best).is_some_and(|(o, best)| o < best - GIVEN_UP)
-                || self.goals.iter().zip(&last.figures).skip(1).any(breaks))
-    }
-
-    /// The setting that promises most for its time, and whether one that promises something was
-    /// left out for want of time alone.
-    fn best_candidate(&self, evaluations: &[Evaluation]) -> (Option<usize>, bool) {
-        let beliefs = self.beliefs(evaluations);
-        let incumbent = self.ranked(evaluations, &beliefs).first().map(|(_, objective)| *objective);
-        let costs = Costs::learn(self, evaluations);
-        let left_s = self.budget_s - Self::spent_s(evaluations) - self.confirmation_s(&costs);
-        let mut random = Random::new(self.seed, 0);
-        let mut best: Option<(usize, f64)> = None;
-        let mut fits = true;
-        for (index, candidate) in self.candidates.iter().enumerate() {
-            let rank = random.uniform();
-            if evaluations.iter().any(|evaluation| evaluation.candidate == index) {
-                continue;
-            }
-            let starts = self.starts(candidate, evaluations);
-            let keeps: f64 = (1..self.goals.len())
-                .filter_map(|goal| beliefs[goal].as_ref())
-                .zip(1..)
-                .map(|(process, goal)| {
-                    let (mean, deviation) = process.at(&self.place(goal, index));
-                    normal_below(mean / deviation)
-                })
-                .product();
-            let gain = match (&beliefs[0], incumbent) {
-                (Some(process), Some(incumbent)) => {
-                    let (mean, deviation) = process.at(&self.place(0, index));
-                    expected_improvement(mean - incumbent, deviation)
-                }
-                // Anything that runs within the limits is an improvement.
-                _ => 1.0,
-            };
-            let mut promise = starts * keeps * gain;
-            if incumbent.is_none() {
-                // Beliefs of limits that everything so far breaks are no reason to stop looking:
-                // the likeliest is tried, however unlikely.
-                promise = promise.max(f64::MIN_POSITIVE * 1e12);
-            } else if promise < WORTHWHILE {
-                continue;
-            }
-            if starts == 0.0 {
-                continue;
-            }
-            let cost_s = costs.whole_s(index);
-            if cost_s * SLACK > left_s {
-                fits = false;
-                continue;
-            }
-            // The rank decides between equals only.
-            let value = promise / cost_s * (1.0 + 1e-9 * rank);
-            if best.is_none_or(|(_, most)| value > most) {
-                best = Some((index, value));
-            }
-        }
-        (best.map(|(index, _)| index), fits)
-    }
-
-    /// What is believed of each goal; `None` before anything was measured.
-    fn beliefs(&self, evaluations: &[Evaluation]) -> Vec<Option<Process<'_>>> {
-        let belief = |goal: usize| {
-            let want = self.goals[goal].want;
-            let observed: Vec<_> = evaluations
-                .iter()
-                .filter_map(|e| Some((self.place(goal, e.candidate), want.score(e.figures[goal]?))))
-                .collect();
-            (!observed.is_empty()).then(|| Process::learn(&observed))
-        };
-        (0..self.goals.len()).map(belief).collect()
+    /// Mean over repeats, as a logarithm of which more is better.
+    fn score(&self, evaluation: &Evaluation, goal: usize) -> Option<f64> {
+        let figures = &evaluation.figures[goal];
+        let scores = figures.iter().map(|figure| self.goals[goal].want.score(*figure));
+        (!figures.is_empty()).then(|| scores.sum::<f64>() / figures.len() as f64)
     }
 
     /// Where a setting lies. Of one that is predicted not to start, the nearest that is predicted
@@ -425,7 +431,7 @@ impl Problem {
         }
     }
 
-    /// Probability that a setting starts: by the frontier where it is known on which side of it
+    /// Probability that a setting starts: by the memory order where it is known on which side of it
     /// the setting lies, else by what is predicted and by what its neighbours did.
     fn starts(&self, candidate: &Candidate, evaluations: &[Evaluation]) -> f64 {
         let predicted = candidate.predicted != Predicted::Refused;
@@ -464,59 +470,6 @@ impl Problem {
             order == Ordering::Equal || *memory == Some(order)
         })
     }
-
-    /// Settings that kept the limits, by what is believed of their objective, the best first.
-    fn ranked(
-        &self,
-        evaluations: &[Evaluation],
-        beliefs: &[Option<Process<'_>>],
-    ) -> Vec<(usize, f64)> {
-        let Some(objective) = &beliefs[0] else { return Vec::new() };
-        let feasible = evaluations.iter().filter(|evaluation| self.is_feasible(evaluation));
-        let mut ranked: Vec<_> =
-            feasible.map(|e| (e.candidate, objective.at(&self.place(0, e.candidate)).0)).collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        ranked
-    }
-
-    fn finalists(&self, evaluations: &[Evaluation]) -> Vec<usize> {
-        let mut ranked = self.ranked(evaluations, &self.beliefs(evaluations));
-        if ranked.is_empty() {
-            ranked = self.nearest(evaluations);
-        }
-        let ranked: Vec<usize> =
-            ranked.into_iter().map(|(index, _)| index).filter(|index| *index != DEFAULTS).collect();
-        let keeps_its_distance = |index: &usize| {
-            let evaluation = evaluations.iter().find(|e| e.candidate == *index);
-            evaluation.is_some_and(|evaluation| self.keeps_by(evaluation, DISTANCE))
-        };
-        let mut finalists: Vec<usize> = ranked.iter().copied().take(2).collect();
-        if !finalists.iter().any(keeps_its_distance) {
-            finalists.extend(ranked.iter().copied().find(keeps_its_distance));
-        }
-        finalists.push(DEFAULTS);
-        finalists
-    }
-
-    /// Settings that run, by how little they break the limit that they break most, the least first:
-    /// what a search comes to that found none within the limits.
-    fn nearest(&self, evaluations: &[Evaluation]) -> Vec<(usize, f64)> {
-        let worst = |evaluation: &Evaluation| {
-            let limits = self.goals.iter().zip(&evaluation.figures).skip(1);
-            let scores = limits.filter_map(|(goal, figure)| Some(goal.want.score((*figure)?)));
-            scores.fold(0.0_f64, f64::min)
-        };
-        let runs = evaluations.iter().filter(|e| e.failure.is_none() && e.figures[0].is_some());
-        let mut nearest: Vec<_> = runs.map(|e| (e.candidate, worst(e))).collect();
-        nearest.sort_by(|a, b| b.1.total_cmp(&a.1));
-        nearest
-    }
-
-    /// What the confirmation takes at most.
-    fn confirmation_s(&self, costs: &Costs<'_>) -> f64 {
-        let finalists = if self.goals.len() > 1 { 4.0 } else { 3.0 };
-        finalists * f64::from(self.confirm_starts) * costs.longest_s * SLACK
-    }
 }
 
 /// What settings take, from what was predicted and measured.
@@ -526,15 +479,16 @@ struct Costs<'a> {
     ratio: f64,
     /// Mean of those measured whole.
     mean_s: f64,
-    /// The longest of those measured whole.
-    longest_s: f64,
 }
 
 impl<'a> Costs<'a> {
     fn learn(problem: &'a Problem, evaluations: &[Evaluation]) -> Self {
-        let whole =
-            || evaluations.iter().filter(|e| e.failure.is_none() && e.loads == problem.loads);
-        let costs: Vec<f64> = whole().map(|evaluation| evaluation.cost_s).collect();
+        let whole = || evaluations.iter().filter(|e| e.failure.is_none() && e.is_whole());
+        let once = |e: &Evaluation| -> f64 {
+            let loads = e.loads_s.iter().zip(&e.served);
+            e.start_s + loads.map(|(seconds, times)| seconds / f64::from(*times)).sum::<f64>()
+        };
+        let costs: Vec<f64> = whole().map(once).collect();
         let all_s = costs.iter().sum::<f64>();
         let predicted_s: Option<f64> =
             whole().map(|evaluation| predicted_s(&problem.candidates[evaluation.candidate])).sum();
@@ -542,7 +496,6 @@ impl<'a> Costs<'a> {
             problem,
             ratio: predicted_s.filter(|sum| *sum > 0.0).map_or(1.0, |sum| all_s / sum),
             mean_s: if costs.is_empty() { 1.0 } else { all_s / costs.len() as f64 },
-            longest_s: costs.into_iter().fold(0.0, f64::max),
         }
     }
 

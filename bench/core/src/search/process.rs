@@ -1,16 +1,29 @@
 //! A Gaussian process on the grid of settings (Rasmussen and Williams 2006, algorithm 2.1), whose
 //! mean is the logarithm of what a simulator predicted.
+//!
+//! How far off the prediction is has four parts: one everywhere alike, one for each value of each
+//! flag, one that drifts along the values of a flag, and one for each setting. So a model that is
+//! wrong about one value is corrected by the first setting that has the value.
 
 use libm::{exp, log, sqrt};
 
 /// How much of the prediction is believed: all, half, nothing.
 const TRUSTS: [f64; 3] = [1.0, 0.5, 0.0];
 /// How far apart settings still resemble each other; the grid is one unit wide.
-const LENGTHS: [f64; 4] = [0.25, 0.5, 1.0, 2.0];
-/// How far the prediction is off from setting to setting, as a logarithm.
-const SPREADS: [f64; 4] = [0.03, 0.1, 0.3, 1.0];
-/// Noise between starts, as a logarithm.
-const NOISES: [f64; 3] = [0.01, 0.03, 0.1];
+const LENGTHS: [f64; 2] = [0.3, 1.0];
+/// How far the prediction may be off at a value of a flag, whatever is known of the other values.
+const VALUE_SPREAD: f64 = 0.12;
+/// How far apart values of one flag still resemble each other.
+const FLAG_LENGTH: f64 = 0.5;
+/// How far the prediction drifts along the values of a flag, as a logarithm, and the likeliest.
+const FLAG_SPREADS: [f64; 3] = [0.03, 0.1, 0.4];
+const FLAG_SPREAD: f64 = 0.1;
+/// The same from setting to setting.
+const SPREADS: [f64; 4] = [0.02, 0.07, 0.25, 1.0];
+const SPREAD: f64 = 0.07;
+/// The same for the noise between starts.
+const NOISES: [f64; 4] = [0.003, 0.012, 0.03, 0.07];
+const NOISE: f64 = 0.012;
 /// How far the prediction may be off everywhere alike.
 const OFFSET: f64 = 0.3;
 
@@ -23,112 +36,186 @@ pub(super) struct Place<'a> {
     pub(super) predicted: f64,
 }
 
+/// A value that was observed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observed<'a> {
+    pub(super) place: Place<'a>,
+    pub(super) value: f64,
+    /// Variance of the value beside that between starts: of the mean over repeats.
+    pub(super) within: f64,
+}
+
+/// What is expected of a place, without the noise of a start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Expected {
+    pub(super) mean: f64,
+    pub(super) deviation: f64,
+}
+
 /// Hyperparameters this much less probable than the most probable ones are left out.
-const IMPROBABLE: f64 = 0.02;
+const IMPROBABLE: f64 = 0.03;
 
 /// What was observed, over the hyperparameters that explain it, by how well they do: few values
 /// leave many open, and the best alone would be too sure of itself.
 pub(super) struct Process<'a> {
-    fits: Vec<(f64, Fit<'a>)>,
+    places: Vec<Place<'a>>,
+    fits: Vec<Fit>,
+    /// Variance between starts.
+    noise: f64,
 }
 
-/// What was observed, with one choice of hyperparameters.
-struct Fit<'a> {
+/// What was observed, with one choice of hyperparameters of the kernel.
+struct Fit {
     kernel: Kernel,
-    trust: f64,
-    mean: f64,
-    places: Vec<Place<'a>>,
     factor: Cholesky,
-    weights: Vec<f64>,
+    /// For each trust how probable it is, the mean of what is left, and the weights.
+    means: Vec<(f64, f64, f64, Vec<f64>)>,
 }
 
 #[derive(Clone, Copy)]
 struct Kernel {
-    length: f64,
+    length: usize,
+    flag_spread: f64,
     spread: f64,
     noise: f64,
 }
 
-impl Kernel {
-    /// Matérn 5/2.
-    fn covariance(&self, a: &Place<'_>, b: &Place<'_>) -> f64 {
-        let alike = match (a.at, b.at) {
+/// How alike two places are: in the values of their flags, and as settings for each length.
+#[derive(Clone, Copy, Default)]
+struct Alike {
+    values: f64,
+    flags: f64,
+    settings: [f64; LENGTHS.len()],
+}
+
+/// Matérn 5/2.
+fn matern(distance: f64, length: f64) -> f64 {
+    let d = sqrt(5.0) * distance / length;
+    (1.0 + d + d * d / 3.0) * exp(-d)
+}
+
+impl Alike {
+    fn of(a: &Place<'_>, b: &Place<'_>) -> Self {
+        match (a.at, b.at) {
             (Some(a), Some(b)) => {
-                let squares: f64 = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum();
-                let d = sqrt(5.0 * squares) / self.length;
-                (1.0 + d + d * d / 3.0) * exp(-d)
+                let pairs = || a.iter().zip(b);
+                let distance = sqrt(pairs().map(|(a, b)| (a - b) * (a - b)).sum());
+                Self {
+                    values: pairs().filter(|(a, b)| a == b).count() as f64,
+                    flags: pairs().map(|(a, b)| matern((a - b).abs(), FLAG_LENGTH)).sum(),
+                    settings: LENGTHS.map(|length| matern(distance, length)),
+                }
             }
-            (None, None) => 1.0,
-            _ => 0.0,
+            (None, None) => Self { values: 1.0, flags: 1.0, settings: [1.0; LENGTHS.len()] },
+            _ => Self::default(),
+        }
+    }
+}
+
+impl Kernel {
+    fn covariance(&self, alike: &Alike) -> f64 {
+        OFFSET * OFFSET
+            + VALUE_SPREAD * VALUE_SPREAD * alike.values
+            + self.flag_spread * self.flag_spread * alike.flags
+            + self.spread * self.spread * alike.settings[self.length]
+    }
+
+    /// Logarithm of how far it is believed before anything was observed.
+    fn belief(&self) -> f64 {
+        let off = |value: f64, usual: f64| {
+            let off = log(value / usual);
+            -0.5 * off * off
         };
-        OFFSET * OFFSET + self.spread * self.spread * alike
+        off(self.flag_spread, FLAG_SPREAD) + off(self.spread, SPREAD) + off(self.noise, NOISE)
+    }
+
+    fn every() -> Vec<Self> {
+        let mut every = Vec::new();
+        for length in 0..LENGTHS.len() {
+            for flag_spread in FLAG_SPREADS {
+                for spread in SPREADS {
+                    for noise in NOISES {
+                        every.push(Self { length, flag_spread, spread, noise });
+                    }
+                }
+            }
+        }
+        every
     }
 }
 
 impl<'a> Process<'a> {
     /// Learns from values, of which there is at least one.
-    pub(super) fn learn(observed: &[(Place<'a>, f64)]) -> Self {
-        let every = TRUSTS.iter().flat_map(|trust| {
-            LENGTHS.iter().flat_map(move |length| {
-                SPREADS.iter().flat_map(move |spread| {
-                    NOISES.iter().map(move |noise| {
-                        let kernel = Kernel { length: *length, spread: *spread, noise: *noise };
-                        (*trust, kernel)
-                    })
-                })
-            })
-        });
-        let mut fits: Vec<_> =
-            every.map(|(trust, kernel)| Fit::of(observed, trust, kernel)).collect();
-        let best = fits.iter().map(|(posterior, _)| *posterior).fold(f64::NEG_INFINITY, f64::max);
-        fits.iter_mut().for_each(|(posterior, _)| *posterior = exp(*posterior - best));
-        fits.retain(|(weight, _)| *weight >= IMPROBABLE);
-        let all: f64 = fits.iter().map(|(weight, _)| weight).sum();
-        fits.iter_mut().for_each(|(weight, _)| *weight /= all);
-        Self { fits }
+    pub(super) fn learn(observed: &[Observed<'a>]) -> Self {
+        let places: Vec<Place<'a>> = observed.iter().map(|one| one.place).collect();
+        let n = places.len();
+        let mut alike = vec![Alike::default(); n * n];
+        for i in 0..n {
+            for j in 0..=i {
+                alike[i * n + j] = Alike::of(&places[i], &places[j]);
+            }
+        }
+        // Where nothing is predicted there is nothing to trust.
+        let says_nothing = places.iter().all(|place| place.predicted == places[0].predicted);
+        let trusts = if says_nothing && n > 1 { &TRUSTS[..1] } else { &TRUSTS[..] };
+        let fit = |kernel: Kernel| {
+            let factor = Cholesky::of(n, |i, j| {
+                let own = kernel.noise * kernel.noise + observed[i].within;
+                kernel.covariance(&alike[i * n + j]) + if i == j { own } else { 0.0 }
+            });
+            let belief = kernel.belief() - factor.half_log_determinant();
+            let mean = |trust: &f64| {
+                let rest = observed.iter().map(|one| one.value - trust * one.place.predicted);
+                let rest: Vec<f64> = rest.collect();
+                let mean = rest.iter().sum::<f64>() / n as f64;
+                let rest: Vec<f64> = rest.iter().map(|r| r - mean).collect();
+                let weights = factor.solve(&rest);
+                let fit: f64 = rest.iter().zip(&weights).map(|(r, w)| r * w).sum();
+                (belief - 2.0 * (1.0 - trust) - 0.5 * fit, *trust, mean, weights)
+            };
+            let means = trusts.iter().map(mean).collect();
+            Fit { kernel, factor, means }
+        };
+        let mut fits: Vec<Fit> = Kernel::every().into_iter().map(fit).collect();
+        let all = || fits.iter().flat_map(|fit| fit.means.iter().map(|mean| mean.0));
+        let best = all().fold(f64::NEG_INFINITY, f64::max);
+        for fit in &mut fits {
+            fit.means.iter_mut().for_each(|mean| mean.0 = exp(mean.0 - best));
+            fit.means.retain(|mean| mean.0 >= IMPROBABLE);
+        }
+        fits.retain(|fit| !fit.means.is_empty());
+        let all: f64 = fits.iter().flat_map(|fit| fit.means.iter().map(|mean| mean.0)).sum();
+        fits.iter_mut().flat_map(|fit| &mut fit.means).for_each(|mean| mean.0 /= all);
+        let noise = |fit: &Fit| -> f64 {
+            let weight: f64 = fit.means.iter().map(|mean| mean.0).sum();
+            weight * fit.kernel.noise * fit.kernel.noise
+        };
+        let noise = fits.iter().map(noise).sum();
+        Self { places, fits, noise }
     }
 
-    /// Mean and standard deviation at a place, without the noise of a start.
-    pub(super) fn at(&self, place: &Place<'_>) -> (f64, f64) {
-        let each = || self.fits.iter().map(|(weight, fit)| (weight, fit.at(place)));
-        let mean: f64 = each().map(|(weight, (mean, _))| weight * mean).sum();
-        let variance: f64 = each()
-            .map(|(weight, (own, variance))| weight * (variance + (own - mean) * (own - mean)))
-            .sum();
-        (mean, sqrt(variance))
-    }
-}
-
-impl<'a> Fit<'a> {
-    /// The logarithm of the hyperparameters' posterior but for a constant, and the fit.
-    fn of(observed: &[(Place<'a>, f64)], trust: f64, kernel: Kernel) -> (f64, Self) {
-        let places: Vec<Place<'a>> = observed.iter().map(|(place, _)| *place).collect();
-        let rest: Vec<f64> = observed.iter().map(|(p, y)| y - trust * p.predicted).collect();
-        let mean = rest.iter().sum::<f64>() / rest.len() as f64;
-        let rest: Vec<f64> = rest.iter().map(|r| r - mean).collect();
-        let factor = Cholesky::of(places.len(), |i, j| {
-            let noise = if i == j { kernel.noise * kernel.noise } else { 0.0 };
-            kernel.covariance(&places[i], &places[j]) + noise
-        });
-        let weights = factor.solve(&rest);
-        let fit: f64 = rest.iter().zip(&weights).map(|(r, w)| r * w).sum();
-        // Few values say little: predictions are then taken to be good within some 10 %.
-        let spread = log(kernel.spread / 0.1);
-        let noise = log(kernel.noise / 0.01);
-        let believed = -2.0 * (1.0 - trust) - 0.5 * spread * spread - 0.5 * noise * noise;
-        let posterior = believed - 0.5 * fit - factor.half_log_determinant();
-        (posterior, Self { kernel, trust, mean, places, factor, weights })
+    /// Variance between starts.
+    pub(super) fn noise(&self) -> f64 {
+        self.noise
     }
 
-    /// Mean and variance at a place, without the noise of a start.
-    fn at(&self, place: &Place<'_>) -> (f64, f64) {
-        let covariances: Vec<f64> =
-            self.places.iter().map(|known| self.kernel.covariance(known, place)).collect();
-        let shift: f64 = covariances.iter().zip(&self.weights).map(|(k, w)| k * w).sum();
-        let known = self.factor.forward(&covariances);
-        let variance =
-            self.kernel.covariance(place, place) - known.iter().map(|v| v * v).sum::<f64>();
-        (self.trust * place.predicted + self.mean + shift, variance.max(1e-12))
+    /// What is expected of a place.
+    pub(super) fn at(&self, place: &Place<'_>) -> Expected {
+        let alike: Vec<Alike> = self.places.iter().map(|known| Alike::of(known, place)).collect();
+        let own = Alike::of(place, place);
+        let (mut mean, mut square) = (0.0, 0.0);
+        for Fit { kernel, factor, means } in &self.fits {
+            let covariances: Vec<f64> = alike.iter().map(|one| kernel.covariance(one)).collect();
+            let known: f64 = factor.forward(&covariances).iter().map(|v| v * v).sum();
+            let variance = (kernel.covariance(&own) - known).max(1e-12);
+            for (weight, trust, offset, weights) in means {
+                let shift: f64 = covariances.iter().zip(weights).map(|(k, w)| k * w).sum();
+                let one = trust * place.predicted + offset + shift;
+                mean += weight * one;
+                square += weight * (variance + one * one);
+            }
+        }
+        Expected { mean, deviation: sqrt((square - mean * mean).max(1e-12)) }
     }
 }
 
@@ -201,11 +288,12 @@ mod tests {
         let rising = |i: usize| i as f64 * 0.2;
         let place = |i: usize| Place { at: Some(&levels[i]), predicted: rising(i) };
         // Half as fast as predicted, everywhere alike.
-        let right: Vec<_> = [0, 2, 3].map(|i| (place(i), rising(i) - 0.7)).into();
-        let (mean, deviation) = Process::learn(&right).at(&place(5));
-        assert!((mean - 0.3).abs() < 0.05 && deviation < 0.2, "{mean} ± {deviation}");
-        let wrong: Vec<_> = [0, 2, 3, 4].map(|i| (place(i), -rising(i))).into();
-        let (mean, _) = Process::learn(&wrong).at(&place(5));
+        let seen = |i, value| Observed { place: place(i), value, within: 0.0 };
+        let right: Vec<_> = [0, 2, 3].map(|i| seen(i, rising(i) - 0.7)).into();
+        let Expected { mean, deviation } = Process::learn(&right).at(&place(5));
+        assert!((mean - 0.3).abs() < 0.05 && deviation < 0.25, "{mean} ± {deviation}");
+        let wrong: Vec<_> = [0, 2, 3, 4].map(|i| seen(i, -rising(i))).into();
+        let mean = Process::learn(&wrong).at(&place(5)).mean;
         assert!(mean < -0.5, "it falls, whatever was predicted: {mean}");
     }
 
@@ -217,12 +305,15 @@ mod tests {
             let observed: Vec<_> = levels
                 .iter()
                 .zip(&values)
-                .map(|(at, value)| (Place { at: Some(at), predicted: 0.0 }, *value))
+                .map(|(at, value)| {
+                    Observed { place: Place { at: Some(at), predicted: 0.0 }, value: *value, within: 0.0 }
+                })
                 .collect();
             let process = Process::learn(&observed);
             let far = Place { at: Some(&[9.0, 9.0]), predicted: 0.0 };
-            for (place, _) in &observed {
-                prop_assert!(process.at(place).1 <= process.at(&far).1 + 1e-9);
+            for one in &observed {
+                let [near, far] = [&one.place, &far].map(|place| process.at(place).deviation);
+                prop_assert!(near <= far + 1e-9);
             }
         }
     }

@@ -42,34 +42,29 @@ fn problem(predicted: &Surface, budget_s: f64) -> Problem {
 fn search(problem: &Problem, truth: &Surface) -> (Vec<Evaluation>, Vec<usize>, Over) {
     let mut evaluations: Vec<Evaluation> = Vec::new();
     loop {
-        let (candidate, load) = match problem.next(&evaluations) {
-            Step::Measure { candidate, load } => (candidate, load),
+        let trial = match problem.next(&evaluations) {
+            Step::Measure(trial) => trial,
             Step::Confirm { candidates, reason } => return (evaluations, candidates, reason),
         };
-        if load == 0 {
-            evaluations.push(Evaluation::begin(candidate, 2));
-        }
-        let last = evaluations.last_mut().expect("one was begun");
-        assert_eq!((last.candidate, last.loads), (candidate, load));
-        if load == 0 {
-            last.cost_s += START_S;
-        }
-        let levels = problem.candidates[candidate].levels.as_deref().unwrap_or(&[0.5, 0.5]);
-        match truth(levels[0], levels[1]) {
-            None => last.failure = Some(Failure::Memory),
+        let levels = problem.candidates[trial.candidate].levels.as_deref().unwrap_or(&[0.5, 0.5]);
+        let seen = match truth(levels[0], levels[1]) {
+            None => Seen::Refused { memory: true, foreseen: false },
             Some(figures) => {
-                last.figures[load] = Some(figures[load]);
-                last.loads += 1;
-                last.cost_s += LOAD_S;
+                let told = (0..2).map(|goal| (goal == trial.load).then_some(figures[goal]));
+                let figures = Some(told.collect());
+                Seen::Served { start_s: START_S, duration_s: LOAD_S, figures }
             }
-        }
+        };
+        problem.note(&mut evaluations, trial, &seen);
+        let last = evaluations.last().expect("one was noted");
+        assert_eq!((last.candidate, last.start), (trial.candidate, trial.start));
     }
 }
 
 /// A ridge along which both flags must rise together, with a limit beyond it.
 fn ridge(x: f64, y: f64) -> Option<[f64; 2]> {
     let (along, across) = ((x + y) / 2.0, x - y);
-    Some([1000.0 * exp(along - 4.0 * across * across), 0.5 + 0.6 * along])
+    Some([1000.0 * exp(along - 4.0 * across * across), 0.47 + 0.6 * along])
 }
 
 fn best(problem: &Problem, truth: &Surface) -> f64 {
@@ -92,7 +87,7 @@ fn a_ridge_is_climbed_with_a_prediction_that_is_off_and_with_none() {
     let (evaluations, finalists, _) = search(&problem, &ridge);
     assert!(of(&problem, finalists[0], &ridge) > 0.98 * best(&problem, &ridge));
     assert_eq!(finalists.last(), Some(&DEFAULTS));
-    assert!(evaluations.len() < 15, "{} of 49", evaluations.len());
+    assert!(evaluations.len() < 20, "{} of 49", evaluations.len());
 
     let mut blind = problem;
     blind.candidates.iter_mut().for_each(|candidate| candidate.predicted = Predicted::Unknown);
@@ -120,26 +115,82 @@ fn nothing_beyond_a_failure_for_want_of_memory_is_tried() {
     assert!(of(&problem, finalists[0], &truth) > 0.98 * best(&problem, &truth));
 }
 
+fn trial(candidate: usize, load: usize) -> Trial {
+    Trial { candidate, start: 0, load, repeat: 0 }
+}
+
+/// What a load tells of its goal.
+fn served(load: usize, figure: f64) -> Seen {
+    let figures = Some((0..2).map(|goal| (goal == load).then_some(figure)).collect());
+    Seen::Served { start_s: START_S, duration_s: LOAD_S, figures }
+}
+
 #[test]
 fn a_setting_far_behind_gets_no_other_load() {
     let problem = problem(&ridge, 1e6);
-    let evaluation = |candidate, loads, figures| Evaluation {
-        candidate,
-        loads,
-        figures,
-        failure: None,
-        start_s: START_S,
-        cost_s: WHOLE_S,
-    };
-    let defaults = evaluation(DEFAULTS, 2, vec![Some(1000.0), Some(0.5)]);
+    let mut defaults = Vec::new();
+    problem.note(&mut defaults, trial(DEFAULTS, 0), &served(0, 1000.0));
+    assert_eq!(problem.next(&defaults), Step::Measure(trial(DEFAULTS, 1)), "whatever it gave");
+    problem.note(&mut defaults, trial(DEFAULTS, 1), &served(1, 0.5));
     let goes_on = |figure| {
-        let second = evaluation(3, 1, vec![Some(figure), None]);
-        problem.next(&[defaults.clone(), second]) == Step::Measure { candidate: 3, load: 1 }
+        let mut evaluations = defaults.clone();
+        problem.note(&mut evaluations, trial(3, 0), &served(0, figure));
+        problem.next(&evaluations) == Step::Measure(trial(3, 1))
     };
     assert!(goes_on(990.0), "a start may be off by as much");
-    assert!(!goes_on(900.0));
-    let slow = evaluation(DEFAULTS, 1, vec![Some(1.0), None]);
-    assert_eq!(problem.next(&[slow]), Step::Measure { candidate: DEFAULTS, load: 1 });
+    assert!(!goes_on(850.0));
+}
+
+#[test]
+fn what_may_be_the_best_is_measured_again() {
+    // All settings are alike, but for noise.
+    let flat = |_: f64, _: f64| Some([1000.0, 0.5]);
+    let problem = problem(&flat, 40.0 * WHOLE_S);
+    let mut evaluations: Vec<Evaluation> = Vec::new();
+    let mut random = crate::rng::Random::new(3, 0);
+    while let Step::Measure(trial) = problem.next(&evaluations) {
+        let off = exp(0.03 * random.normal());
+        let figure = if trial.load == 0 { 1000.0 * off } else { 0.5 };
+        problem.note(&mut evaluations, trial, &served(trial.load, figure));
+    }
+    let again = evaluations.iter().filter(|evaluation| evaluation.start > 0).count();
+    assert!(again > 2, "{again} of {} starts", evaluations.len());
+    assert!(evaluations.iter().any(|evaluation| evaluation.served[0] > 1));
+    assert!(evaluations.iter().all(|evaluation| evaluation.start < STARTS_MAX));
+}
+
+#[test]
+fn a_model_that_is_wrong_about_one_value_is_left_behind() {
+    // The best column is predicted to be a quarter worse than it is.
+    let truth = |x: f64, y: f64| Some([1000.0 * exp(-(x - 0.5) * (x - 0.5) - 0.2 * y), 0.5]);
+    let told =
+        move |x: f64, y: f64| truth(x, y).map(|[a, b]| [if x == 0.5 { 0.75 * a } else { a }, b]);
+    let problem = problem(&told, 30.0 * WHOLE_S);
+    let (_, finalists, _) = search(&problem, &truth);
+    assert!(of(&problem, finalists[0], &truth) > 0.99 * best(&problem, &truth));
+}
+
+#[test]
+fn limits_are_weighed_by_what_the_defaults_do() {
+    let problem = problem(&ridge, 1e6);
+    let acceptable = |default_ms: f64, ms: [f64; 3]| {
+        let mut evaluations = Vec::new();
+        let trials = [(DEFAULTS, [default_ms; 3]), (3, ms)];
+        for (candidate, ms) in trials {
+            for (start, ms) in (0..).zip(ms) {
+                for load in 0..2 {
+                    let figure = if load == 0 { 1000.0 } else { ms };
+                    let trial = Trial { candidate, start, load, repeat: 0 };
+                    problem.note(&mut evaluations, trial, &served(load, figure));
+                }
+            }
+        }
+        problem.acceptable(&evaluations, &[3])
+    };
+    assert_eq!(acceptable(0.5, [0.8, 0.81, 0.79]), (vec![3], true));
+    assert_eq!(acceptable(0.5, [1.3, 1.31, 1.29]), (vec![], true));
+    assert_eq!(acceptable(0.5, [0.9, 1.08, 0.98]), (vec![], true), "it may break the limit");
+    assert_eq!(acceptable(2.0, [0.9, 1.06, 0.94]), (vec![3], false), "the defaults do");
 }
 
 #[test]
@@ -170,11 +221,14 @@ fn a_refusal_costs_a_start_unless_it_was_foreseen() {
     let (start_s, mut measured) =
         simulate(&model, &Args::new(), 0, &[load.into()]).expect("it starts");
     let duration_s = measured[0].summary.duration_s;
-    problem.note(&mut evaluations, DEFAULTS, &Outcome::Measured(measured.remove(0)));
+    let note = |evaluations: &mut Vec<Evaluation>, candidate, outcome: &Outcome| {
+        problem.note(evaluations, trial(candidate, 0), &problem.seen(0, outcome));
+    };
+    note(&mut evaluations, DEFAULTS, &Outcome::Measured(measured.remove(0)));
     assert_eq!(evaluations[0].cost_s, start_s + duration_s);
-    problem.note(&mut evaluations, 1, &refused(None));
+    note(&mut evaluations, 1, &refused(None));
     assert_eq!((evaluations[1].failure, evaluations[1].cost_s), (Some(Failure::Memory), start_s));
-    problem.note(&mut evaluations, 2, &refused(Some("1 failed")));
+    note(&mut evaluations, 2, &refused(Some("1 failed")));
     assert_eq!(evaluations[2].cost_s, 0.0);
 }
 
@@ -198,7 +252,8 @@ proptest! {
             Step::Confirm { candidates: finalists.clone(), reason }
         );
         for cut in 1..evaluations.len() {
-            let next = Step::Measure { candidate: evaluations[cut].candidate, load: 0 };
+            let Evaluation { candidate, start, .. } = evaluations[cut];
+            let next = Step::Measure(Trial { candidate, start, load: 0, repeat: 0 });
             prop_assert_eq!(problem.next(&evaluations[..cut]), next);
         }
         let confirmed_s = finalists.len() as f64 * 2.0 * WHOLE_S;

@@ -7,7 +7,7 @@
 //! processors: trials say which host they come from, and each host has its pace.
 
 use super::{
-    Model,
+    Model, accuracy,
     predict::{MeasuredTrial, error, near_capacity, predict},
 };
 use crate::{
@@ -55,11 +55,16 @@ const PRIOR_WEIGHT: f64 = 0.15;
 const PROBE: f64 = 0.06;
 const STEP_MAX: f64 = 0.7;
 
-/// What a model says as it is, of hosts of middling pace.
+/// What a model says as it is, at the pace that one burst of each host tells
+/// ([`accuracy::pace_setters`]); without a burst at middling pace.
 pub fn judge(model: &Model, trials: &[MeasuredTrial]) -> Fit {
-    let hosts = trials.iter().map(|trial| trial.host + 1).max().unwrap_or(0);
-    let predictions = parallel::map(trials, |trial| predict(model, trial));
-    Fit { model: model.clone(), host_paces: vec![1_000_000; hosts], predictions, held_out: None }
+    let setters = accuracy::pace_setters(trials);
+    let host_paces = parallel::map(&setters, |setter| {
+        setter.map_or(1_000_000, |index| accuracy::pace(model, &trials[index]))
+    });
+    let models: Vec<Model> = host_paces.iter().map(|pace| model.on_host(*pace)).collect();
+    let predictions = parallel::map(trials, |trial| predict(&models[trial.host], trial));
+    Fit { model: model.clone(), host_paces, predictions, held_out: None }
 }
 
 /// Fits `start` to the trials, and for each configuration to the trials of all others. With trials

@@ -12,6 +12,7 @@
 /// compares the digest of fixed trials with the one recorded for this number.
 pub const EPOCH: u32 = 4;
 
+pub mod accuracy;
 pub mod blocks;
 mod clients;
 pub mod engine;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Model, launch};
 use crate::{
-    metric::{self, Metric},
+    metric::Metric,
     schema::{Args, Arrival, LoadSpec, Measured, Outcome, SettingFailure},
     summarize::Summarizer,
     workload::Workload,
@@ -142,14 +142,16 @@ fn offered_tokens_per_s(trial: &MeasuredTrial) -> f64 {
 }
 
 /// Median size of the errors of each judged metric, over pairs of predicted and measured that tell.
-pub fn median_errors(pairs: &[(&Measured, &Measured)]) -> [Option<f64>; JUDGED.len()] {
+#[cfg(test)]
+pub(super) fn median_errors(pairs: &[(&Measured, &Measured)]) -> [Option<f64>; JUDGED.len()] {
     JUDGED.map(|id| {
-        let metric = metric::find(id).expect("a judged metric is one");
+        let metric = crate::metric::find(id).expect("a judged metric is one");
         let errors = pairs.iter().filter_map(|(p, m)| Some(error(metric, p, m)?.abs()));
         median(errors.collect())
     })
 }
 
+#[cfg(test)]
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let (below, above) = (values.len().checked_sub(1)? / 2, values.len() / 2);
@@ -159,7 +161,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::Size;
+    use crate::{metric, schema::Size};
 
     fn trials() -> Vec<MeasuredTrial> {
         let read = |text, host| MeasuredTrial::read_all(text, host).expect("a trial a line");

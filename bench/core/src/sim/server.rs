@@ -101,6 +101,7 @@ impl Server {
             block_size: Some(self.settings.block_size.into()),
             max_num_batched_tokens: Some(self.settings.max_num_batched_tokens.into()),
             attention_backend: Some(self.model.attention_backend.clone()),
+            start: None,
             machine: None,
             warm_up: None,
         }

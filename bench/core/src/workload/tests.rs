@@ -184,7 +184,7 @@ fn the_plan_says_what_a_cache_can_find() {
     assert_eq!(prefix_hit_percent(&load, 16, 4), Some(expected(128.0)));
     assert_eq!(prefix_hit_percent(&load, 100, 4), Some(expected(100.0)));
     // Whoever asks the same twice has its last token computed all the same.
-    let twice = TRACE.lines().nth(1).expect("a line").replace("600", "512").repeat(1) + "\n";
+    let twice = TRACE.lines().nth(1).expect("a line").replace("600", "512") + "\n";
     let load = from_file(DataFormat::Mooncake, &twice.repeat(2), closed(), Size::Requests(2));
     assert_eq!(prefix_hit_percent(&load, 16, 2), Some(crate::hist::round(100.0 * 496.0 / 1024.0)));
     let text = from_file(DataFormat::Custom, r#"{"prompt":"a b"}"#, closed(), Size::Requests(1));

@@ -18,6 +18,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -30,7 +31,11 @@ use bench_core::{
     schema::{Event, LaunchPlan, PlannedTrial},
 };
 
-use crate::launch::{self, LaunchError, Tools};
+use crate::{
+    LaunchHost,
+    launch::{self, LaunchError, Tools},
+    vllm::Forks,
+};
 
 /// How often a file that is to appear is looked for.
 const POLL: Duration = Duration::from_millis(200);
@@ -171,7 +176,6 @@ pub fn run_attempt(
     let known = Known::read(&folder)?;
     let out_dir = folder.attempt(attempt);
     fs::create_dir_all(&out_dir).with_context(|| format!("cannot make {}", out_dir.display()))?;
-    let mut log = Log::create(&out_dir)?;
     let mut rest = plan;
     let (mut round, mut is_closed) = (1, false);
     while let Some(more) = folder.read_more(round)? {
@@ -181,30 +185,58 @@ pub fn run_attempt(
     }
     rest.trials.retain(|trial| !known.is_over && !known.recorded.contains(&trial.key));
     is_closed |= known.is_over;
-    let mut more = || {
-        if is_closed {
-            return Vec::new();
-        }
-        let more = await_more(&folder, round, interrupted);
-        round += 1;
-        more
-    };
+    let log = Log::create(&out_dir)?;
+    let mut host = Attempt { folder: &folder, log, round, is_closed, interrupted, failure: None };
     // An engine is not started to measure nothing.
     if rest.trials.is_empty() {
-        rest.trials = more();
+        rest.trials = host.more();
     }
     if rest.trials.is_empty() {
-        return log.write(&Event::Done {}).map_err(LaunchError::from);
+        return host.log.write(&Event::Done {}).map_err(LaunchError::from);
     }
-    let mut failure = None;
-    let mut write = |event: Event| {
-        if failure.is_none() {
-            failure = log.write(&event).err();
-        }
-    };
     let tools = Tools { out_dir, ..tools };
-    launch::run(&rest, &tools, interrupted, &mut write, &mut more)?;
-    failure.map_or(Ok(()), |error| Err(error.into()))
+    let outcome = launch::run(&rest, &tools, &mut host, &mut Forks::default());
+    host.failure.map_or(outcome, |error| Err(error.into()))
+}
+
+/// The owner, as an attempt sees it: events go into the log, answers come through the folder.
+struct Attempt<'a> {
+    folder: &'a Folder,
+    log: Log,
+    /// Number of the next answer.
+    round: u32,
+    /// Whether the owner has said that nothing more is wanted.
+    is_closed: bool,
+    interrupted: &'a AtomicBool,
+    /// Why the log could not be written.
+    failure: Option<anyhow::Error>,
+}
+
+impl LaunchHost for Attempt<'_> {
+    fn event(&mut self, event: Event) -> ControlFlow<()> {
+        match self.log.write(&event) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn more(&mut self) -> Vec<PlannedTrial> {
+        if self.is_closed {
+            return Vec::new();
+        }
+        let more = await_more(self.folder, self.round, self.interrupted);
+        self.round += 1;
+        more
+    }
+
+    fn note(&mut self, _text: String) {}
+
+    fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
 }
 
 /// What earlier attempts told.

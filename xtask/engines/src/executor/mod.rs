@@ -1,23 +1,23 @@
 //! Where launches run: here, or each as a job of a cluster.
 
 mod folder;
+mod local;
+mod registry;
 mod slurm;
 
-use std::{num::NonZero, path::Path, sync::atomic::AtomicBool, thread};
-
 use anyhow::Result;
-use bench_core::schema::{Event, LaunchPlan, PlannedTrial};
+use bench_core::schema::LaunchPlan;
 
 use crate::{
-    RUN_DIR,
+    LaunchHost,
     finding::Finding,
-    launch::{self, LaunchError, Tools},
-    vllm::{GRACE, Node},
+    launch::{LaunchError, Tools},
 };
-use profile::{ExecutorConfig, Profile};
 use store::Store;
 
 pub use folder::run_attempt;
+pub use local::Local;
+pub use registry::{node, of};
 pub use slurm::allotted_gpus;
 
 /// Runs launches. What it tells of one is the same wherever it runs.
@@ -38,7 +38,7 @@ pub trait Executor: Sync {
     /// When they cannot be found or ended.
     fn end_orphans(&self, store: &Store, note: &mut dyn FnMut(String)) -> Result<()>;
 
-    /// Runs one launch, as [`launch::run`] says. `note` gets what a person should know of it.
+    /// Runs one launch, as [`launch::run`] says.
     ///
     /// # Errors
     /// See [`LaunchError`].
@@ -46,74 +46,6 @@ pub trait Executor: Sync {
         &self,
         plan: &LaunchPlan,
         tools: &Tools,
-        interrupted: &AtomicBool,
-        on_event: &mut dyn FnMut(Event),
-        more: &mut dyn FnMut() -> Vec<PlannedTrial>,
-        note: &dyn Fn(String),
+        host: &mut dyn LaunchHost,
     ) -> Result<(), LaunchError>;
-}
-
-/// The executor of a profile.
-///
-/// # Errors
-/// When the current folder or this program's file is not known.
-pub fn of<'a>(profile: &'a Profile, artifacts: &Path) -> Result<Box<dyn Executor + 'a>> {
-    Ok(match &profile.executor {
-        ExecutorConfig::Local => Box::new(Local),
-        ExecutorConfig::Slurm(config) => Box::new(slurm::Slurm::new(config, artifacts)?),
-    })
-}
-
-/// The node that stands for those of a profile's cluster; `None` where launches run here.
-///
-/// # Errors
-/// See [`of`].
-pub fn node<'a>(
-    config: &'a ExecutorConfig,
-    gpus: &[u32],
-    artifacts: &Path,
-) -> Result<Option<Node<'a>>> {
-    match config {
-        ExecutorConfig::Local => Ok(None),
-        ExecutorConfig::Slurm(config) => slurm::node(config, gpus, artifacts).map(Some),
-    }
-}
-
-/// This machine.
-struct Local;
-
-impl Executor for Local {
-    fn at_once(&self, launches: usize, side_by_side: bool) -> usize {
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        if side_by_side { cores.min(launches) } else { 1 }
-    }
-
-    fn is_here(&self) -> bool {
-        true
-    }
-
-    fn doctor(&self) -> Vec<Finding> {
-        Vec::new()
-    }
-
-    fn end_orphans(&self, store: &Store, note: &mut dyn FnMut(String)) -> Result<()> {
-        let count = crate::end_orphans(&store.root().join(RUN_DIR), GRACE)?.len();
-        if count > 0 {
-            let them = if count == 1 { "a process group" } else { "process groups" };
-            note(format!("ended    {them} left behind by a run that was killed ({count})"));
-        }
-        Ok(())
-    }
-
-    fn run(
-        &self,
-        plan: &LaunchPlan,
-        tools: &Tools,
-        interrupted: &AtomicBool,
-        on_event: &mut dyn FnMut(Event),
-        more: &mut dyn FnMut() -> Vec<PlannedTrial>,
-        _note: &dyn Fn(String),
-    ) -> Result<(), LaunchError> {
-        launch::run(plan, tools, interrupted, on_event, more)
-    }
 }

@@ -1,7 +1,10 @@
 //! Launches of a fake server and a fake `bench run`: shell scripts that tell each other through
 //! files how far they are.
 
-use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _};
+use std::{
+    collections::BTreeMap, ops::ControlFlow, os::unix::fs::PermissionsExt as _,
+    sync::atomic::Ordering,
+};
 
 use bench_core::{
     decimal::Decimal,
@@ -17,6 +20,32 @@ use crate::scratch::Scratch;
 const HEALTHY: &str = "exec sleep 1000";
 
 const SERVING: &str = "INFO:     Application startup complete.";
+
+/// Keeps events.
+struct Host<'a> {
+    events: Vec<Event>,
+    on_event: &'a mut dyn FnMut(&Event),
+    more: &'a mut dyn FnMut() -> Vec<PlannedTrial>,
+    interrupted: &'a AtomicBool,
+}
+
+impl LaunchHost for Host<'_> {
+    fn event(&mut self, event: Event) -> ControlFlow<()> {
+        (self.on_event)(&event);
+        self.events.push(event);
+        ControlFlow::Continue(())
+    }
+
+    fn more(&mut self) -> Vec<PlannedTrial> {
+        (self.more)()
+    }
+
+    fn note(&mut self, _text: String) {}
+
+    fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}
 
 struct Bed {
     scratch: Scratch,
@@ -37,8 +66,9 @@ impl Bed {
             };
             let outcome = Box::new(Outcome::Refused(failure));
             bed.event(name, &Event::Trial { key, outcome, samples: None });
+            bed.event(&format!("{name}-runs"), &Event::Progress(progress(key, 0, 0.0)));
         }
-        bed.event("ready", &Event::Ready { format: FORMAT, observed: Observed::default() });
+        bed.event("ready", &Event::Ready { format: FORMAT, observed: Box::default() });
         bed.event("done", &Event::Done {});
         bed
     }
@@ -88,12 +118,9 @@ impl Bed {
             log_dir: self.path("logs"),
             out_dir: self.path("out"),
         };
-        let mut events = Vec::new();
-        let mut keep = |event| {
-            on_event(&event);
-            events.push(event);
-        };
-        let result = run(plan, &tools, &self.interrupted, &mut keep, more);
+        let mut host = Host { events: Vec::new(), on_event, more, interrupted: &self.interrupted };
+        let result = run(plan, &tools, &mut host, &mut Forks::default());
+        let events = host.events;
         let notes = fs::read_dir(&tools.run_dir).expect("it was made").count();
         assert_eq!(notes, 0, "a process group is left");
         (events, result)
@@ -112,6 +139,7 @@ impl Bed {
                 vocab_size: 100,
                 gpus: Vec::new(),
                 start_timeout_s: 600,
+                start: StartWay::Ordinary,
             }),
             args: BTreeMap::new(),
             env: BTreeMap::new(),
@@ -139,19 +167,36 @@ fn load() -> LoadSpec {
 }
 
 /// Events in short.
+fn progress(key: Digest, requests_done: u64, output_tokens_per_s: f64) -> Progress {
+    Progress {
+        key,
+        running: 0,
+        waiting: 0,
+        kv_cache_percent: 0.0,
+        output_tokens_per_s,
+        requests_done,
+        requests_planned: 0,
+    }
+}
+
+/// Events in words, progress left out.
 fn told(events: &[Event]) -> Vec<String> {
     let name = |k: &Digest| if *k == key("a") { "a" } else { "b" };
-    let short = |event: &Event| match event {
-        Event::Ready { .. } => "ready".to_owned(),
-        Event::Refused { failure } => format!("refused: {}", failure.class.title()),
-        Event::Progress(_) => "progress".to_owned(),
-        Event::Trial { key, outcome, .. } => match &**outcome {
-            Outcome::Measured(_) => format!("trial {}", name(key)),
-            Outcome::Refused(failure) => format!("trial {}: {}", name(key), failure.class.title()),
-        },
-        Event::Done {} => "done".to_owned(),
+    let short = |event: &Event| {
+        Some(match event {
+            Event::Ready { .. } => "ready".to_owned(),
+            Event::Refused { failure } => format!("refused: {}", failure.class.title()),
+            Event::Progress(_) => return None,
+            Event::Trial { key, outcome, .. } => match &**outcome {
+                Outcome::Measured(_) => format!("trial {}", name(key)),
+                Outcome::Refused(failure) => {
+                    format!("trial {}: {}", name(key), failure.class.title())
+                }
+            },
+            Event::Done {} => "done".to_owned(),
+        })
     };
-    events.iter().map(short).collect()
+    events.iter().filter_map(short).collect()
 }
 
 const A: &str = "trial a: bad combination";
@@ -230,7 +275,7 @@ fn a_crash_in_a_load_loses_that_point_and_starts_once_more() {
     );
     let bench = "say ready\n\
                  if [ $(wc -l < \"$HERE/calls\") = 2 ]; then say b; say done; exit; fi\n\
-                 touch \"$HERE/loaded\"; exec sleep 1000";
+                 say a-runs; touch \"$HERE/loaded\"; exec sleep 1000";
     let bed = Bed::new(&server, bench);
     let (events, result) = bed.run();
     assert_eq!(told(&events), ["ready", "ready", B]);
@@ -248,10 +293,24 @@ fn out_of_memory_under_load_is_the_result_of_that_point() {
     );
     let bench = "say ready\n\
                  if [ $(wc -l < \"$HERE/calls\") = 2 ]; then say b; say done; exit; fi\n\
-                 touch \"$HERE/loaded\"; exec sleep 1000";
+                 say a-runs; touch \"$HERE/loaded\"; exec sleep 1000";
     let (events, result) = Bed::new(&server, bench).run();
     result.expect("every point has a result");
     assert_eq!(told(&events), ["ready", "trial a: out of memory under load", "ready", B, "done"]);
+}
+
+#[test]
+fn a_crash_between_loads_loses_none() {
+    let server = format!(
+        "if [ $(wc -l < \"$HERE/starts\") = 2 ]; then {HEALTHY}; fi\n\
+         echo '{SERVING}'; await loaded; echo 'torch.OutOfMemoryError: CUDA out of memory.'; exit 1"
+    );
+    let bench = "say ready\n\
+                 if [ $(wc -l < \"$HERE/calls\") = 2 ]; then say b; say done; exit; fi\n\
+                 say a-runs; say a; touch \"$HERE/loaded\"; exec sleep 1000";
+    let (events, result) = Bed::new(&server, bench).run();
+    result.expect("every point has a result");
+    assert_eq!(told(&events), ["ready", A, "ready", B, "done"]);
 }
 
 #[test]
@@ -317,21 +376,11 @@ fn a_panic_ends_everything() {
 #[test]
 fn limits_are_of_the_start_and_of_standing_still() {
     let s = Duration::from_secs;
-    let progress = |requests_done, output_tokens_per_s| {
-        Event::Progress(Progress {
-            key: key("a"),
-            running: 1,
-            waiting: 0,
-            kv_cache_percent: 0.0,
-            output_tokens_per_s,
-            requests_done,
-            requests_planned: 9,
-        })
-    };
+    let progress = |done, tokens| Event::Progress(progress(key("a"), done, tokens));
     let mut watch = Watch::new(s(90));
     assert_eq!(watch.exceeded(s(90)), None);
     assert_eq!(watch.exceeded(s(91)), Some(s(90)));
-    watch.note(&Event::Ready { format: FORMAT, observed: Observed::default() }, s(80));
+    watch.note(&Event::Ready { format: FORMAT, observed: Box::default() }, s(80));
     assert_eq!(watch.exceeded(s(80) + STALL_LIMIT), None);
     watch.note(&progress(1, 0.0), s(100));
     watch.note(&progress(1, 0.0), s(200));

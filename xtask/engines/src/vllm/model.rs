@@ -12,7 +12,7 @@ use bench_core::canonical::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::provision::{last_line, read_json, write_json};
+use super::files::{last_line, read_json, write_json};
 
 /// The scheme of models with made-up weights: `dummy:qwen2.5-7b`.
 const DUMMY: &str = "dummy:";

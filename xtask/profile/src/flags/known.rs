@@ -266,3 +266,8 @@ pub static FLAGS: &[Flag] = &[
     )
     .cached(),
 ];
+
+/// The flag of that name, if anything is known of it.
+pub fn find(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.name == name)
+}

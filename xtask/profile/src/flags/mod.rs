@@ -11,7 +11,7 @@ mod known;
 mod rules;
 
 pub use command_line::{shell_word, to_command_line, to_shell, to_yaml};
-pub use known::FLAGS;
+pub use known::{FLAGS, find};
 pub use rules::{Refusal, check_combination};
 
 use bench_core::{decimal::Decimal, schema::ArgValue};
@@ -84,11 +84,6 @@ pub enum Kind {
     Ints,
     /// JSON, or a table of TOML.
     Json,
-}
-
-/// The flag of that name, if anything is known of it.
-pub fn find(name: &str) -> Option<&'static Flag> {
-    FLAGS.iter().find(|flag| flag.name == name)
 }
 
 /// Whether vLLM has a flag of that name, as far as is known.

@@ -216,6 +216,7 @@ fn engines() -> [Value; 3] {
                     ),
                 ),
                 ("start_timeout_s", integer("To the first answer of /health.", 1)),
+                ("start", json!({ "enum": ["ordinary", "forked"] })),
                 (
                     "allow_unknown_flags",
                     list("Flags that look like slips.", &json!({ "type": "string" })),

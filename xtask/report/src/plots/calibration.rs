@@ -3,8 +3,9 @@
 use bench_core::{
     metric,
     sim::{
+        accuracy::{self, LoadKind},
         fit::Fit,
-        predict::{JUDGED, MeasuredTrial, near_capacity},
+        predict::{JUDGED, MeasuredTrial},
     },
 };
 
@@ -29,8 +30,8 @@ pub fn draw(trials: &[MeasuredTrial], fit: &Fit) -> Drawing {
     );
     let svg = page((1200, 900), "Predicted against measured", &subtitle, |canvas, body| {
         let entries = [
-            (Key::Mark(BLUE, Shape::Circle), "below 90 % of the measured capacity".to_owned()),
-            (Key::Mark(VERMILLION, Shape::Triangle), "near capacity".to_owned()),
+            (Key::Mark(BLUE, Shape::Circle), "other loads".to_owned()),
+            (Key::Mark(VERMILLION, Shape::Triangle), "bursts".to_owned()),
         ];
         let top = body.top + legend(canvas, body, &entries) + 14;
         let middle = i32::midpoint(top, body.bottom);
@@ -43,15 +44,16 @@ pub fn draw(trials: &[MeasuredTrial], fit: &Fit) -> Drawing {
     Drawing { name: "calibration".to_owned(), svg }
 }
 
-/// Measured and predicted value, and whether the trial was near capacity.
+/// Measured and predicted value, and whether the trial was a burst.
 fn points(id: &str, trials: &[MeasuredTrial], fit: &Fit) -> Vec<(f64, f64, bool)> {
     let value = metric::find(id).expect("a judged metric is one").value;
     trials
         .iter()
         .zip(&fit.predictions)
-        .zip(near_capacity(trials))
-        .filter_map(|((trial, prediction), near)| {
-            Some((value(&trial.measured)?, value(prediction.as_ref().ok()?)?, near))
+        .zip(accuracy::kinds(trials))
+        .filter_map(|((trial, prediction), kind)| {
+            let is_burst = kind == LoadKind::Burst;
+            Some((value(&trial.measured)?, value(prediction.as_ref().ok()?)?, is_burst))
         })
         .collect()
 }
@@ -87,10 +89,10 @@ fn draw_metric(canvas: &Canvas<'_>, cell: Rect, id: &str, points: &[(f64, f64, b
         panel.x_label(x(*value), plot.width() / X_TICKS as i32, std::slice::from_ref(text));
     }
     canvas.line(&[(plot.left, plot.bottom), (plot.right, plot.top)], GRID, 2);
-    for &(measured, predicted, near) in points {
+    for &(measured, predicted, is_burst) in points {
         let at = (x(measured * measure.factor), panel.y(predicted * measure.factor));
         let (shape, color) =
-            if near { (Shape::Triangle, VERMILLION) } else { (Shape::Circle, BLUE) };
+            if is_burst { (Shape::Triangle, VERMILLION) } else { (Shape::Circle, BLUE) };
         canvas.mark(at, shape, color, false);
     }
 }

@@ -5,8 +5,36 @@ use bench_core::{
     schema::{Column, Comparison, Estimate, Point, ResultFile, Role},
 };
 
-use super::{Inputs, number};
+use super::number;
 use crate::distinct;
+
+/// What the plots are drawn from.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The profile's settings to beat and vLLM's defaults, under every load.
+    pub baseline: &'a ResultFile,
+    /// The sweeps, in the order of the profile.
+    pub sweeps: &'a [ResultFile],
+    /// The chosen settings under every load, where the profile has that stage.
+    pub comprehensive: Option<&'a ResultFile>,
+    /// The configurations side by side.
+    pub comparison: &'a ResultFile,
+    /// Metric id that the profile's objective optimizes.
+    pub objective_metric: &'a str,
+    /// Load on which the objective is measured.
+    pub objective_load: &'a str,
+    /// Load whose latency stands against the objective.
+    pub latency_load: &'a str,
+}
+
+/// A finished plot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drawing {
+    /// Name of its files, without their ending.
+    pub name: String,
+    /// The drawing.
+    pub svg: String,
+}
 
 /// Part of the comprehensive benchmark that the latency plot shows.
 const PRODUCTION: &str = "production";
@@ -52,10 +80,11 @@ impl Figure {
         }
     }
 
-    /// The values that an axis has to hold.
+    /// The values that an axis has to hold. What is never negative may have an interval that is; the
+    /// axis ends at 0.
     pub fn values(&self) -> [f64; 3] {
         let (low, high) = self.interval.unwrap_or((self.mean, self.mean));
-        [self.mean, low, high]
+        [self.mean, if self.mean >= 0.0 { low.max(0.0) } else { low }, high]
     }
 }
 

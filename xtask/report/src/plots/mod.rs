@@ -22,40 +22,18 @@ mod sweep;
 mod table;
 #[cfg(test)]
 mod tests;
+mod text;
 mod throughput;
 
 use anyhow::{Result, ensure};
 use bench_core::schema::{ResultFile, Role};
 
-pub use self::{calibration::draw as calibration, capacity::draw as capacity, png::png};
-
-/// What the plots are drawn from.
-#[derive(Clone, Copy)]
-pub struct Inputs<'a> {
-    /// The profile's settings to beat and vLLM's defaults, under every load.
-    pub baseline: &'a ResultFile,
-    /// The sweeps, in the order of the profile.
-    pub sweeps: &'a [ResultFile],
-    /// The chosen settings under every load, where the profile has that stage.
-    pub comprehensive: Option<&'a ResultFile>,
-    /// The configurations side by side.
-    pub comparison: &'a ResultFile,
-    /// Metric id that the profile's objective optimizes.
-    pub objective_metric: &'a str,
-    /// Load on which the objective is measured.
-    pub objective_load: &'a str,
-    /// Load whose latency stands against the objective.
-    pub latency_load: &'a str,
-}
-
-/// A finished plot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drawing {
-    /// Name of its files, without their ending.
-    pub name: String,
-    /// The drawing.
-    pub svg: String,
-}
+pub use self::{
+    calibration::draw as calibration,
+    capacity::draw as capacity,
+    data::{Drawing, Inputs},
+    png::png,
+};
 
 /// A plot by its name.
 struct Plot {

@@ -12,15 +12,10 @@ pub fn grouped(value: f64, decimals: usize) -> String {
 
 /// The number to three significant digits, whole from 100 on.
 pub fn figure(value: f64) -> String {
-    let size = value.abs();
-    let decimals = match size {
-        _ if size >= 99.95 || size == 0.0 => 0,
-        _ if size >= 9.995 => 1,
-        _ if size >= 0.9995 => 2,
-        _ if size >= 0.001 => 3,
-        _ => return format!("{value:.1e}"),
-    };
-    grouped(value, decimals)
+    if value != 0.0 && value.abs() < 0.001 {
+        return format!("{value:.1e}");
+    }
+    grouped(value, format::decimals(value))
 }
 
 /// The number for a label in a plot: at most two decimals.

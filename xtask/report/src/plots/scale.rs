@@ -47,7 +47,7 @@ impl Scale {
 
     /// Logarithmic over the values where they span a lot and are positive, else from 0.
     pub fn fitting(values: &[f64], headroom: f64) -> Self {
-        let (low, high) = range(values);
+        let (low, high) = range(&reached(values));
         if Self::spans_much(values) {
             Self::log(low, high, headroom)
         } else {
@@ -57,13 +57,13 @@ impl Scale {
 
     /// Whether the values span so much that only a logarithmic axis shows them.
     pub fn spans_much(values: &[f64]) -> bool {
-        let (low, high) = range(values);
+        let (low, high) = range(&reached(values));
         low > 0.0 && high / low >= LOG_RATIO
     }
 
     /// Logarithmic over positive values, however little they span.
     pub fn logarithmic(values: &[f64], headroom: f64) -> Self {
-        let (low, high) = range(values);
+        let (low, high) = range(&reached(values));
         if low > 0.0 {
             Self::log(low, high.max(3.0 * low), headroom)
         } else {
@@ -121,6 +121,11 @@ impl Scale {
 /// A tick of a linear axis; far below 1 only powers are readable.
 fn tick_label(tick: f64, step: f64, decimals: usize) -> String {
     if step < 1e-4 { format!("{tick:.1e}") } else { grouped(tick, decimals) }
+}
+
+/// The values without 0, at which intervals end that no logarithmic axis reaches.
+fn reached(values: &[f64]) -> Vec<f64> {
+    values.iter().copied().filter(|value| *value != 0.0).collect()
 }
 
 /// The smallest and largest value; 0 and 1 without any.

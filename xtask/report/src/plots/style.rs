@@ -3,7 +3,7 @@
 use bench_core::schema::Role;
 use plotters::style::RGBColor;
 
-use super::canvas::{Anchor, Type};
+use super::text::{Anchor, Type};
 
 pub const PAPER: RGBColor = RGBColor(255, 255, 255);
 pub const INK: RGBColor = RGBColor(33, 33, 33);

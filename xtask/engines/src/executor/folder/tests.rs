@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use bench_core::schema::{
-    Arrival, Engine, FORMAT, FailureClass, LoadSpec, Observed, Outcome, Progress, ServerEngine,
+    Arrival, Engine, FORMAT, FailureClass, LoadSpec, Outcome, Progress, ServerEngine,
     SettingFailure, Size,
 };
 use proptest::prelude::*;
@@ -105,7 +105,7 @@ impl Bed {
         let bed = Self(Scratch::new());
         let event = serde_json::to_string(&trial("KEY", None)).expect("JSON");
         let event = event.replace(&key("KEY").to_string(), "'\"$key\"'");
-        let ready = Event::Ready { format: FORMAT, observed: Observed::default() };
+        let ready = Event::Ready { format: FORMAT, observed: Box::default() };
         let ready = serde_json::to_string(&ready).expect("JSON");
         let text = BENCH
             .replace("HERE", &bed.0.path().display().to_string())

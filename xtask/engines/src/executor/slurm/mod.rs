@@ -14,10 +14,7 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -34,6 +31,7 @@ use super::{
     folder::{Folder, Tail, attempt_name},
 };
 use crate::{
+    LaunchHost,
     finding::{Finding, Missing},
     launch::{LaunchError, Tools, last_words},
     vllm::Node,
@@ -267,10 +265,7 @@ impl Executor for Slurm<'_> {
         &self,
         plan: &LaunchPlan,
         tools: &Tools,
-        interrupted: &AtomicBool,
-        on_event: &mut dyn FnMut(Event),
-        more: &mut dyn FnMut() -> Vec<PlannedTrial>,
-        note: &dyn Fn(String),
+        host: &mut dyn LaunchHost,
     ) -> Result<(), LaunchError> {
         let folder = Folder(tools.out_dir.clone());
         folder.write_plan(plan)?;
@@ -298,7 +293,7 @@ impl Executor for Slurm<'_> {
             ended: None,
             done: false,
         };
-        job.follow(interrupted, on_event, more, note)
+        job.follow(host)
     }
 }
 
@@ -339,28 +334,22 @@ impl Drop for Job<'_> {
 }
 
 impl Job<'_> {
-    fn follow(
-        &mut self,
-        interrupted: &AtomicBool,
-        on_event: &mut dyn FnMut(Event),
-        more: &mut dyn FnMut() -> Vec<PlannedTrial>,
-        note: &dyn Fn(String),
-    ) -> Result<(), LaunchError> {
+    fn follow(&mut self, host: &mut dyn LaunchHost) -> Result<(), LaunchError> {
         loop {
-            if interrupted.load(Ordering::Relaxed) {
+            if host.interrupted() {
                 return Err(LaunchError::Interrupted);
             }
             // Before the events, so that what was told before its end counts.
             let look = self.slurm.look(self.id, self.submitted)?;
-            self.take_events(on_event, note)?;
+            self.take_events(host)?;
             if self.done {
                 return Ok(());
             }
             if self.missing.is_empty() && !self.closed {
-                self.answer(&more())?;
+                self.answer(&host.more())?;
             }
             match look {
-                Look::There(queued) => self.notice(&queued, note)?,
+                Look::There(queued) => self.notice(&queued, host)?,
                 Look::Gone => {
                     if let Some(error) = self.failure() {
                         return Err(error);
@@ -372,16 +361,12 @@ impl Job<'_> {
         }
     }
 
-    fn take_events(
-        &mut self,
-        on_event: &mut dyn FnMut(Event),
-        note: &dyn Fn(String),
-    ) -> Result<()> {
+    fn take_events(&mut self, host: &mut dyn LaunchHost) -> Result<(), LaunchError> {
         for (attempt, mut event) in self.tail.read()? {
             if attempt > self.attempt {
                 self.attempt = attempt;
                 if !self.lost {
-                    note(self.was_lost());
+                    host.note(self.was_lost());
                 }
                 self.lost = false;
             }
@@ -400,7 +385,9 @@ impl Job<'_> {
                 Event::Done {} => self.done = true,
                 Event::Ready { .. } | Event::Progress(_) => {}
             }
-            on_event(event);
+            if host.event(event).is_break() {
+                return Err(LaunchError::Interrupted);
+            }
         }
         Ok(())
     }
@@ -414,7 +401,7 @@ impl Job<'_> {
     }
 
     /// Notices that a job lost its node, or waits for what will not come.
-    fn notice(&mut self, queued: &Queued, note: &dyn Fn(String)) -> Result<(), LaunchError> {
+    fn notice(&mut self, queued: &Queued, host: &mut dyn LaunchHost) -> Result<(), LaunchError> {
         self.ended = None;
         if !queued.pending {
             self.has_run = true;
@@ -430,12 +417,12 @@ impl Job<'_> {
         }
         if self.has_run && !self.lost {
             self.lost = true;
-            note(self.was_lost());
+            host.note(self.was_lost());
         }
         self.has_run = false;
         let mut told = self.slurm.told.lock().expect("no thread panics with the lock");
         if !WAITS.contains(&&**reason) && told.insert(reason.clone()) {
-            note(format!("waiting  job {} and maybe others: {reason}", self.id));
+            host.note(format!("waiting  job {} and maybe others: {reason}", self.id));
         }
         Ok(())
     }

@@ -4,11 +4,15 @@
 use std::{
     collections::VecDeque,
     io::Write as _,
-    sync::{Arc, atomic::AtomicU64},
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bench_core::schema::{
-    Arrival, Engine, FORMAT, FailureClass, LoadSpec, Observed, Outcome, SettingFailure, Size,
+    Arrival, Engine, FORMAT, FailureClass, LoadSpec, Outcome, SettingFailure, Size,
 };
 
 use super::*;
@@ -89,7 +93,7 @@ fn trial(name: &str) -> Event {
 }
 
 fn ready() -> Event {
-    Event::Ready { format: FORMAT, observed: Observed::default() }
+    Event::Ready { format: FORMAT, observed: Box::default() }
 }
 
 /// An attempt tells something.
@@ -130,6 +134,35 @@ struct Played {
     scratch: Scratch,
 }
 
+/// Keeps what it is told, and interrupts after an event that `interrupt` picks.
+struct Host<A, I> {
+    events: Vec<Event>,
+    notes: Vec<String>,
+    answers: A,
+    interrupt: I,
+    interrupted: bool,
+}
+
+impl<'a, A: Iterator<Item = &'a [&'a str]>, I: Fn(&Event) -> bool> LaunchHost for Host<A, I> {
+    fn event(&mut self, event: Event) -> ControlFlow<()> {
+        self.interrupted |= (self.interrupt)(&event);
+        self.events.push(event);
+        ControlFlow::Continue(())
+    }
+
+    fn more(&mut self) -> Vec<PlannedTrial> {
+        self.answers.next().map(planned).unwrap_or_default()
+    }
+
+    fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupted
+    }
+}
+
 /// Plays a launch; `more` answers what else is wanted, one list a time and then nothing.
 fn play(acts: Vec<Act>, fake: Fake, more: Vec<&[&str]>) -> Played {
     play_until(acts, fake, more, |_| false)
@@ -168,21 +201,11 @@ fn play_until(
         log_dir: path("logs"),
         out_dir: scratch.path().to_owned(),
     };
-    let interrupted = AtomicBool::new(false);
-    let (mut events, notes) = (Vec::new(), Mutex::new(Vec::new()));
-    let mut answers = more.into_iter();
-    let result = slurm.run(
-        &plan,
-        &tools,
-        &interrupted,
-        &mut |event| {
-            interrupted.fetch_or(interrupt(&event), Ordering::Relaxed);
-            events.push(event);
-        },
-        &mut || answers.next().map(planned).unwrap_or_default(),
-        &|note| notes.lock().expect("no panic").push(note),
-    );
-    let notes = notes.into_inner().expect("no panic");
+    let answers = more.into_iter();
+    let (events, notes) = (Vec::new(), Vec::new());
+    let mut host = Host { events, notes, answers, interrupt, interrupted: false };
+    let result = slurm.run(&plan, &tools, &mut host);
+    let Host { events, notes, .. } = host;
     let cancelled = cancelled.lock().expect("no panic").clone();
     Played { events, notes, result, cancelled, scratch }
 }

@@ -1,0 +1,63 @@
+//! Launches on this machine.
+
+use std::{
+    num::NonZero,
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use anyhow::Result;
+use bench_core::schema::{Engine, LaunchPlan, StartWay};
+
+use super::Executor;
+use crate::{
+    LaunchHost, RUN_DIR, end_orphans,
+    finding::Finding,
+    launch::{self, LaunchError, Tools},
+    vllm::{Forks, GRACE},
+};
+use store::Store;
+
+/// This machine.
+#[derive(Default)]
+pub struct Local {
+    /// Launches that fork take turns: servers of an engine do not run side by side.
+    forks: Mutex<Forks>,
+}
+
+impl Executor for Local {
+    fn at_once(&self, launches: usize, side_by_side: bool) -> usize {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        if side_by_side { cores.min(launches) } else { 1 }
+    }
+
+    fn is_here(&self) -> bool {
+        true
+    }
+
+    fn doctor(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    fn end_orphans(&self, store: &Store, note: &mut dyn FnMut(String)) -> Result<()> {
+        let count = end_orphans(&store.root().join(RUN_DIR), GRACE)?.len();
+        if count > 0 {
+            let them = if count == 1 { "a process group" } else { "process groups" };
+            note(format!("ended    {them} left behind by a run that was killed ({count})"));
+        }
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        plan: &LaunchPlan,
+        tools: &Tools,
+        host: &mut dyn LaunchHost,
+    ) -> Result<(), LaunchError> {
+        if !matches!(&plan.engine, Engine::Vllm(engine) if engine.start == StartWay::Forked) {
+            return launch::run(plan, tools, host, &mut Forks::default());
+        }
+        let mut forks = self.forks.lock().unwrap_or_else(PoisonError::into_inner);
+        launch::run(plan, tools, host, &mut forks)
+    }
+}
