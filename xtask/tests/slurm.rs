@@ -384,7 +384,7 @@ fn read(path: &Path) -> Vec<u8> {
 
 fn text(output: &Output) -> String {
     let both = [&output.stdout[..], &output.stderr].concat();
-    String::from_utf8(both).expect("UTF-8")
+    common::unfolded(&String::from_utf8(both).expect("UTF-8"))
 }
 
 const SLURM: &str = "[executor]\nkind = \"slurm\"\n";
@@ -525,7 +525,7 @@ fn a_job_that_takes_too_long(cluster: &Cluster) {
     let mut head = project.spawn();
     let lines = BufReader::new(head.stdout.take().expect("it is piped")).lines();
     let told: Vec<String> = lines.map(|line| line.expect("UTF-8")).collect();
-    let told = told.join("\n");
+    let told = common::unfolded(&told.join("\n"));
     assert_eq!(head.wait().expect("it ends").code(), Some(1), "{told}");
     let expected = " on n5 ran into its time limit of 00:01:00; raise `time_limit_minutes`";
     assert!(told.contains(expected), "{told}");
