@@ -257,9 +257,13 @@ fn synchronised_at(args: &CalibrateArgs, streams: u32) -> anyhow::Result<Synchro
     let samples = collected.join().map_err(|_| anyhow::anyhow!("samples were lost"))?;
     let truth = server.stop()?;
     let mut late = Latencies::default();
-    for (at_ns, count) in samples.iter().flat_map(|sample| &sample.tokens) {
-        let after_ns = (driven.start_ns + at_ns) % (SYNCHRONISED_ITL_MS * 1_000_000);
-        late.record_many_ns(after_ns, u64::from(*count));
+    for sample in &samples {
+        let came = sample.tokens.iter().map(|(at_ns, count)| (driven.start_ns + at_ns, *count));
+        for (late_ns, count) in
+            lateness_ns(&came.collect::<Vec<_>>(), SYNCHRONISED_ITL_MS * 1_000_000)
+        {
+            late.record_many_ns(late_ns, u64::from(count));
+        }
     }
     let (client, server) = (late.quantiles(), truth.write_lateness);
     Ok(Synchronised {
@@ -268,6 +272,24 @@ fn synchronised_at(args: &CalibrateArgs, streams: u32) -> anyhow::Result<Synchro
         late_p99_ms: Pair { client: client.p99_ms, server: server.p99_ms },
         late_max_ms: Pair { client: client.max_ms, server: server.max_ms },
     })
+}
+
+/// How late the tokens of one stream came, with how many came at once. They are due at multiples of
+/// `gap_ns`, one after the other, from a multiple that is not known: the one by which the most punctual
+/// token is less than a gap late.
+fn lateness_ns(came: &[(u64, u32)], gap_ns: u64) -> Vec<(u64, u32)> {
+    let mut index = 0;
+    let since_first: Vec<(u64, u32)> = came
+        .iter()
+        .map(|(at_ns, count)| {
+            let due_ns = index * gap_ns;
+            index += u64::from(*count);
+            (at_ns.saturating_sub(due_ns), *count)
+        })
+        .collect();
+    let earliest_ns = since_first.iter().map(|(ns, _)| *ns).min().unwrap_or(0);
+    let first_due_ns = earliest_ns / gap_ns * gap_ns;
+    since_first.into_iter().map(|(ns, count)| (ns - first_due_ns, count)).collect()
 }
 
 fn load(arrival: Arrival, seconds: u32, output_tokens: u32) -> Workload {
@@ -384,5 +406,21 @@ impl Drop for NullServer {
         // Both fail only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_may_be_later_than_the_next_is_due() {
+        let on_time = [(100, 1), (150, 1), (200, 1)];
+        assert_eq!(lateness_ns(&on_time, 50), [(0, 1), (0, 1), (0, 1)]);
+        let falling_behind = [(103, 1), (170, 1), (330, 1), (410, 1)];
+        assert_eq!(lateness_ns(&falling_behind, 50), [(3, 1), (20, 1), (130, 1), (160, 1)]);
+        let in_one_read = [(101, 1), (260, 3), (262, 1)];
+        assert_eq!(lateness_ns(&in_one_read, 50), [(51, 1), (160, 3), (12, 1)]);
+        assert_eq!(lateness_ns(&[], 50), []);
     }
 }
