@@ -98,7 +98,10 @@ fn worse(inputs: &Inputs<'_>) -> String {
     let open = judged.iter().filter(is_open).count();
     let open = match open {
         0 => String::new(),
-        n => format!(" Of {n} of {} metrics it is not known.", judged.len()),
+        n => format!(
+            " For {n} of {} metrics the data do not show whether they got worse.",
+            judged.len()
+        ),
     };
     match worse.as_slice() {
         [] => format!("No metric is worse than with vLLM's defaults.{open}"),

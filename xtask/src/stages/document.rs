@@ -28,9 +28,10 @@ pub const NAME: &str = "document";
 /// The configuration to deploy, if any.
 pub const RECOMMENDED: &str = "recommended.yaml";
 
-/// Stages with a page of their own, which is the report's last chapter, and the page's name. Their
+/// Stages with a page of their own, which is a chapter at the report's end, and the page's name. Their
 /// trials are named in their own results.
-const CHAPTERS: [(&str, &str); 1] = [(tune::NAME, tune::MARKDOWN)];
+const CHAPTERS: [(&str, &str); 2] =
+    [(tune::NAME, tune::MARKDOWN), (capacity::NAME, capacity::MARKDOWN)];
 
 /// Steps of a trial's time that the page draws.
 const STEPS: usize = 60;
@@ -49,7 +50,7 @@ impl Task for Document<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        7
+        8
     }
 
     fn needs(&self) -> Vec<String> {

@@ -40,7 +40,8 @@ impl Task for Predict<'_> {
         json!({
             "tune": tune::config(self.context),
             "args": profile.engine_args,
-            // What a model says of a trial hangs on how it is simulated.
+            // What a model says of a trial hangs on how it is simulated and summarized.
+            "instrument_epoch": profile.instrument_epoch,
             "simulator_epoch": sim::EPOCH,
         })
     }
