@@ -256,17 +256,19 @@ exec BENCH "$@"
 "#;
 
 /// Waits for all four nodes, so that no node can do the work of all. On n2 the first trial is told
-/// and then nothing more.
+/// and then nothing more; a launch that is refused has none.
 const LOSE_N2: &str = r#"
 touch "PROJECT/seen-$node"
 for other in n1 n2 n3 n4; do
     until [ -e "PROJECT/seen-$other" ]; do sleep 0.05; done
 done
-if [ "$node" = n2 ] && mkdir "PROJECT/hung" 2>/dev/null; then
-    BENCH "$@" | while read -r line; do
-        echo "$line"
-        case "$line" in *'"event":"trial"'*) touch "PROJECT/told"; while :; do sleep 1; done;; esac
-    done
+if [ "$node" = n2 ] && [ ! -e "PROJECT/told" ]; then
+    BENCH "$@" > "PROJECT/events"
+    if grep -q '"event":"trial"' "PROJECT/events"; then
+        sed '/"event":"trial"/q' "PROJECT/events"
+        touch "PROJECT/told"
+        while :; do sleep 1; done
+    fi
 fi
 "#;
 

@@ -173,6 +173,9 @@ impl Summarizer {
         if let Some(class) = self.classes.get_mut(usize::from(sample.class)) {
             class.record_failed();
         }
+        if let Some(mixed) = &mut self.mixed {
+            mixed.push_failed(sample);
+        }
         let Some(text) = &sample.failure_text else { return };
         let first = self.failure_texts.entry(kind.to_owned());
         let first = first.or_insert_with(|| (sample.id, text.clone()));
@@ -304,7 +307,7 @@ impl Summarizer {
             classes: self.class_summaries(),
             conversations: self.jobs.as_ref().map(|jobs| jobs.totals(load_has_limits)),
             prefix_cache_hit_percent_planned: None,
-            mixed_prompts: self.mixed.clone().map(mixed::Mixed::finish),
+            mixed_prompts: self.mixed.as_ref().map(mixed::Mixed::finish),
             server: totals(server),
         }
     }

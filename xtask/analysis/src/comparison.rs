@@ -57,12 +57,18 @@ pub fn comparisons(
         }
     }
     let mut rows = judged_at(rows, Some(profile), level);
-    over_baseline(&mut rows, points, profile, level);
+    over_baseline(&mut rows, points, known, profile, level);
     rows
 }
 
 /// Judges the tuned settings against the profile's baseline, in the objective and the limits.
-fn over_baseline(rows: &mut [Comparison], points: &[Point], profile: &Profile, level: f64) {
+fn over_baseline(
+    rows: &mut [Comparison],
+    points: &[Point],
+    known: &Known,
+    profile: &Profile,
+    level: f64,
+) {
     let side = |role, load: &str| points.iter().find(|p| p.role == role && p.load == load);
     let mut asked: Vec<(&mut Comparison, Sides)> = Vec::new();
     for row in rows.iter_mut().filter(|row| is_goal(profile, &row.metric, &row.load)) {
@@ -70,8 +76,8 @@ fn over_baseline(rows: &mut [Comparison], points: &[Point], profile: &Profile, l
         let Some((before, after)) = sides.filter(|(a, b)| !hold_the_same(a, b)) else { continue };
         let metric = metric::find(&row.metric).expect("rows are of known metrics");
         let default = side(Role::Default, &row.load);
-        let known = Known::default().spreads(metric, &row.load, default);
-        asked.push((row, Sides::of_points(metric, before, after, known)));
+        let history = known.spreads(metric, &row.load, default);
+        asked.push((row, Sides::of_points(metric, before, after, history)));
     }
     let questions: Vec<Question<'_>> =
         asked.iter().map(|(row, sides)| sides.question(row, Some(profile))).collect();

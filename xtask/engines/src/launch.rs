@@ -185,14 +185,7 @@ pub fn run(
     };
     match &plan.engine {
         Engine::Simulator { .. } | Engine::Server(_) => launch.drive_only()?,
-        Engine::Vllm(engine) => match launch.serve(engine, forks) {
-            // The launcher may have been at fault; another one shows.
-            Err(LaunchError::NoFork(_)) => {
-                forks.end();
-                launch.serve(engine, forks)?;
-            }
-            ended => ended?,
-        },
+        Engine::Vllm(engine) => launch.serve(engine, forks)?,
     }
     launch.tell(Event::Done {})
 }
@@ -255,10 +248,13 @@ impl Launch<'_> {
     fn serve(&mut self, engine: &VllmEngine, forks: &mut Forks) -> Result<(), LaunchError> {
         let plan = self.plan;
         let mut rest = plan.clone();
-        rest.trials.retain(|trial| !self.recorded.contains(&trial.key));
         let mut died_of = None;
-        let mut rounds = 1..;
-        for start in 1..=STARTS_MAX {
+        let (mut starts, mut rounds) = (1.., 1..);
+        // A fork that dies before it serves may be its launcher's fault: another one shows.
+        let mut is_launcher_new = engine.start != StartWay::Forked;
+        let mut lives = STARTS_MAX;
+        while lives > 0 {
+            let start = starts.next().expect("it has no end");
             let log = self.log_path(&format!("server-{start}"));
             self.start = StartLog { path: log.clone(), ..StartLog::default() };
             let is_interrupted = || self.host.interrupted();
@@ -290,6 +286,11 @@ impl Launch<'_> {
             if driven == (Driven::ServerEnded { ready: false }) {
                 return match failure {
                     Failure::Setting(_) => self.refuse(failure, log),
+                    _ if !is_launcher_new => {
+                        is_launcher_new = true;
+                        forks.end();
+                        continue;
+                    }
                     failure if engine.start == StartWay::Forked => {
                         let why = format!("{} (log: {})", describe(&failure), log.display());
                         Err(LaunchError::NoFork(why))
@@ -297,6 +298,7 @@ impl Launch<'_> {
                     failure => self.refuse(failure, log),
                 };
             }
+            lives -= 1;
             died_of = Some((describe(&failure), log));
             let running = self.running.take();
             rest.trials

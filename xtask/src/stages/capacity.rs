@@ -63,8 +63,20 @@ impl Capacity<'_> {
         Ok(load)
     }
 
-    /// The configurations, as far as they are known: the chosen one comes last, and not at all
-    /// where the defaults were chosen.
+    /// The configurations, as far as they are known, each once: where the baseline sets what another does,
+    /// it stands for both.
+    fn distinct_settings(&self, inputs: &Inputs<'_>) -> Result<Vec<Setting>> {
+        let mut distinct: Vec<Setting> = Vec::new();
+        for setting in self.settings(inputs)? {
+            if distinct.iter().all(|other| other.args != setting.args) {
+                distinct.push(setting);
+            }
+        }
+        Ok(distinct)
+    }
+
+    /// Baseline, defaults and the chosen configuration as far as it is known, which is left out where the
+    /// defaults were chosen.
     fn settings(&self, inputs: &Inputs<'_>) -> Result<Vec<Setting>> {
         let profile = self.context.profile;
         let setting = |label: &str, role, args: &Args| Setting {
@@ -85,15 +97,9 @@ impl Capacity<'_> {
         if inputs.has(choose::NAME) {
             let chosen: ResultFile = inputs.json(choose::NAME, choose::FILE)?;
             let args = chosen.choice.map(|choice| choice.args).unwrap_or_default();
-            settings.push(setting("tuned", Role::Tuned, &args));
+            settings.extend((!args.is_empty()).then(|| setting("tuned", Role::Tuned, &args)));
         }
-        let mut distinct: Vec<Setting> = Vec::new();
-        for setting in settings {
-            if distinct.iter().all(|other| other.args != setting.args) {
-                distinct.push(setting);
-            }
-        }
-        Ok(distinct)
+        Ok(settings)
     }
 
     /// Each start of each configuration as far as its trials are stored, and the trials that are
@@ -101,7 +107,7 @@ impl Capacity<'_> {
     fn walk(&self, inputs: &Inputs<'_>) -> Result<(Vec<Start>, Vec<Leaf<Trial>>)> {
         let identity = self.context.identity(inputs)?;
         let (mut starts, mut wanted) = (Vec::new(), Vec::new());
-        for setting in self.settings(inputs)? {
+        for setting in self.distinct_settings(inputs)? {
             for replicate in 0..self.capacity().starts {
                 let mut start =
                     Start { setting: setting.clone(), rates: Vec::new(), unknown: None };
@@ -277,14 +283,15 @@ impl Task for Capacity<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        2
+        3
     }
 
     fn needs(&self) -> Vec<String> {
         self.context.present(&[provision::NAME, choose::NAME])
     }
 
-    /// Baseline and defaults are known without the choice, and share their starts with `baseline`.
+    /// Baseline and defaults are known without the choice: the baseline shares the starts of `baseline`, the
+    /// defaults those of the sweeps.
     fn needs_for_leaves(&self) -> Vec<String> {
         vec![provision::NAME.to_owned()]
     }
@@ -333,8 +340,11 @@ impl Task for Capacity<'_> {
             Role::Tuned => Some(Column::Tuned),
             _ => None,
         };
-        let rates =
-            configurations.iter().filter_map(|c| Some((column(c.role)?, c.sustained.clone())));
+        let sustained = |args: &Args| {
+            configurations.iter().find(|found| found.args == *args).map(|c| c.sustained.clone())
+        };
+        let compared = self.settings(inputs)?;
+        let rates = compared.iter().filter_map(|s| Some((column(s.role)?, sustained(&s.args)?)));
         let load = format!("{}@capacity", self.capacity().load);
         let precision = self.capacity().precision_percent;
         result.comparisons = vec![capacity::compare(&load, &rates.collect(), precision)];

@@ -131,6 +131,10 @@ impl Comprehensive<'_> {
                 return Ok(());
             }
         };
+        for (index, points) in walk.judged.iter().enumerate() {
+            let grid = self.candidate(index, points[0].args.clone(), profile.starts);
+            Self::add_spent(&mut spent, &grid, inputs, identity)?;
+        }
         let looks = Looks::between(profile.starts, profile.starts_max);
         let mut starts = profile.starts;
         loop {
@@ -147,9 +151,7 @@ impl Comprehensive<'_> {
                 }
             }
             for grid in &grids {
-                for leaf in grid.leaves(identity)? {
-                    spent.add(&leaf.what, &inputs.leaf::<Outcome>(&leaf.role)?);
-                }
+                Self::add_spent(&mut spent, grid, inputs, identity)?;
             }
             let mut points = walk.default.clone();
             points.extend(walk.judged[settled].iter().cloned());
@@ -173,7 +175,20 @@ impl Comprehensive<'_> {
         }
     }
 
-    /// What baseline and sweeps took, or their trials where one of them is not stored; nothing where
+    /// Adds what the trials of a grid took.
+    fn add_spent(
+        spent: &mut Spent,
+        grid: &Grid,
+        inputs: &Inputs<'_>,
+        identity: &Value,
+    ) -> Result<()> {
+        for leaf in grid.leaves(identity)? {
+            spent.add(&leaf.what, &inputs.leaf::<Outcome>(&leaf.role)?);
+        }
+        Ok(())
+    }
+
+    /// What baseline and sweeps took (the search has a budget of its own), or their trials where one of them is not stored; nothing where
     /// nobody asks.
     fn spent(&self, inputs: &Inputs<'_>) -> Result<Stored<Spent>> {
         let mut spent = Spent::default();
@@ -261,7 +276,7 @@ impl Task for Comprehensive<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        5
+        6
     }
 
     fn needs(&self) -> Vec<String> {

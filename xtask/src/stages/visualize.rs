@@ -23,7 +23,7 @@ impl Task for Visualize<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        6
+        7
     }
 
     fn needs(&self) -> Vec<String> {

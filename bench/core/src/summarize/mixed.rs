@@ -4,6 +4,7 @@
 use crate::{
     hist::Latencies,
     schema::{Class, LoadSpec, MixedPrompts, RequestSample},
+    workload::{Plan, Workload},
 };
 
 /// From so many tokens on a prompt is long: one that takes a step of its own, or several.
@@ -24,10 +25,14 @@ pub fn long_prompt_share(load: &LoadSpec) -> Option<f64> {
     (share > 0.0 && share < 1.0).then_some(share)
 }
 
-/// Takes completed samples in any order. It keeps every gap until the last sample is in, since only
+/// Takes samples in any order. It keeps every gap until the last sample is in, since only
 /// then it is known which of them a long prompt fell into: 24 bytes for each event of tokens.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Mixed {
+    /// Says of a failed request how long its prompt was: the server does not.
+    plan: Plan<'static>,
+    /// Of the requests that the plan has given so far.
+    is_long: Vec<bool>,
     short_ttft: Latencies,
     long_ttft: Latencies,
     /// From when a long prompt was sent to its first token.
@@ -38,10 +43,32 @@ pub(super) struct Mixed {
 
 impl Mixed {
     /// For a load that has both kinds of prompts.
-    pub(super) fn of(load: &LoadSpec) -> Option<Self> {
-        long_prompt_share(load).map(|_| Self::default())
+    pub(super) fn of(load: &Workload) -> Option<Self> {
+        long_prompt_share(load).map(|_| Self::new(load))
     }
 
+    fn new(load: &Workload) -> Self {
+        Self {
+            plan: Plan::owned(load.clone()),
+            is_long: Vec::new(),
+            short_ttft: Latencies::default(),
+            long_ttft: Latencies::default(),
+            waits: Vec::new(),
+            gaps: Vec::new(),
+        }
+    }
+
+    /// Takes a request that failed.
+    pub(super) fn push_failed(&mut self, sample: &RequestSample) {
+        while self.is_long.len() <= sample.id as usize {
+            let Some(request) = self.plan.next() else { return };
+            self.is_long.push(request.input_tokens >= LONG_PROMPT_TOKENS);
+        }
+        let is_long = self.is_long[sample.id as usize];
+        if is_long { &mut self.long_ttft } else { &mut self.short_ttft }.record_failed();
+    }
+
+    /// Takes a request that completed.
     pub(super) fn push(&mut self, sample: &RequestSample, ttft_ns: Option<u64>) {
         let is_long = sample.input_tokens >= LONG_PROMPT_TOKENS;
         if let Some(ttft_ns) = ttft_ns {
@@ -55,8 +82,8 @@ impl Mixed {
         self.gaps.extend(gaps);
     }
 
-    pub(super) fn finish(mut self) -> MixedPrompts {
-        let waits = merged(&mut self.waits);
+    pub(super) fn finish(&self) -> MixedPrompts {
+        let waits = merged(&mut self.waits.clone());
         let mut stall = Latencies::default();
         for &(start_ns, end_ns, tokens) in &self.gaps {
             // The first wait that ends after the gap has begun is the only one to look at: those
@@ -126,7 +153,7 @@ mod tests {
     }
 
     fn measured(samples: &[RequestSample]) -> MixedPrompts {
-        let mut mixed = Mixed::default();
+        let mut mixed = Mixed::new(&load(&[(100, 100), (4_000, 4_000)]).into());
         for sample in samples {
             mixed.push(sample, sample.first_token_ns().map(|at| at - sample.intended_ns));
         }
@@ -154,6 +181,23 @@ mod tests {
         assert_eq!(measured(&[decoding]).stall.count, 0);
         // A token in the very moment in which the long one is sent or answered is not stalled.
         assert_eq!(measured(&[sample(100, &[0, 10, 30 * MS]), long]).stall.count, 0);
+    }
+
+    #[test]
+    fn a_failed_request_ranks_last_among_prompts_of_its_length() {
+        let mut spec = load(&[(100, 100), (4_000, 4_000)]);
+        spec.size = Size::Requests(20);
+        let load = Workload::from(spec);
+        let long = Plan::new(&load).find(|request| request.input_tokens == 4_000);
+        let mut mixed = Mixed::of(&load).expect("it has both kinds");
+        mixed.push(&sample(100, &[0, 10]), Some(10));
+        mixed.push(&sample(4_000, &[0, 70]), Some(70));
+        let id = long.expect("half of them are long").id;
+        mixed.push_failed(&RequestSample { id, ..RequestSample::default() });
+        let found = mixed.finish();
+        assert_eq!((found.short_ttft.failed, found.long_ttft.failed), (0, 1));
+        assert_eq!(found.long_ttft.p95_ms, f64::INFINITY, "not reached");
+        assert!(found.short_ttft.p95_ms.is_finite());
     }
 
     proptest! {

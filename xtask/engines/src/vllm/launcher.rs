@@ -434,7 +434,7 @@ pub struct Forks {
 }
 
 impl Forks {
-    /// Starts a server as a fork; it is not ready yet. A launcher that fails is replaced once.
+    /// Starts a server as a fork; it is not ready yet. One that was kept from an earlier launch and fails is replaced.
     ///
     /// # Errors
     /// When that is interrupted, or no launcher can do it.
@@ -446,15 +446,13 @@ impl Forks {
         is_interrupted: &dyn Fn() -> bool,
     ) -> Result<Forked, NoFork> {
         let is_kept = self.launcher.as_ref().is_some_and(|known| known.changes(start).is_some());
-        let attempts = if is_kept { 2 } else { 1 };
-        let mut result = self.attempt(start, run_dir, grace, is_interrupted);
-        for _ in 1..attempts {
-            if matches!(result, Err(NoFork::Unusual(_))) {
+        match self.attempt(start, run_dir, grace, is_interrupted) {
+            Err(NoFork::Unusual(_)) if is_kept => {
                 self.end();
-                result = self.attempt(start, run_dir, grace, is_interrupted);
+                self.attempt(start, run_dir, grace, is_interrupted)
             }
+            result => result,
         }
-        result
     }
 
     fn attempt(

@@ -265,7 +265,7 @@ fn verdicts(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     });
     let rows: Vec<_> =
         judged.iter().take(table::capacity(cell)).map(|row| verdict_row(row)).collect();
-    let heads = ["metric, load", "change", "95 % interval", "verdict"];
+    let heads = ["metric, load", "change", "interval", "verdict"];
     table::draw(canvas, cell, "Tuned against vLLM default", heads, &rows, &tally(&judged));
 }
 
