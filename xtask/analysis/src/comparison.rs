@@ -9,7 +9,7 @@ use bench_core::{
     summarize::long_prompt_share,
 };
 
-use profile::{NamedLoad, Profile};
+use profile::{Guard, NamedLoad, Profile};
 
 fn column(role: Role) -> Option<Column> {
     match role {
@@ -238,8 +238,9 @@ impl Sides {
             after: &self.after,
             history: &self.history,
             requests: profile.and_then(|profile| requests(profile, metric, &row.load)),
-            margin_percent: profile
-                .map_or(metric.margin().percent, |profile| profile.margin_percent(metric)),
+            margin_percent: profile.map_or(metric.margin().percent, |profile| {
+                profile.margin_percent(metric, &row.load)
+            }),
             role: question_role(profile, metric, &row.load),
         }
     }
@@ -272,19 +273,22 @@ pub fn carries(load: &NamedLoad, class: Option<&str>, metric: &Metric) -> bool {
     (requests as f64 * share).round() as u64 >= metric.is_judged_from()
 }
 
-/// Why the objective can be judged by no number of starts, where that is so: a percentile of too few
-/// requests.
+/// Why the objective or a guard can be judged by no number of starts, where that is so: a percentile of
+/// too few requests.
 pub fn unjudgeable(profile: &Profile) -> Option<String> {
-    let objective = &profile.objective;
-    let metric = metric::find(&objective.metric)?;
-    let requests = requests(profile, metric, &objective.load)?;
-    let least = metric.is_judged_from();
-    (requests < least).then(|| {
-        format!(
-            "{} on {} is made of {requests} requests a start and judged from {least} on: no change will \
-             be recommended by it; ask for more requests, or for `repeats`",
-            metric.id, objective.load
-        )
+    let objective = (&profile.objective.metric, &profile.objective.load);
+    let guards = profile.guards.iter().map(|guard| (&guard.metric, &guard.load));
+    std::iter::once(objective).chain(guards).find_map(|(metric, load)| {
+        let metric = metric::find(metric)?;
+        let requests = requests(profile, metric, load)?;
+        let least = metric.is_judged_from();
+        (requests < least).then(|| {
+            format!(
+                "{} on {load} is made of {requests} requests a start and judged from {least} on: no change \
+                 will be recommended by it; ask for more requests, or for `repeats`",
+                metric.id
+            )
+        })
     })
 }
 
@@ -302,12 +306,24 @@ fn question_role(profile: Option<&Profile>, metric: &Metric, load: &str) -> Ques
     }
 }
 
-/// Whether a metric on a load is the objective (the primary question) or a limit (a guardrail): by
-/// these alone anything is decided.
+/// Whether a metric on a load is the objective (the primary question) or a guardrail, of `[slo]` or
+/// `[guard]`: by these alone anything is decided.
 pub fn is_goal(profile: &Profile, metric: &str, load: &str) -> bool {
     let objective = &profile.objective;
     (metric == objective.metric && load == objective.load)
         || profile.slo.iter().any(|limit| metric == limit.metric && load == limit.load)
+        || profile.guards.iter().any(|guard| metric == guard.metric && load == guard.load)
+}
+
+/// Each guard of the profile with its row, where it was measured.
+pub fn guards<'a>(
+    rows: &'a [Comparison],
+    profile: &'a Profile,
+) -> impl Iterator<Item = (&'a Guard, Option<&'a Comparison>)> {
+    profile.guards.iter().map(|guard| {
+        let is_of = |row: &&Comparison| row.metric == guard.metric && row.load == guard.load;
+        (guard, rows.iter().find(is_of))
+    })
 }
 
 /// The objective's row.

@@ -7,7 +7,7 @@ use bench_core::schema::{
     Verdict,
 };
 
-use super::{Configuration, limits, merit};
+use super::{Configuration, comparison, limits, merit};
 use profile::Profile;
 
 /// What is decided on: figures of starts that took no part in the choice.
@@ -19,8 +19,8 @@ pub struct Judged<'a> {
     pub baseline: Option<&'a Configuration<'a>>,
     /// The candidate and what it was named for; none where it is the defaults.
     pub candidate: Option<(&'a Candidate, &'a Configuration<'a>)>,
-    /// The objective, defaults against candidate.
-    pub primary: Option<&'a Comparison>,
+    /// Every metric, defaults against candidate.
+    pub rows: &'a [Comparison],
     /// Whether the profile judges candidates at all.
     pub judges: bool,
 }
@@ -28,8 +28,8 @@ pub struct Judged<'a> {
 /// The decision; `None` where the defaults run and gave no valid figure for the objective, or
 /// nothing did: then there is nothing to decide by.
 ///
-/// A change is carried by the objective's verdict, or by limits that it meets and the defaults are
-/// not known to meet. Whatever meets the limits goes before whatever does not.
+/// A change is carried by the objective's verdict, where every guard is shown to be no worse, or by limits
+/// that it meets and the defaults are not known to meet. Whatever meets the limits goes before whatever does not.
 pub fn decide(profile: &Profile, judged: &Judged<'_>) -> Option<Decision> {
     let default = judged.default.filter(|default| default.is_measured());
     if profile.endpoint().is_some() {
@@ -83,7 +83,8 @@ fn by_verdict<'a>(
 ) -> Option<&'a Configuration<'a>> {
     let (_, setting) = judged.candidate?;
     let is_kept = setting.is_measured() && setting.state() <= default;
-    (is_kept && is_better(profile, judged.primary)).then_some(setting)
+    let is_better = is_better(profile, judged.primary(profile));
+    (is_kept && is_better && judged.is_guarded(profile)).then_some(setting)
 }
 
 /// Better, and by more than nobody would care for.
@@ -119,6 +120,16 @@ pub fn nearest<'a>(settings: &[&'a Configuration<'a>]) -> Option<&'a Configurati
 }
 
 impl Judged<'_> {
+    fn primary(&self, profile: &Profile) -> Option<&Comparison> {
+        comparison::primary(self.rows, profile)
+    }
+
+    /// Whether every guard is shown to be no worse.
+    fn is_guarded(&self, profile: &Profile) -> bool {
+        let is_kept = |row: Option<&Comparison>| row.is_some_and(|row| row.excludes_worse);
+        comparison::guards(self.rows, profile).all(|(_, row)| is_kept(row))
+    }
+
     fn change(&self, profile: &Profile, setting: &Configuration<'_>, grounds: Grounds) -> Decision {
         let own = self.candidate.filter(|(_, candidate)| candidate.label == setting.label);
         let flags = match own {
@@ -155,14 +166,14 @@ impl Judged<'_> {
             {
                 Grounds::CandidateLimits
             }
-            Some(_) => match self.primary.and_then(|row| row.verdict) {
+            Some(_) if is_better(profile, self.primary(profile)) => Grounds::Guard,
+            Some(_) => match self.primary(profile).and_then(|row| row.verdict) {
                 Some(Verdict::Worse) => Grounds::Worse,
                 Some(Verdict::Better | Verdict::Equivalent) => Grounds::NoDifference,
                 Some(Verdict::Inconclusive) => Grounds::NotProven,
                 None => Grounds::NotJudged,
             },
         };
-        debug_assert!(!is_better(profile, self.primary) || grounds != Grounds::NotProven);
         self.decision(Recommendation::Defaults, grounds, default)
     }
 
@@ -245,7 +256,13 @@ mod tests {
 
     fn verdict(verdict: Verdict, percent: f64) -> Comparison {
         let change = Estimate { mean: percent, ..Estimate::default() };
-        Comparison { verdict: Some(verdict), change: Some(change), ..Comparison::default() }
+        Comparison {
+            metric: RATE.to_owned(),
+            load: "burst".to_owned(),
+            verdict: Some(verdict),
+            change: Some(change),
+            ..Comparison::default()
+        }
     }
 
     /// The outcome with a limit of 20 ms: what is recommended, on which grounds, and the label.
@@ -253,8 +270,15 @@ mod tests {
         points: &[Point],
         row: Option<&Comparison>,
     ) -> Option<(Recommendation, Grounds, String)> {
-        let profile = profile(Some(20));
-        let of = |role| Configuration::of(points, &profile, |point| point.role == role);
+        decided_for(&profile(Some(20)), points, row.map_or(&[], std::slice::from_ref))
+    }
+
+    fn decided_for(
+        profile: &Profile,
+        points: &[Point],
+        rows: &[Comparison],
+    ) -> Option<(Recommendation, Grounds, String)> {
+        let of = |role| Configuration::of(points, profile, |point| point.role == role);
         let (default, baseline, tuned) = (of(Role::Default), of(Role::Baseline), of(Role::Tuned));
         let candidate = tuned.as_ref().map(|tuned| Candidate {
             args: tuned.args.clone(),
@@ -265,10 +289,10 @@ mod tests {
             default: default.as_ref(),
             baseline: baseline.as_ref(),
             candidate: candidate.as_ref().zip(tuned.as_ref()),
-            primary: row,
+            rows,
             judges: true,
         };
-        let decision = decide(&profile, &judged)?;
+        let decision = decide(profile, &judged)?;
         Some((decision.recommendation, decision.grounds, decision.label))
     }
 
@@ -300,6 +324,29 @@ mod tests {
         );
         is(&points, row(Verdict::Worse, -9.0).as_ref(), (Defaults, Grounds::Worse, "default"));
         is(&points[..1], None, (Defaults, Grounds::NothingPromised, "default"));
+    }
+
+    #[test]
+    fn a_change_is_shown_to_make_nothing_worse_that_is_guarded() {
+        let itl = "itl_p99_ms";
+        let margin_percent = bench_core::decimal::Decimal::from_int(5).expect("a decimal");
+        let guard =
+            profile::Guard { metric: itl.to_owned(), load: "burst".to_owned(), margin_percent };
+        let profile = Profile { guards: vec![guard], ..profile(Some(20)) };
+        let points = [of(Role::Default, 100.0, 10.0), of(Role::Tuned, 120.0, 10.0)];
+        let grounds = |excludes_worse| {
+            let guarded = Comparison {
+                metric: itl.to_owned(),
+                excludes_worse,
+                ..verdict(Verdict::Inconclusive, 1.0)
+            };
+            let rows = [verdict(Verdict::Better, 20.0), guarded];
+            decided_for(&profile, &points, &rows).map(|(_, grounds, _)| grounds)
+        };
+        assert_eq!(grounds(true), Some(Grounds::Better));
+        assert_eq!(grounds(false), Some(Grounds::Guard));
+        let unmeasured = decided_for(&profile, &points, &[verdict(Verdict::Better, 20.0)]);
+        assert_eq!(unmeasured.map(|(_, grounds, _)| grounds), Some(Grounds::Guard));
     }
 
     #[test]

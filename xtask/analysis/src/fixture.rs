@@ -74,6 +74,7 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
             margin_percent: None,
         },
         slo: limit.into_iter().collect(),
+        guards: Vec::new(),
         targets: Vec::new(),
         gains: Vec::new(),
         margins_percent: BTreeMap::new(),

@@ -3,7 +3,10 @@
 use bench_core::schema::{Comparison, LimitOutcome, LimitState, Verdict};
 use serde::Serialize;
 
-use super::{comparison::Compared, limits};
+use super::{
+    comparison::{self, Compared},
+    limits,
+};
 use profile::Profile;
 
 /// Whether a comparison lets a change pass.
@@ -32,14 +35,14 @@ impl Gate {
     }
 }
 
-/// The objective or a limit, and how it fares.
+/// The objective, a limit or a guard, and how it fares.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Goal {
     /// Metric id.
     pub metric: String,
     /// Load.
     pub load: String,
-    /// The limit with the figures before and after; `None` of the objective.
+    /// The limit with the figures before and after; `None` of objective and guards.
     pub limit: Option<(LimitOutcome, LimitOutcome)>,
     /// What the gate says of it.
     pub gate: Gate,
@@ -67,7 +70,13 @@ pub fn goals(compared: &Compared<'_>, profile: &Profile) -> Vec<Goal> {
             limit: Some((before, after)),
         }
     });
-    std::iter::once(first).chain(limits).collect()
+    let guards = comparison::guards(&compared.rows, profile).map(|(guard, row)| Goal {
+        metric: guard.metric.clone(),
+        load: guard.load.clone(),
+        limit: None,
+        gate: of_row(row),
+    });
+    std::iter::once(first).chain(limits).chain(guards).collect()
 }
 
 /// The gate over all goals; of what does not run any more nothing passes.
@@ -154,6 +163,27 @@ mod tests {
         assert_eq!(gate_of(&at(25.0), &at(25.05), Some(20)), Gate::Passed, "no worse than before");
         assert_eq!(gate_of(&at(25.0), &at(35.0), Some(20)), Gate::Regression);
         assert_eq!(gate_of(&at(10.0), &at(20.0), Some(20)), Gate::Regression, "worse, and unknown");
+    }
+
+    #[test]
+    fn a_guard_that_gets_worse_is_a_regression() {
+        let rate = [100.0, 101.0, 99.0];
+        let [before, after] = [10.0, 15.0].map(|tpot_ms| {
+            side(
+                &rate.map(|r| r + tpot_ms / 1e3),
+                &[tpot_ms, tpot_ms + 0.1, tpot_ms - 0.1],
+                &[0.1; 3],
+            )
+        });
+        let margin_percent = bench_core::decimal::Decimal::from_int(10).expect("a decimal");
+        let (metric, load) = ("tpot_p95_ms".to_owned(), "burst".to_owned());
+        let guards = vec![profile::Guard { metric, load, margin_percent }];
+        let guarded = Profile { guards, ..profile(None) };
+        let of = |before: &[Point], after: &[Point]| {
+            gate(&any_two(before, after, Some(&guarded)), Some(&guarded))
+        };
+        assert_eq!(of(&before, &after), Gate::Regression);
+        assert_eq!(of(&after, &before), Gate::Passed);
     }
 
     #[test]

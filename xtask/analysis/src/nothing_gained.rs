@@ -81,7 +81,7 @@ fn recommends_a_change(seed: u64, noise: [f64; 2], starts: usize) -> bool {
         default: default.as_ref(),
         baseline: None,
         candidate: Some(candidate).zip(tuned.as_ref()),
-        primary: comparison::primary(&compared.rows, &profile),
+        rows: &compared.rows,
         judges: true,
     };
     let decision = decision::decide(&profile, &judged).expect("all was measured");

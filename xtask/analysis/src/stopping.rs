@@ -10,7 +10,11 @@ use bench_core::{
 
 use profile::{Profile, Trial};
 
-use super::{Configuration, comparison::primary, limits};
+use super::{
+    Configuration,
+    comparison::{guards, primary},
+    limits,
+};
 
 /// What trials took of the engine.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +83,7 @@ pub fn reason(
 }
 
 /// Whether no more starts are needed: the primary question has a verdict; of each limit it is known
-/// whether the candidate meets it, or whether it is worse there. What more starts cannot judge does not
+/// whether the candidate meets it, or whether it is worse there; of each guard whether it is worse. What more starts cannot judge does not
 /// keep a comparison open.
 fn is_decided(profile: &Profile, points: &[Point], rows: &[Comparison]) -> bool {
     let is_open = |row: &Comparison| row.verdict == Some(Verdict::Inconclusive);
@@ -95,6 +99,8 @@ fn is_decided(profile: &Profile, points: &[Point], rows: &[Comparison]) -> bool 
                 || row(&limit.metric, &limit.load)
                     .is_none_or(|row| row.excludes_worse || !is_open(row))
         })
+        && guards(rows, profile)
+            .all(|(_, row)| row.is_none_or(|row| row.excludes_worse || !is_open(row)))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! `[objective]`, `[slo]`, `[targets]` and `[compare]`: what "best" means, what it must keep, what is
-//! hoped for, and how much of a change anybody cares for.
+//! `[objective]`, `[slo]`, `[guard]`, `[targets]` and `[compare]`: what "best" means, what it must keep,
+//! what it must not make worse, what is hoped for, and how much of a change anybody cares for.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
     diagnostic::{Diagnostic, suggest},
     load::Loads,
     read::{Item, Problems, Table},
-    resolved::{Bound, Gain, Limit, Objective},
+    resolved::{Bound, Gain, Guard, Limit, Objective},
 };
 
 /// A change of half the value is worth having, whatever the profile says.
@@ -109,6 +109,58 @@ impl Goals<'_> {
             }
         }
         (limits, gains)
+    }
+
+    /// Reads `[guard]`: METRIC = margin in percent on the table's load, or a table of its own.
+    pub(super) fn guards(&self, mut table: Table<'_>, objective: Option<&Objective>) -> Vec<Guard> {
+        let title = table.title.clone();
+        let on = table.get("on").map(|on| self.load_names(&on));
+        let mut guards = Vec::new();
+        for item in table.rest() {
+            if let Some(metric) = self.key(&item, &title) {
+                guards.extend(self.guard(metric, &item, on.clone()).unwrap_or_default());
+            }
+        }
+        let is_objective = |guard: &Guard| {
+            objective.is_some_and(|o| o.metric == guard.metric && o.load == guard.load)
+        };
+        if let Some(guard) = guards.iter().find(|guard| is_objective(guard)) {
+            self.problems.report(Diagnostic::new(
+                format!("`{}` on {} is the objective", guard.metric, guard.load),
+                table.span.clone(),
+                "a change is recommended only where it is better there: take it out of [guard]",
+            ));
+        }
+        guards
+    }
+
+    /// The guards of one key: one for each load.
+    fn guard(
+        &self,
+        metric: &Metric,
+        item: &Item<'_>,
+        on: Option<Option<Vec<String>>>,
+    ) -> Option<Vec<Guard>> {
+        if metric.direction == Direction::Neither {
+            item.report(
+                format!("neither more nor less of `{}` is worse", metric.id),
+                "a guard is of a metric that has a good direction",
+            );
+            return None;
+        }
+        let (margin, loads) = if item.is_table() {
+            let mut table = item.table(format!("the guard `{}`", metric.id))?;
+            let margin = table.require("margin_percent", "margin_percent = N");
+            let own = table.get("on").map(|on| self.load_names(&on));
+            table.finish(|_| None);
+            (margin?.positive_decimal(MARGIN_PERCENT_MAX)?, own.or(on))
+        } else {
+            (item.positive_decimal(MARGIN_PERCENT_MAX)?, on)
+        };
+        let loads = self.loads_of(metric, item, loads)?;
+        let guard =
+            |load: String| Guard { metric: metric.id.to_owned(), load, margin_percent: margin };
+        Some(loads.into_iter().map(guard).collect())
     }
 
     /// Reads `[compare]`: the margin of every metric, or of those that it names.

@@ -42,7 +42,7 @@ pub use models::{ModelFolder, ReadModel};
 pub use parse::parse;
 pub use remote::check_remote_url;
 pub use resolved::{
-    Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, ExecutorConfig, Gain, Limit,
+    Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, ExecutorConfig, Gain, Guard, Limit,
     NamedLoad, Objective, Part, Profile, SlurmConfig, Sweep, Tune, TuneSetting, VllmConfig,
 };
 pub use stages::is_known as is_known_stage;

@@ -16,7 +16,7 @@ use super::{
     load::{self, PlacedLoad},
     read::{Item, Problems, Span, Table, absent_or_right},
     remote,
-    resolved::{EngineConfig, ExecutorConfig, Gain, Limit, Objective, Profile},
+    resolved::{EngineConfig, ExecutorConfig, Gain, Guard, Limit, Objective, Profile},
     stages, sweep, tune,
 };
 
@@ -65,7 +65,7 @@ fn resolve(
         .require("load", "a [[load]] table")
         .map(|item| load::read(problems, &item, folder))
         .unwrap_or_default();
-    let (objective, slo, (targets, gains), margins_percent) =
+    let (objective, (slo, guards), (targets, gains), margins_percent) =
         read_goals(&mut document, &Goals { problems, loads: &loads });
     let baseline = document.get("baseline");
     let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
@@ -135,6 +135,7 @@ fn resolve(
         sweeps,
         objective: objective?,
         slo,
+        guards,
         targets,
         gains,
         margins_percent,
@@ -163,20 +164,25 @@ fn reference(problems: &Problems, item: &Item<'_>) -> Option<String> {
     Some(name.value.to_owned())
 }
 
+/// Limits that a setting must meet, and metrics that it must not make worse.
+type Guardrails = (Vec<Limit>, Vec<Guard>);
+
 /// Limits that are hoped for, and gains over the baseline.
 type Targets = (Vec<Limit>, Vec<Gain>);
 
-/// Objective, limits, targets and margins.
+/// Objective, limits, guards, targets and margins.
 fn read_goals(
     document: &mut Table<'_>,
     goals: &Goals<'_>,
-) -> (Option<Objective>, Vec<Limit>, Targets, BTreeMap<String, Decimal>) {
+) -> (Option<Objective>, Guardrails, Targets, BTreeMap<String, Decimal>) {
     let mut objective = document
         .require("objective", "an [objective] table")
         .and_then(|item| item.table("[objective]"))
         .and_then(|table| goals.objective(table));
     let slo = document.get("slo").and_then(|item| item.table("[slo]"));
     let slo = slo.map(|table| goals.limits(table)).unwrap_or_default();
+    let guards = document.get("guard").and_then(|item| item.table("[guard]"));
+    let guards = guards.map(|table| goals.guards(table, objective.as_ref())).unwrap_or_default();
     let targets = document.get("targets").and_then(|item| item.table("[targets]"));
     let targets = targets.map(|table| goals.targets(table)).unwrap_or_default();
     let compare = document.get("compare").and_then(|item| item.table("[compare]"));
@@ -184,7 +190,7 @@ fn read_goals(
     if let Some(objective) = &mut objective {
         objective.margin_percent = margins.get(&objective.metric).copied();
     }
-    (objective, slo, targets, margins)
+    (objective, (slo, guards), targets, margins)
 }
 
 fn read_budget(mut table: Table<'_>) -> Option<u32> {

@@ -45,6 +45,8 @@ pub struct Profile {
     pub objective: Objective,
     /// Limits that the objective must keep.
     pub slo: Vec<Limit>,
+    /// Metrics that a recommended change is shown not to make worse.
+    pub guards: Vec<Guard>,
     /// What the profile hopes for.
     pub targets: Vec<Limit>,
     /// Gains over the baseline that it hopes for.
@@ -107,6 +109,9 @@ impl Profile {
         if let Some(reference) = &self.reference {
             hashed["reference"] = json!(reference);
         }
+        if !self.guards.is_empty() {
+            hashed["guards"] = json!(self.guards);
+        }
         if !self.gains.is_empty() {
             hashed["gains"] = json!(self.gains);
         }
@@ -126,8 +131,10 @@ impl Profile {
     }
 
     /// A change of the metric within this many percent, or points of shares, is none worth having.
-    pub fn margin_percent(&self, metric: &Metric) -> f64 {
-        let margin = self.margins_percent.get(metric.id);
+    pub fn margin_percent(&self, metric: &Metric, load: &str) -> f64 {
+        let is_guard = |guard: &&Guard| guard.metric == metric.id && guard.load == load;
+        let guard = self.guards.iter().find(is_guard).map(|guard| &guard.margin_percent);
+        let margin = guard.or_else(|| self.margins_percent.get(metric.id));
         margin.map_or(metric.margin().percent, |margin| margin.to_f64())
     }
 
@@ -486,6 +493,17 @@ pub struct Limit {
     pub bound: Bound,
     /// The limit, in the metric's unit.
     pub limit: Decimal,
+}
+
+/// A metric under a load that a recommended change is shown not to make worse than with vLLM's defaults.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Guard {
+    /// Metric id.
+    pub metric: String,
+    /// Load on which it is measured.
+    pub load: String,
+    /// By how much it may be worse, in percent, or points of shares.
+    pub margin_percent: Decimal,
 }
 
 /// A gain over the baseline's figure under a load.

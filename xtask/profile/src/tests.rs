@@ -454,7 +454,27 @@ fn mistakes_of_goals() {
         (target, "queue_share = { max = 0.5, on = \"brust\" }"),
         (target, "tpot_p95_ms = 1"),
         (target, "ttft_p95_ms = { max = 5, on = \"burst\", per = \"x\" }"),
+        ("[targets]", "[guard]\nitl_p99_ms = 5\n[targets]"),
+        ("[targets]", "[guard]\non = \"burst\"\nkv_cache_tokens = 5\n[targets]"),
+        ("[targets]", "[guard]\non = \"burst\"\noutput_tokens_per_s = 5\n[targets]"),
+        ("[targets]", "[guard]\non = \"burst\"\nitl_p99_ms = { margin = 5 }\n[targets]"),
+        ("[targets]", "[guard]\non = \"burst\"\nitl_p99_ms = 90\n[targets]"),
     ]));
+}
+
+#[test]
+fn a_guard_has_a_margin_on_its_load() {
+    let guards = "[guard]\non = \"burst\"\nitl_p99_ms = 10\n\
+                  ttft_p95_ms = { margin_percent = 2.5, on = [\"burst\", \"production\"] }\n[targets]";
+    let profile = read(&edited("[targets]", guards)).expect("a profile");
+    let of = |guard: &Guard| format!("{} {} {}", guard.metric, guard.load, guard.margin_percent);
+    let found: Vec<_> = profile.guards.iter().map(of).collect();
+    let expected = ["itl_p99_ms burst 10", "ttft_p95_ms burst 2.5", "ttft_p95_ms production 2.5"];
+    assert_eq!(found, expected);
+    let itl = bench_core::metric::find("itl_p99_ms").expect("a metric");
+    assert_eq!(profile.margin_percent(itl, "burst"), 10.0);
+    assert_eq!(profile.margin_percent(itl, "production"), itl.margin().percent);
+    assert_ne!(profile.hashed(), read(EXAMPLE).expect("a profile").hashed());
 }
 
 #[test]

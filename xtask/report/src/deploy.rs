@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Inputs, words};
 use crate::format;
-use analysis::{comparison::primary, decision::deployed};
+use analysis::decision::deployed;
 use profile::{EngineConfig, Profile, flags};
 
 /// Stands for the model where none can be named.
@@ -80,7 +80,7 @@ impl Deploy {
                 words::headline,
             ),
             grounds: decision.map_or_else(String::new, |decision| {
-                words::grounds(decision, primary(&comparison.comparisons, profile), profile)
+                words::grounds(decision, &comparison.comparisons, profile)
             }),
             is_recommended: recommended.is_some(),
             is_change: decision.is_some_and(|d| d.recommendation == Recommendation::Change),

@@ -6,7 +6,7 @@ use bench_core::{
 };
 use serde::Serialize;
 
-use analysis::comparison::primary;
+use analysis::comparison::{self, primary};
 
 use super::{Inputs, format, tables, words};
 
@@ -72,8 +72,15 @@ fn verdict(row: &Comparison) -> String {
 
 fn guardrails(inputs: &Inputs<'_>) -> String {
     let Some(decision) = &inputs.comparison.decision else { return String::new() };
+    let guards: Vec<String> = comparison::guards(&inputs.comparison.comparisons, inputs.profile)
+        .map(|(guard, row)| words::guard(guard, row))
+        .collect();
+    let guards = match guards.as_slice() {
+        [] => String::new(),
+        some => format!(" The candidate against vLLM's defaults: {}.", some.join("; ")),
+    };
     if decision.limits.is_empty() {
-        return "The profile sets no limits.".to_owned();
+        return format!("The profile sets no limits.{guards}");
     }
     let met = decision.limits.iter().filter(|limit| limit.state == LimitState::Met).count();
     let each: Vec<String> = decision.limits.iter().map(words::limit).collect();
@@ -82,7 +89,7 @@ fn guardrails(inputs: &Inputs<'_>) -> String {
         Recommendation::Defaults => " with vLLM's defaults",
         Recommendation::NoneMeets => " at the nearest setting",
     };
-    format!("{met} of {} limits met{of}: {}.", decision.limits.len(), each.join("; "))
+    format!("{met} of {} limits met{of}: {}.{guards}", decision.limits.len(), each.join("; "))
 }
 
 /// Whatever got worse; where nothing did, how much that says.

@@ -15,8 +15,7 @@ use serde_json::json;
 
 use super::{Inputs, TrialView, findings};
 use analysis::{
-    Configuration,
-    comparison::{self, primary},
+    Configuration, comparison,
     decision::{self, Judged},
     floors::{Alone, Server},
     targets,
@@ -140,7 +139,7 @@ impl Fixture {
             default: default.as_ref(),
             baseline: baseline.as_ref(),
             candidate: candidate.zip(tuned.as_ref()),
-            primary: primary(&self.comparison.comparisons, &self.profile),
+            rows: &self.comparison.comparisons,
             judges: self.choose.is_some(),
         };
         self.comparison.decision = decision::decide(&self.profile, &judged);
@@ -643,6 +642,7 @@ fn profile() -> Profile {
         calibrate: None,
         tune: None,
         capacity: None,
+        guards: Vec::new(),
         margins_percent: BTreeMap::new(),
         budget_engine_minutes: None,
         remote: None,

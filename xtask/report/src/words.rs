@@ -1,7 +1,8 @@
 //! Decisions, limits and reasons in words, the same in the terminal and in the report.
 
+use analysis::comparison::{guards, primary};
 use bench_core::{
-    metric,
+    metric::{self, Metric},
     schema::{
         Comparison, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Point,
         Recommendation, Verdict,
@@ -10,7 +11,7 @@ use bench_core::{
 
 use super::provenance::distinct;
 use crate::format::{self, NOTHING};
-use profile::Profile;
+use profile::{Guard, Profile};
 
 /// The first words of all: what to deploy.
 pub fn headline(decision: &Decision) -> String {
@@ -34,8 +35,9 @@ pub fn headline(decision: &Decision) -> String {
     }
 }
 
-/// Why, in sentences. `primary` is the objective, defaults against candidate.
-pub fn grounds(decision: &Decision, primary: Option<&Comparison>, profile: &Profile) -> String {
+/// Why, in sentences. `rows`: defaults against candidate.
+pub fn grounds(decision: &Decision, rows: &[Comparison], profile: &Profile) -> String {
+    let primary = primary(rows, profile);
     let candidate = || decision.candidate.as_ref().map_or_else(String::new, format::args);
     let judged = |word: &str| match primary.and_then(change) {
         Some(change) => format!(
@@ -84,6 +86,13 @@ pub fn grounds(decision: &Decision, primary: Option<&Comparison>, profile: &Prof
                 format::list(&broken)
             )
         }
+        Grounds::Guard => {
+            let open = guards(rows, profile)
+                .filter(|(_, row)| !row.is_some_and(|row| row.excludes_worse))
+                .map(|(one, row)| guard(one, row));
+            let open = format::list(&open.collect::<Vec<_>>());
+            judged(&format!("better, and not recommended for what it may make worse: {open}"))
+        }
         Grounds::CandidateFails => format!("{} promised most, and does not run.", candidate()),
         Grounds::OneConfiguration => {
             "It runs already: its settings are its owner's, and nothing is \
@@ -96,6 +105,23 @@ pub fn grounds(decision: &Decision, primary: Option<&Comparison>, profile: &Prof
             format!("Nearest: {}; {}.", format::args(&decision.args), format::list(&broken))
         }
     }
+}
+
+/// `ITL P99 on `burst` +90.8 ± 9.4 % (margin 10 %): worse`
+pub fn guard(guard: &Guard, row: Option<&Comparison>) -> String {
+    let metric = metric::find(&guard.metric);
+    let (unit, margin) =
+        (if metric.is_some_and(Metric::is_share) { "points" } else { "%" }, guard.margin_percent);
+    let change = row.and_then(|row| row.change.as_ref());
+    let change = change.map_or_else(|| NOTHING.to_owned(), |change| format::change(metric, change));
+    let state = match row {
+        Some(row) if row.verdict == Some(Verdict::Worse) => "worse",
+        Some(row) if row.excludes_worse => "no worse",
+        Some(_) => "not shown to be no worse",
+        None => "not measured",
+    };
+    let name = format::name(&guard.metric);
+    format!("{name} on `{}` {change} (margin {margin} {unit}): {state}", guard.load)
 }
 
 /// `output throughput on `burst` by +47.5 ± 2.9 %`

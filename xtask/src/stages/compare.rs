@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Context, baseline, choose, comprehensive, goals, hardware, one_file, provision};
 use analysis::{
     Configuration,
-    comparison::{self, Known, primary},
+    comparison::{self, Known},
     decision::{self, Judged},
     targets,
 };
@@ -112,7 +112,7 @@ impl Compare<'_> {
             default: default.as_ref(),
             baseline: baseline.as_ref(),
             candidate: candidate.zip(tuned.as_ref()),
-            primary: primary(&result.comparisons, profile),
+            rows: &result.comparisons,
             judges: chosen.is_some(),
         };
         decision::decide(profile, &judged).ok_or_else(|| {

@@ -91,13 +91,16 @@ impl Context<'_> {
     }
 }
 
-/// Objective, limits and targets: what a stage that judges reads of the profile.
+/// Objective, limits, guards and targets: what a stage that judges reads of the profile.
 pub fn goals(profile: &Profile) -> Value {
     let mut goals = serde_json::json!({
         "objective": profile.objective,
         "slo": profile.slo,
         "targets": profile.targets,
     });
+    if !profile.guards.is_empty() {
+        goals["guards"] = serde_json::json!(profile.guards);
+    }
     if !profile.gains.is_empty() {
         goals["gains"] = serde_json::json!(profile.gains);
     }

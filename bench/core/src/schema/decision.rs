@@ -129,6 +129,8 @@ pub enum Grounds {
     Worse,
     /// The candidate is not known to meet the limits.
     CandidateLimits,
+    /// The candidate is better, and not shown to be no worse in what the profile guards.
+    Guard,
     /// The candidate does not run, or gave no valid trial.
     CandidateFails,
     /// Every setting is known to violate a limit, or is not known to meet one that the defaults

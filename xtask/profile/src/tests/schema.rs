@@ -116,6 +116,7 @@ fn schema() -> Value {
                 ),
             ),
             ("slo", limits("[slo]", "Limits that a chosen setting keeps.")),
+            ("guard", guards()),
             ("targets", targets("What is hoped for; the report says what was met.")),
             ("compare", compare()),
             ("tune", tune()),
@@ -375,6 +376,15 @@ fn targets(description: &str) -> Value {
     by_metric("[targets]", description, &target)
 }
 
+fn guards() -> Value {
+    let margin = || above_zero("By how much it may be worse, in percent, or points of shares.");
+    let guard = table(
+        "a guard",
+        [("margin_percent!", margin()), ("on", loads_named("The load, or a list of loads."))],
+    );
+    by_metric("[guard]", "What a recommended change is shown not to make worse.", &guard)
+}
+
 fn limit_keys() -> [(&'static str, Value); 3] {
     [
         ("max", json!({ "type": "number", "minimum": 0 })),
@@ -489,6 +499,7 @@ fn title(title: &str) -> String {
     let is_metric = METRICS.iter().any(|metric| title == format!("`{}`", metric.id));
     let name = match title {
         _ if is_metric => "a limit",
+        _ if title.starts_with("the guard ") => "a guard",
         "the profile" => "A profile of the tuning bench",
         other => other,
     };
@@ -504,7 +515,8 @@ fn profiles() -> Vec<(String, String)> {
             (name, text)
         })
         .collect();
-    let more = "[compare]\nmargin_percent = 5\n[executor]\nkind = \"slurm\"\n\
+    let more = "[compare]\nmargin_percent = 5\n[guard]\non = \"burst\"\n\
+                itl_p99_ms = { margin_percent = 5, on = \"production\" }\n[executor]\nkind = \"slurm\"\n\
                 [remote]\nurl = \"s3://team/trials\"\n";
     let example = format!("{EXAMPLE}\n{more}");
     profiles.push(("the example".to_owned(), example));

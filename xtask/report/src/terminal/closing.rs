@@ -11,7 +11,7 @@ use crate::{
     format::{self, NOTHING},
     tables, targets, words,
 };
-use analysis::comparison::{is_goal, primary};
+use analysis::comparison::is_goal;
 use profile::Profile;
 
 /// What got worse, the goals aside, is named so far; the report has the rest.
@@ -22,9 +22,8 @@ pub fn closing(profile: &Profile, comparison: &ResultFile, problems: &[String]) 
     let mut out = String::new();
     let mut say = |text: &str, indent: usize| out += &wrap(&plain(text), indent, WIDTH);
     if let Some(decision) = &comparison.decision {
-        let row = primary(&comparison.comparisons, profile);
         say(&words::headline(decision), 1);
-        let grounds = words::grounds(decision, row, profile);
+        let grounds = words::grounds(decision, &comparison.comparisons, profile);
         if !grounds.is_empty() {
             say(&grounds, 1);
         }
@@ -141,6 +140,9 @@ fn target(profile: &Profile, comparison: &ResultFile, row: &Comparison) -> Strin
     let of_row = |metric: &str, load: &str| row.metric == metric && row.load == load;
     if profile.slo.iter().any(|limit| of_row(&limit.metric, &limit.load)) {
         notes.push("limit".to_owned());
+    }
+    for guard in profile.guards.iter().filter(|guard| of_row(&guard.metric, &guard.load)) {
+        notes.push(format!("no worse by more than {} %", guard.margin_percent));
     }
     for target in comparison.targets.iter().filter(|t| of_row(&t.metric, &t.load)) {
         let what = if target.over_baseline { "gain" } else { "target" };
