@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use common::{copy, files_below, paths_below, xtask};
+use common::{calibrate, copy, files_below, paths_below, xtask};
 
 const PROFILE: &str = r#"
 [engine]
@@ -95,6 +95,7 @@ struct Project(tempfile::TempDir);
 impl Project {
     fn new() -> Self {
         let project = Self(tempfile::tempdir().expect("a temporary folder"));
+        calibrate(project.0.path());
         copy(&["bench/models/tiny.json", "baselines/week2.json"], project.0.path());
         for (name, text) in [
             ("python", PYTHON),

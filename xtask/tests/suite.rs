@@ -30,7 +30,7 @@ use bench_core::{
     rng::Random,
     schema::{LaunchPlan, ResultFile},
 };
-use common::{copy, files_below, paths_below, xtask};
+use common::{calibrate, copy, files_below, paths_below, xtask};
 use serde_json::json;
 
 const PROFILE: &str = r#"

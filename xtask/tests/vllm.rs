@@ -14,7 +14,7 @@ use std::{
     sync::mpsc,
 };
 
-use common::{copy, files_below, paths_below, xtask};
+use common::{calibrate, copy, files_below, paths_below, xtask};
 
 const PROFILE: &str = r#"
 [engine]
@@ -88,6 +88,7 @@ struct Project(tempfile::TempDir);
 impl Project {
     fn new() -> Self {
         let project = Self(tempfile::tempdir().expect("a temporary folder"));
+        calibrate(project.0.path());
         copy(&["bench/models/tiny.json", "baselines/week2.json"], project.0.path());
         let bench = PathBuf::from(env!("CARGO_BIN_EXE_xtask")).with_file_name("bench");
         let here = project.0.path().display().to_string();

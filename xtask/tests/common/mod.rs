@@ -25,6 +25,24 @@ static XTASK: LazyLock<PathBuf> = LazyLock::new(|| {
     xtask
 });
 
+/// How exact the load generator is on this host: found once for all tests, which kept it for the next run.
+static CALIBRATION: LazyLock<PathBuf> = LazyLock::new(|| {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("calibration.json");
+    let mut bench = Command::new(XTASK.with_file_name("bench"));
+    bench.args(["calibrate", "--seconds", "1", "--repeats", "1", "--keep"]).arg(&kept);
+    let output = bench.output().expect("bench runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    kept
+});
+
+/// Gives a project's store the calibration that its first trial over HTTP would make.
+#[allow(dead_code, reason = "not every test measures over HTTP")]
+pub fn calibrate(folder: &Path) {
+    let artifacts = folder.join("artifacts");
+    fs::create_dir_all(&artifacts).expect("creates");
+    fs::copy(&*CALIBRATION, artifacts.join("calibration.json")).expect("copies");
+}
+
 /// The program with these arguments, in a project's folder.
 pub fn xtask(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(&*XTASK);

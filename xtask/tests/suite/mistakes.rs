@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use super::Project;
+use super::{Project, calibrate};
 
 /// A server of `/v1/completions`: each answer has the tokens that were asked for, in a stream.
 fn completions(models: &'static str) -> String {
@@ -95,6 +95,7 @@ const MODELS: &str = r#"{"data":[{"id":"served"}]}"#;
 #[test]
 fn an_endpoint_is_one_configuration_and_two_are_compared() {
     let project = Project::new();
+    calibrate(&project.path(""));
     let (a, b) = (completions(MODELS), completions(MODELS));
     write(&project, "rack-a", &endpoint(&a, "identity = \"a\"\n"));
     write(&project, "rack-b", &endpoint(&b, "identity = \"b\"\n"));
@@ -119,6 +120,7 @@ fn an_endpoint_is_one_configuration_and_two_are_compared() {
 #[test]
 fn starts_of_an_endpoint_are_counted_by_its_owner() {
     let project = Project::new();
+    calibrate(&project.path(""));
     let url = completions(MODELS);
     let profile = |start: &str| endpoint(&url, &format!("identity = \"a\"\n{start}"));
     write(&project, "rack", &profile("start = 2\n"));
@@ -141,6 +143,7 @@ fn starts_of_an_endpoint_are_counted_by_its_owner() {
 #[test]
 fn mistakes_about_an_endpoint_are_told_at_once() {
     let project = Project::new();
+    calibrate(&project.path(""));
     let closed = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let refusing = format!("http://{}", closed.local_addr().expect("bound"));
     drop(closed);
