@@ -16,7 +16,7 @@ mod stages;
 mod ui;
 mod usage;
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
@@ -27,7 +27,15 @@ use commands::suite;
 
 /// Runs the command line; what failed is printed.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            output::complain(&error.render().to_string());
+            return ExitCode::from(2);
+        }
+        // Help and version.
+        Err(shown) => shown.exit(),
+    };
     // A gate that cannot judge has found no regression.
     let is_gate = matches!(&cli.command, Command::Compare(args) if args.gate);
     let error = match run(cli) {
@@ -42,13 +50,11 @@ pub fn main() -> ExitCode {
         mistakes.print();
         return ExitCode::from(2);
     }
-    // Nobody is left to hear of a closed standard error.
-    let mut stderr = std::io::stderr();
     if error.is::<usage::UsageError>() {
-        let _ = writeln!(stderr, "error: {error}\nnothing was changed.");
+        output::complain(&format!("error: {error}\nnothing was changed."));
         return ExitCode::from(2);
     }
-    let _ = writeln!(stderr, "error: {error:#}");
+    output::complain(&format!("error: {error:#}"));
     if is_gate { ExitCode::from(Gate::NotJudged.exit_code()) } else { ExitCode::FAILURE }
 }
 

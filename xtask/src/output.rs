@@ -1,5 +1,5 @@
-//! Standard output of the commands. A reader that goes away (`xtask status | head`) ends a command
-//! quietly.
+//! What the commands print. A reader of standard output that goes away (`xtask status | head`) ends a
+//! command quietly.
 
 use std::{
     fmt,
@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
+use bench_core::wrap;
 
 /// Nobody reads standard output any more.
 #[derive(Debug)]
@@ -30,6 +31,12 @@ pub fn print(text: impl fmt::Display) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
         written => Ok(written?),
     }
+}
+
+/// Tells people what is wrong, on standard error and folded for a terminal. Nobody is left to hear of
+/// a closed one.
+pub fn complain(text: &str) {
+    let _ = write!(io::stderr(), "{}", wrap::fold(text));
 }
 
 /// As `println!`, with what [`print`] returns.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context as _, Result, anyhow};
 use bench_core::canonical::Digest;
 
-/// Makes the files of a folder those of the stages. Files that no stage made are left alone.
+/// Makes the files of a folder those of the stages. Files that no stage makes are left alone.
 pub fn project(
     folder: &Path,
     files: &BTreeMap<String, Digest>,

@@ -341,8 +341,9 @@ fn messages_are_one_json_object_a_line_as_documented() {
         assert!(documented.contains(&format!("| `{name}` |")), "{name} is not documented");
     }
     assert!(["plan", "stage", "stored", "left", "end"].iter().all(|name| names.contains(name)));
-    assert_eq!((&events[0]["event"], &events[0]["format"]), (&"plan".into(), &1.into()));
+    assert_eq!((&events[0]["event"], &events[0]["format"]), (&"plan".into(), &2.into()));
     assert_eq!(events[events.len() - 1]["outcome"], "done");
     let stored: Vec<_> = events.iter().filter(|e| e["event"] == "stored").collect();
     assert!(stored.iter().all(|e| e["done"].as_u64() <= e["all"].as_u64()), "{stored:?}");
+    assert!(stored.iter().all(|e| e["trial_name"].is_string()), "{stored:?}");
 }

@@ -10,6 +10,8 @@ mod mistakes;
 mod oracle;
 #[path = "suite/remote.rs"]
 mod remote;
+#[path = "suite/replay.rs"]
+mod replay;
 #[path = "suite/s3.rs"]
 mod s3;
 #[path = "suite/stopping.rs"]
@@ -612,6 +614,28 @@ fn ten_thousand_trials() {
         project.stored_trials(),
         times_ms[2]
     );
+}
+
+#[test]
+fn the_files_of_a_stage_that_is_gone_go_and_strangers_stay() {
+    let project = Project::new();
+    let profile = PROFILE.split("[sweep").next().expect("the first part").to_owned();
+    let objective = &PROFILE[PROFILE.find("[objective]").expect("it is there")..];
+    project.write_profile(&format!(
+        "stages = [\"provision\", \"baseline\", \"compare\"]\n{profile}{objective}"
+    ));
+    fs::create_dir_all(project.path("results/test")).expect("creates");
+    for name in ["confirmation.json", "comparison.json", "notes.txt", "bundle.jsonl.gz"] {
+        fs::write(project.path("results/test").join(name), "old").expect("writes");
+    }
+    project.suite();
+    let results = project.results();
+    let names: Vec<&str> = results.keys().map(String::as_str).collect();
+    let expected =
+        ["baseline.json", "bundle.jsonl.gz", "comparison.json", "identity.json", "notes.txt"];
+    assert_eq!(names, expected);
+    assert_eq!((&*results["notes.txt"], &*results["bundle.jsonl.gz"]), (&b"old"[..], &b"old"[..]));
+    assert_ne!(&*results["comparison.json"], b"old");
 }
 
 /// What was measured in one project comes to another in a bundle, and becomes the same results.

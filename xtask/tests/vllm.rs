@@ -368,6 +368,36 @@ fn no_secret_of_the_environment_reaches_a_file_an_output_or_an_argument_list() {
     assert!(search(&project) > 2, "samples and the bundle are compressed");
 }
 
+/// Cargo builds `bench` before anything is said of how long the run takes.
+#[test]
+fn a_program_is_compiled_before_the_plan_is_shown() {
+    let project = Project::new();
+    let built = PathBuf::from(project.command(&[]).get_program());
+    let here = project.0.path().display().to_string();
+    // As `cargo run` has it: target/debug/xtask, and the build makes target/release/bench.
+    fs::create_dir_all(project.path("target/debug")).expect("creates");
+    fs::copy(&built, project.path("target/debug/xtask")).expect("copies");
+    let cargo = "#!/bin/sh\necho \"$@\" >> HERE/builds\necho '   Compiling bench' >&2\n\
+                 mkdir -p HERE/target/release\nln -sf BENCH HERE/target/release/bench\n";
+    let bench = built.with_file_name("bench");
+    let cargo = cargo.replace("HERE", &here).replace("BENCH", &bench.to_string_lossy());
+    project.write("cargo", &cargo);
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(project.path("cargo"), mode).expect("it is ours");
+    let output = File::create(project.path("output")).expect("creates");
+    let mut command = Command::new(project.path("target/debug/xtask"));
+    command.args(["suite", "--profile", "test", "--only", "baseline"]);
+    command.current_dir(project.0.path()).env("CARGO", project.path("cargo"));
+    command.stdout(output.try_clone().expect("it is open")).stderr(output);
+    // Whether its figures are valid hangs on how busy this machine is.
+    command.status().expect("the program runs");
+    let text = fs::read_to_string(project.path("output")).expect("reads");
+    let places = ["building `bench`", "Compiling bench", " plan  "].map(|what| text.find(what));
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{text}");
+    let builds = fs::read_to_string(project.path("builds")).expect("it was built");
+    assert_eq!(builds, "build --release --package bench\n", "once");
+}
+
 /// A server that runs already; it takes any key.
 fn server(project: &Project) -> (Ending, String) {
     let bench = PathBuf::from(project.command(&[]).get_program()).with_file_name("bench");

@@ -22,6 +22,7 @@ pub mod stats;
 pub mod summarize;
 pub mod warm_up;
 pub mod workload;
+pub mod wrap;
 
 /// Number of the way we measure. It is part of every trial's key.
 ///

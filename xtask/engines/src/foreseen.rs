@@ -29,7 +29,7 @@ impl Engine for Foreseen<'_> {
     }
 
     fn to_launch(&self) -> Result<schema::Engine> {
-        bail!("{} is not provisioned: cargo xtask stage provision", self.title())
+        bail!("{} is not provisioned: `cargo xtask stage provision`", self.title())
     }
 
     fn runs_side_by_side(&self) -> bool {

@@ -130,7 +130,7 @@ pub fn bench_binary() -> Result<PathBuf> {
         let beside = here.with_file_name("bench");
         ensure!(
             beside.is_file(),
-            "no `bench` beside {}: build it with cargo build --release",
+            "no `bench` beside {}: build it with `cargo build --release`",
             here.display()
         );
         return Ok(beside);

@@ -1,5 +1,7 @@
 //! `[capacity]`: the load whose rate is raised until it breaks the limits.
 
+use bench_core::schema::{Arrival, Size};
+
 use super::{load::Loads, read::Table, resolved::Capacity};
 
 const PRECISION_PERCENT: u32 = 5;
@@ -19,7 +21,17 @@ pub(super) fn read(mut table: Table<'_>, loads: &Loads) -> Option<Capacity> {
                 "name one whose arrivals are poisson, gamma, constant, or a replay of a file with times",
             );
         }
-        has_rate.then_some(name)
+        // Replayed faster, other requests would come within it.
+        let spec = &placed.load.spec;
+        let is_cut = matches!(spec.arrival, Arrival::Replay { .. })
+            && matches!(spec.size, Size::DurationMs(_));
+        if is_cut {
+            item.report(
+                format!("load `{name}` replays what comes within duration_s"),
+                "say requests = N in the load, so that the same ones come at every rate",
+            );
+        }
+        (has_rate && !is_cut).then_some(name)
     });
     let precision_percent = match table.get("precision_percent") {
         Some(item) => item.integer_u32(1..=50),

@@ -6,6 +6,7 @@ use std::{
     ops::Range,
 };
 
+use bench_core::wrap::{WIDTH, fold, wrap};
 use codespan_reporting::{
     diagnostic::{Diagnostic as Report, Label},
     files::{Error, Files, SimpleFile},
@@ -51,16 +52,25 @@ impl Diagnostic {
         self
     }
 
-    fn report(&self) -> Report<()> {
-        let mut labels =
-            vec![Label::primary((), self.span.clone()).with_message(self.label.clone())];
-        if let Some((span, label)) = &self.related {
-            labels.push(Label::secondary((), span.clone()).with_message(label.clone()));
+    /// Folded for a terminal: a label that does not fit beside its place stands below.
+    fn report(&self, excerpt: &Excerpt<'_>) -> Report<()> {
+        let mut below = Vec::new();
+        let mut label = |label: Label<()>, text: &str| {
+            if excerpt.has_room(&label.range, text) {
+                return label.with_message(text);
+            }
+            below.push(folded(text, NOTE_MARGIN));
+            label
+        };
+        let mut labels = vec![label(Label::primary((), self.span.clone()), &self.label)];
+        if let Some((span, text)) = &self.related {
+            labels.push(label(Label::secondary((), span.clone()), text));
         }
+        below.extend(self.notes.iter().map(|note| folded(note, NOTE_MARGIN)));
         Report::error()
-            .with_message(&self.message)
+            .with_message(folded(&self.message, "error: ".len()))
             .with_labels(labels)
-            .with_notes(self.notes.clone())
+            .with_notes(below)
     }
 }
 
@@ -93,6 +103,15 @@ const SHOWN_MAX: usize = 20;
 
 /// Bytes of a line that are shown around a mistake.
 const LINE_BYTES_MAX: usize = 400;
+
+/// Columns before a note of a mistake in a line whose number has three digits.
+const NOTE_MARGIN: usize = 6;
+
+/// A text for a terminal that has so many columns less.
+fn folded(text: &str, margin: usize) -> String {
+    let lines = text.lines().map(|line| wrap(line, 0, WIDTH - margin));
+    lines.collect::<String>().trim_end().to_owned()
+}
 
 /// How many mistakes are not shown, in a line; nothing where all are.
 fn unshown(problems: &[Diagnostic]) -> String {
@@ -136,6 +155,21 @@ impl<'a> Excerpt<'a> {
             columns: source[begin..from].chars().count(),
         };
         (excerpt, problem)
+    }
+}
+
+impl Excerpt<'_> {
+    /// Whether a label has room on its line, after the marks below the place.
+    fn has_room(&self, place: &Range<usize>, label: &str) -> bool {
+        let source = *self.file.source();
+        let start = source.floor_char_boundary(place.start);
+        let begin = source[..start].rfind('\n').map_or(0, |end| end + 1);
+        let end = source[start..].find('\n').map_or(source.len(), |length| start + length);
+        let end = source.floor_char_boundary(place.end.clamp(start, end));
+        let marks = source[begin..end].chars().count().max(1);
+        let number = self.lines + source[..start].matches('\n').count() + 1;
+        let margin = number.to_string().len() + " │ ".chars().count();
+        margin + marks + 1 + label.chars().count() <= WIDTH
     }
 }
 
@@ -187,7 +221,7 @@ impl ConfigError {
                 // Nobody is left to hear of a closed stderr.
                 for problem in problems.iter().take(SHOWN_MAX) {
                     let (excerpt, problem) = Excerpt::of(file, source, problem);
-                    let report = problem.report();
+                    let report = problem.report(&excerpt);
                     let config = term::Config::default();
                     let _ = term::emit_to_write_style(&mut stream, &config, &excerpt, &report);
                 }
@@ -201,12 +235,12 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { message, advice } => {
-                writeln!(f, "error: {message}\n{advice}")?;
+                f.write_str(&fold(&format!("error: {message}\n{advice}")))?;
             }
             Self::Invalid { file, source, problems } => {
                 for problem in problems.iter().take(SHOWN_MAX) {
                     let (excerpt, problem) = Excerpt::of(file, source, problem);
-                    let report = problem.report();
+                    let report = problem.report(&excerpt);
                     let text = term::emit_into_string(&term::Config::default(), &excerpt, &report)
                         .map_err(|_| fmt::Error)?;
                     f.write_str(&text)?;

@@ -43,6 +43,7 @@ pub use html::{TrialView, page};
 pub use inputs::Inputs;
 pub use provenance::distinct;
 pub use starts::total as engine_time;
+pub use tables::reference;
 pub use tuning::TuningPage;
 pub use verdicts::{Page, Side};
 use view::View;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{
     Inputs, findings,
     format::{self, NOTHING},
+    plots::Reference,
     provenance::distinct,
     words,
     words::note,
@@ -148,12 +149,17 @@ pub fn column_name(column: Column, profile: &Profile) -> String {
     }
 }
 
-/// Name of the figures that the profile wants shown beside its own.
+/// The figures that the profile wants shown beside its own, as they are named.
+pub fn reference(profile: &Profile) -> Option<Reference<'_>> {
+    profile.reference.as_deref().map(|name| match name {
+        WEEK2_FILE => Reference { name: "Week 2", legend: "Week 2 (other hardware and load)" },
+        name => Reference { name, legend: name },
+    })
+}
+
+/// Their name; no column of them is without one.
 pub fn reference_name(profile: &Profile) -> &str {
-    match profile.reference.as_deref() {
-        None | Some(WEEK2_FILE) => "Week 2",
-        Some(name) => name,
-    }
+    reference(profile).map_or(NOTHING, |reference| reference.name)
 }
 
 /// Name of the settings that the profile does not set: vLLM's own, or those of a server that runs

@@ -18,7 +18,7 @@ pub fn save(profile: &str, name: &str, yes: bool) -> Result<()> {
     let file = folder.join(stages::BASELINE_FILE);
     if !file.is_file() {
         let message = format!(
-            "profile {} has no results yet: run cargo xtask suite --profile {} first",
+            "profile {} has no results yet: run `cargo xtask suite --profile {}` first",
             profile.name, profile.name
         );
         return Err(UsageError::new(message).into());

@@ -104,8 +104,8 @@ impl Root {
         let found = [&self.path, &self.given].map(|folder| folder.join(&file));
         let Some(path) = found.iter().find(|path| path.is_file()) else {
             let message = format!(
-                "reference = \"{name}\": no {file}; cargo xtask baseline save {name}, or take the \
-                 key out of {}",
+                "reference = \"{name}\": no {file}; `cargo xtask baseline save {name}`, or take \
+                 the key out of {}",
                 profile.path.display()
             );
             return Err(UsageError::new(message).into());
@@ -188,7 +188,7 @@ impl Session {
             return Ok(BTreeSet::new());
         }
         let never = AtomicBool::new(false);
-        let warn = |text: &str| eprintln!("warning: {text}");
+        let warn = |text: &str| output::complain(&format!("warning: {text}"));
         let url = remote::url(&self.profile, args)?;
         let keys: Vec<Digest> = dag.missing_leaves().iter().map(|leaf| leaf.key).collect();
         Ok(url.map(|url| Remote::new(url, &never, warn).find(&keys)).unwrap_or_default())
@@ -201,8 +201,8 @@ impl Session {
         let action = found.map(|key| self.store.action(&TASK, &key)).transpose()?.flatten();
         let Some(action) = action else {
             let message = format!(
-                "the store knows no engine of profile {name}: cargo xtask bundle import FILE, or \
-                 cargo xtask suite --profile {name} where the engine is"
+                "the store knows no engine of profile {name}: `cargo xtask bundle import FILE`, or \
+                 `cargo xtask suite --profile {name}` where the engine is"
             );
             return Err(UsageError::new(message).into());
         };

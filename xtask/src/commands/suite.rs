@@ -84,6 +84,10 @@ fn plan_and_run(
     let context = session.context(&*engine);
     let mut dag = session.plan(&context, &is_wanted, args.fresh)?;
     let history = history(&session, &*engine, &dag)?;
+    if !args.dry_run && !args.offline && measures(&dag) {
+        // It may compile for minutes, of which no estimate below knows.
+        engines::driver(&engine.to_launch()?)?;
+    }
     ui.header(&engine.title(), &ui::plan_line(&dag, &*engine, &history, is_missing));
     let recommends = session.profile.endpoint().is_none();
     if let Some(why) = comparison::unjudgeable(&session.profile).filter(|_| recommends) {
@@ -134,6 +138,13 @@ fn plan_and_run(
         .is_some_and(|comparison| report::recommended(&session.profile, &comparison).is_some());
     ui.ending(&session.profile, started.elapsed(), engine.is_simulated(), ending, has_file);
     Ok(Some(ending))
+}
+
+/// Whether something may be measured: a stage that bears on trials is not done.
+fn measures(dag: &Dag<'_, Trial>) -> bool {
+    dag.iter().any(|(task, state)| {
+        stages::bears_on_trials(task.name()) && !matches!(state, State::Done(_))
+    })
 }
 
 /// What stored trials say of those to come; nothing where launches cost next to nothing.
@@ -524,6 +535,10 @@ fn finish(
     };
     if !recommends && !is_interrupted && is_settled(stages::DOCUMENT) {
         results::remove(&folder.join(stages::RECOMMENDED))?;
+    }
+    // Nor do the files of a stage that the profile no longer has.
+    for name in stages::files_of_others(&session.profile) {
+        results::remove(&folder.join(name))?;
     }
     let Some(digest) = files.get(stages::COMPARISON_FILE) else { return Ok(None) };
     let Some(bytes) = session.store.get(digest)? else { return Ok(None) };

@@ -133,6 +133,13 @@ pub fn tasks<'a>(context: &'a Context<'a>) -> Vec<Stage<'a>> {
     tasks
 }
 
+/// Files of the built-in stages that a profile does not run.
+pub fn files_of_others(profile: &profile::Profile) -> impl Iterator<Item = &'static str> {
+    let has = |stage: &str| profile.stages.iter().any(|name| name == stage);
+    let others = BUILT_IN.iter().filter(move |definition| !has(definition.name));
+    others.flat_map(|definition| definition.files.split(", ")).filter(|file| !file.contains('*'))
+}
+
 /// Whether a stage measures, or yields what one that measures asks for: all but those that only
 /// show.
 pub fn bears_on_trials(stage: &str) -> bool {

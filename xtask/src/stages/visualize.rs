@@ -23,7 +23,7 @@ impl Task for Visualize<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        7
+        8
     }
 
     fn needs(&self) -> Vec<String> {
@@ -34,8 +34,13 @@ impl Task for Visualize<'_> {
     }
 
     fn config(&self) -> Value {
-        let latency_load = self.context.profile.latency_load();
-        json!({ "objective": self.context.profile.objective, "latency_load": latency_load, "sweeps": self.context.sweep_names().collect::<Vec<_>>() })
+        let profile = self.context.profile;
+        json!({
+            "objective": profile.objective,
+            "latency_load": profile.latency_load(),
+            "reference": profile.reference,
+            "sweeps": self.context.sweep_names().collect::<Vec<_>>(),
+        })
     }
 
     fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
@@ -49,6 +54,7 @@ impl Task for Visualize<'_> {
             sweeps: &read.sweeps,
             comprehensive: read.comprehensive.as_ref(),
             comparison: &read.comparison,
+            reference: report::reference(self.context.profile),
             objective_metric: &self.context.profile.objective.metric,
             objective_load: &self.context.profile.objective.load,
             latency_load: self.context.profile.latency_load(),

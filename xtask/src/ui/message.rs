@@ -7,7 +7,7 @@ use bench_core::{
 use serde::Serialize;
 
 /// Raised whenever a message changes its form; new events and fields do not count.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One line. docs/messages.md describes each.
 #[derive(Debug, Serialize)]
@@ -38,7 +38,7 @@ pub enum Message<'a> {
         /// The first stage that waits for it.
         stage: &'a str,
         /// Settings, load and start.
-        role: &'a str,
+        trial_name: &'a str,
         /// Its key.
         trial: Digest,
         /// Trials of that stage that are stored.
@@ -51,7 +51,7 @@ pub enum Message<'a> {
         /// The first stage that waits for it.
         stage: &'a str,
         /// Settings, load and start.
-        role: &'a str,
+        trial_name: &'a str,
         /// The server at this moment.
         now: &'a Progress,
     },

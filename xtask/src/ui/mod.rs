@@ -14,6 +14,7 @@ use std::{
 use bench_core::{
     canonical::Digest,
     schema::{Progress, ResultFile},
+    wrap,
 };
 
 use crate::{
@@ -59,11 +60,7 @@ impl Ui {
     fn line(&self, text: &str) {
         if self.format == MessageFormat::Human {
             self.with_live(Live::clear);
-            for line in text.lines() {
-                let indent = line.chars().take_while(|c| *c == ' ').count();
-                let line = terminal::wrap::wrap(line.trim_start(), indent, terminal::wrap::WIDTH);
-                let _ = write!(std::io::stdout(), "{line}");
-            }
+            let _ = write!(std::io::stdout(), "{}", wrap::fold(text));
             if text.is_empty() {
                 let _ = writeln!(std::io::stdout());
             }
@@ -228,10 +225,10 @@ impl Ui {
     /// Shows how far the stages are that wait for trials.
     pub fn stored(&self, dag: &Dag<'_, Trial>, keys: &[Digest]) {
         for key in keys {
-            if let Some((stage, role, done, all)) = find(dag, key) {
+            if let Some((stage, trial_name, done, all)) = find(dag, key) {
                 // Not counted yet.
                 let done = done + 1;
-                self.json(&Message::Stored { stage, role, trial: *key, done, all });
+                self.json(&Message::Stored { stage, trial_name, trial: *key, done, all });
             }
         }
         self.with_live(|live| {
@@ -247,10 +244,10 @@ impl Ui {
     }
 
     pub fn progress(&self, dag: &Dag<'_, Trial>, now: &Progress) {
-        let Some((stage, role, ..)) = find(dag, &now.key) else { return };
-        self.json(&Message::Progress { stage, role, now });
+        let Some((stage, trial_name, ..)) = find(dag, &now.key) else { return };
+        self.json(&Message::Progress { stage, trial_name, now });
         self.with_live(|live| {
-            live.view.point = Some((role.to_owned(), *now));
+            live.view.point = Some((trial_name.to_owned(), *now));
             live.draw();
         });
     }
@@ -317,7 +314,9 @@ impl Ui {
             self.line(" Nothing is recommended: a stage failed (✗ above says which, and why).");
         }
         if simulated {
-            self.line(" simulated. With an NVIDIA GPU here: cargo xtask suite --profile vllm-cuda");
+            self.line(
+                " simulated. With an NVIDIA GPU here: `cargo xtask suite --profile vllm-cuda`",
+            );
         }
         let (outcome, exit_code) = (ending.name(), ending.exit_code());
         let message = Message::End { outcome, exit_code, results, seconds };
@@ -358,7 +357,7 @@ fn stage_line(mark: &str, name: &str, what: &str, note: &str) -> String {
     format!(" {mark} {name:<20}  {what:<28} {note}").trim_end().to_owned()
 }
 
-/// The stage that waits for a trial: its name, the trial's role, trials there and in all.
+/// The stage that waits for a trial: its name, the trial's name there, trials there and in all.
 fn find<'d>(dag: &'d Dag<'_, Trial>, key: &Digest) -> Option<(&'d str, &'d str, usize, usize)> {
     dag.iter().find_map(|(task, state)| {
         let State::Wanting(missing) = state else { return None };

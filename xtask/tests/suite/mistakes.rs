@@ -4,11 +4,13 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    process::{Command, Stdio},
+    os::unix::fs::PermissionsExt as _,
+    process::{Child, Command, Stdio},
+    sync::Arc,
     thread,
 };
 
-use super::{Project, calibrate};
+use super::{Project, calibrate, copy};
 
 /// A server of `/v1/completions`: each answer has the tokens that were asked for, in a stream.
 fn completions(models: &'static str) -> String {
@@ -251,4 +253,157 @@ fn a_load_that_no_memory_holds_is_refused() {
         error.contains("10000000 requests take about") && error.contains("GiB are free"),
         "{error}"
     );
+}
+
+/// A server of the project's own, which ends with the test.
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// From the profile to the report, `/metrics` included.
+#[test]
+fn a_server_at_an_ipv6_address_is_measured() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        println!("skipped: this machine has no IPv6");
+        return;
+    }
+    let project = Project::new();
+    let program = project.command(&[]).get_program().to_owned();
+    let mut command = Command::new(std::path::PathBuf::from(program).with_file_name("bench"));
+    command.args(["serve", "--host", "::1", "--port", "0"]).stdout(Stdio::piped());
+    let mut server = Serving(command.spawn().expect("it starts"));
+    let mut line = String::new();
+    let stdout = server.0.stdout.take().expect("it is piped");
+    BufReader::new(stdout).read_line(&mut line).expect("a line");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    let address = line["listening"].as_str().expect("the first line has the address");
+    assert!(address.starts_with("[::1]:"), "{address}");
+    let url = format!("http://{address}");
+    write(&project, "rack", &endpoint(&url, "identity = \"a\"\n"));
+    let doctor = project.ok(&["doctor", "--profile", "rack"]);
+    assert!(doctor.contains(&format!("{url} serves served")), "{doctor}");
+    let text = project.measured_suite("rack");
+    assert!(text.contains("rack was measured as it runs."), "{text}");
+    let result = fs::read_to_string(project.path("results/rack/baseline.json")).expect("reads");
+    let result: serde_json::Value = serde_json::from_str(&result).expect("JSON");
+    let metrics = &result["points"][0]["metrics"];
+    assert_eq!(metrics["failed_share"]["mean"], 0.0, "{metrics}");
+    assert!(metrics["queue_mean_ms"]["mean"].is_number(), "/metrics was read: {metrics}");
+}
+
+/// A TLS server whose certificate nobody has signed but itself; its port.
+fn self_signed() -> u16 {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a key");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.expect("a key"))
+        .map(Arc::new)
+        .expect("a pair");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = listener.local_addr().expect("bound").port();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let config = Arc::clone(&config);
+            thread::spawn(move || {
+                let mut tls = rustls::ServerConnection::new(config).expect("a configuration");
+                // A client that does not trust it goes away.
+                while tls.complete_io(&mut stream).is_ok_and(|(read, _)| read > 0) {}
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_is_told_at_once() {
+    let project = Project::new();
+    write(&project, "rack", &endpoint(&format!("https://localhost:{}", self_signed()), ""));
+    let expected = "has a certificate that is not trusted";
+    let output = project.run(&["suite", "--profile", "rack"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let error = folded(&output.stderr);
+    assert!(error.contains(expected) && error.contains("SSL_CERT_FILE"), "{error}");
+    assert!(!folded(&output.stdout).contains("baseline"), "nothing was begun: {output:?}");
+    let doctor = project.run(&["doctor", "--profile", "rack"]);
+    assert!(folded(&doctor.stdout).contains(expected), "{doctor:?}");
+}
+
+/// Nothing that could install anything is even started, and a dry run says what would be.
+#[test]
+fn without_a_gpu_nothing_is_installed() {
+    let project = Project::new();
+    copy(&["bench/profiles/vllm-cuda.toml", "bench/profiles/vllm-cuda.lock"], &project.path("."));
+    let tools = project.path("tools");
+    fs::create_dir(&tools).expect("creates");
+    for name in ["uv", "pip", "pip3", "python3", "python"] {
+        let calls = project.path("calls");
+        let script = format!("#!/bin/sh\necho {name} \"$@\" >> {}\nexit 1\n", calls.display());
+        fs::write(tools.join(name), script).expect("writes");
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(tools.join(name), mode).expect("it is ours");
+    }
+    // No `nvidia-smi` is among them.
+    let run = |args: &[&str]| {
+        let mut command = project.command(&[&["suite", "--profile", "vllm-cuda"], args].concat());
+        let output = command.env("PATH", &tools).output().expect("the program runs");
+        assert!(!project.path("calls").exists(), "{:?}", fs::read_to_string(project.path("calls")));
+        (output.status.code(), folded(&output.stdout), folded(&output.stderr))
+    };
+    let (code, text, error) = run(&["--dry-run"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert!(text.contains("is installed from vllm-cuda.lock, with up to 15 GiB of disk"), "{text}");
+    assert!(text.contains("no NVIDIA GPU is found here"), "{text}");
+    let (code, text, error) = run(&[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(error.contains("nvidia-smi"), "{error}");
+    assert!(!text.contains("installing"), "{text}");
+}
+
+/// Lines that say more than fits are folded, and what one copies from them is not.
+#[test]
+fn errors_are_folded_for_a_terminal() {
+    let project = Project::new();
+    let long = "a-name-of-a-baseline-that-nobody-has-saved";
+    let referring = format!("reference = \"{long}\"\n{}", super::PROFILE);
+    write(&project, "referring", &referring);
+    let mistaken =
+        super::PROFILE.replace("arrival = \"all-at-once\"", "arrival = \"all-at-ones\"").replace(
+            "on = \"steady\"",
+            "on = \"a load that the profile does not have at all, and no other either\"",
+        );
+    write(&project, "mistaken", &mistaken);
+    write(&project, "rack", &endpoint("http://no-such-host-as-this-one.invalid:8000", ""));
+    let mut all = String::new();
+    for (args, code) in [
+        (&["suite", "--profile", "referring"][..], 2),
+        (&["status", "--profile", "referring"], 2),
+        (&["suite", "--profile", "mistaken"], 2),
+        (&["suite", "--profile", "test", "--only", "queue-time,max-num-seqs"], 2),
+        (&["suite", "--profile", "test", "--message-format", "xml-or-something-else"], 2),
+        (&["suite", "--profile", "rack"], 1),
+        (&["compare", "a/folder/that/is/not/there.json", "test", "--profile", "test"], 2),
+        (&["baseline", "save", "x", "--profile", "test"], 2),
+        (&["explain", "compair", "--profile", "test"], 2),
+    ] {
+        let output = project.run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        let error = String::from_utf8(output.stderr).expect("UTF-8");
+        let too_wide = |line: &&str| line.chars().count() > 80 && line.trim().contains(' ');
+        // A line of the profile is shown as it is.
+        let wide: Vec<&str> =
+            error.lines().filter(too_wide).filter(|line| !line.contains('│')).collect();
+        let copied =
+            |line: &&str| line.trim().matches('`').count() == 2 && line.trim().starts_with('`');
+        assert!(wide.iter().all(copied), "{args:?}: {wide:?}");
+        all += &error;
+    }
+    assert!(all.contains(&format!("`cargo xtask baseline save {long}`")), "{all}");
+    assert!(all.contains("http://no-such-host-as-this-one.invalid:8000"), "{all}");
 }

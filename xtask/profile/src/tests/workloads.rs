@@ -184,6 +184,12 @@ fn a_log_of_chat_requests_is_replayed_and_its_rate_is_raised() {
     let raised = load.at_rate("6".parse().expect("a decimal"));
     assert_eq!(raised.spec.arrival, Arrival::Replay { speed_up: "3".parse().expect("a decimal") });
     assert_eq!(raised.rate(), "6".parse().ok());
+    // What comes within a duration are other requests at another rate.
+    let cut = file("gateway.jsonl", "chatlog", "arrival = \"replay\"\nduration_s = 1")
+        + "\n[capacity]\nload = \"one\"\n[[load]]\nname = \"other\"\n"
+        + DRAWN;
+    let error = read_in(folder.path(), &cut).expect_err("its requests are not the same ones");
+    assert!(error.contains("load `one` replays what comes within duration_s"), "{error}");
     // A line that is no request is named, not passed over.
     fs::write(folder.path().join("gateway.jsonl"), log + "server started\n").expect("a file");
     let load = file("gateway.jsonl", "chatlog", "arrival = \"replay\"");

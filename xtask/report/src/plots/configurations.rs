@@ -7,15 +7,14 @@ use super::{
     canvas::{Canvas, Rect},
     data::{Figure, Measure},
     panel::{
-        BAR_HEADROOM, Bar, Frame, Group, Key, Panel, SATURATED, TARGET, WEEK2, grouped_bars,
-        x_lines,
+        BAR_HEADROOM, Bar, Frame, Group, Key, Panel, SATURATED, TARGET, grouped_bars, x_lines,
     },
     scale::Scale,
     style::{CONFIGURATIONS, INK},
 };
 
-/// Key of the seed's figures.
-pub(super) const WEEK2_KEY: Key = Key::Dots(INK);
+/// Key of the reference's figures.
+pub(super) const REFERENCE_KEY: Key = Key::Dots(INK);
 
 /// Legend of the configurations that were measured; `key` draws the one of that index.
 pub(super) fn keys(inputs: &Inputs<'_>, key: impl Fn(usize) -> Key) -> Vec<(Key, String)> {
@@ -27,11 +26,11 @@ pub(super) fn keys(inputs: &Inputs<'_>, key: impl Fn(usize) -> Key) -> Vec<(Key,
         .collect()
 }
 
-/// Legend of the seed's figures, where there are any for these metrics and loads.
-pub(super) fn week2_key(inputs: &Inputs<'_>, shown: &[(&str, &str)]) -> Option<(Key, String)> {
+/// Legend of the reference's figures, where there are any for these metrics and loads.
+pub(super) fn reference_key(inputs: &Inputs<'_>, shown: &[(&str, &str)]) -> Option<(Key, String)> {
     let mut shown = shown.iter();
-    let any = shown.any(|(metric, load)| inputs.week2(metric, load, 1.0).is_some());
-    any.then(|| (WEEK2_KEY, WEEK2.to_owned()))
+    let any = shown.any(|(metric, load)| inputs.referred(metric, load, 1.0).is_some());
+    inputs.reference.filter(|_| any).map(|found| (REFERENCE_KEY, found.legend.to_owned()))
 }
 
 /// Legend of the targets' lines, where there are any for these metrics and loads.
@@ -71,7 +70,7 @@ pub(super) fn bars(
         legend,
     };
     let panel = Panel::new(canvas, cell, &frame, Scale::around(&values, true, BAR_HEADROOM));
-    grouped_bars(&panel, &groups, WEEK2_KEY, measure.unit);
+    grouped_bars(&panel, &groups, REFERENCE_KEY, measure.unit);
 }
 
 fn group<'t>(inputs: &Inputs<'_>, metric: &str, load: &'t str, factor: f64) -> Group<'t> {
@@ -85,6 +84,6 @@ fn group<'t>(inputs: &Inputs<'_>, metric: &str, load: &'t str, factor: f64) -> G
             Some(Bar { name, figure, color: *color, hollow: point.saturated })
         })
         .collect();
-    let reference = inputs.week2(metric, load, factor);
+    let reference = inputs.referred(metric, load, factor);
     Group { label: load, bars, reference, target: inputs.target(metric, load, factor) }
 }

@@ -49,7 +49,7 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
         let queue = ("queue_share", queue_load(inputs));
         let shown = [throughput, queue];
         let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].2));
-        entries.extend(configurations::week2_key(inputs, &shown));
+        entries.extend(configurations::reference_key(inputs, &shown));
         entries.extend(configurations::target_key(inputs, &shown));
         entries.extend(configurations::saturated_key(inputs, &shown.map(|(_, load)| load)));
         let top = body.top + legend(canvas, body, &entries) + 16;
@@ -194,17 +194,23 @@ fn subject(metric: &str, load: &str) -> String {
 fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let all = &inputs.comparison.targets;
     let capacity = table::capacity(cell);
-    let rows: Vec<_> = all.iter().take(capacity).map(target_row).collect();
+    let reference = inputs.reference.map(|reference| reference.name);
+    let row = |target| target_row(target, reference.is_some());
+    let rows: Vec<_> = all.iter().take(capacity).map(row).collect();
     let note = match all.len() {
         0 => "the profile names no targets".to_owned(),
         many if many > capacity => format!("and {} more", many - capacity),
         _ => String::new(),
     };
-    let heads = ["metric, load", "target", "Week 2", "baseline", "default", "tuned", "floor", ""];
-    table::draw(canvas, cell, "Targets", heads, &rows, &note);
+    let heads: Vec<&str> = ["metric, load", "target"]
+        .into_iter()
+        .chain(reference)
+        .chain(["baseline", "default", "tuned", "floor", ""])
+        .collect();
+    table::draw(canvas, cell, "Targets", &heads, &rows, &note);
 }
 
-fn target_row(target: &TargetOutcome) -> [Cell; 8] {
+fn target_row(target: &TargetOutcome, has_reference: bool) -> Vec<Cell> {
     let sign = if target.bound == "min" { "≥" } else { "≤" };
     let limit = if target.over_baseline {
         format!("{sign} +{} %", number::plain(target.limit))
@@ -235,16 +241,15 @@ fn target_row(target: &TargetOutcome) -> [Cell; 8] {
         TargetState::OutOfReach => ("out of reach", VERMILLION),
     };
     let gain = if target.over_baseline { ", gain" } else { "" };
-    [
-        (format!("{}{gain}", subject(&target.metric, &target.load)), INK),
-        (limit, INK),
-        cell(Column::Week2),
-        cell(Column::Baseline),
-        cell(Column::Default),
-        cell(Column::Tuned),
-        (floor.unwrap_or_else(|| "–".to_owned()), FAINT_INK),
-        (outcome.0.to_owned(), outcome.1),
-    ]
+    [(format!("{}{gain}", subject(&target.metric, &target.load)), INK), (limit, INK)]
+        .into_iter()
+        .chain(has_reference.then(|| cell(Column::Week2)))
+        .chain([Column::Baseline, Column::Default, Column::Tuned].map(cell))
+        .chain([
+            (floor.unwrap_or_else(|| "–".to_owned()), FAINT_INK),
+            (outcome.0.to_owned(), outcome.1),
+        ])
+        .collect()
 }
 
 /// A figure without the unit of its row's target, which latencies keep: theirs may differ.
@@ -266,7 +271,7 @@ fn verdicts(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let rows: Vec<_> =
         judged.iter().take(table::capacity(cell)).map(|row| verdict_row(row)).collect();
     let heads = ["metric, load", "change", "interval", "verdict"];
-    table::draw(canvas, cell, "Tuned against vLLM default", heads, &rows, &tally(&judged));
+    table::draw(canvas, cell, "Tuned against vLLM default", &heads, &rows, &tally(&judged));
 }
 
 fn verdict_row(row: &Comparison) -> [Cell; 4] {

@@ -8,6 +8,15 @@ use bench_core::{
 use super::number;
 use crate::distinct;
 
+/// How the figures are named that the profile shows beside its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference<'a> {
+    /// In the head of a column.
+    pub name: &'a str,
+    /// In a legend.
+    pub legend: &'a str,
+}
+
 /// What the plots are drawn from.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
@@ -19,6 +28,8 @@ pub struct Inputs<'a> {
     pub comprehensive: Option<&'a ResultFile>,
     /// The configurations side by side.
     pub comparison: &'a ResultFile,
+    /// The figures of the comparison that are not its own, where the profile names some.
+    pub reference: Option<Reference<'a>>,
     /// Metric id that the profile's objective optimizes.
     pub objective_metric: &'a str,
     /// Load on which the objective is measured.
@@ -161,8 +172,8 @@ impl<'a> Inputs<'a> {
         target.map_or_else(|| self.production_load(), |target| &target.load)
     }
 
-    /// The seed's own figure for a metric on a load: other hardware, other load.
-    pub fn week2(&self, metric: &str, load: &str, factor: f64) -> Option<f64> {
+    /// The reference's figure for a metric on a load.
+    pub fn referred(&self, metric: &str, load: &str, factor: f64) -> Option<f64> {
         let estimate = self.comparison(metric, load)?.columns.get(&Column::Week2)?;
         Figure::of(estimate, factor).map(|figure| figure.mean)
     }

@@ -11,7 +11,7 @@ use bench_core::{
     },
 };
 
-use super::Inputs;
+use super::{Inputs, Reference};
 
 /// Owned [`Inputs`].
 #[derive(Clone)]
@@ -20,6 +20,7 @@ pub(super) struct Results {
     pub(super) sweeps: Vec<ResultFile>,
     pub(super) comprehensive: Option<ResultFile>,
     pub(super) comparison: ResultFile,
+    pub(super) reference: Option<Reference<'static>>,
 }
 
 impl Results {
@@ -29,6 +30,7 @@ impl Results {
             sweeps: &self.sweeps,
             comprehensive: self.comprehensive.as_ref(),
             comparison: &self.comparison,
+            reference: self.reference,
             objective_metric: "output_tokens_per_s",
             objective_load: "burst",
             latency_load: "burst",
@@ -383,6 +385,7 @@ pub(super) fn results() -> Results {
     let tuned = configuration(Role::Tuned, "tuned");
     Results {
         comparison: comparison(&before, &tuned),
+        reference: Some(Reference { name: "Week 2", legend: "Week 2 (other hardware and load)" }),
         baseline: file("baseline", before),
         sweeps: vec![max_num_seqs(), queue_time(), chunked_prefill(), memory_utilization()],
         comprehensive: Some(file("comprehensive", tuned)),

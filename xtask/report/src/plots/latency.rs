@@ -44,7 +44,7 @@ fn keys(inputs: &Inputs<'_>, load: &str) -> Vec<(Key, String)> {
         .collect();
     let shown: Vec<(&str, &str)> = metrics.iter().map(|metric| (metric.as_str(), load)).collect();
     let mut keys = configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
-    keys.extend(configurations::week2_key(inputs, &shown));
+    keys.extend(configurations::reference_key(inputs, &shown));
     keys.extend(configurations::saturated_key(inputs, &[load]));
     if shown.iter().any(|(metric, load)| inputs.target(metric, load, 1.0).is_some()) {
         keys.push((TARGET, "target".to_owned()));
@@ -75,7 +75,7 @@ impl Latency {
         let mut values: Vec<f64> = figures.flat_map(|figure| figure.values()).collect();
         let is_measured = !values.is_empty();
         let references = metrics.iter().flat_map(|metric| {
-            [inputs.week2(metric, load, factor), inputs.target(metric, load, factor)]
+            [inputs.referred(metric, load, factor), inputs.target(metric, load, factor)]
         });
         values.extend(references.flatten());
         Self { metrics, measure, values, is_measured }
@@ -123,8 +123,8 @@ fn percentile(
 ) {
     let title = metric::find(metric).map_or(metric, |metric| metric.title);
     let across = (slot.left + 6, slot.right - 6);
-    if let Some(value) = inputs.week2(metric, load, factor) {
-        panel.reference(across, value, configurations::WEEK2_KEY);
+    if let Some(value) = inputs.referred(metric, load, factor) {
+        panel.reference(across, value, configurations::REFERENCE_KEY);
     }
     if let Some(value) = inputs.target(metric, load, factor) {
         panel.reference(across, value, TARGET);

@@ -31,7 +31,7 @@ use bench_core::schema::{ResultFile, Role};
 pub use self::{
     calibration::draw as calibration,
     capacity::draw as capacity,
-    data::{Drawing, Inputs},
+    data::{Drawing, Inputs, Reference},
     png::png,
 };
 

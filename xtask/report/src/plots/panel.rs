@@ -14,8 +14,6 @@ use super::{
     },
 };
 
-/// How the seed's figures are named wherever they are drawn.
-pub const WEEK2: &str = "Week 2 (other hardware and load)";
 /// How a configuration above capacity is named wherever it is drawn.
 pub const SATURATED: &str = "hollow: offered load above capacity";
 

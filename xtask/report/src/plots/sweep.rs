@@ -6,7 +6,7 @@ use plotters::style::{Color, RGBColor};
 use super::{
     Inputs,
     canvas::{Anchor, Canvas, Rect, Shape},
-    configurations::WEEK2_KEY,
+    configurations::REFERENCE_KEY,
     data::{Figure, Measure, lower_first, spread, sweep_loads},
     number,
     panel::{Frame, Key, Panel, SATURATED, TARGET, X_LINES, legend, page, x_lines},
@@ -199,7 +199,7 @@ fn explain(
 }
 
 /// Shares of queue and front end: on the load of the target on the queue's share, with the target
-/// and the seed's figure, where the sweep has that load.
+/// and the reference's figure, where the sweep has that load.
 fn shares(
     inputs: &Inputs<'_>,
     canvas: &Canvas<'_>,
@@ -221,9 +221,10 @@ fn shares(
         .collect();
     let target = inputs.target(QUEUE_SHARE, load, 100.0);
     let target = target.map(|limit| Reference::exact(limit, TARGET, "target".to_owned()));
-    let week2 = inputs.week2(QUEUE_SHARE, load, 100.0);
-    let week2 = week2.map(|share| Reference::exact(share, WEEK2_KEY, "Week 2".to_owned()));
-    let lines: Vec<Reference> = target.into_iter().chain(week2).collect();
+    let referred = inputs.reference.zip(inputs.referred(QUEUE_SHARE, load, 100.0));
+    let referred = referred
+        .map(|(found, share)| Reference::exact(share, REFERENCE_KEY, found.name.to_owned()));
+    let lines: Vec<Reference> = target.into_iter().chain(referred).collect();
     let references = References { lines: &lines, named: true };
     let title = format!("Share of mean E2E, load {load}");
     layout.lines(canvas, cell, (&title, SHARE), &series, &references);

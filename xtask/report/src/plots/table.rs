@@ -22,28 +22,29 @@ pub fn capacity(within: Rect) -> usize {
 
 /// Draws the rows below the heads, and a note below the rows. The columns are as wide as their
 /// texts; the first takes what is left and is cut where that does not suffice.
-pub fn draw<const N: usize>(
+pub fn draw<R: AsRef<[Cell]>>(
     canvas: &Canvas<'_>,
     within: Rect,
     title: &str,
-    heads: [&str; N],
-    rows: &[[Cell; N]],
+    heads: &[&str],
+    rows: &[R],
     note: &str,
 ) {
     canvas.text(title, (within.left, within.top + 8), heading(Anchor::Start));
-    let heads = heads.map(|head| (head.to_owned(), FAINT_INK));
-    let mut lefts = [within.left; N];
+    let heads: Vec<Cell> = heads.iter().map(|head| ((*head).to_owned(), FAINT_INK)).collect();
+    let rows = || std::iter::once(&heads[..]).chain(rows.iter().map(AsRef::as_ref));
+    let mut lefts = vec![within.left; heads.len()];
     let mut right = within.right;
-    for i in (1..N).rev() {
-        let texts = rows.iter().chain([&heads]).map(|row| &row[i]);
+    for i in (1..heads.len()).rev() {
+        let texts = rows().map(|row| &row[i]);
         right -= texts.map(|cell| how(cell, Anchor::End).width(&cell.0)).max().unwrap_or_default();
         lefts[i] = right;
         right -= GAP;
     }
     let mut y = within.top + 40;
-    for row in [&heads].into_iter().chain(rows) {
+    for row in rows() {
         for (i, cell) in row.iter().enumerate() {
-            let end = if i + 1 < N { lefts[i + 1] - GAP } else { within.right };
+            let end = if i + 1 < row.len() { lefts[i + 1] - GAP } else { within.right };
             let (x, anchor) =
                 if i == 0 { (within.left, Anchor::Start) } else { (end, Anchor::End) };
             let how = how(cell, anchor);

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use tiny_skia::Rect;
 
 use super::{
-    Drawing, draw_all,
+    Drawing, Reference, draw_all,
     fixture::{Results, crowded, estimate, results, sparse},
     png,
     png::{Sheet, Text},
@@ -99,17 +99,21 @@ fn titles_say_what_was_measured_and_that_it_is_simulated() {
 }
 
 #[test]
-fn the_seeds_figures_are_named_wherever_they_are_drawn() {
-    let named = |results: &Results| {
-        let drawings = drawings(results).into_iter();
-        drawings.filter(|d| d.svg.contains("Week 2 (other hardware and load)")).count()
+fn the_figures_beside_have_the_name_that_the_profile_gives_them() {
+    let named = |results: &Results, text: &str| {
+        drawings(results).into_iter().filter(|d| d.svg.contains(text)).count()
     };
     let mut results = results();
-    assert_eq!(named(&results), 3);
+    assert_eq!(named(&results, "Week 2 (other hardware and load)"), 3);
+    results.reference = Some(Reference { name: "march", legend: "march" });
+    assert_eq!((named(&results, "march"), named(&results, "Week 2")), (7, 0));
     for row in &mut results.comparison.comparisons {
         row.columns.retain(|column, _| *column != bench_core::schema::Column::Week2);
     }
-    assert_eq!(named(&results), 0);
+    // The head of a column stays, as long as there is one.
+    assert_eq!(named(&results, "march"), 1);
+    results.reference = None;
+    assert_eq!((named(&results, "march"), named(&results, "Week 2")), (0, 0));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
             .flat_map(|metric| inputs.loads(metric).into_iter().map(move |load| (metric, load)))
             .collect();
         let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].2));
-        entries.extend(configurations::week2_key(inputs, &shown));
+        entries.extend(configurations::reference_key(inputs, &shown));
         entries.extend(configurations::target_key(inputs, &shown));
         let loads: Vec<&str> = shown.iter().map(|(_, load)| *load).collect();
         entries.extend(configurations::saturated_key(inputs, &loads));

@@ -4,9 +4,9 @@
 use bench_core::{
     metric,
     schema::{Column, Comparison, Decision, Recommendation, ResultFile, TargetState},
+    wrap::{WIDTH, wrap},
 };
 
-use super::wrap::{WIDTH, wrap};
 use crate::{
     format::{self, NOTHING},
     tables, targets, words,

@@ -2,7 +2,6 @@
 
 mod closing;
 mod table;
-pub mod wrap;
 
 pub use closing::closing;
 pub use table::compared;

@@ -1,8 +1,11 @@
 //! The tables of a terminal.
 
-use bench_core::{metric, schema::Column};
+use bench_core::{
+    metric,
+    schema::Column,
+    wrap::{WIDTH, wrap},
+};
 
-use super::wrap::{WIDTH, wrap};
 use crate::{Page, format, words};
 
 /// Lays out rows in columns wide enough for their cells; the first is left-aligned like the rest.
