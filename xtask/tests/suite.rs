@@ -698,7 +698,7 @@ fn a_published_bundle_is_imported_by_itself_and_a_damaged_one_changes_nothing() 
     ] {
         let refused = elsewhere.run(args);
         assert_eq!(refused.status.code(), Some(2));
-        let error = String::from_utf8(refused.stderr).expect("UTF-8");
+        let error = String::from_utf8(refused.stderr).expect("UTF-8").replace("\n  ", " ");
         assert!(error.contains("do not match their digest"), "{error}");
         assert_eq!(elsewhere.stored_trials(), 0);
     }
