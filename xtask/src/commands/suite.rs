@@ -525,7 +525,12 @@ fn finish(
     if !recommends && !is_interrupted && is_settled(stages::DOCUMENT) {
         results::remove(&folder.join(stages::RECOMMENDED))?;
     }
-    let Some(digest) = files.get(stages::COMPARISON_FILE) else { return Ok(None) };
+    let Some(digest) = files.get(stages::COMPARISON_FILE) else {
+        if matches!(dag.state(stages::COMPARE), Some(State::Failed(_) | State::Blocked(_))) {
+            ui.failed(&session.profile, &points, &report::causes(&points));
+        }
+        return Ok(None);
+    };
     let Some(bytes) = session.store.get(digest)? else { return Ok(None) };
     let comparison: ResultFile =
         serde_json::from_slice(&bytes).context("reading the comparison")?;

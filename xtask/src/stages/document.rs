@@ -50,7 +50,7 @@ impl Task for Document<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        9
+        10
     }
 
     fn needs(&self) -> Vec<String> {

@@ -4,5 +4,5 @@ mod closing;
 mod table;
 pub mod wrap;
 
-pub use closing::closing;
+pub use closing::{closing, failed};
 pub use table::compared;
