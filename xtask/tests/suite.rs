@@ -8,6 +8,8 @@ mod common;
 mod mistakes;
 #[path = "suite/oracle.rs"]
 mod oracle;
+#[path = "suite/questions.rs"]
+mod questions;
 #[path = "suite/remote.rs"]
 mod remote;
 #[path = "suite/replay.rs"]

@@ -99,6 +99,12 @@ pub fn first_judged_start(profile: &Profile, args: &Args) -> u32 {
     used.max().unwrap_or(0)
 }
 
+/// Starts of each setting that is judged: what the profile asks for, and where it has limits at least
+/// two, since one start tells nothing of a limit.
+pub fn judged_starts(profile: &Profile) -> u32 {
+    if profile.slo.is_empty() { profile.starts } else { profile.starts.max(2) }
+}
+
 /// The best value of a sweep with what speaks for it; `None` where the defaults do as well.
 pub fn best<'a>(
     swept: &'a Swept<'a>,

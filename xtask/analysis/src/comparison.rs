@@ -279,17 +279,20 @@ pub fn unjudgeable(profile: &Profile) -> Option<String> {
     let objective = (&profile.objective.metric, &profile.objective.load);
     let guards = profile.guards.iter().map(|guard| (&guard.metric, &guard.load));
     std::iter::once(objective).chain(guards).find_map(|(metric, load)| {
-        let metric = metric::find(metric)?;
-        let requests = requests(profile, metric, load)?;
-        let least = metric.is_judged_from();
-        (requests < least).then(|| {
-            format!(
-                "{} on {load} is made of {requests} requests a start and judged from {least} on: no change \
-                 will be recommended by it; ask for more requests, or for `repeats`",
-                metric.id
-            )
-        })
+        let (requests, least) = too_few(profile, metric, load)?;
+        Some(format!(
+            "{metric} on {load} is made of {requests} requests a start and judged from {least} on: no change \
+             will be recommended by it; ask for more requests, or for `repeats`"
+        ))
     })
+}
+
+/// The requests of a start that a metric is made of, and those that a verdict on it needs, where these
+/// are more.
+pub fn too_few(profile: &Profile, metric: &str, load: &str) -> Option<(u64, u64)> {
+    let metric = metric::find(metric)?;
+    let (requests, least) = (requests(profile, metric, load)?, metric.is_judged_from());
+    (requests < least).then_some((requests, least))
 }
 
 /// What a metric on a load is asked for. What explains is not judged.

@@ -43,20 +43,22 @@ pub fn decide(profile: &Profile, judged: &Judged<'_>) -> Option<Decision> {
     if default.is_none() && others.is_empty() {
         return None;
     }
-    let default_state = default.map(Configuration::state);
-    let carried = match default_state {
-        // Unknown for want of starts or figures is no reason to leave the defaults.
-        Some(state) if state <= LimitState::NotMeasured => by_verdict(profile, judged, state),
-        Some(_) => by_limits(profile, &others),
-        None => by_limits(profile, &others)
-            .or_else(|| others.iter().find(|other| !is_violated(other)).copied()),
+    let better = |state| by_verdict(profile, judged, state).map(|one| (one, Grounds::Better));
+    let keeping = |grounds| by_limits(profile, &others).map(|one| (one, grounds));
+    let carried = match default.map(Configuration::state) {
+        Some(LimitState::Met) => better(LimitState::Met),
+        // Unknown for want of starts or figures: a verdict may carry what is unknown as well.
+        Some(state) if state <= LimitState::NotMeasured => {
+            keeping(Grounds::Limits).or_else(|| better(state))
+        }
+        Some(_) => keeping(Grounds::Limits),
+        None => keeping(Grounds::DefaultsFail).or_else(|| {
+            let other = others.iter().find(|other| !is_violated(other));
+            other.map(|other| (*other, Grounds::DefaultsFail))
+        }),
     };
     let decision = match (carried, default) {
-        (Some(setting), Some(_)) if default_state <= Some(LimitState::NotMeasured) => {
-            judged.change(profile, setting, Grounds::Better)
-        }
-        (Some(setting), Some(_)) => judged.change(profile, setting, Grounds::Limits),
-        (Some(setting), None) => judged.change(profile, setting, Grounds::DefaultsFail),
+        (Some((setting, grounds)), _) => judged.change(profile, setting, grounds),
         (None, Some(default)) if !is_violated(default) => judged.defaults(profile, default),
         (None, _) => judged.none_meets(&default.into_iter().chain(others).collect::<Vec<_>>()),
     };
@@ -394,5 +396,10 @@ mod tests {
         let points = [one(Role::Default, 100.0, 130.0), one(Role::Tuned, 90.0, 18.0)];
         let row = verdict(Verdict::Inconclusive, -10.0);
         is(&points, Some(&row), (Defaults, Grounds::NotProven, "default"));
+        // What is known to meet it goes before what is not, however near that may be.
+        let points = [one(Role::Default, 100.0, 10.0), of(Role::Tuned, 90.0, 18.0)];
+        is(&points, Some(&row), (Recommendation::Change, Grounds::Limits, "tuned"));
+        let points = [one(Role::Default, 100.0, 10.0), of(Role::Tuned, 90.0, 28.0)];
+        is(&points, Some(&row), (Defaults, Grounds::CandidateLimits, "default"));
     }
 }

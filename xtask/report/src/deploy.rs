@@ -1,6 +1,6 @@
 //! The configuration to deploy.
 
-use bench_core::schema::{Args, Recommendation, ResultFile};
+use bench_core::schema::{Args, Comparison, Recommendation, ResultFile};
 use serde::Serialize;
 
 use super::{Inputs, words};
@@ -18,6 +18,8 @@ pub struct Deploy {
     headline: String,
     /// Why, in sentences.
     grounds: String,
+    /// The same without the objective's change, where that has a line of its own.
+    why: String,
     /// Whether there is a configuration to deploy.
     is_recommended: bool,
     /// Whether it is other than vLLM's defaults.
@@ -73,21 +75,34 @@ impl Deploy {
         let own = own.iter().map(|reason| {
             format!("{}: {}", format::args(&reason.args), words::flag(reason, profile))
         });
+        let grounds = |rows: &[Comparison]| {
+            decision.map_or_else(String::new, |decision| words::grounds(decision, rows, profile))
+        };
+        let mut without_change = comparison.comparisons.clone();
+        let objective = &profile.objective;
+        let is_objective =
+            |row: &&mut Comparison| row.metric == objective.metric && row.load == objective.load;
+        without_change.iter_mut().filter(is_objective).for_each(|row| row.change = None);
         let others = inputs.choose.map(|file| file.findings.clone()).unwrap_or_default();
         Self {
             headline: decision.map_or_else(
                 || "Nothing was compared, so nothing is recommended.".to_owned(),
                 words::headline,
             ),
-            grounds: decision.map_or_else(String::new, |decision| {
-                words::grounds(decision, &comparison.comparisons, profile)
-            }),
+            grounds: grounds(&comparison.comparisons),
+            why: grounds(&without_change),
             is_recommended: recommended.is_some(),
             is_change: decision.is_some_and(|d| d.recommendation == Recommendation::Change),
             args: decision.map_or_else(String::new, |decision| format::args(&decision.args)),
             reasons: own.chain(others).collect(),
             limits: decision
-                .map(|d| d.limits.iter().map(words::limit).collect())
+                .map(|d| {
+                    d.limits
+                        .iter()
+                        .map(|limit| words::limit(limit, profile))
+                        .chain(words::few_limits(&d.limits, profile))
+                        .collect()
+                })
                 .unwrap_or_default(),
             yaml: recommended.map(|recommended| recommended.yaml).unwrap_or_default(),
             command: args.map(|args| command(&model, &env, &args)).unwrap_or_default(),

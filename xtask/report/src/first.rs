@@ -2,7 +2,9 @@
 
 use bench_core::{
     metric,
-    schema::{Column, Comparison, LimitState, Point, Recommendation, Role, StopReason, Verdict},
+    schema::{
+        Column, Comparison, Estimate, LimitState, Point, Recommendation, Role, StopReason, Verdict,
+    },
 };
 use serde::Serialize;
 
@@ -51,7 +53,11 @@ fn verdict(row: &Comparison) -> String {
         return format!("{name} was not compared: {}.", row.reason);
     };
     let unit = format::unit_of_title(metric);
-    let change = row.change.as_ref().map(|change| format::change(metric, change));
+    let change = row.change.clone().map(|change| match row.detectable {
+        // The reason of what was tested has the interval.
+        Some(_) => format::change(metric, &Estimate { low: None, high: None, ..change }),
+        None => format::change(metric, &change),
+    });
     let change = change.unwrap_or_else(|| format::NOTHING.to_owned());
     let word = match row.verdict {
         Some(Verdict::Better) => "is **better**",
@@ -83,13 +89,20 @@ fn guardrails(inputs: &Inputs<'_>) -> String {
         return format!("The profile sets no limits.{guards}");
     }
     let met = decision.limits.iter().filter(|limit| limit.state == LimitState::Met).count();
-    let each: Vec<String> = decision.limits.iter().map(words::limit).collect();
+    let limits = &decision.limits;
+    let each: Vec<String> = limits.iter().map(|one| words::limit(one, inputs.profile)).collect();
+    let few = words::few_limits(limits, inputs.profile).map(|note| format!(" {note}"));
     let of = match decision.recommendation {
         Recommendation::Change | Recommendation::Measured => "",
         Recommendation::Defaults => " with vLLM's defaults",
         Recommendation::NoneMeets => " at the nearest setting",
     };
-    format!("{met} of {} limits met{of}: {}.{guards}", decision.limits.len(), each.join("; "))
+    format!(
+        "{met} of {} limits met{of}: {}.{}{guards}",
+        limits.len(),
+        each.join("; "),
+        few.unwrap_or_default()
+    )
 }
 
 /// Whatever got worse; where nothing did, how much that says.

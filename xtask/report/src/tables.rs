@@ -183,7 +183,7 @@ pub fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
                 format!("`{}`", limit.load),
                 format!("{sign} {}", format::given(metric, limit.limit)),
                 words::value(limit),
-                words::state(limit).trim_start_matches("is ").to_owned(),
+                words::marked(limit, inputs.profile).trim_start_matches("is ").to_owned(),
             ]
         })
         .collect()

@@ -13,7 +13,9 @@ use super::{
     Inputs,
     format::{self, NOTHING},
     tables::column_name,
+    words,
 };
+use profile::Profile;
 
 /// Columns in the order of the tables.
 const COLUMNS: [Column; 4] = [Column::Week2, Column::Baseline, Column::Default, Column::Tuned];
@@ -28,6 +30,9 @@ pub struct TargetsView {
     /// Which are out of reach, and what would move them.
     out_of_reach: Vec<String>,
     met: usize,
+    /// Of these, how many come of too few requests for a verdict, and what is to be known of all such.
+    met_of_few: usize,
+    few: Option<String>,
     /// Metric and load of those that were not measured.
     not_measured: Vec<String>,
 }
@@ -36,12 +41,20 @@ impl TargetsView {
     pub fn new(inputs: &Inputs<'_>) -> Self {
         let targets = &inputs.comparison.targets;
         let columns = shown(&targets.iter().map(|target| &target.columns).collect::<Vec<_>>());
+        let is_of_few = |target: &TargetOutcome| {
+            !words::few(inputs.profile, &target.metric, &target.load).is_empty()
+        };
         let of_state = |state| targets.iter().filter(move |target| target.state == state);
         Self {
             columns: columns.iter().map(|column| column_name(*column, inputs.profile)).collect(),
-            rows: targets.iter().map(|target| row(target, &columns)).collect(),
+            rows: targets.iter().map(|target| row(target, &columns, inputs.profile)).collect(),
             out_of_reach: of_state(TargetState::OutOfReach).filter_map(why).collect(),
             met: of_state(TargetState::Met).count(),
+            met_of_few: of_state(TargetState::Met).filter(|target| is_of_few(target)).count(),
+            few: words::few_note(
+                inputs.profile,
+                targets.iter().filter(|target| target.found.is_some()).map(named),
+            ),
             not_measured: of_state(TargetState::NotMeasured)
                 .map(|target| format!("{} on `{}`", name(target), target.load))
                 .collect(),
@@ -89,7 +102,7 @@ fn shown(all: &[&BTreeMap<Column, Estimate>]) -> Vec<Column> {
     COLUMNS.into_iter().filter(has).collect()
 }
 
-fn row(target: &TargetOutcome, columns: &[Column]) -> Vec<String> {
+fn row(target: &TargetOutcome, columns: &[Column], profile: &Profile) -> Vec<String> {
     let metric = metric::find(&target.metric);
     let title = match target.over_baseline {
         true => name(target),
@@ -101,7 +114,7 @@ fn row(target: &TargetOutcome, columns: &[Column]) -> Vec<String> {
         .chain(columns.iter().map(|column| figure(target, *column)))
         .chain([
             floor.map_or_else(|| NOTHING.to_owned(), |floor| best(metric, floor)),
-            outcome(target.state).to_owned(),
+            outcome(target, profile),
         ])
         .collect()
 }
@@ -142,14 +155,19 @@ pub fn figure(target: &TargetOutcome, column: Column) -> String {
     gain.map_or_else(|| NOTHING.to_owned(), |gain| format::change(metric, &gain))
 }
 
-/// A target's state in a word or two.
-pub fn outcome(state: TargetState) -> &'static str {
-    match state {
+/// A target's state in a word or two, with the mark of [`words::few`].
+pub fn outcome(target: &TargetOutcome, profile: &Profile) -> String {
+    let state = match target.state {
         TargetState::Met => "met",
         TargetState::Missed => "missed",
         TargetState::OutOfReach => "out of reach",
-        TargetState::NotMeasured => "not measured",
-    }
+        TargetState::NotMeasured => return "not measured".to_owned(),
+    };
+    format!("{state}{}", words::few(profile, &target.metric, &target.load))
+}
+
+fn named(target: &TargetOutcome) -> (&str, &str) {
+    (&target.metric, &target.load)
 }
 
 /// The floor, with the side that it bounds.

@@ -1,4 +1,6 @@
-use bench_core::schema::{Arrival, Column, FailureClass, Role, SettingFailure, StartWay, Verdict};
+use bench_core::schema::{
+    Arrival, Column, FailureClass, Role, SettingFailure, StartWay, TargetState, Verdict,
+};
 
 use super::{fixture::Fixture, outcomes::outcomes, *};
 use profile::{EngineConfig, VllmConfig};
@@ -134,6 +136,26 @@ fn the_first_paragraph_follows_the_verdict() {
         out += &format!("{name}\n{}\n", section(&report(&fixture), FIRST));
     }
     insta::assert_snapshot!(out);
+}
+
+#[test]
+fn what_comes_of_too_few_requests_is_marked() {
+    let mut fixture = Fixture::full();
+    assert!(!report(&fixture).contains('†'), "1,000 requests");
+    fixture.few_requests("production");
+    let report = report(&fixture);
+    let first = section(&report, FIRST);
+    assert!(first.contains("TPOT P95 ≤ 50 ms on `production` is met†: 9.90"), "{first}");
+    let note = "† of fewer requests a start than a verdict on it needs: TTFT P95 on `production` 40 of 200";
+    assert!(first.contains(note), "{first}");
+    let targets = section(&report, "Before and after");
+    for part in ["| missed† |", "| met† |", "needs: E2E P95 on `production` 40 of 200", note] {
+        assert!(targets.contains(part), "{part}\n{targets}");
+    }
+    fixture.profile.targets[4].limit = "3000".parse().expect("a decimal");
+    fixture.comparison.targets[4].state = TargetState::Met;
+    let first = section(&self::report(&fixture), FIRST).to_owned();
+    assert!(first.contains("of 6 targets met (1 of them†)"), "{first}");
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub struct View {
     targets: TargetsView,
     floors: FloorsView,
     slo: Vec<Vec<String>>,
+    /// What the mark of too few requests among them means.
+    slo_few: Option<String>,
     /// What tuning made worse, with the change.
     worse: Vec<String>,
     anatomy: Vec<AnatomyView>,
@@ -223,6 +225,11 @@ impl View {
             plots: inputs.plots.to_vec(),
             worse: tables::worse(inputs),
             slo,
+            slo_few: inputs
+                .comparison
+                .decision
+                .as_ref()
+                .and_then(|decision| words::few_limits(&decision.limits, profile)),
         }
     }
 }

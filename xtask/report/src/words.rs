@@ -1,6 +1,6 @@
 //! Decisions, limits and reasons in words, the same in the terminal and in the report.
 
-use analysis::comparison::{guards, primary};
+use analysis::comparison::{guards, primary, too_few};
 use bench_core::{
     metric::{self, Metric},
     schema::{
@@ -78,8 +78,8 @@ pub fn grounds(decision: &Decision, rows: &[Comparison], profile: &Profile) -> S
         Grounds::NoDifference => judged("no difference worth having"),
         Grounds::Worse => judged("worse"),
         Grounds::CandidateLimits => {
-            let broken: Vec<_> =
-                decision.candidate_limits.iter().filter(is_open).map(limit).collect();
+            let open = decision.candidate_limits.iter().filter(is_open);
+            let broken: Vec<_> = open.map(|open| limit(open, profile)).collect();
             format!(
                 "{} promised most, and is not known to meet the limits: {}.",
                 candidate(),
@@ -101,8 +101,18 @@ pub fn grounds(decision: &Decision, rows: &[Comparison], profile: &Profile) -> S
                 .to_owned()
         }
         Grounds::NoneMeets => {
-            let broken: Vec<_> = decision.limits.iter().filter(is_open).map(limit).collect();
-            format!("Nearest: {}; {}.", format::args(&decision.args), format::list(&broken))
+            // Their figures are those of the limits, which follow.
+            let open = || decision.limits.iter().filter(is_open);
+            let verb = match open().any(|limit| limit.state == LimitState::Violated) {
+                true => "violates",
+                false => "is not known to meet",
+            };
+            let broken: Vec<_> = open().map(bound).collect();
+            let nearest = match decision.args.is_empty() {
+                true => "vLLM's defaults".to_owned(),
+                false => format::args(&decision.args),
+            };
+            format!("Nearest: {nearest}, which {verb} {}.", format::list(&broken))
         }
     }
 }
@@ -143,15 +153,12 @@ pub fn bound(limit: &LimitOutcome) -> String {
 }
 
 /// `TPOT P95 ≤ 20 ms on `burst` is met: 18.8 ± 0.1 ms over 5 starts`
-pub fn limit(limit: &LimitOutcome) -> String {
-    let starts = limit.found.as_ref().map_or(0, |found| found.starts.len());
-    format!(
-        "{} {}: {} over {}",
-        bound(limit),
-        state(limit),
-        value(limit),
-        number_of(starts, "start")
-    )
+pub fn limit(limit: &LimitOutcome, profile: &Profile) -> String {
+    let figure = limit
+        .found
+        .as_ref()
+        .map(|found| format!(": {} over {}", value(limit), number_of(found.starts.len(), "start")));
+    format!("{} {}{}", bound(limit), marked(limit, profile), figure.unwrap_or_default())
 }
 
 fn figure(limit: &LimitOutcome) -> String {
@@ -175,6 +182,38 @@ pub fn state(limit: &LimitOutcome) -> &'static str {
         LimitState::Violated if limit.saturated => "is violated (above capacity)",
         LimitState::Violated => "is violated",
     }
+}
+
+/// The same with the mark of [`few`].
+pub fn marked(limit: &LimitOutcome, profile: &Profile) -> String {
+    let few = limit.found.as_ref().map_or("", |_| few(profile, &limit.metric, &limit.load));
+    format!("{}{few}", state(limit))
+}
+
+/// A mark behind what comes of fewer requests than a verdict on the metric needs ([`few_note`]).
+pub fn few(profile: &Profile, metric: &str, load: &str) -> &'static str {
+    if too_few(profile, metric, load).is_some() { "†" } else { "" }
+}
+
+/// What the mark of [`few`] means for those of these metrics and loads that have it; `None` where none has.
+pub fn few_note<'a>(
+    profile: &Profile,
+    shown: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Option<String> {
+    let of = |(metric, load): (&str, &str)| {
+        let (requests, least) = too_few(profile, metric, load)?;
+        Some(format!("{} on `{load}` {requests} of {least}", format::name(metric)))
+    };
+    let few = distinct(shown.into_iter().filter_map(of));
+    (!few.is_empty()).then(|| {
+        format!("† of fewer requests a start than a verdict on it needs: {}.", few.join(", "))
+    })
+}
+
+/// [`few_note`] of limits.
+pub fn few_limits(limits: &[LimitOutcome], profile: &Profile) -> Option<String> {
+    let found = limits.iter().filter(|limit| limit.found.is_some());
+    few_note(profile, found.map(|limit| (limit.metric.as_str(), limit.load.as_str())))
 }
 
 /// Why a flag is part of a setting.

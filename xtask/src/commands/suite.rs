@@ -540,7 +540,12 @@ fn finish(
     for name in stages::files_of_others(&session.profile) {
         results::remove(&folder.join(name))?;
     }
-    let Some(digest) = files.get(stages::COMPARISON_FILE) else { return Ok(None) };
+    let Some(digest) = files.get(stages::COMPARISON_FILE) else {
+        if matches!(dag.state(stages::COMPARE), Some(State::Failed(_) | State::Blocked(_))) {
+            ui.failed(&session.profile, &points, &report::causes(&points));
+        }
+        return Ok(None);
+    };
     let Some(bytes) = session.store.get(digest)? else { return Ok(None) };
     let comparison: ResultFile =
         serde_json::from_slice(&bytes).context("reading the comparison")?;

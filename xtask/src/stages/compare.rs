@@ -34,7 +34,7 @@ impl Task for Compare<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        8
+        9
     }
 
     fn needs(&self) -> Vec<String> {

@@ -87,12 +87,13 @@ impl Comprehensive<'_> {
     fn walk(&self, inputs: &Inputs<'_>, candidates: &[Candidate]) -> Result<Walk> {
         let profile = self.context.profile;
         let identity = self.context.identity(inputs)?;
+        let starts = choice::judged_starts(profile);
         let (mut walk, mut states, mut default) = (Walk::default(), Vec::new(), None);
         if !candidates.is_empty() {
-            let mut grids = vec![self.default(profile.starts)];
+            let mut grids = vec![self.default(starts)];
             // One that is judged in any case shares the defaults' blocks.
             let first = candidates.first().filter(|first| first.for_objective);
-            grids.extend(first.map(|first| self.candidate(0, first.args.clone(), profile.starts)));
+            grids.extend(first.map(|first| self.candidate(0, first.args.clone(), starts)));
             match Self::points(&grids.iter().collect::<Vec<_>>(), inputs, &identity)? {
                 Err(wanted) => return Ok(Walk { wanted, ..walk }),
                 Ok(mut points) => walk.default = points.swap_remove(0),
@@ -100,7 +101,7 @@ impl Comprehensive<'_> {
             default = Configuration::of(&walk.default, profile, |_| true).and_then(|c| state(&c));
         }
         while let Some(next) = choice::next(default, candidates, &states) {
-            let grid = self.candidate(next, candidates[next].args.clone(), profile.starts);
+            let grid = self.candidate(next, candidates[next].args.clone(), starts);
             match Self::points(&[&grid], inputs, &identity)? {
                 Err(wanted) => return Ok(Walk { wanted, ..walk }),
                 Ok(points) => walk.judged.extend(points),
@@ -110,8 +111,9 @@ impl Comprehensive<'_> {
         }
         if walk.judged.is_empty() {
             // Nothing is to be judged: the defaults stand in its place.
-            let grid = self.candidate(0, Args::new(), profile.starts);
-            walk.wanted = Self::points(&[&grid], inputs, &identity)?.err().unwrap_or_default();
+            let grids = [self.default(starts), self.candidate(0, Args::new(), starts)];
+            let points = Self::points(&grids.each_ref(), inputs, &identity)?;
+            walk.wanted = points.err().unwrap_or_default();
         } else if profile.starts_max > profile.starts {
             self.go_on(inputs, &identity, &mut walk)?;
         }
@@ -276,7 +278,7 @@ impl Task for Comprehensive<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        6
+        7
     }
 
     fn needs(&self) -> Vec<String> {
@@ -315,10 +317,14 @@ impl Task for Comprehensive<'_> {
         let candidates = Self::candidates(inputs)?;
         let walk = self.walk(inputs, &candidates)?;
         let mut result = self.context.result(NAME, inputs)?;
+        let starts = choice::judged_starts(profile);
         let Some(settled) = self.settled(&walk.judged) else {
             let identity = self.context.identity(inputs)?;
-            let grid = self.candidate(0, Args::new(), profile.starts);
-            result.points = grid.points(inputs, &identity)?;
+            let of = |grid: Grid<'_>| grid.points(inputs, &identity);
+            result.points = of(self.candidate(0, Args::new(), starts))?;
+            if starts > profile.starts {
+                result.points.extend(of(self.default(starts))?);
+            }
             let reason = "no candidate to judge".to_owned();
             result.choice = Some(Choice { label: "default".to_owned(), args: Args::new(), reason });
             return one_file(FILE, &result);
@@ -338,7 +344,8 @@ impl Task for Comprehensive<'_> {
                 result.points.push(point);
             }
         }
-        if walk.stopping.as_ref().is_some_and(|stopping| stopping.starts > profile.starts) {
+        let starts = walk.stopping.as_ref().map_or(starts, |stopping| stopping.starts);
+        if starts > profile.starts {
             result.points.extend(walk.default);
         }
         result.stopping = walk.stopping;

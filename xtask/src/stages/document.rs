@@ -50,7 +50,7 @@ impl Task for Document<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        10
+        11
     }
 
     fn needs(&self) -> Vec<String> {

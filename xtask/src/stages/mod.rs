@@ -20,7 +20,7 @@ mod visualize;
 
 pub use baseline::{DEFAULT_ROLE, FILE as BASELINE_FILE, NAME as BASELINE};
 pub use choose::NAME as CHOOSE;
-pub use compare::FILE as COMPARISON_FILE;
+pub use compare::{FILE as COMPARISON_FILE, NAME as COMPARE};
 pub use comprehensive::{FILE as COMPREHENSIVE_FILE, NAME as COMPREHENSIVE};
 pub use document::{NAME as DOCUMENT, RECOMMENDED};
 pub use provision::{FILE as IDENTITY_FILE, NAME as PROVISION};

@@ -13,7 +13,7 @@ use std::{
 
 use bench_core::{
     canonical::Digest,
-    schema::{Progress, ResultFile},
+    schema::{Point, Progress, ResultFile},
     wrap,
 };
 
@@ -291,6 +291,12 @@ impl Ui {
         self.line(terminal::closing(profile, comparison, problems).trim_end());
     }
 
+    /// What is known where no comparison came of the suite.
+    pub fn failed(&self, profile: &Profile, points: &[Point], problems: &[String]) {
+        self.line("");
+        self.line(terminal::failed(profile, points, problems).trim_end());
+    }
+
     /// `has_file`: whether there is a configuration to deploy.
     pub fn ending(
         &self,
@@ -312,6 +318,7 @@ impl Ui {
         }
         if ending == Ending::Failed {
             self.line(" Nothing is recommended: a stage failed (✗ above says which, and why).");
+            self.line(&format!(" results  {results}/ has what was measured"));
         }
         if simulated {
             self.line(

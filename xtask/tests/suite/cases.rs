@@ -56,7 +56,7 @@ fn a_setting_that_meets_the_limit_goes_before_the_defaults_that_do_not() {
     assert_eq!(code, 4, "{text}");
     assert!(text.contains("No setting meets the limits: nothing is recommended."), "{text}");
     assert!(
-        text.contains("Nearest: max-num-seqs 32; TPOT P95 ≤ 5 ms on burst is violated"),
+        text.contains("Nearest: max-num-seqs 32, which violates TPOT P95 ≤ 5 ms on burst."),
         "{text}"
     );
     assert_eq!(recommended(&project), None, "what an earlier run recommended is gone");

@@ -6,26 +6,37 @@ use std::{
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
 use super::{Project, calibrate, copy};
 
 /// A server of `/v1/completions`: each answer has the tokens that were asked for, in a stream.
-fn completions(models: &'static str) -> String {
+pub fn completions(models: &'static str) -> String {
+    serving(models, false)
+}
+
+/// The same; with `fails_half` every other completion is answered with status 500.
+pub fn serving(models: &'static str, fails_half: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let asked = Arc::new(AtomicUsize::new(0));
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || answer(stream, models));
+            let asked = asked.clone();
+            let is_failed = move || fails_half && asked.fetch_add(1, Ordering::Relaxed) % 2 == 1;
+            thread::spawn(move || answer(stream, models, is_failed));
         }
     });
     url
 }
 
 /// Answers one request; `None` where the client has gone.
-fn answer(stream: TcpStream, models: &str) -> Option<()> {
+fn answer(stream: TcpStream, models: &str, is_failed: impl Fn() -> bool) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let (mut head, mut length) = (String::new(), 0);
     loop {
@@ -52,6 +63,8 @@ fn answer(stream: TcpStream, models: &str) -> Option<()> {
         let tokens = asked["max_tokens"].as_u64()?;
         if !models.contains(&format!("\"{}\"", asked["model"].as_str()?)) {
             (404, "application/json", "{}".to_owned())
+        } else if tokens > 1 && is_failed() {
+            (500, "application/json", "{}".to_owned())
         } else {
             let token =
                 "data: {\"choices\":[{\"index\":0,\"text\":\"x\",\"finish_reason\":null}]}\n\n";
@@ -73,7 +86,7 @@ fn answer(stream: TcpStream, models: &str) -> Option<()> {
 }
 
 /// A closed loop has no moments of sending that a busy machine could miss.
-fn endpoint(url: &str, more: &str) -> String {
+pub fn endpoint(url: &str, more: &str) -> String {
     format!(
         "[engine]\nkind = \"endpoint\"\nurl = \"{url}\"\nmodel = \"served\"\nvocab_size = 32000\n{more}\
          [[load]]\nname = \"burst\"\nrequests = 8\n\
@@ -83,7 +96,7 @@ fn endpoint(url: &str, more: &str) -> String {
     )
 }
 
-fn write(project: &Project, name: &str, text: &str) {
+pub fn write(project: &Project, name: &str, text: &str) {
     fs::write(project.path(&format!("bench/profiles/{name}.toml")), text).expect("writes");
 }
 
@@ -91,7 +104,7 @@ fn folded(text: &[u8]) -> String {
     String::from_utf8_lossy(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-const MODELS: &str = r#"{"data":[{"id":"served"}]}"#;
+pub const MODELS: &str = r#"{"data":[{"id":"served"}]}"#;
 
 /// No figure is said to be vLLM's defaults', and no flag is advised.
 #[test]

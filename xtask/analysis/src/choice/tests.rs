@@ -127,6 +127,13 @@ fn other_candidates_follow_for_the_limits_alone() {
     assert_eq!(next(None, &[Some(LimitState::OneStart)]), None, "one start settles nothing");
 }
 
+#[test]
+fn a_limit_takes_two_starts() {
+    let starts = |limit, starts| judged_starts(&Profile { starts, ..profile(limit) });
+    assert_eq!([1, 2, 3].map(|n| starts(Some(20), n)), [2, 2, 3]);
+    assert_eq!(starts(None, 1), 1, "nothing is asked of them that one start cannot tell");
+}
+
 proptest! {
     /// Every flag of a candidate comes from one of its reasons.
     #[test]

@@ -3,7 +3,7 @@
 
 use bench_core::{
     metric,
-    schema::{Column, Comparison, Decision, Recommendation, ResultFile, TargetState},
+    schema::{Column, Comparison, Decision, Point, Recommendation, ResultFile, Role, TargetState},
     wrap::{WIDTH, wrap},
 };
 
@@ -11,7 +11,7 @@ use crate::{
     format::{self, NOTHING},
     tables, targets, words,
 };
-use analysis::comparison::is_goal;
+use analysis::{Configuration, comparison::is_goal, limits};
 use profile::Profile;
 
 /// What got worse, the goals aside, is named so far; the report has the rest.
@@ -42,16 +42,62 @@ pub fn closing(profile: &Profile, comparison: &ResultFile, problems: &[String]) 
             }
         }
         for limit in &decision.limits {
-            say(&format!("Limit: {}{}.", words::limit(limit), of_whom(decision)), 1);
+            say(&format!("Limit: {}{}.", words::limit(limit, profile), of_whom(decision)), 1);
         }
         say("", 0);
     }
     for line in table(profile, comparison) {
         say(&line, 1);
     }
+    let limits = comparison.decision.iter().flat_map(|decision| &decision.limits);
+    let limits = limits.filter(|limit| limit.found.is_some());
+    let limits = limits.map(|limit| (limit.metric.as_str(), limit.load.as_str()));
+    let targets = comparison.targets.iter().filter(|target| target.found.is_some());
+    let targets = targets.map(|target| (target.metric.as_str(), target.load.as_str()));
+    if let Some(note) = words::few_note(profile, limits.chain(targets)) {
+        say(&note, 1);
+    }
     for line in beside(profile, comparison, problems) {
         say(&line, 1);
     }
+    out
+}
+
+/// The screen where nothing was compared since a stage failed: what is known all the same. Why it failed
+/// stands above it, at the stage.
+pub fn failed(profile: &Profile, points: &[Point], problems: &[String]) -> String {
+    let mut out = String::new();
+    let mut say = |text: &str| out += &wrap(&plain(text), 1, WIDTH);
+    let of = |role| Configuration::of(points, profile, |point: &Point| point.role == role);
+    let default = of(Role::Default);
+    for limit in &profile.slo {
+        let points: Vec<&Point> = points.iter().filter(|p| p.role == Role::Default).collect();
+        let limit = limits::judge(limit, &points);
+        let whose =
+            limit.found.as_ref().and(default.as_ref()).map(|one| format!(", {}", one.label));
+        say(&format!("Limit: {}{}.", words::limit(&limit, profile), whose.unwrap_or_default()));
+    }
+    let objective = &profile.objective;
+    let metric = metric::find(&objective.metric);
+    let figures: Vec<String> = [Role::Baseline, Role::Default, Role::Tuned]
+        .into_iter()
+        .filter_map(of)
+        .filter_map(|one| {
+            Some(format!("{} {}", one.label, format::estimate(metric, one.objective?)))
+        })
+        .collect();
+    say(&format!(
+        "{} on {} (objective) {}.",
+        format::title(metric, &objective.metric),
+        objective.load,
+        if figures.is_empty() { "was not measured".to_owned() } else { figures.join(", ") }
+    ));
+    match profile.targets.len() + profile.gains.len() {
+        0 => {}
+        n => say(&format!("Targets: none of {n} was judged.")),
+    }
+    say("Nothing was compared, so nothing is known to be better or worse.");
+    problems.iter().for_each(|problem| say(&format!("Does not count: {problem}.")));
     out
 }
 
@@ -147,7 +193,7 @@ fn target(profile: &Profile, comparison: &ResultFile, row: &Comparison) -> Strin
     for target in comparison.targets.iter().filter(|t| of_row(&t.metric, &t.load)) {
         let what = if target.over_baseline { "gain" } else { "target" };
         let goal = targets::goal(target);
-        notes.push(format!("{what} {goal}: {}", targets::outcome(target.state)));
+        notes.push(format!("{what} {goal}: {}", targets::outcome(target, profile)));
         if let (TargetState::OutOfReach, Some(floor)) = (target.state, &target.floor) {
             notes.push(format!("floor {}", format::value(metric::find(&row.metric), floor.value)));
         }
@@ -168,7 +214,9 @@ fn beside(profile: &Profile, comparison: &ResultFile, problems: &[String]) -> Ve
     let is_judged = comparison.comparisons.iter().any(|row| row.change.is_some());
     match worse.len() {
         0 if is_judged => lines.push("Nothing else is proven worse.".to_owned()),
-        0 if profile.endpoint().is_some() => {}
+        0 if profile.endpoint().is_some() => lines.push(
+            "Nothing was compared with it, so nothing is known to be better or worse.".to_owned(),
+        ),
         0 => lines.push(
             "Nothing was judged against vLLM's defaults, so nothing is known to be worse."
                 .to_owned(),
@@ -241,6 +289,27 @@ mod tests {
                 let is_answer = |line: &str| answers.iter().any(|answer| line.starts_with(answer));
                 assert!(screen.lines().any(is_answer), "{name}: {question}\n{screen}");
             }
+        }
+    }
+
+    #[test]
+    fn what_comes_of_too_few_requests_is_marked() {
+        let mut fixture = Fixture::full();
+        let screen = |fixture: &Fixture| {
+            closing(&fixture.profile, &fixture.comparison, &[]).replace("\n   ", " ")
+        };
+        assert!(!screen(&fixture).contains('†'), "1,000 requests");
+        fixture.few_requests("production");
+        let screen = screen(&fixture);
+        for part in [
+            "Limit: TTFT P95 ≤ 500 ms on production is met†: ",
+            "Limit: TPOT P95 ≤ 50 ms on production is met†: ",
+            "E2E P95 on production (target ≤ 2 s: missed†, ",
+            "Queue share of E2E on burst (target ≤ 50 %: met, ",
+            " † of fewer requests a start than a verdict on it needs: TTFT P95 on production 40 of 200, TPOT P95 \
+             on production 40 of 200, E2E P95 on production 40 of 200.",
+        ] {
+            assert!(screen.contains(part), "{part}\n{screen}");
         }
     }
 
