@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use bench_core::{
     canonical::Digest,
-    schema::{Calibration, FORMAT, Outcome, ResultFile},
+    schema::{Calibration, FORMAT, Outcome, ProvisionResult},
 };
 
 use super::{CALIBRATION, Session};
@@ -151,10 +151,10 @@ fn check(bundle: &Bundle) -> Result<()> {
         stages::PROVISION
     );
     let identity = provision.outputs.get(stages::IDENTITY_FILE).context("no engine's identity")?;
-    let result: ResultFile = serde_json::from_str(identity).context("no engine's identity")?;
-    let identity = result.identity.context("its engine's identity is missing")?;
+    let ProvisionResult { header, identity } =
+        serde_json::from_str(identity).context("no engine's identity")?;
     ensure!(
-        result.format == FORMAT && Digest::of_json(&identity)? == result.engine.identity,
+        header.format == FORMAT && Digest::of_json(&identity)? == header.engine.identity,
         "its engine's identity does not match its digest"
     );
     for Entry { action, outputs } in trials {

@@ -24,8 +24,9 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use bench_core::{
     canonical::Digest,
-    schema::{Calibration, FORMAT, ResultFile},
+    schema::{Calibration, FORMAT, Figures, Header, SavedResult},
 };
+use serde::de::DeserializeOwned;
 
 use crate::{
     calibration,
@@ -98,7 +99,7 @@ impl Root {
     }
 
     /// The figures that a profile wants shown beside its own: a saved baseline.
-    fn reference(&self, profile: &Profile) -> Result<Option<ResultFile>> {
+    fn reference(&self, profile: &Profile) -> Result<Option<SavedResult>> {
         let Some(name) = &profile.reference else { return Ok(None) };
         let file = format!("baselines/{name}.json");
         let found = [&self.path, &self.given].map(|folder| folder.join(&file));
@@ -110,7 +111,7 @@ impl Root {
             );
             return Err(UsageError::new(message).into());
         };
-        read_result(path).map(Some)
+        read_result(path, |saved: &SavedResult| &saved.header).map(Some)
     }
 }
 
@@ -126,14 +127,20 @@ fn agreed(question: &str) -> Result<bool> {
 }
 
 /// Reads a result file, refusing versions that this program does not know.
-pub fn read_result(path: &Path) -> Result<ResultFile> {
+fn read_result<R: DeserializeOwned>(path: &Path, header: fn(&R) -> &Header) -> Result<R> {
     let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    let result: ResultFile = serde_json::from_slice(&text)
+    let result: R = serde_json::from_slice(&text)
         .with_context(|| format!("reading {}: not a result file", path.display()))?;
-    if result.format != FORMAT {
-        bail!("{} has format {}, this program reads {FORMAT}", path.display(), result.format);
+    let format = header(&result).format;
+    if format != FORMAT {
+        bail!("{} has format {format}, this program reads {FORMAT}", path.display());
     }
     Ok(result)
+}
+
+/// Reads the configurations of a result file of any stage.
+fn read_figures(path: &Path) -> Result<Figures> {
+    read_result(path, |figures: &Figures| &figures.header)
 }
 
 /// A profile opened for planning.
@@ -141,7 +148,7 @@ pub struct Session {
     pub root: Root,
     pub profile: Profile,
     pub store: Store,
-    reference: Option<ResultFile>,
+    reference: Option<SavedResult>,
     /// Whether nothing of this machine may show in the results.
     offline: bool,
 }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
-    schema::{Measured, Outcome, Point, ResultFile},
+    schema::{CompareResult, Figures, Measured, Outcome, Point},
 };
 
 use super::{Session, repeats};
@@ -132,7 +132,7 @@ fn plan_and_run(
         engine_time(&session, &dag)?.iter().for_each(|line| ui.noted(line));
     }
     let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
-    let decision = comparison.as_ref().and_then(|comparison| comparison.decision.as_ref());
+    let decision = comparison.as_ref().map(|comparison| &comparison.decision);
     let ending = Ending::of(is_interrupted, failed, decision);
     let has_file = comparison
         .is_some_and(|comparison| report::recommended(&session.profile, &comparison).is_some());
@@ -465,11 +465,11 @@ fn run_stages(session: &Session, dag: &mut Dag<'_, Trial>, ui: &Ui) -> Result<()
 
 /// What a stage's line says of its result, in a few words.
 fn summary(session: &Session, state: &State<Trial>) -> String {
-    result_of(session, state).map_or_else(String::new, |result| ui::stage_summary(&result))
+    figures_of(session, state).map_or_else(String::new, |result| ui::stage_summary(&result))
 }
 
-/// The result file that a stage wrote, if it did.
-fn result_of(session: &Session, state: &State<Trial>) -> Option<ResultFile> {
+/// What the result file of a stage says of configurations, if it wrote one.
+fn figures_of(session: &Session, state: &State<Trial>) -> Option<Figures> {
     let State::Done(action) = state else { return None };
     let mut files = action.outputs.iter().filter(|(name, _)| name.ends_with(".json"));
     files.find_map(|(_, digest)| {
@@ -513,7 +513,7 @@ fn finish(
     dag: &Dag<'_, Trial>,
     is_interrupted: bool,
     ui: &Ui,
-) -> Result<Option<ResultFile>> {
+) -> Result<Option<CompareResult>> {
     remember(session, dag)?;
     let mut files = BTreeMap::new();
     let mut points: Vec<Point> = Vec::new();
@@ -521,7 +521,7 @@ fn finish(
         match state {
             State::Done(action) => {
                 files.extend(action.outputs.iter().map(|(name, digest)| (name.clone(), *digest)));
-                points.extend(result_of(session, state).into_iter().flat_map(|file| file.points));
+                points.extend(figures_of(session, state).into_iter().flat_map(|file| file.points));
             }
             state => ui.not_done(task.name(), state),
         }
@@ -547,7 +547,7 @@ fn finish(
         return Ok(None);
     };
     let Some(bytes) = session.store.get(digest)? else { return Ok(None) };
-    let comparison: ResultFile =
+    let comparison: CompareResult =
         serde_json::from_slice(&bytes).context("reading the comparison")?;
     ui.closing(&session.profile, &comparison, &report::causes(&points));
     Ok(Some(comparison))

@@ -1,10 +1,10 @@
 //! `baseline`: the comprehensive benchmark at the settings to beat and at the engine's defaults.
 
 use anyhow::Result;
-use bench_core::schema::{Args, Role};
+use bench_core::schema::{Args, BaselineResult, Role};
 use serde_json::Value;
 
-use super::{Context, Grid, Setting, one_file, provision};
+use super::{Context, Grid, Setting, StageResult, provision, written};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
 
@@ -12,6 +12,11 @@ pub const NAME: &str = "baseline";
 pub const FILE: &str = "baseline.json";
 /// With this begin the roles of the trials at the engine's defaults.
 pub const DEFAULT_ROLE: &str = "default/";
+
+impl StageResult for BaselineResult {
+    const STAGE: &'static str = NAME;
+    const FILE: &'static str = FILE;
+}
 
 pub struct Baseline<'a> {
     pub context: &'a Context<'a>,
@@ -58,8 +63,9 @@ impl Task for Baseline<'_> {
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        let mut result = self.context.result(NAME, inputs)?;
-        result.points = self.grid().points(inputs, &self.context.identity(inputs)?)?;
-        one_file(FILE, &result)
+        written(&BaselineResult {
+            header: self.context.header(NAME, inputs)?,
+            points: self.grid().points(inputs, &self.context.identity(inputs)?)?,
+        })
     }
 }

@@ -11,11 +11,15 @@ use bench_core::{
     capacity::{Bracket, Tried, next},
     decimal::Decimal,
     metric,
-    schema::{Args, Column, LoadSpec, Outcome, Point, ResultFile, Role, Size, TrialRef},
+    schema::{
+        Args, CapacityResult, ChooseResult, Column, LoadSpec, Outcome, Point, Role, Size, TrialRef,
+    },
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, choose, one_file, provision, trial::point};
+use super::{
+    Context, Grid, Setting, StageResult, choose, provision, read_if_upstream, trial::point, written,
+};
 use analysis::{
     capacity::{self, Sustained},
     limits,
@@ -31,6 +35,11 @@ pub const FILE: &str = "capacity.json";
 /// How often a rate is measured of which nothing is known.
 const ATTEMPTS: u32 = 3;
 pub const FILES: &str = "capacity.json, capacity.md, capacity.svg, capacity.png";
+
+impl StageResult for CapacityResult {
+    const STAGE: &'static str = NAME;
+    const FILE: &'static str = FILE;
+}
 
 pub struct Capacity<'a> {
     pub context: &'a Context<'a>,
@@ -94,10 +103,9 @@ impl Capacity<'_> {
             setting("baseline", Role::Baseline, &profile.baseline_args),
             setting("default", Role::Default, &Args::new()),
         ];
-        if inputs.has(choose::NAME) {
-            let chosen: ResultFile = inputs.json(choose::NAME, choose::FILE)?;
-            let args = chosen.choice.map(|choice| choice.args).unwrap_or_default();
-            settings.extend((!args.is_empty()).then(|| setting("tuned", Role::Tuned, &args)));
+        if let Some(ChooseResult { choice, .. }) = read_if_upstream(inputs)? {
+            let is_other = !choice.args.is_empty();
+            settings.extend(is_other.then(|| setting("tuned", Role::Tuned, &choice.args)));
         }
         Ok(settings)
     }
@@ -316,8 +324,6 @@ impl Task for Capacity<'_> {
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let (starts, _) = self.walk(inputs)?;
-        let mut result = self.context.result(NAME, inputs)?;
-        result.points = self.points(&starts)?;
         let settings: Vec<&Setting> = distinct(starts.iter().map(|start| &start.setting));
         let configurations: Vec<Configuration> = settings
             .into_iter()
@@ -347,7 +353,7 @@ impl Task for Capacity<'_> {
         let rates = compared.iter().filter_map(|s| Some((column(s.role)?, sustained(&s.args)?)));
         let load = format!("{}@capacity", self.capacity().load);
         let precision = self.capacity().precision_percent;
-        result.comparisons = vec![capacity::compare(&load, &rates.collect(), precision)];
+        let comparison = capacity::compare(&load, &rates.collect(), precision);
         let page = CapacityPage {
             load: &self.capacity().load,
             limits: &self.limits().collect::<Vec<_>>(),
@@ -355,9 +361,14 @@ impl Task for Capacity<'_> {
             precision_percent: self.capacity().precision_percent,
             configurations: &configurations,
         };
-        result.findings = page.findings();
-        let drawing = plots::capacity(&page, &result.engine.shown());
-        let mut outputs = one_file(FILE, &result)?;
+        let result = CapacityResult {
+            header: self.context.header(NAME, inputs)?,
+            points: self.points(&starts)?,
+            comparisons: vec![comparison],
+            findings: page.findings(),
+        };
+        let drawing = plots::capacity(&page, &result.header.engine.shown());
+        let mut outputs = written(&result)?;
         outputs.insert(MARKDOWN.to_owned(), page.markdown().into_bytes());
         outputs.insert(format!("{}.png", drawing.name), plots::png(&drawing.svg)?);
         outputs.insert(format!("{}.svg", drawing.name), drawing.svg.into_bytes());

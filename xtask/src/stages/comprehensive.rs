@@ -9,12 +9,18 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use bench_core::{
-    schema::{Args, Candidate, Choice, LimitState, Outcome, Point, ResultFile, Role, Stopping},
+    schema::{
+        Args, Candidate, Choice, ChooseResult, ComprehensiveResult, LimitState, Outcome, Point,
+        Role, Stopping,
+    },
     stats::Looks,
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, Stage, baseline, choose, one_file, provision, sweep::Sweep};
+use super::{
+    Context, Grid, Setting, Stage, StageResult, baseline, choose, provision, read, sweep::Sweep,
+    written,
+};
 use analysis::{
     Configuration, choice,
     comparison::{self, Known},
@@ -30,6 +36,11 @@ pub const FILE: &str = "comprehensive_optimized_benchmark.json";
 
 /// With this begin the roles of trials that are read for what they took alone.
 const SPENT: &str = "spent";
+
+impl StageResult for ComprehensiveResult {
+    const STAGE: &'static str = NAME;
+    const FILE: &'static str = FILE;
+}
 
 pub struct Comprehensive<'a> {
     pub context: &'a Context<'a>,
@@ -230,7 +241,7 @@ impl Comprehensive<'_> {
         let identity = self.context.identity(inputs)?;
         let mut labels: Vec<String> = Vec::new();
         let mut leaves = Vec::new();
-        for point in inputs.json::<ResultFile>(NAME, FILE)?.points {
+        for point in read::<ComprehensiveResult>(inputs)?.points {
             let numbers = || point.trials.iter().map(|trial| trial.replicate);
             let (Some(first_start), Some(last)) = (numbers().min(), numbers().max()) else {
                 continue;
@@ -247,7 +258,7 @@ impl Comprehensive<'_> {
     }
 
     fn candidates(inputs: &Inputs<'_>) -> Result<Vec<Candidate>> {
-        Ok(inputs.json::<ResultFile>(choose::NAME, choose::FILE)?.candidates)
+        Ok(read::<ChooseResult>(inputs)?.candidates)
     }
 }
 
@@ -316,23 +327,24 @@ impl Task for Comprehensive<'_> {
         let profile = self.context.profile;
         let candidates = Self::candidates(inputs)?;
         let walk = self.walk(inputs, &candidates)?;
-        let mut result = self.context.result(NAME, inputs)?;
+        let header = self.context.header(NAME, inputs)?;
         let starts = choice::judged_starts(profile);
         let Some(settled) = self.settled(&walk.judged) else {
             let identity = self.context.identity(inputs)?;
             let of = |grid: Grid<'_>| grid.points(inputs, &identity);
-            result.points = of(self.candidate(0, Args::new(), starts))?;
+            let mut points = of(self.candidate(0, Args::new(), starts))?;
             if starts > profile.starts {
-                result.points.extend(of(self.default(starts))?);
+                points.extend(of(self.default(starts))?);
             }
             let reason = "no candidate to judge".to_owned();
-            result.choice = Some(Choice { label: "default".to_owned(), args: Args::new(), reason });
-            return one_file(FILE, &result);
+            let choice = Choice { label: "default".to_owned(), args: Args::new(), reason };
+            return written(&ComprehensiveResult { header, points, choice, stopping: None });
         };
         let args = walk.judged[settled][0].args.clone();
         let flags = candidates.iter().find(|candidate| candidate.args == args);
         let reason = flags.map(|c| words::flags(&c.flags, profile)).unwrap_or_default();
-        result.choice = Some(Choice { label: "tuned".to_owned(), args, reason });
+        let choice = Choice { label: "tuned".to_owned(), args, reason };
+        let mut all = Vec::new();
         for (index, points) in walk.judged.into_iter().enumerate() {
             for mut point in points {
                 if index == settled {
@@ -341,14 +353,14 @@ impl Task for Comprehensive<'_> {
                     point.label = format::args_label(&point.args);
                     point.role = Role::Sweep;
                 }
-                result.points.push(point);
+                all.push(point);
             }
         }
         let starts = walk.stopping.as_ref().map_or(starts, |stopping| stopping.starts);
         if starts > profile.starts {
-            result.points.extend(walk.default);
+            all.extend(walk.default);
         }
-        result.stopping = walk.stopping;
-        one_file(FILE, &result)
+        let stopping = walk.stopping;
+        written(&ComprehensiveResult { header, points: all, choice, stopping })
     }
 }

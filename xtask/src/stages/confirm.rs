@@ -2,11 +2,12 @@
 
 use anyhow::{Context as _, Result};
 use bench_core::schema::{
-    Arrival, Choice, Measured, Observed, Outcome, ResultFile, SettingFailure, Size,
+    Arrival, Choice, CompareResult, ConfirmResult, Measured, Observed, Outcome, SettingFailure,
+    Size,
 };
 use serde_json::{Value, json};
 
-use super::{Context, compare, one_file, provision};
+use super::{Context, StageResult, compare, provision, read, written};
 use analysis::choice;
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
@@ -22,6 +23,11 @@ const AS_FLAGS: &str = "measured/first-load/0";
 /// What memory holds differs a little from start to start.
 const KV_CACHE_DIFFERENCE_MAX: f64 = 0.02;
 
+impl StageResult for ConfirmResult {
+    const STAGE: &'static str = NAME;
+    const FILE: &'static str = FILE;
+}
+
 pub struct Confirm<'a> {
     pub context: &'a Context<'a>,
 }
@@ -30,9 +36,8 @@ impl Confirm<'_> {
     /// What the comparison recommends, with the number of its first judged start.
     fn recommended(&self, inputs: &Inputs<'_>) -> Result<Option<(Recommended, u32)>> {
         let profile = self.context.profile;
-        let comparison: ResultFile = inputs.json(compare::NAME, compare::FILE)?;
-        let own = comparison.decision.as_ref().map(|decision| decision.args.clone());
-        let start = choice::first_judged_start(profile, &own.unwrap_or_default());
+        let comparison: CompareResult = read(inputs)?;
+        let start = choice::first_judged_start(profile, &comparison.decision.args);
         Ok(report::recommended(profile, &comparison).map(|recommended| (recommended, start)))
     }
 }
@@ -84,9 +89,10 @@ impl Task for Confirm<'_> {
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        let mut result = self.context.result(NAME, inputs)?;
+        let header = self.context.header(NAME, inputs)?;
+        let mut result = ConfirmResult { header, choice: None, findings: Vec::new() };
         let Some((recommended, _)) = self.recommended(inputs)? else {
-            return one_file(FILE, &result);
+            return written(&result);
         };
         let found = inputs.leaf::<Outcome>(AS_FILE).context("the start from recommended.yaml")?;
         match confirm(&found, &inputs.leaf(AS_FLAGS)?) {
@@ -96,7 +102,7 @@ impl Task for Confirm<'_> {
             }
             Err(why) => result.findings.push(why),
         }
-        one_file(FILE, &result)
+        written(&result)
     }
 }
 

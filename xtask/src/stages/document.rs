@@ -8,15 +8,15 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
-    schema::{RequestSample, ResultFile},
+    schema::RequestSample,
     summarize::{Series, series},
 };
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use super::{
-    Context, Stage, baseline, capacity, choose, compare, comprehensive, confirm, provision, tune,
-    visualize,
+    Context, Stage, baseline, capacity, choose, compare, comprehensive, confirm, provision, read,
+    read_if_upstream, tune, visualize,
 };
 use crate::calibration;
 use dag::{Inputs, Leaf, Outputs, Task};
@@ -112,13 +112,9 @@ impl Task for Document<'_> {
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        let read = visualize::read_all(self.context, inputs)?;
-        let identity: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
-        let choose: Option<ResultFile> = inputs.json_if_upstream(choose::NAME, choose::FILE)?;
-        let capacity: Option<ResultFile> =
-            inputs.json_if_upstream(capacity::NAME, capacity::FILE)?;
-        let confirmation: Option<ResultFile> =
-            inputs.json_if_upstream(confirm::NAME, confirm::FILE)?;
+        let results = visualize::read_all(self.context, inputs)?;
+        let (choose, capacity, confirmation) =
+            (read_if_upstream(inputs)?, read_if_upstream(inputs)?, read_if_upstream(inputs)?);
         let names = inputs.file_names(visualize::NAME);
         let plots: Vec<String> =
             names.filter_map(|name| name.strip_suffix(".svg").map(str::to_owned)).collect();
@@ -126,12 +122,12 @@ impl Task for Document<'_> {
         let report_inputs = report::Inputs {
             profile: self.context.profile,
             profile_digest: &self.context.profile.digest(),
-            identity: &identity,
-            baseline: &read.baseline,
-            sweeps: &read.sweeps,
+            identity: &read(inputs)?,
+            baseline: &results.baseline,
+            sweeps: &results.sweeps,
             choose: choose.as_ref(),
-            comprehensive: read.comprehensive.as_ref(),
-            comparison: &read.comparison,
+            comprehensive: results.comprehensive.as_ref(),
+            comparison: &results.comparison,
             capacity: capacity.as_ref(),
             confirmation: confirmation.as_ref(),
             reference: self.context.reference,

@@ -25,8 +25,8 @@ pub use comprehensive::{FILE as COMPREHENSIVE_FILE, NAME as COMPREHENSIVE};
 pub use document::{NAME as DOCUMENT, RECOMMENDED};
 pub use provision::{FILE as IDENTITY_FILE, NAME as PROVISION};
 
-pub use context::{Context, Stage};
-use context::{digest_of, goals, one_file};
+pub use context::{Context, Stage, StageResult};
+use context::{digest_of, goals, one_file, read, read_if_upstream, written};
 pub use trial::{Grid, Setting};
 
 /// A built-in stage.

@@ -1,14 +1,22 @@
 //! `provision`: find or install the engine and say what it is.
 
 use anyhow::Result;
-use bench_core::{canonical::Digest, schema::EngineLabel};
+use bench_core::{
+    canonical::Digest,
+    schema::{EngineLabel, ProvisionResult},
+};
 use serde_json::{Value, json};
 
-use super::{Context, one_file};
+use super::{Context, StageResult, written};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
 
 pub use super::names::{IDENTITY_FILE as FILE, PROVISION as NAME};
+
+impl StageResult for ProvisionResult {
+    const STAGE: &'static str = NAME;
+    const FILE: &'static str = FILE;
+}
 
 pub struct Provision<'a> {
     pub context: &'a Context<'a>,
@@ -45,8 +53,7 @@ impl Task for Provision<'_> {
             simulated: engine.is_simulated(),
             identity: Digest::of_json(&identity)?,
         };
-        let mut result = self.context.empty_result(NAME, label);
-        result.identity = Some(identity);
-        one_file(FILE, &result)
+        let header = self.context.first_header(NAME, label);
+        written(&ProvisionResult { header, identity })
     }
 }

@@ -1,10 +1,10 @@
 //! A sweep: launches that differ in one argument. Each `[sweep.NAME]` of a profile is a stage.
 
 use anyhow::Result;
-use bench_core::schema::{Args, Point, ResultFile, Role};
+use bench_core::schema::{Args, BaselineResult, Point, Role, SweepResult};
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, baseline, choose, one_file, provision};
+use super::{Context, Grid, Setting, baseline, choose, one_file, provision, read_if_upstream};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
 use report::findings;
@@ -71,14 +71,16 @@ impl Task for Sweep<'_> {
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        let mut result = self.context.result(&self.sweep.name, inputs)?;
-        result.flag = Some(self.sweep.flag.clone());
-        result.points = self.grid()?.points(inputs, &self.context.identity(inputs)?)?;
         let profile = self.context.profile;
-        result.findings =
-            findings::of_sweep(&result.points, &profile.objective).into_iter().collect();
-        if inputs.has(baseline::NAME) {
-            let judged: ResultFile = inputs.json(baseline::NAME, baseline::FILE)?;
+        let points = self.grid()?.points(inputs, &self.context.identity(inputs)?)?;
+        let mut result = SweepResult {
+            header: self.context.header(&self.sweep.name, inputs)?,
+            flag: self.sweep.flag.clone(),
+            findings: findings::of_sweep(&points, &profile.objective).into_iter().collect(),
+            points,
+            choice: None,
+        };
+        if let Some(judged) = read_if_upstream::<BaselineResult>(inputs)? {
             beside(&mut result, self.sweep, &judged.points, profile);
         }
         if result.points.iter().any(|point| point.role == Role::Default) {
@@ -90,7 +92,7 @@ impl Task for Sweep<'_> {
 
 /// Puts what a sweep is held against beside its values, so that its file stands alone.
 pub fn beside(
-    file: &mut ResultFile,
+    file: &mut SweepResult,
     sweep: &profile::Sweep,
     baseline: &[Point],
     profile: &profile::Profile,

@@ -7,7 +7,7 @@ use std::{cell::RefCell, ops::Range};
 
 use anyhow::Result;
 use bench_core::{
-    schema::{Args, Outcome, Point, Role},
+    schema::{Args, Outcome, Point, Role, TuneResult},
     search::{
         self, Candidate, DEFAULTS, Evaluation, Goal, Over, Predicted, Problem, STARTS_MAX, Step,
         Want,
@@ -16,7 +16,7 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, choose, predict, provision};
+use super::{Context, Grid, Setting, StageResult, choose, predict, provision, written};
 use analysis::comparison::{self, Known};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
@@ -33,6 +33,11 @@ pub const MARKDOWN: &str = "tuning.md";
 
 /// Beyond the seeds of a profile's loads: requests that the search has not seen.
 const FRESH_SEEDS: u64 = 1_000_000;
+
+impl StageResult for TuneResult {
+    const STAGE: &'static str = NAME;
+    const FILE: &'static str = FILE;
+}
 
 pub struct Tune<'a> {
     context: &'a Context<'a>,
@@ -258,7 +263,6 @@ impl Task for Tune<'_> {
         let problem = self.problem(inputs.json(predict::NAME, predict::FILE)?);
         let profile = self.context.profile;
 
-        let mut result = self.context.result(NAME, inputs)?;
         let mut points = self.confirmation(&finalists).points(inputs, &identity)?;
         let choice = choose::best(NAME, &points, profile);
         // Where the defaults stay, it is the winner that was not better.
@@ -269,9 +273,7 @@ impl Task for Tune<'_> {
         };
         let compared = points.iter_mut().filter(|p| p.role == Role::Sweep && p.label == compared);
         compared.for_each(|point| point.role = Role::Tuned);
-        result.comparisons =
-            comparison::comparisons(&points, &Known::default(), &[], profile, LEVEL);
-        result.points = points;
+        let comparisons = comparison::comparisons(&points, &Known::default(), &[], profile, LEVEL);
         let labels: Vec<String> = (0..problem.candidates.len()).map(|c| self.label(c)).collect();
         let page = report::TuningPage {
             profile,
@@ -281,14 +283,13 @@ impl Task for Tune<'_> {
             evaluations: &evaluations,
             finalists: &finalists,
             over: reason,
-            confirmed: &result.points,
-            comparisons: &result.comparisons,
+            confirmed: &points,
+            comparisons: &comparisons,
             choice: &choice,
         };
-        result.findings = page.findings();
-        let (markdown, csv) = (page.markdown(), page.csv());
-        result.choice = Some(choice);
-        let mut outputs = super::one_file(FILE, &result)?;
+        let (findings, markdown, csv) = (page.findings(), page.markdown(), page.csv());
+        let header = self.context.header(NAME, inputs)?;
+        let mut outputs = written(&TuneResult { header, points, choice, comparisons, findings })?;
         outputs.insert(MARKDOWN.to_owned(), markdown.into_bytes());
         outputs.insert("tuning.csv".to_owned(), csv.into_bytes());
         Ok(outputs)

@@ -1,10 +1,10 @@
 //! `visualize`: the plots, as SVG and as PNG drawn from the SVG.
 
 use anyhow::Result;
-use bench_core::schema::ResultFile;
+use bench_core::schema::{BaselineResult, CompareResult, ComprehensiveResult, SweepResult};
 use serde_json::{Value, json};
 
-use super::{Context, baseline, choose, compare, comprehensive, sweep};
+use super::{Context, baseline, choose, compare, comprehensive, read, read_if_upstream, sweep};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::Trial;
 use report::plots;
@@ -53,7 +53,9 @@ impl Task for Visualize<'_> {
             baseline: &read.baseline,
             sweeps: &read.sweeps,
             comprehensive: read.comprehensive.as_ref(),
-            comparison: &read.comparison,
+            comparisons: &read.comparison.comparisons,
+            targets: &read.comparison.targets,
+            limits: &read.comparison.decision.limits,
             reference: report::reference(self.context.profile),
             objective_metric: &self.context.profile.objective.metric,
             objective_load: &self.context.profile.objective.load,
@@ -70,20 +72,19 @@ impl Task for Visualize<'_> {
 
 /// The result files that plots and report are made of.
 pub struct Results {
-    pub baseline: ResultFile,
-    pub sweeps: Vec<ResultFile>,
-    pub comprehensive: Option<ResultFile>,
-    pub comparison: ResultFile,
+    pub baseline: BaselineResult,
+    pub sweeps: Vec<SweepResult>,
+    pub comprehensive: Option<ComprehensiveResult>,
+    pub comparison: CompareResult,
 }
 
 /// Reads the results of the stages upstream.
 pub fn read_all(context: &Context<'_>, inputs: &Inputs<'_>) -> Result<Results> {
-    let mut baseline: ResultFile = inputs.json(baseline::NAME, baseline::FILE)?;
-    let mut comprehensive: Option<ResultFile> =
-        inputs.json_if_upstream(comprehensive::NAME, comprehensive::FILE)?;
+    let mut baseline: BaselineResult = read(inputs)?;
+    let mut comprehensive: Option<ComprehensiveResult> = read_if_upstream(inputs)?;
     let mut sweeps = Vec::new();
     for of in &context.profile.sweeps {
-        let mut file: ResultFile = inputs.json(&of.name, &of.file)?;
+        let mut file: SweepResult = inputs.json(&of.name, &of.file)?;
         if context.has(choose::NAME) {
             sweep::beside(&mut file, of, &baseline.points, context.profile);
         }
@@ -92,6 +93,5 @@ pub fn read_all(context: &Context<'_>, inputs: &Inputs<'_>) -> Result<Results> {
     if let Some(comprehensive) = &mut comprehensive {
         comprehensive::with_all_starts(&mut baseline.points, &mut comprehensive.points);
     }
-    let comparison = inputs.json(compare::NAME, compare::FILE)?;
-    Ok(Results { baseline, sweeps, comprehensive, comparison })
+    Ok(Results { baseline, sweeps, comprehensive, comparison: read(inputs)? })
 }

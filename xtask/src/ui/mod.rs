@@ -13,7 +13,7 @@ use std::{
 
 use bench_core::{
     canonical::Digest,
-    schema::{Point, Progress, ResultFile},
+    schema::{CompareResult, Figures, Point, Progress},
     wrap,
 };
 
@@ -281,12 +281,10 @@ impl Ui {
     }
 
     /// What came of the suite: the last screen, or the decision for programs.
-    pub fn closing(&self, profile: &Profile, comparison: &ResultFile, problems: &[String]) {
-        if let Some(decision) = &comparison.decision {
-            let command = report::serve_command(profile, comparison).map(|words| words.join(" "));
-            let command = command.as_deref();
-            self.json(&Message::Decision { decision, command, problems });
-        }
+    pub fn closing(&self, profile: &Profile, comparison: &CompareResult, problems: &[String]) {
+        let command = report::serve_command(profile, comparison).map(|words| words.join(" "));
+        let (decision, command) = (&comparison.decision, command.as_deref());
+        self.json(&Message::Decision { decision, command, problems });
         self.line("");
         self.line(terminal::closing(profile, comparison, problems).trim_end());
     }
@@ -435,7 +433,7 @@ pub fn engine_line(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History)
 }
 
 /// `best 256; 4096: KV cache memory`
-pub fn stage_summary(result: &ResultFile) -> String {
+pub fn stage_summary(result: &Figures) -> String {
     let mut parts = Vec::new();
     if let Some(choice) = &result.choice {
         parts.push(format!("best {}", choice.label));
