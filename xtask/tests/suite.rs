@@ -583,7 +583,7 @@ fn other_output_needs_another_epoch() {
     }
     assert!(
         found == recorded,
-        "what stages write has changed. Raise epoch() of those whose digest differs (for the \
+        "what stages write has changed. Raise the epoch of those whose digest differs (for the \
          templates of `document`, and for trials, the key changes by itself), then record in \
          xtask/tests/epochs.json:\n{}",
         serde_json::to_string_pretty(&found).expect("plain JSON")

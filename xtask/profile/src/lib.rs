@@ -23,7 +23,7 @@ mod read;
 mod remote;
 mod request;
 mod resolved;
-mod stages;
+pub mod stage;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -45,8 +45,7 @@ pub use resolved::{
     Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, ExecutorConfig, Gain, Guard, Limit,
     NamedLoad, Objective, Part, Profile, SlurmConfig, Sweep, Tune, TuneSetting, VllmConfig,
 };
-pub use stages::is_known as is_known_stage;
-pub use sweep::OTHER_FILES;
+pub use stage::Stage;
 pub use trial::{SAMPLES, Trial};
 
 /// Largest profile that is read.

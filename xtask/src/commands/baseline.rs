@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result};
 use bench_core::schema::SavedResult;
 
 use super::{Root, agreed, read_figures};
-use crate::{import, results, stages, usage::UsageError};
+use crate::{import, results, usage::UsageError};
+use profile::stage;
 
 /// Saves the profile's baseline, defaults and tuned settings as one result file; asks before it
 /// replaces one, unless `yes`.
@@ -15,7 +16,7 @@ pub fn save(profile: &str, name: &str, yes: bool) -> Result<()> {
     check_name(name)?;
     let profile = profile::load(profile, root.given())?;
     let folder = root.results(&profile);
-    let file = folder.join(stages::BASELINE_FILE);
+    let file = folder.join(stage::BASELINE.file());
     if !file.is_file() {
         let message = format!(
             "profile {} has no results yet: run `cargo xtask suite --profile {}` first",
@@ -26,7 +27,7 @@ pub fn save(profile: &str, name: &str, yes: bool) -> Result<()> {
     let measured = read_figures(&file)?;
     let mut saved =
         SavedResult { header: measured.header, points: measured.points, findings: Vec::new() };
-    let tuned = folder.join(stages::COMPREHENSIVE_FILE);
+    let tuned = folder.join(stage::COMPREHENSIVE.file());
     if tuned.is_file() {
         saved.points.extend(read_figures(&tuned)?.points);
     }

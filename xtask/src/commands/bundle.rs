@@ -16,6 +16,7 @@ use bench_core::{
 use super::{CALIBRATION, Session};
 use crate::{results, stages, usage::UsageError};
 use dag::{Dag, LEAF, RECORD, State, TASK};
+use profile::stage;
 use store::{BUNDLE_BYTES_MAX, Bundle, Entry, Store};
 
 /// Name of a profile's own bundle in `results/<profile>/`.
@@ -29,8 +30,12 @@ pub fn export(profile: &str, file: &Path) -> Result<()> {
     let mut dag = session.plan(&context, &stages::bears_on_trials, false)?;
     // What is asked for later depends on results: they are made again, in memory.
     while dag.run_next()?.is_some() {}
-    let Some(State::Done(provision)) = dag.state(stages::PROVISION) else {
-        bail!("profile {} has no stage {}: nothing names its engine", profile, stages::PROVISION);
+    let Some(State::Done(provision)) = dag.state(stage::PROVISION.name) else {
+        bail!(
+            "profile {} has no stage {}: nothing names its engine",
+            profile,
+            stage::PROVISION.name
+        );
     };
     let store = &session.store;
     let mut entries = vec![store.export((**provision).clone(), |_| true)?];
@@ -111,7 +116,7 @@ fn take(store: &Store, bundle: &Bundle) -> Result<usize> {
     let kept = store.import(&bundle.entries)?;
     let provision = bundle.entries.iter().find(|entry| entry.action.kind == TASK);
     let provision = provision.expect("a bundle was checked to have its engine's identity");
-    store.set_latest(&bundle.profile, stages::PROVISION, &provision.action.key)?;
+    store.set_latest(&bundle.profile, stage::PROVISION.name, &provision.action.key)?;
     let calibration = store.put(&serde_json::to_vec(&bundle.calibration)?)?;
     store.set_latest(&bundle.profile, CALIBRATION, &calibration)?;
     Ok(kept)
@@ -146,11 +151,13 @@ fn check(bundle: &Bundle) -> Result<()> {
     };
     let made = &provision.action.preimage;
     ensure!(
-        made["stage"] == stages::PROVISION && made["config"]["profile"] == bundle.profile.as_str(),
+        made["stage"] == stage::PROVISION.name
+            && made["config"]["profile"] == bundle.profile.as_str(),
         "its stage is not {} of its profile",
-        stages::PROVISION
+        stage::PROVISION.name
     );
-    let identity = provision.outputs.get(stages::IDENTITY_FILE).context("no engine's identity")?;
+    let identity =
+        provision.outputs.get(stage::PROVISION.file()).context("no engine's identity")?;
     let ProvisionResult { header, identity } =
         serde_json::from_str(identity).context("no engine's identity")?;
     ensure!(

@@ -8,11 +8,11 @@ use bench_core::schema::{Figures, Point, Role};
 use super::{Root, read_figures};
 use crate::{
     cli::{CompareArgs, CompareFormat},
-    output, stages,
+    output,
     usage::{self, UsageError},
 };
 use analysis::{comparison, gate::Gate};
-use profile::Profile;
+use profile::{Profile, stage};
 use report::{Page, Side, terminal};
 
 /// Prints the comparison and says what a gate would.
@@ -148,7 +148,7 @@ fn side(root: &Root, args: &CompareArgs, name: &str) -> Result<Found> {
 /// The files that a name stands for; those that there are.
 fn files(root: &Root, source: &str) -> Vec<PathBuf> {
     let of_folder = |folder: PathBuf| {
-        [stages::COMPREHENSIVE_FILE, stages::BASELINE_FILE].map(|file| folder.join(file))
+        [stage::COMPREHENSIVE.file(), stage::BASELINE.file()].map(|file| folder.join(file))
     };
     let mut files = vec![root.baselines().join(format!("{source}.json"))];
     files.extend(of_folder(root.path().join("results").join(source)));

@@ -38,7 +38,7 @@ use crate::{
 };
 use dag::{Dag, State, TASK};
 use engines::{Engine, Recorded};
-use profile::{Profile, Trial};
+use profile::{Profile, Trial, stage};
 use store::Store;
 
 /// Under which name, beside those of a profile's stages, the store finds the calibration that the
@@ -181,7 +181,7 @@ impl Session {
         let mut dag = Dag::new(&self.store, tasks.collect(), fresh)?;
         // Nothing is known of trials before the engine is. Where it is there already, that costs
         // nothing; in a read-only store it leaves no trace.
-        let unknown = matches!(dag.state(stages::PROVISION), Some(State::Runnable(..)));
+        let unknown = matches!(dag.state(stage::PROVISION.name), Some(State::Runnable(..)));
         if unknown && context.engine.witness().is_some() {
             dag.run_next()?;
         }
@@ -204,7 +204,7 @@ impl Session {
     /// The engine as it was recorded last: by a run here, or by the bundle that was imported.
     pub fn recorded_engine(&self) -> Result<Recorded> {
         let name = &self.profile.name;
-        let found = self.store.latest(name, stages::PROVISION);
+        let found = self.store.latest(name, stage::PROVISION.name);
         let action = found.map(|key| self.store.action(&TASK, &key)).transpose()?.flatten();
         let Some(action) = action else {
             let message = format!(
@@ -213,7 +213,7 @@ impl Session {
             );
             return Err(UsageError::new(message).into());
         };
-        let digest = action.outputs.get(stages::IDENTITY_FILE);
+        let digest = action.outputs.get(stage::PROVISION.file());
         let result = digest.map(|digest| self.store.get(digest)).transpose()?.flatten();
         Recorded::new(&action.preimage, &result.context("the engine's identity is gone")?)
     }
@@ -226,7 +226,7 @@ impl Session {
 
     /// The calibration that the profile's latest report quotes.
     fn quoted_calibration(&self) -> Option<Calibration> {
-        let key = self.store.latest(&self.profile.name, stages::DOCUMENT)?;
+        let key = self.store.latest(&self.profile.name, stage::DOCUMENT.name)?;
         let action = self.store.action(&TASK, &key).ok()??;
         let quoted = Digest::parse(action.preimage["config"]["calibration"].as_str()?)?;
         let known = [self.carried_calibration().flatten(), self.measured_calibration()];

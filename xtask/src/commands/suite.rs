@@ -30,7 +30,7 @@ use engines::{
     executor::{self, Executor},
     launch,
 };
-use profile::{Profile, Trial};
+use profile::{Profile, Trial, stage};
 
 /// Runs the stages named by `only`, or all of them, of the profile without some of its sweeps.
 pub fn run(profile: &str, only: &[String], without: &[String], args: &RunArgs) -> Result<Ending> {
@@ -59,7 +59,7 @@ fn plan_and_run(
     let mut engine = session.engine()?;
     let ui = Ui::new(args.message_format);
     // Before the DAG, since an engine that is not there yet has nothing to be known by.
-    let is_needed = names.iter().any(|name| name == stages::PROVISION);
+    let is_needed = names.iter().any(|name| name == stage::PROVISION.name);
     let is_missing = is_needed && engine.witness().is_none();
     if is_missing && args.dry_run {
         engine = Box::new(Foreseen(engine));
@@ -302,7 +302,7 @@ impl Run<'_> {
             }
             let mut launches = measure::launches(missing);
             // Until the choice is made, the settings that are compared wait: they share their blocks.
-            let is_choosing = matches!(dag.state(stages::CHOOSE), Some(State::Waiting(_)));
+            let is_choosing = matches!(dag.state(stage::CHOOSE.name), Some(State::Waiting(_)));
             if is_choosing && launches.iter().any(|launch| launch.block().is_none()) {
                 launches.retain(|launch| launch.block().is_none());
             }
@@ -533,15 +533,15 @@ fn finish(
     let is_settled = |stage| {
         matches!(dag.state(stage), Some(State::Done(_) | State::Failed(_) | State::Blocked(_)))
     };
-    if !recommends && !is_interrupted && is_settled(stages::DOCUMENT) {
+    if !recommends && !is_interrupted && is_settled(stage::DOCUMENT.name) {
         results::remove(&folder.join(stages::RECOMMENDED))?;
     }
     // Nor do the files of a stage that the profile no longer has.
     for name in stages::files_of_others(&session.profile) {
         results::remove(&folder.join(name))?;
     }
-    let Some(digest) = files.get(stages::COMPARISON_FILE) else {
-        if matches!(dag.state(stages::COMPARE), Some(State::Failed(_) | State::Blocked(_))) {
+    let Some(digest) = files.get(stage::COMPARE.file()) else {
+        if matches!(dag.state(stage::COMPARE.name), Some(State::Failed(_) | State::Blocked(_))) {
             ui.failed(&session.profile, &points, &report::causes(&points));
         }
         return Ok(None);

@@ -17,28 +17,25 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    Context, Grid, Setting, StageResult, choose, provision, read_if_upstream, trial::point, written,
-};
+use super::{Context, Grid, Setting, StageResult, read_if_upstream, trial::point, written};
 use analysis::{
     capacity::{self, Sustained},
     limits,
 };
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::{Limit, NamedLoad, Trial};
+use profile::{
+    Limit, NamedLoad, Stage, Trial,
+    stage::{CAPACITY, PROVISION},
+};
 use report::{CapacityPage, Configuration, CurvePoint, distinct, format, plots};
 
-pub const NAME: &str = "capacity";
 /// The page of the capacity.
 pub const MARKDOWN: &str = "capacity.md";
-pub const FILE: &str = "capacity.json";
 /// How often a rate is measured of which nothing is known.
 const ATTEMPTS: u32 = 3;
-pub const FILES: &str = "capacity.json, capacity.md, capacity.svg, capacity.png";
 
 impl StageResult for CapacityResult {
-    const STAGE: &'static str = NAME;
-    const FILE: &'static str = FILE;
+    const STAGE: &'static Stage = &CAPACITY;
 }
 
 pub struct Capacity<'a> {
@@ -287,21 +284,21 @@ impl Task for Capacity<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        CAPACITY.name
     }
 
     fn epoch(&self) -> u32 {
-        3
+        CAPACITY.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        self.context.present(&[provision::NAME, choose::NAME])
+        self.context.needs(&CAPACITY)
     }
 
     /// Baseline and defaults are known without the choice: the baseline shares the starts of `baseline`, the
     /// defaults those of the sweeps.
     fn needs_for_leaves(&self) -> Vec<String> {
-        vec![provision::NAME.to_owned()]
+        vec![PROVISION.name.to_owned()]
     }
 
     fn config(&self) -> Value {
@@ -312,10 +309,6 @@ impl Task for Capacity<'_> {
             "limits": self.limits().collect::<Vec<_>>(),
             "baseline_args": profile.baseline_args,
         })
-    }
-
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
     }
 
     fn further_leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
@@ -362,7 +355,7 @@ impl Task for Capacity<'_> {
             configurations: &configurations,
         };
         let result = CapacityResult {
-            header: self.context.header(NAME, inputs)?,
+            header: self.context.header(CAPACITY.name, inputs)?,
             points: self.points(&starts)?,
             comparisons: vec![comparison],
             findings: page.findings(),

@@ -4,21 +4,17 @@ use anyhow::Result;
 use bench_core::schema::{Args, Choice, ChooseResult, Point, Role, SweepResult, TuneResult};
 use serde_json::Value;
 
-use super::{Context, StageResult, goals, provision, read_if_upstream, tune, written};
+use super::{Context, StageResult, goals, read_if_upstream, written};
 use analysis::{
     Configuration,
     choice::{self, Swept},
 };
-use dag::{Inputs, Leaf, Outputs, Task};
-use profile::{Profile, Trial, flags};
+use dag::{Inputs, Outputs, Task};
+use profile::{Profile, Stage, Trial, flags, stage::CHOOSE};
 use report::{format, words};
 
-pub const NAME: &str = "choose";
-pub const FILE: &str = "recommendation.json";
-
 impl StageResult for ChooseResult {
-    const STAGE: &'static str = NAME;
-    const FILE: &'static str = FILE;
+    const STAGE: &'static Stage = &CHOOSE;
 }
 
 pub struct Choose<'a> {
@@ -29,25 +25,19 @@ impl Task for Choose<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        CHOOSE.name
     }
 
     fn epoch(&self) -> u32 {
-        4
+        CHOOSE.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        let mut needs = self.context.present(&[provision::NAME, tune::NAME]);
-        needs.extend(self.context.sweep_names());
-        needs
+        self.context.needs(&CHOOSE)
     }
 
     fn config(&self) -> Value {
         goals(self.context.profile)
-    }
-
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
@@ -84,7 +74,7 @@ impl Task for Choose<'_> {
                 reason: words::flags(&first.flags, profile),
             },
         };
-        let header = self.context.header(NAME, inputs)?;
+        let header = self.context.header(CHOOSE.name, inputs)?;
         written(&ChooseResult { header, choice, candidates, findings })
     }
 }

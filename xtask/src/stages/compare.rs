@@ -12,8 +12,7 @@ use bench_core::{
 use serde_json::{Value, json};
 
 use super::{
-    Context, StageResult, baseline, choose, comprehensive, goals, hardware, provision, read,
-    read_if_upstream, written,
+    Context, StageResult, comprehensive, goals, hardware, read, read_if_upstream, written,
 };
 use analysis::{
     Configuration,
@@ -21,16 +20,12 @@ use analysis::{
     decision::{self, Judged},
     targets,
 };
-use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
+use dag::{Inputs, Outputs, Task};
+use profile::{Stage, Trial, stage::COMPARE};
 use report::{causes, findings};
 
-pub const NAME: &str = "compare";
-pub const FILE: &str = "comparison.json";
-
 impl StageResult for CompareResult {
-    const STAGE: &'static str = NAME;
-    const FILE: &'static str = FILE;
+    const STAGE: &'static Stage = &COMPARE;
 }
 
 pub struct Compare<'a> {
@@ -41,18 +36,15 @@ impl Task for Compare<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        COMPARE.name
     }
 
     fn epoch(&self) -> u32 {
-        9
+        COMPARE.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        let built_in = [provision::NAME, baseline::NAME, choose::NAME, comprehensive::NAME];
-        let mut needs = self.context.present(&built_in);
-        needs.extend(self.context.sweep_names());
-        needs
+        self.context.needs(&COMPARE)
     }
 
     fn config(&self) -> Value {
@@ -65,10 +57,6 @@ impl Task for Compare<'_> {
             "margins_percent": self.context.profile.margins_percent,
             "reference": reference.map(|text| super::digest_of(&text.unwrap_or_default())),
         })
-    }
-
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
@@ -96,7 +84,7 @@ impl Task for Compare<'_> {
             findings.extend((!went.is_empty()).then_some(went));
         }
         let decision = self.decide(inputs, &points, chosen.as_ref(), &comparisons)?;
-        let header = self.context.header(NAME, inputs)?;
+        let header = self.context.header(COMPARE.name, inputs)?;
         written(&CompareResult {
             header,
             decision,

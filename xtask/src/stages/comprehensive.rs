@@ -17,10 +17,7 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    Context, Grid, Setting, Stage, StageResult, baseline, choose, provision, read, sweep::Sweep,
-    written,
-};
+use super::{Context, Grid, Node, Setting, StageResult, baseline, read, sweep::Sweep, written};
 use analysis::{
     Configuration, choice,
     comparison::{self, Known},
@@ -28,18 +25,17 @@ use analysis::{
     stopping::{self, Spent},
 };
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
+use profile::{
+    Stage, Trial,
+    stage::{BASELINE, COMPREHENSIVE},
+};
 use report::{format, words};
-
-pub const NAME: &str = "comprehensive";
-pub const FILE: &str = "comprehensive_optimized_benchmark.json";
 
 /// With this begin the roles of trials that are read for what they took alone.
 const SPENT: &str = "spent";
 
 impl StageResult for ComprehensiveResult {
-    const STAGE: &'static str = NAME;
-    const FILE: &'static str = FILE;
+    const STAGE: &'static Stage = &COMPREHENSIVE;
 }
 
 pub struct Comprehensive<'a> {
@@ -211,9 +207,9 @@ impl Comprehensive<'_> {
         let mut leaves: BTreeMap<_, Leaf<Trial>> = BTreeMap::new();
         let context = self.context;
         let sweeps = context.profile.sweeps.iter();
-        let sweeps = sweeps.map(|sweep| Box::new(Sweep { context, sweep }) as Stage<'_>);
-        let baseline = Box::new(baseline::Baseline { context }) as Stage<'_>;
-        for task in context.has(baseline::NAME).then_some(baseline).into_iter().chain(sweeps) {
+        let sweeps = sweeps.map(|sweep| Box::new(Sweep { context, sweep }) as Node<'_>);
+        let baseline = Box::new(baseline::Baseline { context }) as Node<'_>;
+        for task in context.has(&BASELINE).then_some(baseline).into_iter().chain(sweeps) {
             for leaf in task.leaves(inputs)? {
                 let role = format!("{SPENT}/{}/{}", task.name(), leaf.role);
                 leaves.entry(leaf.key).or_insert(Leaf { role, ..leaf });
@@ -285,17 +281,17 @@ impl Task for Comprehensive<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        COMPREHENSIVE.name
     }
 
     fn epoch(&self) -> u32 {
-        7
+        COMPREHENSIVE.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        let mut needs = self.context.present(&[provision::NAME, choose::NAME]);
-        if self.context.profile.starts_max > self.context.profile.starts {
-            needs.extend(self.context.sweep_names());
+        let mut needs = self.context.needs(&COMPREHENSIVE);
+        if self.context.profile.starts_max == self.context.profile.starts {
+            needs.retain(|need| self.context.sweep_names().all(|sweep| sweep != *need));
         }
         needs
     }
@@ -327,7 +323,7 @@ impl Task for Comprehensive<'_> {
         let profile = self.context.profile;
         let candidates = Self::candidates(inputs)?;
         let walk = self.walk(inputs, &candidates)?;
-        let header = self.context.header(NAME, inputs)?;
+        let header = self.context.header(COMPREHENSIVE.name, inputs)?;
         let starts = choice::judged_starts(profile);
         let Some(settled) = self.settled(&walk.judged) else {
             let identity = self.context.identity(inputs)?;

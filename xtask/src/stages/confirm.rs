@@ -7,14 +7,11 @@ use bench_core::schema::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, StageResult, compare, provision, read, written};
+use super::{Context, StageResult, read, written};
 use analysis::choice;
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
+use profile::{Stage, Trial, stage::CONFIRM};
 use report::{Recommended, format};
-
-pub const NAME: &str = "confirm";
-pub const FILE: &str = "confirmation.json";
 
 /// Roles of the two trials: from the file, and with the same settings as flags.
 const AS_FILE: &str = "recommended/first-token/0";
@@ -24,8 +21,7 @@ const AS_FLAGS: &str = "measured/first-load/0";
 const KV_CACHE_DIFFERENCE_MAX: f64 = 0.02;
 
 impl StageResult for ConfirmResult {
-    const STAGE: &'static str = NAME;
-    const FILE: &'static str = FILE;
+    const STAGE: &'static Stage = &CONFIRM;
 }
 
 pub struct Confirm<'a> {
@@ -46,15 +42,15 @@ impl Task for Confirm<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        CONFIRM.name
     }
 
     fn epoch(&self) -> u32 {
-        2
+        CONFIRM.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        self.context.present(&[provision::NAME, compare::NAME])
+        self.context.needs(&CONFIRM)
     }
 
     fn config(&self) -> Value {
@@ -89,7 +85,7 @@ impl Task for Confirm<'_> {
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        let header = self.context.header(NAME, inputs)?;
+        let header = self.context.header(CONFIRM.name, inputs)?;
         let mut result = ConfirmResult { header, choice: None, findings: Vec::new() };
         let Some((recommended, _)) = self.recommended(inputs)? else {
             return written(&result);

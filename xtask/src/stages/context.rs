@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use dag::{Inputs, Outputs, Task};
 use engines::Engine;
-use profile::{NamedLoad, Profile, Trial};
+use profile::{NamedLoad, Profile, Stage, Trial, stage::Runs};
 
 /// A stage as a node of the DAG.
-pub type Stage<'a> = Box<dyn Task<Leaf = Trial> + 'a>;
+pub type Node<'a> = Box<dyn Task<Leaf = Trial> + 'a>;
 
 /// What every stage may read.
 pub struct Context<'a> {
@@ -31,14 +31,20 @@ pub struct Context<'a> {
 
 impl Context<'_> {
     /// Whether the profile runs that built-in stage.
-    pub fn has(&self, stage: &str) -> bool {
-        self.profile.stages.iter().any(|name| name == stage)
+    pub fn has(&self, stage: &Stage) -> bool {
+        self.profile.stages.iter().any(|name| name == stage.name)
     }
 
-    /// Those of the given stages that the profile runs.
-    pub fn present(&self, stages: &[&str]) -> Vec<String> {
-        let present = stages.iter().filter(|stage| self.has(stage));
-        present.map(|stage| (*stage).to_owned()).collect()
+    /// Names of what a stage needs, and of what else it reads that the profile runs.
+    pub fn needs(&self, stage: &Stage) -> Vec<String> {
+        let mut names: Vec<String> = stage.needs.iter().map(|s| s.name.to_owned()).collect();
+        for read in stage.reads {
+            match read.runs {
+                Runs::EachSweep => names.extend(self.sweep_names()),
+                _ => names.extend(self.has(read).then(|| read.name.to_owned())),
+            }
+        }
+        names
     }
 
     pub fn sweep_names(&self) -> impl Iterator<Item = String> {
@@ -81,24 +87,22 @@ impl Context<'_> {
 /// The result of a stage, by its type.
 pub trait StageResult: Serialize + DeserializeOwned {
     /// The stage that writes it.
-    const STAGE: &'static str;
-    /// Under which name.
-    const FILE: &'static str;
+    const STAGE: &'static Stage;
 }
 
 /// The result of a stage upstream.
 pub fn read<R: StageResult>(inputs: &Inputs<'_>) -> Result<R> {
-    inputs.json(R::STAGE, R::FILE)
+    inputs.json(R::STAGE.name, R::STAGE.file())
 }
 
 /// The result of a stage; `None` where it is not upstream.
 pub fn read_if_upstream<R: StageResult>(inputs: &Inputs<'_>) -> Result<Option<R>> {
-    inputs.json_if_upstream(R::STAGE, R::FILE)
+    inputs.json_if_upstream(R::STAGE.name, R::STAGE.file())
 }
 
 /// A result as the one output of its stage.
 pub fn written<R: StageResult>(result: &R) -> Result<Outputs> {
-    one_file(R::FILE, result)
+    one_file(R::STAGE.file(), result)
 }
 
 /// Objective, limits, guards and targets: what a stage that judges reads of the profile.

@@ -14,16 +14,14 @@ use bench_core::{
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
-use super::{
-    Context, Stage, baseline, capacity, choose, compare, comprehensive, confirm, provision, read,
-    read_if_upstream, tune, visualize,
-};
+use super::{Context, Node, capacity, comprehensive, read, read_if_upstream, tune, visualize};
 use crate::calibration;
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::{SAMPLES, Trial};
+use profile::{
+    SAMPLES, Trial,
+    stage::{CAPACITY, COMPREHENSIVE, DOCUMENT, TUNE, VISUALIZE},
+};
 use report::TrialView;
-
-pub const NAME: &str = "document";
 
 /// The configuration to deploy, if any.
 pub const RECOMMENDED: &str = "recommended.yaml";
@@ -31,7 +29,7 @@ pub const RECOMMENDED: &str = "recommended.yaml";
 /// Stages with a page of their own, which is a chapter at the report's end, and the page's name. Their
 /// trials are named in their own results.
 const CHAPTERS: [(&str, &str); 2] =
-    [(tune::NAME, tune::MARKDOWN), (capacity::NAME, capacity::MARKDOWN)];
+    [(TUNE.name, tune::MARKDOWN), (CAPACITY.name, capacity::MARKDOWN)];
 
 /// Steps of a trial's time that the page draws.
 const STEPS: usize = 60;
@@ -39,33 +37,22 @@ const STEPS: usize = 60;
 pub struct Document<'a> {
     pub context: &'a Context<'a>,
     /// Every stage of a profile: the report has their trials.
-    pub stages: for<'c> fn(&'c Context<'c>) -> Vec<Stage<'c>>,
+    pub stages: for<'c> fn(&'c Context<'c>) -> Vec<Node<'c>>,
 }
 
 impl Task for Document<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        DOCUMENT.name
     }
 
     fn epoch(&self) -> u32 {
-        11
+        DOCUMENT.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        let mut needs = self.context.present(&[
-            provision::NAME,
-            baseline::NAME,
-            choose::NAME,
-            comprehensive::NAME,
-            compare::NAME,
-            confirm::NAME,
-            visualize::NAME,
-        ]);
-        needs.extend(self.context.sweep_names());
-        needs.extend(self.context.present(&CHAPTERS.map(|(stage, _)| stage)));
-        needs
+        self.context.needs(&DOCUMENT)
     }
 
     fn config(&self) -> Value {
@@ -90,7 +77,7 @@ impl Task for Document<'_> {
             if !has_chapter && needs.iter().any(|need| need == task.name()) {
                 let leaves = match task.name() {
                     // Some of its trials are asked for by what others gave.
-                    comprehensive::NAME => {
+                    name if name == COMPREHENSIVE.name => {
                         comprehensive::Comprehensive { context: self.context }.shown(inputs)?
                     }
                     _ => task.leaves(inputs)?,
@@ -115,7 +102,7 @@ impl Task for Document<'_> {
         let results = visualize::read_all(self.context, inputs)?;
         let (choose, capacity, confirmation) =
             (read_if_upstream(inputs)?, read_if_upstream(inputs)?, read_if_upstream(inputs)?);
-        let names = inputs.file_names(visualize::NAME);
+        let names = inputs.file_names(VISUALIZE.name);
         let plots: Vec<String> =
             names.filter_map(|name| name.strip_suffix(".svg").map(str::to_owned)).collect();
         let trials = self.trials(inputs)?;
@@ -138,7 +125,7 @@ impl Task for Document<'_> {
         let mut markdown = report::markdown(&report_inputs)?;
         let mut drawings: Vec<(String, String)> = Vec::new();
         for name in &plots {
-            drawings.push(drawing(inputs, visualize::NAME, format!("{name}.svg"))?);
+            drawings.push(drawing(inputs, VISUALIZE.name, format!("{name}.svg"))?);
         }
         for (stage, page) in CHAPTERS.iter().filter(|(stage, _)| inputs.has(stage)) {
             let text = String::from_utf8(inputs.file(stage, page)?)?;

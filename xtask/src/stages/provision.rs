@@ -8,14 +8,11 @@ use bench_core::{
 use serde_json::{Value, json};
 
 use super::{Context, StageResult, written};
-use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
-
-pub use super::names::{IDENTITY_FILE as FILE, PROVISION as NAME};
+use dag::{Inputs, Outputs, Task};
+use profile::{Stage, Trial, stage::PROVISION};
 
 impl StageResult for ProvisionResult {
-    const STAGE: &'static str = NAME;
-    const FILE: &'static str = FILE;
+    const STAGE: &'static Stage = &PROVISION;
 }
 
 pub struct Provision<'a> {
@@ -26,23 +23,19 @@ impl Task for Provision<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        PROVISION.name
     }
 
     fn epoch(&self) -> u32 {
-        1
+        PROVISION.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        Vec::new()
+        self.context.needs(&PROVISION)
     }
 
     fn config(&self) -> Value {
         json!({ "profile": self.context.profile.name, "witness": self.context.engine.witness() })
-    }
-
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
     }
 
     fn run(&self, _inputs: &Inputs<'_>) -> Result<Outputs> {
@@ -53,7 +46,7 @@ impl Task for Provision<'_> {
             simulated: engine.is_simulated(),
             identity: Digest::of_json(&identity)?,
         };
-        let header = self.context.first_header(NAME, label);
+        let header = self.context.first_header(PROVISION.name, label);
         written(&ProvisionResult { header, identity })
     }
 }

@@ -4,9 +4,12 @@ use anyhow::Result;
 use bench_core::schema::{Args, BaselineResult, Point, Role, SweepResult};
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, baseline, choose, one_file, provision, read_if_upstream};
+use super::{Context, Grid, Setting, choose, one_file, read_if_upstream};
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
+use profile::{
+    Trial,
+    stage::{BASELINE, CHOOSE, PROVISION, SWEEP},
+};
 use report::findings;
 
 pub struct Sweep<'a> {
@@ -28,7 +31,7 @@ impl Sweep<'_> {
         let settings = settings.map(|value| setting(&value.label, Role::Sweep, &value.args));
         // Values are held against starts of the defaults that judge nothing afterwards.
         let none = Args::new();
-        let reference = self.context.has(choose::NAME);
+        let reference = self.context.has(&CHOOSE);
         let reference = reference.then(|| setting("default", Role::Default, &none));
         let loads = self.sweep.loads.iter().map(|name| self.context.load(name));
         Ok(Grid {
@@ -47,17 +50,18 @@ impl Task for Sweep<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        7
+        SWEEP.epoch
     }
 
     fn needs(&self) -> Vec<String> {
         // Where settings are chosen, the baseline is measured in blocks with the chosen ones, after.
-        let baseline = if self.context.has(choose::NAME) { &[][..] } else { &[baseline::NAME] };
-        self.context.present(&[&[provision::NAME], baseline].concat())
+        let mut needs = self.context.needs(&SWEEP);
+        needs.retain(|need| need != BASELINE.name || !self.context.has(&CHOOSE));
+        needs
     }
 
     fn needs_for_leaves(&self) -> Vec<String> {
-        vec![provision::NAME.to_owned()]
+        vec![PROVISION.name.to_owned()]
     }
 
     fn config(&self) -> Value {

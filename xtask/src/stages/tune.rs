@@ -16,18 +16,19 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, StageResult, choose, predict, provision, written};
+use super::{Context, Grid, Setting, StageResult, choose, written};
 use analysis::comparison::{self, Known};
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
 use profile::{
     Bound, NamedLoad,
     flags::{self, Memory},
 };
+use profile::{
+    Stage, Trial,
+    stage::{PREDICT, TUNE},
+};
 use report::format;
 
-pub use super::names::{TUNE as NAME, TUNE_FILE as FILE};
-pub const FILES: &str = "tune.json, tuning.md, tuning.csv";
 /// The page of the search.
 pub const MARKDOWN: &str = "tuning.md";
 
@@ -35,8 +36,7 @@ pub const MARKDOWN: &str = "tuning.md";
 const FRESH_SEEDS: u64 = 1_000_000;
 
 impl StageResult for TuneResult {
-    const STAGE: &'static str = NAME;
-    const FILE: &'static str = FILE;
+    const STAGE: &'static Stage = &TUNE;
 }
 
 pub struct Tune<'a> {
@@ -201,7 +201,7 @@ impl<'a> Tune<'a> {
     /// Goes on as far as trials are stored; the trial that is to be measured next, if it stops at
     /// one.
     fn walk(&self, inputs: &Inputs<'_>, identity: &Value) -> Result<Option<Leaf<Trial>>> {
-        let problem = self.problem(inputs.json(predict::NAME, predict::FILE)?);
+        let problem = self.problem(inputs.json(PREDICT.name, PREDICT.file())?);
         let mut walk = self.walked.borrow_mut();
         while walk.over.is_none() {
             match problem.next(&walk.evaluations) {
@@ -225,23 +225,19 @@ impl Task for Tune<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        TUNE.name
     }
 
     fn epoch(&self) -> u32 {
-        4
+        TUNE.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        vec![provision::NAME.to_owned(), predict::NAME.to_owned()]
+        self.context.needs(&TUNE)
     }
 
     fn config(&self) -> Value {
         config(self.context)
-    }
-
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
     }
 
     fn further_leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
@@ -260,11 +256,11 @@ impl Task for Tune<'_> {
         self.walk(inputs, &identity)?;
         let Walk { evaluations, over } = self.walked.borrow().clone();
         let (finalists, reason) = over.expect("the trials of the search are stored");
-        let problem = self.problem(inputs.json(predict::NAME, predict::FILE)?);
+        let problem = self.problem(inputs.json(PREDICT.name, PREDICT.file())?);
         let profile = self.context.profile;
 
         let mut points = self.confirmation(&finalists).points(inputs, &identity)?;
-        let choice = choose::best(NAME, &points, profile);
+        let choice = choose::best(TUNE.name, &points, profile);
         // Where the defaults stay, it is the winner that was not better.
         let is_choice = |point: &Point| point.role == Role::Sweep && point.label == choice.label;
         let compared = match points.iter().any(is_choice) {
@@ -288,7 +284,7 @@ impl Task for Tune<'_> {
             choice: &choice,
         };
         let (findings, markdown, csv) = (page.findings(), page.markdown(), page.csv());
-        let header = self.context.header(NAME, inputs)?;
+        let header = self.context.header(TUNE.name, inputs)?;
         let mut outputs = written(&TuneResult { header, points, choice, comparisons, findings })?;
         outputs.insert(MARKDOWN.to_owned(), markdown.into_bytes());
         outputs.insert("tuning.csv".to_owned(), csv.into_bytes());

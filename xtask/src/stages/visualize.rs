@@ -4,12 +4,13 @@ use anyhow::Result;
 use bench_core::schema::{BaselineResult, CompareResult, ComprehensiveResult, SweepResult};
 use serde_json::{Value, json};
 
-use super::{Context, baseline, choose, compare, comprehensive, read, read_if_upstream, sweep};
-use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
+use super::{Context, comprehensive, read, read_if_upstream, sweep};
+use dag::{Inputs, Outputs, Task};
+use profile::{
+    Trial,
+    stage::{CHOOSE, VISUALIZE},
+};
 use report::plots;
-
-pub const NAME: &str = "visualize";
 
 pub struct Visualize<'a> {
     pub context: &'a Context<'a>,
@@ -19,18 +20,15 @@ impl Task for Visualize<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        VISUALIZE.name
     }
 
     fn epoch(&self) -> u32 {
-        8
+        VISUALIZE.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        let context = self.context;
-        let mut needs = context.present(&[baseline::NAME, comprehensive::NAME, compare::NAME]);
-        needs.extend(context.sweep_names());
-        needs
+        self.context.needs(&VISUALIZE)
     }
 
     fn config(&self) -> Value {
@@ -41,10 +39,6 @@ impl Task for Visualize<'_> {
             "reference": profile.reference,
             "sweeps": self.context.sweep_names().collect::<Vec<_>>(),
         })
-    }
-
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
@@ -85,7 +79,7 @@ pub fn read_all(context: &Context<'_>, inputs: &Inputs<'_>) -> Result<Results> {
     let mut sweeps = Vec::new();
     for of in &context.profile.sweeps {
         let mut file: SweepResult = inputs.json(&of.name, &of.file)?;
-        if context.has(choose::NAME) {
+        if context.has(&CHOOSE) {
             sweep::beside(&mut file, of, &baseline.points, context.profile);
         }
         sweeps.push(file);

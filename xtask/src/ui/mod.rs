@@ -29,7 +29,7 @@ use dag::{Dag, Leaf, State};
 use engines::{Engine, History};
 use live::{Live, Waiting};
 use message::{FORMAT, Message};
-use profile::{Profile, Trial};
+use profile::{Profile, Trial, stage};
 use report::terminal;
 
 /// Says what happens: to people in lines, below which a terminal shows what runs; to programs in
@@ -306,7 +306,7 @@ impl Ui {
     ) {
         let results = &format!("results/{}", profile.name);
         let seconds = elapsed.as_secs_f64();
-        if profile.stages.iter().any(|stage| stage == stages::DOCUMENT)
+        if profile.stages.iter().any(|stage| stage == stage::DOCUMENT.name)
             && matches!(ending, Ending::Done | Ending::NoneMeets)
         {
             self.line(&format!(" report   {results}/report.html"));
