@@ -20,14 +20,13 @@ use bench_core::{
     },
 };
 
-use crate::stages::{self};
 use dag::{Dag, LEAF, Leaf, RECORD};
 use engines::{
     History, LaunchHost, RUN_DIR,
     executor::Executor,
     launch::{LaunchError, Tools},
 };
-use profile::{SAMPLES, Trial, feasibility::Frontier, flags, stage};
+use profile::{SAMPLES, Trial, feasibility::Frontier, flags, role::TrialRole, stage};
 use store::Store;
 
 /// One server start and the trials it serves.
@@ -148,7 +147,9 @@ pub fn later(dag: &Dag<'_, Trial>) -> Vec<Launch> {
     {
         return Vec::new();
     }
-    let of_default = |leaf: &&Leaf<Trial>| leaf.role.starts_with(stages::DEFAULT_ROLE);
+    let of_default = |leaf: &&Leaf<Trial>| {
+        TrialRole::parse(&leaf.role).is_some_and(|role| role.setting == "default")
+    };
     launches(known(stage::BASELINE.name).iter().filter(of_default).cloned().collect())
 }
 

@@ -23,6 +23,7 @@ mod read;
 mod remote;
 mod request;
 mod resolved;
+pub mod role;
 pub mod stage;
 mod sweep;
 #[cfg(test)]

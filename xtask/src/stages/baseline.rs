@@ -8,9 +8,6 @@ use super::{Context, Grid, Setting, StageResult, written};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{Stage, Trial, stage::BASELINE};
 
-/// With this begin the roles of the trials at the engine's defaults.
-pub const DEFAULT_ROLE: &str = "default/";
-
 impl StageResult for BaselineResult {
     const STAGE: &'static Stage = &BASELINE;
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{Context, sweep::Sweep};
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::{Calibrate, Trial, stage::CALIBRATE};
+use profile::{Calibrate, Trial, role::of_stage, stage::CALIBRATE};
 use report::plots;
 
 pub struct CalibrateSimulator<'a> {
@@ -67,10 +67,7 @@ impl Task for CalibrateSimulator<'_> {
                 grid.loads.retain(|load| !self.calibrate().leave_out.contains(&load.name));
                 let of_sweep = grid.leaves(&identity)?.into_iter();
                 leaves.extend(
-                    of_sweep.map(|leaf| Leaf {
-                        role: format!("{}/{}", sweep.name(), leaf.role),
-                        ..leaf
-                    }),
+                    of_sweep.map(|leaf| Leaf { role: of_stage(sweep.name(), &leaf.role), ..leaf }),
                 );
             }
         }

@@ -25,6 +25,7 @@ use analysis::{
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     Limit, NamedLoad, Stage, Trial,
+    role::repeated,
     stage::{CAPACITY, PROVISION},
 };
 use report::{CapacityPage, Configuration, CurvePoint, distinct, format, plots};
@@ -161,7 +162,7 @@ impl Capacity<'_> {
         let mut load = self.at_rate(rate)?;
         if attempt > 0 {
             load.spec = load.repeat(attempt);
-            load.name += &format!("~{}", attempt + 1);
+            load.name = repeated(&load.name, attempt);
         }
         let setting = Setting { first_start: replicate, ..setting.clone() };
         let grid = Grid { profile, settings: vec![setting], loads: vec![&load] };

@@ -27,6 +27,7 @@ use analysis::{
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     Stage, Trial,
+    role::of_stage,
     stage::{BASELINE, COMPREHENSIVE},
 };
 use report::{format, words};
@@ -211,7 +212,7 @@ impl Comprehensive<'_> {
         let baseline = Box::new(baseline::Baseline { context }) as Node<'_>;
         for task in context.has(&BASELINE).then_some(baseline).into_iter().chain(sweeps) {
             for leaf in task.leaves(inputs)? {
-                let role = format!("{SPENT}/{}/{}", task.name(), leaf.role);
+                let role = of_stage(SPENT, &of_stage(task.name(), &leaf.role));
                 leaves.entry(leaf.key).or_insert(Leaf { role, ..leaf });
             }
         }

@@ -10,12 +10,14 @@ use serde_json::{Value, json};
 use super::{Context, StageResult, read, written};
 use analysis::choice;
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::{Stage, Trial, stage::CONFIRM};
+use profile::{Stage, Trial, role::TrialRole, stage::CONFIRM};
 use report::{Recommended, format};
 
 /// Roles of the two trials: from the file, and with the same settings as flags.
-const AS_FILE: &str = "recommended/first-token/0";
-const AS_FLAGS: &str = "measured/first-load/0";
+fn roles() -> [String; 2] {
+    let role = |setting, load| TrialRole::new(setting, load, 0).to_string();
+    [role("recommended", "first-token"), role("measured", "first-load")]
+}
 
 /// What memory holds differs a little from start to start.
 const KV_CACHE_DIFFERENCE_MAX: f64 = 0.02;
@@ -78,10 +80,8 @@ impl Task for Confirm<'_> {
         };
         let mut as_file = Trial { config_file: Some(yaml), ..as_flags.clone() };
         (as_file.load.arrival, as_file.load.size) = (Arrival::AllAtOnce {}, Size::Requests(1));
-        [(AS_FILE, as_file), (AS_FLAGS, as_flags)]
-            .into_iter()
-            .map(|(role, what)| Ok(Leaf { role: role.to_owned(), key: what.key()?, what }))
-            .collect()
+        let roles = roles().into_iter().zip([as_file, as_flags]);
+        roles.map(|(role, what)| Ok(Leaf { role, key: what.key()?, what })).collect()
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
@@ -90,8 +90,9 @@ impl Task for Confirm<'_> {
         let Some((recommended, _)) = self.recommended(inputs)? else {
             return written(&result);
         };
-        let found = inputs.leaf::<Outcome>(AS_FILE).context("the start from recommended.yaml")?;
-        match confirm(&found, &inputs.leaf(AS_FLAGS)?) {
+        let [as_file, as_flags] = roles();
+        let found = inputs.leaf::<Outcome>(&as_file).context("the start from recommended.yaml")?;
+        match confirm(&found, &inputs.leaf(&as_flags)?) {
             Ok(reason) => {
                 let label = "recommended".to_owned();
                 result.choice = Some(Choice { label, args: recommended.args, reason });

@@ -19,6 +19,7 @@ use crate::calibration;
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     SAMPLES, Trial,
+    role::{TrialRole, of_stage, split_stage},
     stage::{CAPACITY, COMPREHENSIVE, DOCUMENT, TUNE, VISUALIZE},
 };
 use report::TrialView;
@@ -84,10 +85,9 @@ impl Task for Document<'_> {
                 };
                 let leaves = leaves.into_iter();
                 all.extend(
-                    leaves.filter(|leaf| seen.insert(leaf.key)).map(|leaf| Leaf {
-                        role: format!("{}/{}", task.name(), leaf.role),
-                        ..leaf
-                    }),
+                    leaves
+                        .filter(|leaf| seen.insert(leaf.key))
+                        .map(|leaf| Leaf { role: of_stage(task.name(), &leaf.role), ..leaf }),
                 );
             }
         }
@@ -150,17 +150,16 @@ impl Task for Document<'_> {
 impl Document<'_> {
     fn trials(&self, inputs: &Inputs<'_>) -> Result<Vec<TrialView>> {
         let view = |leaf: Leaf<Trial>| {
-            // STAGE/SETTINGS/LOAD/START, where settings may be anything.
-            let (stage, rest) = leaf.role.split_once('/').unwrap_or_default();
-            let mut ends = rest.rsplitn(3, '/').skip(1).map(str::to_owned);
-            let (load, settings) = (ends.next(), ends.next());
+            let (stage, TrialRole { setting, load, .. }) =
+                split_stage(&leaf.role).expect("`leaves` gave it this role");
+            // The trials of `confirm` are number 0 there, whichever start they stand for.
             let start = leaf.what.replicate;
             let samples = if start == 0 { inputs.leaf_output(&leaf.role, SAMPLES)? } else { None };
             Ok(TrialView {
                 key: leaf.key,
                 stage: stage.to_owned(),
-                settings: settings.unwrap_or_default(),
-                load: load.unwrap_or_default(),
+                settings: setting,
+                load,
                 start,
                 record: inputs.leaf(&leaf.role)?,
                 series: samples.map(|bytes| over_time(&bytes)).transpose()?.flatten(),

@@ -18,7 +18,6 @@ mod trial;
 mod tune;
 mod visualize;
 
-pub use baseline::DEFAULT_ROLE;
 pub use document::RECOMMENDED;
 
 pub use context::{Context, Node, StageResult};

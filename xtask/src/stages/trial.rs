@@ -17,7 +17,10 @@ use serde_json::{Value, json};
 
 use analysis::choice;
 use dag::{Inputs, Leaf};
-use profile::{NamedLoad, Profile, Trial};
+use profile::{
+    NamedLoad, Profile, Trial,
+    role::{TrialRole, repeated},
+};
 
 /// A configuration that a stage measures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -142,10 +145,8 @@ impl Grid<'_> {
     }
 }
 
-/// `tuned/burst/0`, and of the second repeat `tuned/burst~2/0`.
 fn role(setting: &Setting, load: &NamedLoad, repeat: u32, replicate: u32) -> String {
-    let repeat = if repeat == 0 { String::new() } else { format!("~{}", repeat + 1) };
-    format!("{}/{}{repeat}/{replicate}", setting.label, load.name)
+    TrialRole::new(&setting.label, &repeated(&load.name, repeat), replicate).to_string()
 }
 
 /// The figures of one setting under one load, over the valid trials.

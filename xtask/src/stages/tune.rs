@@ -22,6 +22,7 @@ use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     Bound, NamedLoad,
     flags::{self, Memory},
+    role::{of_stage, repeated},
 };
 use profile::{
     Stage, Trial,
@@ -171,14 +172,15 @@ impl<'a> Tune<'a> {
     fn leaf(&self, trial: search::Trial, identity: &Value) -> Result<Leaf<Trial>> {
         let search::Trial { candidate, start, load, repeat } = trial;
         let load = loads(self.context)[load];
-        let load = NamedLoad { spec: load.repeat(repeat), repeats: 1, ..load.clone() };
+        let name = repeated(&load.name, repeat);
+        let load = NamedLoad { name, spec: load.repeat(repeat), repeats: 1, ..load.clone() };
         let grid = Grid {
             profile: self.context.profile,
             settings: vec![self.setting(candidate, Role::Sweep, start..start + 1)],
             loads: vec![&load],
         };
         let leaf = grid.leaves(identity)?.remove(0);
-        Ok(Leaf { role: format!("search/{}/{repeat}", leaf.role), ..leaf })
+        Ok(Leaf { role: of_stage("search", &leaf.role), ..leaf })
     }
 
     fn setting(&self, candidate: usize, role: Role, numbers: Range<u32>) -> Setting {

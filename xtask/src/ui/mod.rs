@@ -29,7 +29,7 @@ use dag::{Dag, Leaf, State};
 use engines::{Engine, History};
 use live::{Live, Waiting};
 use message::{FORMAT, Message};
-use profile::{Profile, Trial, stage};
+use profile::{Profile, Trial, role::TrialRole, stage};
 use report::terminal;
 
 /// Says what happens: to people in lines, below which a terminal shows what runs; to programs in
@@ -339,15 +339,10 @@ impl Ui {
     }
 }
 
-/// Number of launches behind roles such as `256/burst/0`: distinct label and replicate.
+/// Number of launches behind roles: distinct setting and start.
 fn launch_count<'a>(roles: impl Iterator<Item = &'a String>) -> usize {
-    let launches: BTreeSet<(&str, &str)> = roles
-        .filter_map(|role| {
-            let (rest, replicate) = role.rsplit_once('/')?;
-            Some((rest.rsplit_once('/')?.0, replicate))
-        })
-        .collect();
-    launches.len()
+    let roles = roles.filter_map(|role| TrialRole::parse(role));
+    roles.map(|role| (role.setting, role.start)).collect::<BTreeSet<_>>().len()
 }
 
 fn counts(trials: usize, launches: usize) -> String {
