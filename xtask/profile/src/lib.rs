@@ -38,7 +38,7 @@ use std::{
 
 use models::stems;
 
-pub use diagnostic::{ConfigError, Diagnostic};
+pub use diagnostic::{ConfigError, Diagnostic, nearest};
 pub use models::{ModelFolder, ReadModel};
 pub use parse::parse;
 pub use remote::check_remote_url;
@@ -113,7 +113,7 @@ fn decode(bytes: Vec<u8>, shown: &str) -> Result<String, ConfigError> {
 fn missing(shown: &str, name: &str, folder: &Path) -> ConfigError {
     let names = stems(folder, "toml");
     let all = names.join(", ");
-    let advice = match diagnostic::nearest(name, names.iter().map(String::as_str)) {
+    let advice = match nearest(name, names.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`? profiles: {all}"),
         None if names.is_empty() => "bench/profiles has none".to_owned(),
         None => format!("profiles: {all}"),

@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result};
 use bench_core::schema::SavedResult;
 
 use super::{Root, agreed, read_figures};
-use crate::{import, results, usage::UsageError};
+use crate::{import, usage::UsageError};
 use profile::stage;
+use store::disk::write_whole;
 
 /// Saves the profile's baseline, defaults and tuned settings as one result file; asks before it
 /// replaces one, unless `yes`.
@@ -78,5 +79,5 @@ fn write(root: &Root, name: &str, baseline: &SavedResult) -> Result<()> {
     let path = root.baselines().join(format!("{name}.json"));
     let mut text = serde_json::to_vec_pretty(baseline)?;
     text.push(b'\n');
-    results::write(&path, &text).with_context(|| format!("writing {}", path.display()))
+    write_whole(&path, &text).with_context(|| format!("writing {}", path.display()))
 }

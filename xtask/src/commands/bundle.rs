@@ -14,10 +14,10 @@ use bench_core::{
 };
 
 use super::{CALIBRATION, Session};
-use crate::{results, stages, usage::UsageError};
+use crate::{stages, usage::UsageError};
 use dag::{Dag, LEAF, RECORD, State, TASK};
 use profile::stage;
-use store::{BUNDLE_BYTES_MAX, Bundle, Entry, Store};
+use store::{BUNDLE_BYTES_MAX, Bundle, Entry, Store, disk::write_whole};
 
 /// Name of a profile's own bundle in `results/<profile>/`.
 const FILE: &str = "bundle.jsonl.gz";
@@ -49,7 +49,7 @@ pub fn export(profile: &str, file: &Path) -> Result<()> {
     let calibration = session.quoted_calibration().map(serde_json::to_value).transpose()?;
     let bundle = Bundle { profile: session.profile.name.clone(), calibration, entries };
     let bytes = bundle.to_bytes()?;
-    results::write(file, &bytes).with_context(|| format!("writing {}", file.display()))?;
+    write_whole(file, &bytes).with_context(|| format!("writing {}", file.display()))?;
     outln!(
         "wrote {}: {stored} of {} trials of profile {}, {} bytes",
         file.display(),

@@ -81,9 +81,7 @@ impl Task for Choose<'_> {
 
 /// Why arguments do not go together on this engine.
 fn fits(args: &Args, profile: &Profile) -> Result<(), String> {
-    let mut all = profile.engine_args.clone();
-    all.extend(args.clone());
-    match flags::check_combination(&all, &Args::new()) {
+    match flags::check_combination(&profile.all_args(args), &Args::new()) {
         None => Ok(()),
         Some(why) => Err(why.message),
     }

@@ -90,8 +90,7 @@ impl Grid<'_> {
     pub fn leaves(&self, identity: &Value) -> Result<Vec<Leaf<Trial>>> {
         let mut leaves = Vec::new();
         for setting in &self.settings {
-            let mut args = self.profile.engine_args.clone();
-            args.extend(setting.args.clone());
+            let args = self.profile.all_args(&setting.args);
             for replicate in setting.numbers() {
                 for (load, repeat) in self.repeats() {
                     let trial = Trial {

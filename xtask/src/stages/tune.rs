@@ -102,12 +102,7 @@ pub fn settings(context: &Context<'_>) -> Vec<Args> {
     let profile = context.profile;
     let none = Args::new();
     let own = tune(context).settings.iter().map(|setting| &setting.args);
-    let on_top = |args: &Args| {
-        let mut all = profile.engine_args.clone();
-        all.extend(args.clone());
-        all
-    };
-    std::iter::once(&none).chain(own).map(on_top).collect()
+    std::iter::once(&none).chain(own).map(|args| profile.all_args(args)).collect()
 }
 
 /// What bears on the search.
