@@ -19,6 +19,7 @@ use bench_core::{
         Accuracy, Arrival, Calibration, Ceiling, Class, FORMAT, Host, LoadSpec, Observed, Pair,
         ServerEngine, ServerObservation, Size, Summary, Synchronised, TokenRange,
     },
+    stats::median,
     workload::Workload,
 };
 use bench_trials::Recorder;
@@ -119,7 +120,9 @@ fn ceilings(args: &CalibrateArgs) -> anyhow::Result<Vec<Ceiling>> {
             let runs: Vec<_> = (0..args.repeats)
                 .map(|_| ceiling(args, streams, events_per_write))
                 .collect::<anyhow::Result<_>>()?;
-            let middle = |value: fn(&Ceiling) -> f64| median(runs.iter().map(value).collect());
+            let middle = |value: fn(&Ceiling) -> f64| {
+                median(runs.iter().map(value).collect()).expect("`--repeats` is at least 1")
+            };
             let ceiling = Ceiling {
                 streams,
                 events_per_write,
@@ -330,12 +333,6 @@ fn driver(server: &NullServer, load: &Workload, samples: SampleSender) -> anyhow
         .block_on(Target::resolve(&engine.base_url, bodies.path(), &load.request.headers, None))?;
     let options = Options { request_timeout: REQUEST_TIMEOUT };
     Ok(Driver::new(target, load.clone(), bodies, options, samples, Arc::default()))
-}
-
-/// The middle value; the upper one of two. There is at least one.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// A folder that is gone when this is dropped.

@@ -42,6 +42,6 @@ pub fn bundle(text: &str) {
 pub fn vllm_result(text: &[u8]) {
     if let Ok(result) = import::vllm_result(text, "before", "production") {
         let json = serde_json::to_vec(&result).expect("what was imported can be written");
-        serde_json::from_slice::<bench_core::schema::ResultFile>(&json).expect("and read again");
+        serde_json::from_slice::<bench_core::schema::SavedResult>(&json).expect("and read again");
     }
 }

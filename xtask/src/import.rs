@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use bench_core::{
     canonical::Digest,
-    schema::{EngineLabel, Estimate, FORMAT, Point, ResultFile, Role},
+    schema::{EngineLabel, Estimate, FORMAT, Header, Point, Role, SavedResult},
     stats,
 };
 use serde::Deserialize;
@@ -52,7 +52,7 @@ const STATISTICS: [(&str, &str); 4] =
 ///
 /// # Errors
 /// When the text is no result of `vllm bench serve --save-result`, or nothing completed.
-pub fn vllm_result(text: &[u8], label: &str, load: &str) -> Result<ResultFile, ImportError> {
+pub fn vllm_result(text: &[u8], label: &str, load: &str) -> Result<SavedResult, ImportError> {
     let lacks = |e: serde_json::Error| {
         ImportError(format!("it is no result of `vllm bench serve --save-result`: {e}"))
     };
@@ -85,23 +85,9 @@ pub fn vllm_result(text: &[u8], label: &str, load: &str) -> Result<ResultFile, I
         anatomy: None,
         classes: Vec::new(),
     };
-    Ok(ResultFile {
-        format: FORMAT,
-        profile: label.to_owned(),
-        stage: "baseline import".to_owned(),
-        engine,
-        identity: None,
-        flag: None,
-        points: vec![point],
-        choice: None,
-        candidates: Vec::new(),
-        decision: None,
-        comparisons: Vec::new(),
-        targets: Vec::new(),
-        floors: Vec::new(),
-        findings: Vec::new(),
-        stopping: None,
-    })
+    let (profile, stage) = (label.to_owned(), "baseline import".to_owned());
+    let header = Header { format: FORMAT, profile, stage, engine };
+    Ok(SavedResult { header, points: vec![point], findings: Vec::new() })
 }
 
 impl Saved {
@@ -197,11 +183,11 @@ mod tests {
         serde_json::from_str(json).expect("JSON")
     }
 
-    fn means(result: &ResultFile) -> BTreeMap<String, f64> {
+    fn means(result: &SavedResult) -> BTreeMap<String, f64> {
         result.points[0].metrics.iter().map(|(name, e)| (name.clone(), e.mean)).collect()
     }
 
-    fn import(value: &Value) -> Result<ResultFile, String> {
+    fn import(value: &Value) -> Result<SavedResult, String> {
         let text = serde_json::to_vec(value).expect("JSON");
         vllm_result(&text, "before", "production").map_err(|error| error.to_string())
     }

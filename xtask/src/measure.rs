@@ -20,14 +20,13 @@ use bench_core::{
     },
 };
 
-use crate::stages::{self};
 use dag::{Dag, LEAF, Leaf, RECORD};
 use engines::{
     History, LaunchHost, RUN_DIR,
     executor::Executor,
     launch::{LaunchError, Tools},
 };
-use profile::{SAMPLES, Trial, feasibility::Frontier, flags};
+use profile::{SAMPLES, Trial, feasibility::Frontier, flags, role::TrialRole, stage};
 use store::Store;
 
 /// One server start and the trials it serves.
@@ -143,11 +142,15 @@ pub fn of_launch(dag: &Dag<'_, Trial>, digest: Digest) -> Vec<Leaf<Trial>> {
 /// the same loads, as often.
 pub fn later(dag: &Dag<'_, Trial>) -> Vec<Launch> {
     let known = |stage| dag.leaves(stage).unwrap_or_default();
-    if dag.state(stages::COMPREHENSIVE).is_none() || !known(stages::COMPREHENSIVE).is_empty() {
+    if dag.state(stage::COMPREHENSIVE.name).is_none()
+        || !known(stage::COMPREHENSIVE.name).is_empty()
+    {
         return Vec::new();
     }
-    let of_default = |leaf: &&Leaf<Trial>| leaf.role.starts_with(stages::DEFAULT_ROLE);
-    launches(known(stages::BASELINE).iter().filter(of_default).cloned().collect())
+    let of_default = |leaf: &&Leaf<Trial>| {
+        TrialRole::parse(&leaf.role).is_some_and(|role| role.setting == "default")
+    };
+    launches(known(stage::BASELINE.name).iter().filter(of_default).cloned().collect())
 }
 
 /// The arguments by which vLLM looks for compiled graphs: all of which nothing else is known.

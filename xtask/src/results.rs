@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, anyhow};
 use bench_core::canonical::Digest;
+use store::disk::write_whole;
 
 /// Makes the files of a folder those of the stages. Files that no stage makes are left alone.
 pub fn project(
@@ -19,7 +20,7 @@ pub fn project(
         let bytes = content(digest)?.ok_or_else(|| {
             anyhow!("{name} was damaged in the store and is set aside; run again")
         })?;
-        write(&path, &bytes).with_context(|| format!("writing {}", path.display()))?;
+        write_whole(&path, &bytes).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
 }
@@ -32,16 +33,6 @@ pub fn remove(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Writes whole or not at all.
-pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().expect("a result lies in a folder");
-    fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let tmp = folder.join(format!(".{name}.{}.tmp", std::process::id()));
-    fs::write(&tmp, bytes)?;
-    fs::rename(&tmp, path)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use profile::nearest;
+
 /// A wrong command line or profile.
 #[derive(Debug)]
 pub struct UsageError(String);
@@ -26,13 +28,4 @@ pub fn no_such(kind: &str, name: &str, known: &[String]) -> String {
         Some(near) => format!("no {kind} `{name}`: did you mean `{near}`?"),
         None => format!("no {kind} `{name}`: there are {}", known.join(", ")),
     }
-}
-
-/// The known name that a misspelt one most likely means.
-pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
 }

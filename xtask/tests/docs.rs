@@ -5,6 +5,7 @@ mod common;
 use std::{collections::BTreeSet, fs, path::Path, process::Output};
 
 use common::{copy, files_below, xtask};
+use profile::{Stage, stage::STAGES};
 
 const SOURCES: [&str; 14] = [
     "baselines/week2.json",
@@ -235,12 +236,29 @@ loads = ["mine"]
     assert!(report.contains("my-seqs"), "and its chapter");
 }
 
+/// The page of the architecture has the stages as their table has them.
+#[test]
+fn stages_are_as_the_architecture_says() {
+    let list = |names: Vec<&str>| {
+        names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    };
+    let names = |stages: &[&'static Stage]| list(stages.iter().map(|stage| stage.name).collect());
+    let mut table =
+        "| Stage | needs | reads too, where it runs | writes |\n|---|---|---|---|\n".to_owned();
+    for stage in STAGES {
+        let (name, needs, reads) = (names(&[stage]), names(stage.needs), names(stage.reads));
+        table += &format!("| {name} | {needs} | {reads} | {} |\n", list(stage.files.to_vec()));
+    }
+    println!("{table}");
+    assert!(read("ARCHITECTURE.md").contains(&table), "ARCHITECTURE.md has other stages:\n{table}");
+}
+
 /// What stands for one of each kind, and the number of files that have it.
 const ADDED: [(&str, &[&str], usize); 7] = [
     ("format of a data file", &["ShareGpt"], 3),
     ("metric", &["\"running_mean\""], 1),
     ("plot", &["throughput::draw", "throughput_optimization_comparison", "plots/throughput.rs"], 3),
-    ("stage", &["CalibrateSimulator", "\"calibrate-simulator\"", "\"calibrated_model.json\""], 4),
+    ("stage", &["CalibrateSimulator", "\"calibrate-simulator\"", "\"calibrated_model.json\""], 3),
     ("engine", &["EndpointConfig", "endpoint::Endpoint"], 5),
     ("place to run launches", &["SlurmConfig", "slurm::Slurm"], 6),
     ("flag's knowledge", &["\"stream-interval\""], 1),

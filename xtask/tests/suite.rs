@@ -32,7 +32,7 @@ use std::{
 use bench_core::{
     canonical::Digest,
     rng::Random,
-    schema::{LaunchPlan, ResultFile},
+    schema::{BaselineResult, LaunchPlan},
 };
 use common::{calibrate, copy, files_below, paths_below, xtask};
 use serde_json::json;
@@ -243,7 +243,7 @@ fn the_example_of_workloads_runs() {
     copy(&names, &project.path("."));
     project.ok(&["suite", "--profile", "workloads"]);
     let path = project.path("results/workloads/baseline.json");
-    let result: ResultFile =
+    let result: BaselineResult =
         serde_json::from_slice(&fs::read(path).expect("reads")).expect("a result");
     let mean = |load: &str, metric: &str| {
         let point = result.points.iter().find(|point| point.load == load);
@@ -583,7 +583,7 @@ fn other_output_needs_another_epoch() {
     }
     assert!(
         found == recorded,
-        "what stages write has changed. Raise epoch() of those whose digest differs (for the \
+        "what stages write has changed. Raise the epoch of those whose digest differs (for the \
          templates of `document`, and for trials, the key changes by itself), then record in \
          xtask/tests/epochs.json:\n{}",
         serde_json::to_string_pretty(&found).expect("plain JSON")

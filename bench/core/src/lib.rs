@@ -8,6 +8,7 @@
 pub mod arrival;
 pub mod canonical;
 pub mod capacity;
+mod cholesky;
 pub mod dataset;
 pub mod decimal;
 pub mod hist;

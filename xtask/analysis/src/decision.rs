@@ -220,9 +220,7 @@ impl Judged<'_> {
 
 /// Every argument of what is deployed, the profile's own included.
 pub fn deployed(profile: &Profile, decision: &Decision) -> Args {
-    let mut args = profile.engine_args.clone();
-    args.extend(decision.args.clone());
-    args
+    profile.all_args(&decision.args)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bench_core::{
     metric::{self, Direction, Metric},
-    schema::{Args, Estimate, Point, ResultFile, Role},
+    schema::{Args, Estimate, Point, Role},
 };
 
 /// The latency of the front.
@@ -50,12 +50,12 @@ pub struct Front {
 }
 
 impl Front {
-    /// The objective (or output throughput, where that is no throughput) on its load against E2E
+    /// Of files (stage and points) the objective (or output throughput, where that is no throughput) on its load against E2E
     /// P95 on the load of the limits.
     pub fn new<'a>(
         objective: (&str, &str),
         latency_load: &str,
-        files: impl Iterator<Item = &'a ResultFile>,
+        files: impl Iterator<Item = (&'a str, &'a [Point])>,
     ) -> Self {
         let is_throughput = |m: &&Metric| m.direction == Direction::Higher;
         let of = |id| metric::find(id).expect("the front's metrics are metrics");
@@ -68,9 +68,9 @@ impl Front {
         let latency = Axis { metric: of(LATENCY), load: latency_load.to_owned() };
         let mut candidates: Vec<Candidate> = Vec::new();
         let mut known: BTreeSet<Args> = BTreeSet::new();
-        for file in files {
-            for point in file.points.iter().filter(|point| point.load == throughput.load) {
-                let Some(candidate) = candidate(file, point, &throughput, &latency) else {
+        for (stage, points) in files {
+            for point in points.iter().filter(|point| point.load == throughput.load) {
+                let Some(candidate) = candidate(stage, points, point, &throughput, &latency) else {
                     continue;
                 };
                 // What two sweeps have in common is one configuration, and so are the defaults
@@ -107,17 +107,17 @@ impl Front {
 }
 
 fn candidate(
-    file: &ResultFile,
+    stage: &str,
+    points: &[Point],
     point: &Point,
     throughput: &Axis,
     latency: &Axis,
 ) -> Option<Candidate> {
-    let mut points = file.points.iter();
-    let other = points.find(|other| {
+    let other = points.iter().find(|other| {
         other.load == latency.load && other.label == point.label && other.role == point.role
     })?;
     let name = match point.role {
-        Role::Sweep => format!("{}: {}", file.stage, point.label),
+        Role::Sweep => format!("{stage}: {}", point.label),
         Role::Default => "vLLM default".to_owned(),
         _ => point.label.clone(),
     };

@@ -63,7 +63,9 @@ pub trait Task {
         BTreeMap::new()
     }
     /// Leaves that it reads, given what is upstream.
-    fn leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Self::Leaf>>>;
+    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Self::Leaf>>> {
+        Ok(Vec::new())
+    }
     /// Outputs of leaves that it reads beside records, of those leaves that have them.
     fn also_reads(&self) -> &[&str] {
         &[]

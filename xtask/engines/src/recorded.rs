@@ -1,7 +1,7 @@
 //! An engine that is elsewhere: what the machine that measured recorded of it.
 
 use anyhow::{Context as _, Result, bail};
-use bench_core::schema::{self, ResultFile};
+use bench_core::schema::{self, ProvisionResult};
 use serde_json::Value;
 
 use super::Engine;
@@ -22,13 +22,13 @@ impl Recorded {
     /// # Errors
     /// When `provision` did not write such a result.
     pub fn new(preimage: &Value, result: &[u8]) -> Result<Self> {
-        let result: ResultFile =
+        let ProvisionResult { header, identity } =
             serde_json::from_slice(result).context("the engine's identity is no result file")?;
         Ok(Self {
             witness: preimage["config"]["witness"].clone(),
-            identity: result.identity.context("the engine's identity is missing")?,
-            title: result.engine.title,
-            simulated: result.engine.simulated,
+            identity,
+            title: header.engine.title,
+            simulated: header.engine.simulated,
         })
     }
 }

@@ -23,7 +23,8 @@ mod read;
 mod remote;
 mod request;
 mod resolved;
-mod stages;
+pub mod role;
+pub mod stage;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,7 @@ use std::{
 
 use models::stems;
 
-pub use diagnostic::{ConfigError, Diagnostic};
+pub use diagnostic::{ConfigError, Diagnostic, nearest};
 pub use models::{ModelFolder, ReadModel};
 pub use parse::parse;
 pub use remote::check_remote_url;
@@ -45,8 +46,7 @@ pub use resolved::{
     Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, ExecutorConfig, Gain, Guard, Limit,
     NamedLoad, Objective, Part, Profile, SlurmConfig, Sweep, Tune, TuneSetting, VllmConfig,
 };
-pub use stages::is_known as is_known_stage;
-pub use sweep::OTHER_FILES;
+pub use stage::Stage;
 pub use trial::{SAMPLES, Trial};
 
 /// Largest profile that is read.
@@ -113,7 +113,7 @@ fn decode(bytes: Vec<u8>, shown: &str) -> Result<String, ConfigError> {
 fn missing(shown: &str, name: &str, folder: &Path) -> ConfigError {
     let names = stems(folder, "toml");
     let all = names.join(", ");
-    let advice = match diagnostic::nearest(name, names.iter().map(String::as_str)) {
+    let advice = match nearest(name, names.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`? profiles: {all}"),
         None if names.is_empty() => "bench/profiles has none".to_owned(),
         None => format!("profiles: {all}"),

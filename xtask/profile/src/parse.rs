@@ -17,7 +17,7 @@ use super::{
     read::{Item, Problems, Span, Table, absent_or_right},
     remote,
     resolved::{EngineConfig, ExecutorConfig, Gain, Guard, Limit, Objective, Profile},
-    stages, sweep, tune,
+    stage, sweep, tune,
 };
 
 /// Server starts of baseline, defaults and tuned settings where the profile names none: with
@@ -106,20 +106,20 @@ fn resolve(
     };
     let has_settings = !matches!(engine.accepted, Accepted::Nothing);
     let sweep_names: Vec<_> = sweeps.iter().map(|sweep| sweep.name.as_str()).collect();
-    let mut stages = stages::read(stages.as_ref(), &sweep_names, has_settings)?;
+    let mut stages = stage::read(stages.as_ref(), &sweep_names, has_settings)?;
     let calibrate = absent_or_right(calibrate)?;
     let tune = absent_or_right(
         tune.map(|item| tune::read(problems, item.table("[tune]")?, &engine, models)),
     )?;
     let capacity = absent_or_right(capacity)?;
-    let by_table = [
-        (tune.is_some(), stages::PREDICT),
-        (tune.is_some(), stages::TUNE),
-        (capacity.is_some(), stages::CAPACITY),
-        (calibrate.is_some(), stages::CALIBRATE),
+    let tables = [
+        (tune.is_some(), "[tune]"),
+        (capacity.is_some(), "[capacity]"),
+        (calibrate.is_some(), "[calibrate]"),
     ];
-    let by_table = by_table.into_iter().filter(|(is_there, _)| *is_there);
-    stages.extend(by_table.map(|(_, stage)| stage.to_owned()));
+    let tables = tables.into_iter().filter_map(|(is_there, table)| is_there.then_some(table));
+    let tables: Vec<_> = tables.collect();
+    stages.extend(stage::of_tables(&tables).map(|stage| stage.name.to_owned()));
     Some(Profile {
         name: String::new(),
         instrument_epoch: bench_core::INSTRUMENT_EPOCH,

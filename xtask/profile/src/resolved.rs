@@ -14,6 +14,8 @@ use bench_core::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::args::overlay;
+
 /// A profile.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -70,6 +72,11 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// Every argument of a server: the profile's own, with these on top.
+    pub fn all_args(&self, args: &Args) -> Args {
+        overlay(&self.engine_args, args)
+    }
+
     /// Everything in the profile that bears on results; no comment and no path does.
     pub fn hashed(&self) -> Value {
         let engine = match &self.engine {

@@ -9,27 +9,13 @@ use super::{
     load::{Loads, is_name},
     read::{At, Item, Problems, Span, Table},
     resolved::{Sweep, SweepValue},
-    stages::{BY_TABLE, STAGES},
+    stage,
 };
 use crate::flags::Refusal;
 
 const VALUES_MAX: usize = 10_000;
 const SWEEPS_MAX: usize = 200;
 const STARTS_MAX: u32 = 100;
-
-/// Files that built-in stages write.
-pub const OTHER_FILES: [&str; 10] = [
-    "baseline.json",
-    "identity.json",
-    "recommendation.json",
-    "comparison.json",
-    "confirmation.json",
-    "predictions.json",
-    "tune.json",
-    "capacity.json",
-    "calibrated_model.json",
-    "comprehensive_optimized_benchmark.json",
-];
 
 /// What sweeps are read against.
 pub(super) struct Context<'a> {
@@ -119,20 +105,19 @@ impl Context<'_> {
     }
 
     fn check_name(&self, name: &str, span: &Span) -> Option<()> {
-        let (message, label) =
-            if STAGES.contains(&name) || BY_TABLE.iter().any(|(stage, _)| *stage == name) {
-                (
-                    format!("`{name}` is a built-in stage and cannot be a sweep's name"),
-                    "name the sweep otherwise, and its flag in `flag`",
-                )
-            } else if !is_name(name) {
-                (
-                    format!("`{name}` is no name of a sweep"),
-                    "expected lower-case letters, digits and dashes",
-                )
-            } else {
-                return Some(());
-            };
+        let (message, label) = if stage::STAGES.iter().any(|stage| stage.name == name) {
+            (
+                format!("`{name}` is a built-in stage and cannot be a sweep's name"),
+                "name the sweep otherwise, and its flag in `flag`",
+            )
+        } else if !is_name(name) {
+            (
+                format!("`{name}` is no name of a sweep"),
+                "expected lower-case letters, digits and dashes",
+            )
+        } else {
+            return Some(());
+        };
         self.problems.report(Diagnostic::new(message, span.clone(), label));
         None
     }
@@ -175,7 +160,7 @@ impl Context<'_> {
                 span: span.clone(),
             },
         };
-        if OTHER_FILES.contains(&file.value.as_str()) {
+        if stage::is_written(&file.value) {
             self.problems.report(Diagnostic::new(
                 format!("`{}` is a built-in stage's result file", file.value),
                 file.span,

@@ -1,6 +1,6 @@
 //! The configuration to deploy.
 
-use bench_core::schema::{Args, Comparison, Recommendation, ResultFile};
+use bench_core::schema::{Args, CompareResult, Comparison, Recommendation};
 use serde::Serialize;
 
 use super::{Inputs, words};
@@ -54,8 +54,8 @@ pub struct Recommended {
 }
 
 /// What the comparison decided; `None` where it recommends nothing.
-pub fn recommended(profile: &Profile, comparison: &ResultFile) -> Option<Recommended> {
-    let decision = comparison.decision.as_ref()?;
+pub fn recommended(profile: &Profile, comparison: &CompareResult) -> Option<Recommended> {
+    let decision = &comparison.decision;
     if matches!(decision.recommendation, Recommendation::NoneMeets | Recommendation::Measured) {
         return None;
     }
@@ -66,18 +66,15 @@ pub fn recommended(profile: &Profile, comparison: &ResultFile) -> Option<Recomme
 impl Deploy {
     pub fn new(inputs: &Inputs<'_>) -> Self {
         let Inputs { profile, comparison, .. } = *inputs;
-        let decision = comparison.decision.as_ref();
+        let decision = &comparison.decision;
         let recommended = recommended(profile, comparison);
         let args = recommended.as_ref().map(|recommended| recommended.args.clone());
         let env = env(profile);
         let model = model(&profile.engine);
-        let own = decision.map(|decision| &decision.flags[..]).unwrap_or_default();
-        let own = own.iter().map(|reason| {
+        let own = decision.flags.iter().map(|reason| {
             format!("{}: {}", format::args(&reason.args), words::flag(reason, profile))
         });
-        let grounds = |rows: &[Comparison]| {
-            decision.map_or_else(String::new, |decision| words::grounds(decision, rows, profile))
-        };
+        let grounds = |rows: &[Comparison]| words::grounds(decision, rows, profile);
         let mut without_change = comparison.comparisons.clone();
         let objective = &profile.objective;
         let is_objective =
@@ -85,25 +82,19 @@ impl Deploy {
         without_change.iter_mut().filter(is_objective).for_each(|row| row.change = None);
         let others = inputs.choose.map(|file| file.findings.clone()).unwrap_or_default();
         Self {
-            headline: decision.map_or_else(
-                || "Nothing was compared, so nothing is recommended.".to_owned(),
-                words::headline,
-            ),
+            headline: words::headline(decision),
             grounds: grounds(&comparison.comparisons),
             why: grounds(&without_change),
             is_recommended: recommended.is_some(),
-            is_change: decision.is_some_and(|d| d.recommendation == Recommendation::Change),
-            args: decision.map_or_else(String::new, |decision| format::args(&decision.args)),
+            is_change: decision.recommendation == Recommendation::Change,
+            args: format::args(&decision.args),
             reasons: own.chain(others).collect(),
             limits: decision
-                .map(|d| {
-                    d.limits
-                        .iter()
-                        .map(|limit| words::limit(limit, profile))
-                        .chain(words::few_limits(&d.limits, profile))
-                        .collect()
-                })
-                .unwrap_or_default(),
+                .limits
+                .iter()
+                .map(|limit| words::limit(limit, profile))
+                .chain(words::few_limits(&decision.limits, profile))
+                .collect(),
             yaml: recommended.map(|recommended| recommended.yaml).unwrap_or_default(),
             command: args.map(|args| command(&model, &env, &args)).unwrap_or_default(),
             env,
@@ -118,7 +109,7 @@ impl Deploy {
 
 /// `vllm serve` with what the comparison decided, one flag a line; `None` where it recommends
 /// nothing.
-pub fn serve_command(profile: &Profile, comparison: &ResultFile) -> Option<Vec<String>> {
+pub fn serve_command(profile: &Profile, comparison: &CompareResult) -> Option<Vec<String>> {
     let recommended = recommended(profile, comparison)?;
     Some(command_words(&model(&profile.engine), &env(profile), &recommended.args))
 }

@@ -77,7 +77,7 @@ fn verdict(row: &Comparison) -> String {
 }
 
 fn guardrails(inputs: &Inputs<'_>) -> String {
-    let Some(decision) = &inputs.comparison.decision else { return String::new() };
+    let decision = &inputs.comparison.decision;
     let guards: Vec<String> = comparison::guards(&inputs.comparison.comparisons, inputs.profile)
         .map(|(guard, row)| words::guard(guard, row))
         .collect();
@@ -131,7 +131,7 @@ fn worse(inputs: &Inputs<'_>) -> String {
 
 /// What a request on the objective's load spends most of its time with, at the settings to deploy.
 fn limited_by(inputs: &Inputs<'_>) -> Option<String> {
-    let decision = inputs.comparison.decision.as_ref()?;
+    let decision = &inputs.comparison.decision;
     let is_tuned = decision.recommendation == Recommendation::Change && decision.label == "tuned";
     let load = &inputs.profile.objective.load;
     let of = |role: Role, points: &[Point]| {

@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 use bench_core::{
     canonical::Digest,
     schema::{
-        Anatomy, ArgValue, Args, Arrival, Calibration, Candidate, Choice, Class, ClassPoint,
-        Column, Comparison, Effect, EngineLabel, Estimate, FORMAT, FailureClass, FlagReason,
-        LoadSpec, Point, ResultFile, Role, SettingFailure, Size, TokenRange, TrialRef,
+        Anatomy, ArgValue, Args, Arrival, BaselineResult, Calibration, Candidate, Choice,
+        ChooseResult, Class, ClassPoint, Column, CompareResult, Comparison, ComprehensiveResult,
+        ConfirmResult, Decision, Effect, EngineLabel, Estimate, FORMAT, FailureClass, FlagReason,
+        Header, LoadSpec, Point, ProvisionResult, Role, SavedResult, SettingFailure, Size,
+        SweepResult, TokenRange, TrialRef,
     },
     stats,
 };
@@ -29,14 +31,14 @@ const CLASSES: [&str; 4] = ["100", "200", "300", "500+"];
 pub struct Fixture {
     pub profile: Profile,
     pub profile_digest: Digest,
-    pub identity: ResultFile,
-    pub baseline: ResultFile,
-    pub sweeps: Vec<ResultFile>,
-    pub choose: Option<ResultFile>,
-    pub comprehensive: Option<ResultFile>,
-    pub comparison: ResultFile,
-    pub confirmation: Option<ResultFile>,
-    pub reference: Option<ResultFile>,
+    pub identity: ProvisionResult,
+    pub baseline: BaselineResult,
+    pub sweeps: Vec<SweepResult>,
+    pub choose: Option<ChooseResult>,
+    pub comprehensive: Option<ComprehensiveResult>,
+    pub comparison: CompareResult,
+    pub confirmation: Option<ConfirmResult>,
+    pub reference: Option<SavedResult>,
     pub calibration: Option<Calibration>,
     pub trials: Vec<TrialView>,
     pub plots: Vec<String>,
@@ -65,17 +67,35 @@ impl Fixture {
     /// A whole suite.
     pub fn full() -> Self {
         let profile = profile();
-        let baseline = file("baseline", all_loads(&BASELINE, &DEFAULT));
-        let mut comprehensive = file("comprehensive", loads_of(&TUNED));
-        let tuned = args(&[("max-num-batched-tokens", ArgValue::Int(16_384))]);
-        comprehensive.points.iter_mut().for_each(|point| point.args = tuned.clone());
-        let week2 = file("week2", vec![week2()]);
-        let comparison = comparison(&profile, &baseline, &comprehensive, &week2);
-        let mut fixture = Self {
+        let points = all_loads(&BASELINE, &DEFAULT);
+        let baseline = BaselineResult { header: header("baseline"), points };
+        let args = args(&[("max-num-batched-tokens", ArgValue::Int(16_384))]);
+        let reason = "`max-num-batched-tokens` 16384 is the best of its sweep within the limits; the \
+                      other sweeps' best are vLLM's defaults.";
+        let choice = Choice { label: "tuned".to_owned(), args, reason: reason.to_owned() };
+        let mut points = loads_of(&TUNED);
+        points.iter_mut().for_each(|point| point.args = choice.args.clone());
+        let comprehensive = ComprehensiveResult {
+            header: header("comprehensive"),
+            points,
+            choice: choice.clone(),
+            stopping: None,
+        };
+        let choose = ChooseResult {
+            header: header("choose"),
+            candidates: vec![candidate(&choice.args)],
+            choice,
+            findings: Vec::new(),
+        };
+        let (points, findings) = (vec![week2()], Vec::new());
+        let week2 = SavedResult { header: header("week2"), points, findings };
+        let comparison =
+            comparison(&profile, &baseline, &comprehensive, &choose.candidates, &week2);
+        Self {
             profile_digest: Digest::of(b"profile"),
-            identity: ResultFile {
-                identity: Some(json!({"engine": "simulator", "model": "h100-qwen2.5-7b"})),
-                ..file("provision", vec![])
+            identity: ProvisionResult {
+                header: header("provision"),
+                identity: json!({"engine": "simulator", "model": "h100-qwen2.5-7b"}),
             },
             sweeps: [
                 max_num_seqs(&profile.objective),
@@ -84,17 +104,7 @@ impl Fixture {
             ]
             .map(|sweep| judged_by(&baseline, sweep))
             .into(),
-            choose: Some(ResultFile {
-                candidates: vec![candidate(&tuned)],
-                choice: Some(Choice {
-                    label: "tuned".to_owned(),
-                    args: args(&[("max-num-batched-tokens", ArgValue::Int(16_384))]),
-                    reason: "`max-num-batched-tokens` 16384 is the best of its sweep within the \
-                             limits; the other sweeps' best are vLLM's defaults."
-                        .to_owned(),
-                }),
-                ..file("choose", vec![])
-            }),
+            choose: Some(choose),
             calibration: None,
             trials: Vec::new(),
             plots: [
@@ -109,7 +119,8 @@ impl Fixture {
             .map(str::to_owned)
             .into(),
             comprehensive: Some(comprehensive),
-            confirmation: Some(ResultFile {
+            confirmation: Some(ConfirmResult {
+                header: header("confirm"),
                 choice: Some(Choice {
                     label: "recommended".to_owned(),
                     args: Args::new(),
@@ -117,32 +128,22 @@ impl Fixture {
                              as measured"
                         .to_owned(),
                 }),
-                ..file("confirm", vec![])
+                findings: Vec::new(),
             }),
             profile,
             baseline,
             comparison,
             reference: Some(week2),
-        };
-        fixture.decide();
-        fixture
+        }
     }
 
     /// Decides again, after a figure, a limit or a verdict was changed.
     pub fn decide(&mut self) {
         let measured = self.comprehensive.iter().flat_map(|file| &file.points);
         let points: Vec<Point> = self.baseline.points.iter().chain(measured).cloned().collect();
-        let of = |role| Configuration::of(&points, &self.profile, |point| point.role == role);
-        let (default, baseline, tuned) = (of(Role::Default), of(Role::Baseline), of(Role::Tuned));
-        let candidate = self.choose.as_ref().and_then(|file| file.candidates.first());
-        let judged = Judged {
-            default: default.as_ref(),
-            baseline: baseline.as_ref(),
-            candidate: candidate.zip(tuned.as_ref()),
-            rows: &self.comparison.comparisons,
-            judges: self.choose.is_some(),
-        };
-        self.comparison.decision = decision::decide(&self.profile, &judged);
+        let candidates = self.choose.as_ref().map(|file| &*file.candidates);
+        let rows = &self.comparison.comparisons;
+        self.comparison.decision = decision(&self.profile, &points, candidates, rows);
     }
 
     /// Leaves a load with fewer requests than a P95 needs.
@@ -197,8 +198,8 @@ pub fn anatomy(e2e_ms: f64, shares: [f64; 5]) -> Anatomy {
     Anatomy { send_lag_ms, front_end_ms, queue_ms, prefill_ms, decode_ms }
 }
 
-pub fn file(stage: &str, points: Vec<Point>) -> ResultFile {
-    ResultFile {
+pub fn header(stage: &str) -> Header {
+    Header {
         format: FORMAT,
         profile: "sim".to_owned(),
         stage: stage.to_owned(),
@@ -207,17 +208,6 @@ pub fn file(stage: &str, points: Vec<Point>) -> ResultFile {
             simulated: true,
             identity: Digest::of(b"identity"),
         },
-        identity: None,
-        flag: None,
-        points,
-        choice: None,
-        candidates: Vec::new(),
-        decision: None,
-        comparisons: Vec::new(),
-        targets: Vec::new(),
-        floors: Vec::new(),
-        findings: Vec::new(),
-        stopping: None,
     }
 }
 
@@ -369,7 +359,7 @@ fn all_loads(first: &Settings, second: &Settings) -> Vec<Point> {
     loads_of(first).into_iter().chain(loads_of(second)).collect()
 }
 
-fn max_num_seqs(objective: &Objective) -> ResultFile {
+fn max_num_seqs(objective: &Objective) -> SweepResult {
     let row = |label: &str, tokens_per_s, e2e_ms, shares, kv_tokens| {
         let mut figures = burst_figures(tokens_per_s, e2e_ms, shares).to_vec();
         figures.push(("kv_cache_tokens", kv_tokens));
@@ -397,8 +387,8 @@ fn max_num_seqs(objective: &Objective) -> ResultFile {
         }),
         ..point("4096", Role::Sweep, "burst", &[], None)
     });
-    ResultFile {
-        flag: Some("max-num-seqs".to_owned()),
+    SweepResult {
+        flag: "max-num-seqs".to_owned(),
         choice: Some(Choice {
             label: "256".to_owned(),
             args: args(&[("max-num-seqs", ArgValue::Int(256))]),
@@ -406,11 +396,12 @@ fn max_num_seqs(objective: &Objective) -> ResultFile {
                 .to_owned(),
         }),
         findings: findings::of_sweep(&points, objective),
-        ..file("max-num-seqs", points)
+        points,
+        header: header("max-num-seqs"),
     }
 }
 
-fn chunked_prefill() -> ResultFile {
+fn chunked_prefill() -> SweepResult {
     let rows = [(2_048, 9_900.0, 1.05), (8_192, 10_413.0, 1.0), (16_384, 10_900.0, 0.99)];
     let mut points = Vec::new();
     for (tokens, tokens_per_s, slowdown) in rows {
@@ -422,18 +413,20 @@ fn chunked_prefill() -> ResultFile {
             ..point(&label, Role::Sweep, "lengths", &[("e2e_p95_ms", 6_900.0 * slowdown)], None)
         });
     }
-    ResultFile {
-        flag: Some("max-num-batched-tokens".to_owned()),
+    SweepResult {
+        flag: "max-num-batched-tokens".to_owned(),
         choice: Some(Choice {
             label: "16384".to_owned(),
             args: args(&[("max-num-batched-tokens", ArgValue::Int(16_384))]),
             reason: "Most output throughput on `burst` within the limits.".to_owned(),
         }),
-        ..file("chunked-prefill", own_trials("chunked-prefill", points))
+        findings: Vec::new(),
+        points: own_trials("chunked-prefill", points),
+        header: header("chunked-prefill"),
     }
 }
 
-fn memory_utilization(objective: &Objective) -> ResultFile {
+fn memory_utilization(objective: &Objective) -> SweepResult {
     let points: Vec<_> = [("0.7", 780_000.0, 10_395.0), ("0.92", 1_064_224.0, 10_413.0)]
         .into_iter()
         .map(|(label, kv_tokens, tokens_per_s)| {
@@ -447,8 +440,8 @@ fn memory_utilization(objective: &Objective) -> ResultFile {
             }
         })
         .collect();
-    ResultFile {
-        flag: Some("gpu-memory-utilization".to_owned()),
+    SweepResult {
+        flag: "gpu-memory-utilization".to_owned(),
         choice: Some(Choice {
             label: "default".to_owned(),
             args: Args::new(),
@@ -457,12 +450,13 @@ fn memory_utilization(objective: &Objective) -> ResultFile {
                 .to_owned(),
         }),
         findings: findings::of_sweep(&points, objective),
-        ..file("memory-utilization", own_trials("memory-utilization", points))
+        points: own_trials("memory-utilization", points),
+        header: header("memory-utilization"),
     }
 }
 
 /// A sweep's file holds the points of baseline and defaults on its loads too.
-fn judged_by(baseline: &ResultFile, mut sweep: ResultFile) -> ResultFile {
+fn judged_by(baseline: &BaselineResult, mut sweep: SweepResult) -> SweepResult {
     let loads: Vec<_> = sweep.points.iter().map(|point| point.load.clone()).collect();
     let on_its_loads = baseline.points.iter().filter(|point| loads.contains(&point.load));
     sweep.points.extend(on_its_loads.cloned());
@@ -510,10 +504,11 @@ fn week2() -> Point {
 
 fn comparison(
     profile: &Profile,
-    baseline: &ResultFile,
-    comprehensive: &ResultFile,
-    week2: &ResultFile,
-) -> ResultFile {
+    baseline: &BaselineResult,
+    comprehensive: &ComprehensiveResult,
+    candidates: &[Candidate],
+    week2: &SavedResult,
+) -> CompareResult {
     let beside_week2 = [
         ("queue_share", "burst"),
         ("output_tokens_per_s", "burst"),
@@ -552,7 +547,35 @@ fn comparison(
     let server = Server { alone: Some(alone), hardware: None };
     let targets = targets::outcomes(profile, &comparisons, &server);
     let floors = targets::floors(profile, &comparisons, &server);
-    ResultFile { targets, floors, comparisons, ..file("compare", vec![]) }
+    let points: Vec<Point> = baseline.points.iter().chain(&comprehensive.points).cloned().collect();
+    CompareResult {
+        header: header("compare"),
+        decision: decision(profile, &points, Some(candidates), &comparisons),
+        comparisons,
+        targets,
+        floors,
+        findings: Vec::new(),
+        stopping: None,
+    }
+}
+
+/// What `compare` decides; `candidates` are those of `choose`, where that stage ran.
+fn decision(
+    profile: &Profile,
+    points: &[Point],
+    candidates: Option<&[Candidate]>,
+    rows: &[Comparison],
+) -> Decision {
+    let of = |role| Configuration::of(points, profile, |point| point.role == role);
+    let (default, baseline, tuned) = (of(Role::Default), of(Role::Baseline), of(Role::Tuned));
+    let judged = Judged {
+        default: default.as_ref(),
+        baseline: baseline.as_ref(),
+        candidate: candidates.and_then(<[_]>::first).zip(tuned.as_ref()),
+        rows,
+        judges: candidates.is_some(),
+    };
+    decision::decide(profile, &judged).expect("the defaults were measured, or fail")
 }
 
 fn args(pairs: &[(&str, ArgValue)]) -> Args {

@@ -2,7 +2,10 @@
 
 use bench_core::{
     canonical::Digest,
-    schema::{Calibration, ResultFile},
+    schema::{
+        BaselineResult, Calibration, CapacityResult, ChooseResult, CompareResult,
+        ComprehensiveResult, ConfirmResult, ProvisionResult, SavedResult, SweepResult,
+    },
 };
 use profile::Profile;
 
@@ -16,23 +19,23 @@ pub struct Inputs<'a> {
     /// Digest of the profile as it is used.
     pub profile_digest: &'a Digest,
     /// `identity.json`, by `provision`.
-    pub identity: &'a ResultFile,
+    pub identity: &'a ProvisionResult,
     /// Baseline and defaults on all loads.
-    pub baseline: &'a ResultFile,
+    pub baseline: &'a BaselineResult,
     /// One a sweep, in the order of the profile.
-    pub sweeps: &'a [ResultFile],
+    pub sweeps: &'a [SweepResult],
     /// The combined choice, if that stage ran.
-    pub choose: Option<&'a ResultFile>,
+    pub choose: Option<&'a ChooseResult>,
     /// The chosen settings on all loads, if that stage ran.
-    pub comprehensive: Option<&'a ResultFile>,
+    pub comprehensive: Option<&'a ComprehensiveResult>,
     /// Metrics side by side, and the targets.
-    pub comparison: &'a ResultFile,
+    pub comparison: &'a CompareResult,
     /// What rates the settings sustain within the limits, if that stage ran.
-    pub capacity: Option<&'a ResultFile>,
+    pub capacity: Option<&'a CapacityResult>,
     /// The start from `recommended.yaml`, if that stage ran.
-    pub confirmation: Option<&'a ResultFile>,
+    pub confirmation: Option<&'a ConfirmResult>,
     /// Figures of another system, of other hardware and load, where the profile names some.
-    pub reference: Option<&'a ResultFile>,
+    pub reference: Option<&'a SavedResult>,
     /// The load generator on the host that measured, where it measured over HTTP.
     pub calibration: Option<&'a Calibration>,
     /// Every trial of the stages above.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bench_core::schema::{Point, ResultFile, Role};
+use bench_core::schema::{ComprehensiveResult, Point, Role, SweepResult};
 use serde::Serialize;
 
 use super::Inputs;
@@ -25,10 +25,10 @@ pub struct Provenance {
 impl Provenance {
     pub fn new(inputs: &Inputs<'_>) -> Self {
         let points: Vec<(&str, &Point)> = files(inputs)
-            .flat_map(|file| file.points.iter().map(|point| (file.stage.as_str(), point)))
+            .flat_map(|(stage, points)| points.iter().map(move |point| (stage, point)))
             // A sweep's file repeats the settings it is judged by.
             .filter(|(stage, point)| {
-                *stage == inputs.baseline.stage
+                *stage == inputs.baseline.header.stage
                     || !matches!(point.role, Role::Baseline | Role::Default)
             })
             .collect();
@@ -54,8 +54,11 @@ impl Provenance {
     }
 }
 
-fn files<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = &'a ResultFile> {
-    std::iter::once(inputs.baseline).chain(inputs.sweeps).chain(inputs.comprehensive)
+/// Stage and points of each file.
+fn files<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = (&'a str, &'a [Point])> {
+    let sweeps = inputs.sweeps.iter().map(SweepResult::measured);
+    let judged = inputs.comprehensive.map(ComprehensiveResult::measured);
+    std::iter::once(inputs.baseline.measured()).chain(sweeps).chain(judged)
 }
 
 fn is_single(point: &Point) -> bool {

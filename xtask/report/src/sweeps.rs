@@ -2,7 +2,7 @@
 
 use bench_core::{
     metric,
-    schema::{Point, ResultFile, Role},
+    schema::{Point, Role, SweepResult},
 };
 use serde::Serialize;
 
@@ -80,10 +80,9 @@ struct LoadView {
 }
 
 impl SweepView {
-    pub fn new(inputs: &Inputs<'_>, sweep: &ResultFile) -> Self {
+    pub fn new(inputs: &Inputs<'_>, sweep: &SweepResult) -> Self {
         let objective = &inputs.profile.objective;
-        let flag = sweep.flag.clone().unwrap_or_else(|| sweep.stage.clone());
-        let plot = format!("sweep_{}", sweep.stage.replace('-', "_"));
+        let plot = format!("sweep_{}", sweep.header.stage.replace('-', "_"));
         let values: Vec<_> =
             sweep.points.iter().filter(|point| point.role == Role::Sweep).collect();
         let runs = values.iter().filter(|point| point.failure.is_none());
@@ -107,14 +106,14 @@ impl SweepView {
             } else {
                 sweep.findings.clone()
             },
-            name: sweep.stage.clone(),
-            flag,
+            name: sweep.header.stage.clone(),
+            flag: sweep.flag.clone(),
         }
     }
 }
 
 impl LoadView {
-    fn new(sweep: &ResultFile, load: &str, profile: &Profile) -> Self {
+    fn new(sweep: &SweepResult, load: &str, profile: &Profile) -> Self {
         let objective = &profile.objective;
         let mut points: Vec<_> = sweep.points.iter().filter(|point| point.load == load).collect();
         // The settings to judge by come first.

@@ -171,8 +171,7 @@ pub fn default_name(profile: &Profile) -> &str {
 /// Limits with the figures of what is to be deployed (of the nearest setting, where none meets
 /// them): metric, load, limit, found, and whether it is met.
 pub fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
-    let decision = inputs.comparison.decision.as_ref();
-    let limits = decision.map(|decision| &decision.limits[..]).unwrap_or_default();
+    let limits = &inputs.comparison.decision.limits;
     limits
         .iter()
         .map(|limit| {
@@ -191,13 +190,13 @@ pub fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
 
 /// The point of a column under a load.
 pub fn point<'a>(inputs: &Inputs<'a>, column: Column, load: &str) -> Option<&'a Point> {
-    let (file, role) = match column {
-        Column::Week2 => (inputs.reference?, Role::Reference),
-        Column::Baseline => (inputs.baseline, Role::Baseline),
-        Column::Default => (inputs.baseline, Role::Default),
-        Column::Tuned => (inputs.comprehensive?, Role::Tuned),
+    let (points, role) = match column {
+        Column::Week2 => (&inputs.reference?.points, Role::Reference),
+        Column::Baseline => (&inputs.baseline.points, Role::Baseline),
+        Column::Default => (&inputs.baseline.points, Role::Default),
+        Column::Tuned => (&inputs.comprehensive?.points, Role::Tuned),
     };
-    file.points.iter().find(|point| point.role == role && point.load == load)
+    points.iter().find(|point| point.role == role && point.load == load)
 }
 
 /// Baseline, defaults and tuned under a load: those that there are.

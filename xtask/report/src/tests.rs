@@ -1,6 +1,4 @@
-use bench_core::schema::{
-    Arrival, Column, FailureClass, Role, SettingFailure, StartWay, TargetState, Verdict,
-};
+use bench_core::schema::{Arrival, Column, StartWay, TargetState, Verdict};
 
 use super::{fixture::Fixture, outcomes::outcomes, *};
 use profile::{EngineConfig, VllmConfig};
@@ -60,33 +58,8 @@ fn small() -> Fixture {
         row.columns.remove(&Column::Tuned);
         (row.change, row.verdict) = (None, None);
     }
-    fixture.identity.engine.title = "vLLM 0.32.0 on a CPU, a model of two layers".to_owned();
-    fixture.identity.engine.simulated = false;
-    fixture.decide();
-    fixture
-}
-
-/// Nothing ran but the baseline's start, which failed.
-fn empty() -> Fixture {
-    let mut fixture = small();
-    fixture.sweeps.clear();
-    fixture.comparison.comparisons.clear();
-    fixture.identity.identity = None;
-    fixture.reference = None;
-    fixture.profile.engine_args.clear();
-    fixture.profile.engine_env.clear();
-    fixture.profile.baseline_args.clear();
-    fixture.baseline.points.retain(|point| point.role == Role::Baseline);
-    for point in &mut fixture.baseline.points {
-        point.failure = Some(SettingFailure {
-            class: FailureClass::KvCacheMemory,
-            evidence: Vec::new(),
-            foreseen: None,
-        });
-        point.metrics.clear();
-        point.classes.clear();
-        point.anatomy = None;
-    }
+    fixture.identity.header.engine.title = "vLLM 0.32.0 on a CPU, a model of two layers".to_owned();
+    fixture.identity.header.engine.simulated = false;
     fixture.decide();
     fixture
 }
@@ -102,11 +75,6 @@ fn the_whole_report() {
 #[test]
 fn a_report_without_tuned_settings() {
     insta::assert_snapshot!(report(&small()));
-}
-
-#[test]
-fn a_report_without_figures() {
-    insta::assert_snapshot!(report(&empty()));
 }
 
 #[test]
@@ -219,7 +187,7 @@ fn a_limit_that_is_broken_or_unknown_is_said() {
 fn the_same_trap_of_two_sweeps_is_one_lesson() {
     let mut fixture = Fixture::full();
     let mut again = fixture.sweeps[0].clone();
-    (again.stage, again.flag) = ("queue-time".to_owned(), Some("queue-time".to_owned()));
+    (again.header.stage, again.flag) = ("queue-time".to_owned(), "queue-time".to_owned());
     fixture.sweeps.push(again);
     let report = report(&fixture);
     let lessons = section(&report, "Lessons learned");
@@ -233,7 +201,6 @@ fn the_recommended_configuration() {
 
 #[test]
 fn no_arguments_are_an_empty_mapping() {
-    assert_eq!(yaml(&empty()), None, "nothing was measured");
     let mut fixture = small();
     fixture.profile.engine_args.clear();
     let yaml = yaml(&fixture).expect("a configuration");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bench_core::{
     metric::{self, METRICS},
-    schema::{Column, Comparison, Estimate, Point},
+    schema::{Column, Comparison, ComprehensiveResult, Estimate, Point, SweepResult},
     stats,
 };
 use serde::Serialize;
@@ -45,8 +45,8 @@ pub struct View {
     profile: String,
     profile_digest: String,
     identity_digest: String,
-    /// The engine's identity as JSON, if it is known whole.
-    identity: Option<String>,
+    /// The engine's identity as JSON.
+    identity: String,
     instrument_epoch: u32,
     calibration: Option<CalibrationView>,
     margin_percent: String,
@@ -133,7 +133,9 @@ impl FrontView {
 
 fn front(inputs: &Inputs<'_>) -> Front {
     let objective = &inputs.profile.objective;
-    let files = inputs.comprehensive.into_iter().chain([inputs.baseline]).chain(inputs.sweeps);
+    let judged = inputs.comprehensive.map(ComprehensiveResult::measured);
+    let sweeps = inputs.sweeps.iter().map(SweepResult::measured);
+    let files = judged.into_iter().chain([inputs.baseline.measured()]).chain(sweeps);
     Front::new((&objective.metric, &objective.load), inputs.profile.latency_load(), files)
 }
 
@@ -170,7 +172,7 @@ struct Headline {
 impl View {
     pub fn new(inputs: &Inputs<'_>) -> Self {
         let profile = inputs.profile;
-        let label = &inputs.identity.engine;
+        let label = &inputs.identity.header.engine;
         let row = primary(&inputs.comparison.comparisons, profile);
         let slo = tables::slo(inputs);
         let anatomy: Vec<_> = loads_of_interest(inputs)
@@ -192,7 +194,7 @@ impl View {
             profile: profile.name.clone(),
             profile_digest: inputs.profile_digest.to_string(),
             identity_digest: label.identity.to_string(),
-            identity: inputs.identity.identity.as_ref().map(|json| format!("{json:#}")),
+            identity: format!("{:#}", inputs.identity.identity),
             instrument_epoch: profile.instrument_epoch,
             calibration: inputs.calibration.map(|found| CalibrationView::new(inputs, found)),
             margin_percent: profile.objective.margin_percent().to_string(),
@@ -210,7 +212,7 @@ impl View {
             first: First::new(inputs),
             deploy: Deploy::new(inputs),
             figures: Figures::all(inputs),
-            sweep_names: inputs.sweeps.iter().map(|sweep| sweep.stage.clone()).collect(),
+            sweep_names: inputs.sweeps.iter().map(|sweep| sweep.header.stage.clone()).collect(),
             lessons: lessons(inputs, &anatomy),
             comparison: ComparisonView::new(inputs),
             targets: TargetsView::new(inputs),
@@ -225,11 +227,7 @@ impl View {
             plots: inputs.plots.to_vec(),
             worse: tables::worse(inputs),
             slo,
-            slo_few: inputs
-                .comparison
-                .decision
-                .as_ref()
-                .and_then(|decision| words::few_limits(&decision.limits, profile)),
+            slo_few: words::few_limits(&inputs.comparison.decision.limits, profile),
         }
     }
 }
@@ -298,11 +296,8 @@ fn loads_of_interest<'a>(inputs: &Inputs<'a>) -> Vec<&'a str> {
 /// nothing, what does not run, and what the comparison says that no table above says already.
 fn lessons(inputs: &Inputs<'_>, anatomy: &[AnatomyView]) -> Vec<String> {
     let objective = &inputs.profile.objective;
-    let sweeps: Vec<_> = inputs
-        .sweeps
-        .iter()
-        .map(|sweep| (format!("`{}`", sweep.flag.as_ref().unwrap_or(&sweep.stage)), &sweep.points))
-        .collect();
+    let sweeps: Vec<_> =
+        inputs.sweeps.iter().map(|sweep| (format!("`{}`", sweep.flag), &sweep.points)).collect();
     let keys = |point: &Point| point.trials.iter().map(|trial| trial.key).collect::<Vec<_>>();
 
     // Two sweeps may hold the same trials: one trap.

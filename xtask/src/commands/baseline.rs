@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::ResultFile;
+use bench_core::schema::SavedResult;
 
-use super::{Root, agreed, read_result};
-use crate::{import, results, stages, usage::UsageError};
+use super::{Root, agreed, read_figures};
+use crate::{import, usage::UsageError};
+use profile::stage;
+use store::disk::write_whole;
 
 /// Saves the profile's baseline, defaults and tuned settings as one result file; asks before it
 /// replaces one, unless `yes`.
@@ -15,7 +17,7 @@ pub fn save(profile: &str, name: &str, yes: bool) -> Result<()> {
     check_name(name)?;
     let profile = profile::load(profile, root.given())?;
     let folder = root.results(&profile);
-    let file = folder.join(stages::BASELINE_FILE);
+    let file = folder.join(stage::BASELINE.file());
     if !file.is_file() {
         let message = format!(
             "profile {} has no results yet: run `cargo xtask suite --profile {}` first",
@@ -23,12 +25,14 @@ pub fn save(profile: &str, name: &str, yes: bool) -> Result<()> {
         );
         return Err(UsageError::new(message).into());
     }
-    let mut saved = read_result(&file)?;
-    let tuned = folder.join(stages::COMPREHENSIVE_FILE);
+    let measured = read_figures(&file)?;
+    let mut saved =
+        SavedResult { header: measured.header, points: measured.points, findings: Vec::new() };
+    let tuned = folder.join(stage::COMPREHENSIVE.file());
     if tuned.is_file() {
-        saved.points.extend(read_result(&tuned)?.points);
+        saved.points.extend(read_figures(&tuned)?.points);
     }
-    saved.stage = "baseline save".to_owned();
+    saved.header.stage = "baseline save".to_owned();
     let path = root.baselines().join(format!("{name}.json"));
     if path.exists() && !yes && !agreed(&format!("replace {}?", path.display()))? {
         let message = format!("{} stays as it is: --yes replaces it", path.display());
@@ -71,9 +75,9 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn write(root: &Root, name: &str, baseline: &ResultFile) -> Result<()> {
+fn write(root: &Root, name: &str, baseline: &SavedResult) -> Result<()> {
     let path = root.baselines().join(format!("{name}.json"));
     let mut text = serde_json::to_vec_pretty(baseline)?;
     text.push(b'\n');
-    results::write(&path, &text).with_context(|| format!("writing {}", path.display()))
+    write_whole(&path, &text).with_context(|| format!("writing {}", path.display()))
 }

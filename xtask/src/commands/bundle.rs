@@ -10,13 +10,14 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use bench_core::{
     canonical::Digest,
-    schema::{Calibration, FORMAT, Outcome, ResultFile},
+    schema::{Calibration, FORMAT, Outcome, ProvisionResult},
 };
 
 use super::{CALIBRATION, Session};
-use crate::{results, stages, usage::UsageError};
+use crate::{stages, usage::UsageError};
 use dag::{Dag, LEAF, RECORD, State, TASK};
-use store::{BUNDLE_BYTES_MAX, Bundle, Entry, Store};
+use profile::stage;
+use store::{BUNDLE_BYTES_MAX, Bundle, Entry, Store, disk::write_whole};
 
 /// Name of a profile's own bundle in `results/<profile>/`.
 const FILE: &str = "bundle.jsonl.gz";
@@ -29,8 +30,12 @@ pub fn export(profile: &str, file: &Path) -> Result<()> {
     let mut dag = session.plan(&context, &stages::bears_on_trials, false)?;
     // What is asked for later depends on results: they are made again, in memory.
     while dag.run_next()?.is_some() {}
-    let Some(State::Done(provision)) = dag.state(stages::PROVISION) else {
-        bail!("profile {} has no stage {}: nothing names its engine", profile, stages::PROVISION);
+    let Some(State::Done(provision)) = dag.state(stage::PROVISION.name) else {
+        bail!(
+            "profile {} has no stage {}: nothing names its engine",
+            profile,
+            stage::PROVISION.name
+        );
     };
     let store = &session.store;
     let mut entries = vec![store.export((**provision).clone(), |_| true)?];
@@ -44,7 +49,7 @@ pub fn export(profile: &str, file: &Path) -> Result<()> {
     let calibration = session.quoted_calibration().map(serde_json::to_value).transpose()?;
     let bundle = Bundle { profile: session.profile.name.clone(), calibration, entries };
     let bytes = bundle.to_bytes()?;
-    results::write(file, &bytes).with_context(|| format!("writing {}", file.display()))?;
+    write_whole(file, &bytes).with_context(|| format!("writing {}", file.display()))?;
     outln!(
         "wrote {}: {stored} of {} trials of profile {}, {} bytes",
         file.display(),
@@ -111,7 +116,7 @@ fn take(store: &Store, bundle: &Bundle) -> Result<usize> {
     let kept = store.import(&bundle.entries)?;
     let provision = bundle.entries.iter().find(|entry| entry.action.kind == TASK);
     let provision = provision.expect("a bundle was checked to have its engine's identity");
-    store.set_latest(&bundle.profile, stages::PROVISION, &provision.action.key)?;
+    store.set_latest(&bundle.profile, stage::PROVISION.name, &provision.action.key)?;
     let calibration = store.put(&serde_json::to_vec(&bundle.calibration)?)?;
     store.set_latest(&bundle.profile, CALIBRATION, &calibration)?;
     Ok(kept)
@@ -146,15 +151,17 @@ fn check(bundle: &Bundle) -> Result<()> {
     };
     let made = &provision.action.preimage;
     ensure!(
-        made["stage"] == stages::PROVISION && made["config"]["profile"] == bundle.profile.as_str(),
+        made["stage"] == stage::PROVISION.name
+            && made["config"]["profile"] == bundle.profile.as_str(),
         "its stage is not {} of its profile",
-        stages::PROVISION
+        stage::PROVISION.name
     );
-    let identity = provision.outputs.get(stages::IDENTITY_FILE).context("no engine's identity")?;
-    let result: ResultFile = serde_json::from_str(identity).context("no engine's identity")?;
-    let identity = result.identity.context("its engine's identity is missing")?;
+    let identity =
+        provision.outputs.get(stage::PROVISION.file()).context("no engine's identity")?;
+    let ProvisionResult { header, identity } =
+        serde_json::from_str(identity).context("no engine's identity")?;
     ensure!(
-        result.format == FORMAT && Digest::of_json(&identity)? == result.engine.identity,
+        header.format == FORMAT && Digest::of_json(&identity)? == header.engine.identity,
         "its engine's identity does not match its digest"
     );
     for Entry { action, outputs } in trials {

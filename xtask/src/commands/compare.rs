@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::{Point, ResultFile, Role};
+use bench_core::schema::{Figures, Point, Role};
 
-use super::{Root, read_result};
+use super::{Root, read_figures};
 use crate::{
     cli::{CompareArgs, CompareFormat},
-    output, stages,
+    output,
     usage::{self, UsageError},
 };
 use analysis::{comparison, gate::Gate};
-use profile::Profile;
+use profile::{Profile, stage};
 use report::{Page, Side, terminal};
 
 /// Prints the comparison and says what a gate would.
@@ -119,8 +119,8 @@ fn side(root: &Root, args: &CompareArgs, name: &str) -> Result<Found> {
     }
     let results = read(&existing)?;
     let first = results.first().with_context(|| format!("{source} holds no result"))?;
-    let (engine, profile) = (first.engine.clone(), first.profile.clone());
-    let stage = first.stage.clone();
+    let (engine, profile) = (first.header.engine.clone(), first.header.profile.clone());
+    let stage = first.header.stage.clone();
     let known = labels(&results);
     let all: Vec<Point> = results.into_iter().flat_map(|result| result.points).collect();
     // Without a label: the tuned settings, else the first configuration there is.
@@ -148,7 +148,7 @@ fn side(root: &Root, args: &CompareArgs, name: &str) -> Result<Found> {
 /// The files that a name stands for; those that there are.
 fn files(root: &Root, source: &str) -> Vec<PathBuf> {
     let of_folder = |folder: PathBuf| {
-        [stages::COMPREHENSIVE_FILE, stages::BASELINE_FILE].map(|file| folder.join(file))
+        [stage::COMPREHENSIVE.file(), stage::BASELINE.file()].map(|file| folder.join(file))
     };
     let mut files = vec![root.baselines().join(format!("{source}.json"))];
     files.extend(of_folder(root.path().join("results").join(source)));
@@ -158,12 +158,12 @@ fn files(root: &Root, source: &str) -> Vec<PathBuf> {
     files
 }
 
-fn read(files: &[PathBuf]) -> Result<Vec<ResultFile>> {
-    files.iter().map(|path| read_result(path)).collect()
+fn read(files: &[PathBuf]) -> Result<Vec<Figures>> {
+    files.iter().map(|path| read_figures(path)).collect()
 }
 
 /// Labels of the configurations, each once.
-fn labels(results: &[ResultFile]) -> Vec<String> {
+fn labels(results: &[Figures]) -> Vec<String> {
     let mut labels: Vec<String> = Vec::new();
     for point in results.iter().flat_map(|result| &result.points) {
         if !labels.contains(&point.label) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bench_core::{canonical::Digest, schema::ResultFile};
+use bench_core::{canonical::Digest, schema::Figures};
 
 use super::{Root, agreed};
 use engines::vllm;
@@ -64,7 +64,7 @@ fn named_by_results(root: &Root) -> Result<BTreeSet<Digest>> {
 }
 
 /// A result file; `None` for anything else that lies there.
-fn result(path: &Path) -> Option<ResultFile> {
+fn result(path: &Path) -> Option<Figures> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 

@@ -24,8 +24,9 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use bench_core::{
     canonical::Digest,
-    schema::{Calibration, FORMAT, ResultFile},
+    schema::{Calibration, FORMAT, Figures, Header, SavedResult},
 };
+use serde::de::DeserializeOwned;
 
 use crate::{
     calibration,
@@ -37,7 +38,7 @@ use crate::{
 };
 use dag::{Dag, State, TASK};
 use engines::{Engine, Recorded};
-use profile::{Profile, Trial};
+use profile::{Profile, Trial, stage};
 use store::Store;
 
 /// Under which name, beside those of a profile's stages, the store finds the calibration that the
@@ -98,7 +99,7 @@ impl Root {
     }
 
     /// The figures that a profile wants shown beside its own: a saved baseline.
-    fn reference(&self, profile: &Profile) -> Result<Option<ResultFile>> {
+    fn reference(&self, profile: &Profile) -> Result<Option<SavedResult>> {
         let Some(name) = &profile.reference else { return Ok(None) };
         let file = format!("baselines/{name}.json");
         let found = [&self.path, &self.given].map(|folder| folder.join(&file));
@@ -110,7 +111,7 @@ impl Root {
             );
             return Err(UsageError::new(message).into());
         };
-        read_result(path).map(Some)
+        read_result(path, |saved: &SavedResult| &saved.header).map(Some)
     }
 }
 
@@ -126,14 +127,20 @@ fn agreed(question: &str) -> Result<bool> {
 }
 
 /// Reads a result file, refusing versions that this program does not know.
-pub fn read_result(path: &Path) -> Result<ResultFile> {
+fn read_result<R: DeserializeOwned>(path: &Path, header: fn(&R) -> &Header) -> Result<R> {
     let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    let result: ResultFile = serde_json::from_slice(&text)
+    let result: R = serde_json::from_slice(&text)
         .with_context(|| format!("reading {}: not a result file", path.display()))?;
-    if result.format != FORMAT {
-        bail!("{} has format {}, this program reads {FORMAT}", path.display(), result.format);
+    let format = header(&result).format;
+    if format != FORMAT {
+        bail!("{} has format {format}, this program reads {FORMAT}", path.display());
     }
     Ok(result)
+}
+
+/// Reads the configurations of a result file of any stage.
+fn read_figures(path: &Path) -> Result<Figures> {
+    read_result(path, |figures: &Figures| &figures.header)
 }
 
 /// A profile opened for planning.
@@ -141,7 +148,7 @@ pub struct Session {
     pub root: Root,
     pub profile: Profile,
     pub store: Store,
-    reference: Option<ResultFile>,
+    reference: Option<SavedResult>,
     /// Whether nothing of this machine may show in the results.
     offline: bool,
 }
@@ -174,7 +181,7 @@ impl Session {
         let mut dag = Dag::new(&self.store, tasks.collect(), fresh)?;
         // Nothing is known of trials before the engine is. Where it is there already, that costs
         // nothing; in a read-only store it leaves no trace.
-        let unknown = matches!(dag.state(stages::PROVISION), Some(State::Runnable(..)));
+        let unknown = matches!(dag.state(stage::PROVISION.name), Some(State::Runnable(..)));
         if unknown && context.engine.witness().is_some() {
             dag.run_next()?;
         }
@@ -197,7 +204,7 @@ impl Session {
     /// The engine as it was recorded last: by a run here, or by the bundle that was imported.
     pub fn recorded_engine(&self) -> Result<Recorded> {
         let name = &self.profile.name;
-        let found = self.store.latest(name, stages::PROVISION);
+        let found = self.store.latest(name, stage::PROVISION.name);
         let action = found.map(|key| self.store.action(&TASK, &key)).transpose()?.flatten();
         let Some(action) = action else {
             let message = format!(
@@ -206,7 +213,7 @@ impl Session {
             );
             return Err(UsageError::new(message).into());
         };
-        let digest = action.outputs.get(stages::IDENTITY_FILE);
+        let digest = action.outputs.get(stage::PROVISION.file());
         let result = digest.map(|digest| self.store.get(digest)).transpose()?.flatten();
         Recorded::new(&action.preimage, &result.context("the engine's identity is gone")?)
     }
@@ -219,7 +226,7 @@ impl Session {
 
     /// The calibration that the profile's latest report quotes.
     fn quoted_calibration(&self) -> Option<Calibration> {
-        let key = self.store.latest(&self.profile.name, stages::DOCUMENT)?;
+        let key = self.store.latest(&self.profile.name, stage::DOCUMENT.name)?;
         let action = self.store.action(&TASK, &key).ok()??;
         let quoted = Digest::parse(action.preimage["config"]["calibration"].as_str()?)?;
         let known = [self.carried_calibration().flatten(), self.measured_calibration()];

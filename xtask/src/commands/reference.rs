@@ -2,8 +2,10 @@
 
 use bench_core::metric::{Direction, METRICS, Margin, Metric};
 
-use crate::stages::BUILT_IN;
-use profile::flags::{self, Flag, Memory};
+use profile::{
+    flags::{self, Flag, Memory},
+    stage::{Runs, STAGES},
+};
 use report::format;
 
 /// A profile is its own documentation: a test runs this one.
@@ -52,9 +54,10 @@ pub fn text() -> String {
     );
     out += "\n## Stages\n\nEach `[sweep.NAME]` of a profile is one more, after `baseline`; it writes \
             `NAME_optimization.json`\nunless the profile says otherwise.\n\n";
-    let rows: Vec<_> = BUILT_IN
+    let rows: Vec<_> = STAGES
         .iter()
-        .map(|stage| vec![code(stage.name), stage.about.to_owned(), stage.files.to_owned()])
+        .filter(|stage| stage.runs != Runs::EachSweep)
+        .map(|stage| vec![code(stage.name), stage.about.to_owned(), stage.files.join(", ")])
         .collect();
     out +=
         &format::table(&header(&["Stage", "What it does", "Files in `results/<profile>/`"]), &rows);

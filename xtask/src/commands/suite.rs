@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
-    schema::{Measured, Outcome, Point, ResultFile},
+    schema::{CompareResult, Figures, Measured, Outcome, Point},
 };
 
 use super::{Session, repeats};
@@ -30,7 +30,7 @@ use engines::{
     executor::{self, Executor},
     launch,
 };
-use profile::{Profile, Trial};
+use profile::{Profile, Trial, stage};
 
 /// Runs the stages named by `only`, or all of them, of the profile without some of its sweeps.
 pub fn run(profile: &str, only: &[String], without: &[String], args: &RunArgs) -> Result<Ending> {
@@ -59,7 +59,7 @@ fn plan_and_run(
     let mut engine = session.engine()?;
     let ui = Ui::new(args.message_format);
     // Before the DAG, since an engine that is not there yet has nothing to be known by.
-    let is_needed = names.iter().any(|name| name == stages::PROVISION);
+    let is_needed = names.iter().any(|name| name == stage::PROVISION.name);
     let is_missing = is_needed && engine.witness().is_none();
     if is_missing && args.dry_run {
         engine = Box::new(Foreseen(engine));
@@ -132,7 +132,7 @@ fn plan_and_run(
         engine_time(&session, &dag)?.iter().for_each(|line| ui.noted(line));
     }
     let failed = dag.iter().any(|(_, state)| !matches!(state, State::Done(_)));
-    let decision = comparison.as_ref().and_then(|comparison| comparison.decision.as_ref());
+    let decision = comparison.as_ref().map(|comparison| &comparison.decision);
     let ending = Ending::of(is_interrupted, failed, decision);
     let has_file = comparison
         .is_some_and(|comparison| report::recommended(&session.profile, &comparison).is_some());
@@ -302,7 +302,7 @@ impl Run<'_> {
             }
             let mut launches = measure::launches(missing);
             // Until the choice is made, the settings that are compared wait: they share their blocks.
-            let is_choosing = matches!(dag.state(stages::CHOOSE), Some(State::Waiting(_)));
+            let is_choosing = matches!(dag.state(stage::CHOOSE.name), Some(State::Waiting(_)));
             if is_choosing && launches.iter().any(|launch| launch.block().is_none()) {
                 launches.retain(|launch| launch.block().is_none());
             }
@@ -465,11 +465,11 @@ fn run_stages(session: &Session, dag: &mut Dag<'_, Trial>, ui: &Ui) -> Result<()
 
 /// What a stage's line says of its result, in a few words.
 fn summary(session: &Session, state: &State<Trial>) -> String {
-    result_of(session, state).map_or_else(String::new, |result| ui::stage_summary(&result))
+    figures_of(session, state).map_or_else(String::new, |result| ui::stage_summary(&result))
 }
 
-/// The result file that a stage wrote, if it did.
-fn result_of(session: &Session, state: &State<Trial>) -> Option<ResultFile> {
+/// What the result file of a stage says of configurations, if it wrote one.
+fn figures_of(session: &Session, state: &State<Trial>) -> Option<Figures> {
     let State::Done(action) = state else { return None };
     let mut files = action.outputs.iter().filter(|(name, _)| name.ends_with(".json"));
     files.find_map(|(_, digest)| {
@@ -513,7 +513,7 @@ fn finish(
     dag: &Dag<'_, Trial>,
     is_interrupted: bool,
     ui: &Ui,
-) -> Result<Option<ResultFile>> {
+) -> Result<Option<CompareResult>> {
     remember(session, dag)?;
     let mut files = BTreeMap::new();
     let mut points: Vec<Point> = Vec::new();
@@ -521,7 +521,7 @@ fn finish(
         match state {
             State::Done(action) => {
                 files.extend(action.outputs.iter().map(|(name, digest)| (name.clone(), *digest)));
-                points.extend(result_of(session, state).into_iter().flat_map(|file| file.points));
+                points.extend(figures_of(session, state).into_iter().flat_map(|file| file.points));
             }
             state => ui.not_done(task.name(), state),
         }
@@ -533,21 +533,21 @@ fn finish(
     let is_settled = |stage| {
         matches!(dag.state(stage), Some(State::Done(_) | State::Failed(_) | State::Blocked(_)))
     };
-    if !recommends && !is_interrupted && is_settled(stages::DOCUMENT) {
+    if !recommends && !is_interrupted && is_settled(stage::DOCUMENT.name) {
         results::remove(&folder.join(stages::RECOMMENDED))?;
     }
     // Nor do the files of a stage that the profile no longer has.
     for name in stages::files_of_others(&session.profile) {
         results::remove(&folder.join(name))?;
     }
-    let Some(digest) = files.get(stages::COMPARISON_FILE) else {
-        if matches!(dag.state(stages::COMPARE), Some(State::Failed(_) | State::Blocked(_))) {
+    let Some(digest) = files.get(stage::COMPARE.file()) else {
+        if matches!(dag.state(stage::COMPARE.name), Some(State::Failed(_) | State::Blocked(_))) {
             ui.failed(&session.profile, &points, &report::causes(&points));
         }
         return Ok(None);
     };
     let Some(bytes) = session.store.get(digest)? else { return Ok(None) };
-    let comparison: ResultFile =
+    let comparison: CompareResult =
         serde_json::from_slice(&bytes).context("reading the comparison")?;
     ui.closing(&session.profile, &comparison, &report::causes(&points));
     Ok(Some(comparison))

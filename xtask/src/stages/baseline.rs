@@ -1,17 +1,16 @@
 //! `baseline`: the comprehensive benchmark at the settings to beat and at the engine's defaults.
 
 use anyhow::Result;
-use bench_core::schema::{Args, Role};
+use bench_core::schema::{Args, BaselineResult, Role};
 use serde_json::Value;
 
-use super::{Context, Grid, Setting, one_file, provision};
+use super::{Context, Grid, Setting, StageResult, written};
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
+use profile::{Stage, Trial, stage::BASELINE};
 
-pub const NAME: &str = "baseline";
-pub const FILE: &str = "baseline.json";
-/// With this begin the roles of the trials at the engine's defaults.
-pub const DEFAULT_ROLE: &str = "default/";
+impl StageResult for BaselineResult {
+    const STAGE: &'static Stage = &BASELINE;
+}
 
 pub struct Baseline<'a> {
     pub context: &'a Context<'a>,
@@ -38,15 +37,15 @@ impl Task for Baseline<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        BASELINE.name
     }
 
     fn epoch(&self) -> u32 {
-        4
+        BASELINE.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        vec![provision::NAME.to_owned()]
+        self.context.needs(&BASELINE)
     }
 
     fn config(&self) -> Value {
@@ -58,8 +57,9 @@ impl Task for Baseline<'_> {
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        let mut result = self.context.result(NAME, inputs)?;
-        result.points = self.grid().points(inputs, &self.context.identity(inputs)?)?;
-        one_file(FILE, &result)
+        written(&BaselineResult {
+            header: self.context.header(BASELINE.name, inputs)?,
+            points: self.grid().points(inputs, &self.context.identity(inputs)?)?,
+        })
     }
 }

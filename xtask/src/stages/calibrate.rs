@@ -12,14 +12,10 @@ use bench_core::{
 };
 use serde_json::Value;
 
-use super::{Context, provision, sweep::Sweep};
+use super::{Context, sweep::Sweep};
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::{Calibrate, Trial};
+use profile::{Calibrate, Trial, role::of_stage, stage::CALIBRATE};
 use report::plots;
-
-pub const NAME: &str = "calibrate-simulator";
-pub const FILES: &str =
-    "calibrated_model.json, calibration.csv, calibration.md, calibration.svg, calibration.png";
 
 pub struct CalibrateSimulator<'a> {
     pub context: &'a Context<'a>,
@@ -41,15 +37,15 @@ impl Task for CalibrateSimulator<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        CALIBRATE.name
     }
 
     fn epoch(&self) -> u32 {
-        3
+        CALIBRATE.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        if self.is_of_sweeps() { vec![provision::NAME.to_owned()] } else { Vec::new() }
+        if self.is_of_sweeps() { self.context.needs(&CALIBRATE) } else { Vec::new() }
     }
 
     fn config(&self) -> Value {
@@ -71,10 +67,7 @@ impl Task for CalibrateSimulator<'_> {
                 grid.loads.retain(|load| !self.calibrate().leave_out.contains(&load.name));
                 let of_sweep = grid.leaves(&identity)?.into_iter();
                 leaves.extend(
-                    of_sweep.map(|leaf| Leaf {
-                        role: format!("{}/{}", sweep.name(), leaf.role),
-                        ..leaf
-                    }),
+                    of_sweep.map(|leaf| Leaf { role: of_stage(sweep.name(), &leaf.role), ..leaf }),
                 );
             }
         }

@@ -11,26 +11,33 @@ use bench_core::{
     capacity::{Bracket, Tried, next},
     decimal::Decimal,
     metric,
-    schema::{Args, Column, LoadSpec, Outcome, Point, ResultFile, Role, Size, TrialRef},
+    schema::{
+        Args, CapacityResult, ChooseResult, Column, LoadSpec, Outcome, Point, Role, Size, TrialRef,
+    },
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, choose, one_file, provision, trial::point};
+use super::{Context, Grid, Setting, StageResult, read_if_upstream, trial::point, written};
 use analysis::{
     capacity::{self, Sustained},
     limits,
 };
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::{Limit, NamedLoad, Trial};
+use profile::{
+    Limit, NamedLoad, Stage, Trial,
+    role::repeated,
+    stage::{CAPACITY, PROVISION},
+};
 use report::{CapacityPage, Configuration, CurvePoint, distinct, format, plots};
 
-pub const NAME: &str = "capacity";
 /// The page of the capacity.
 pub const MARKDOWN: &str = "capacity.md";
-pub const FILE: &str = "capacity.json";
 /// How often a rate is measured of which nothing is known.
 const ATTEMPTS: u32 = 3;
-pub const FILES: &str = "capacity.json, capacity.md, capacity.svg, capacity.png";
+
+impl StageResult for CapacityResult {
+    const STAGE: &'static Stage = &CAPACITY;
+}
 
 pub struct Capacity<'a> {
     pub context: &'a Context<'a>,
@@ -94,10 +101,9 @@ impl Capacity<'_> {
             setting("baseline", Role::Baseline, &profile.baseline_args),
             setting("default", Role::Default, &Args::new()),
         ];
-        if inputs.has(choose::NAME) {
-            let chosen: ResultFile = inputs.json(choose::NAME, choose::FILE)?;
-            let args = chosen.choice.map(|choice| choice.args).unwrap_or_default();
-            settings.extend((!args.is_empty()).then(|| setting("tuned", Role::Tuned, &args)));
+        if let Some(ChooseResult { choice, .. }) = read_if_upstream(inputs)? {
+            let is_other = !choice.args.is_empty();
+            settings.extend(is_other.then(|| setting("tuned", Role::Tuned, &choice.args)));
         }
         Ok(settings)
     }
@@ -156,7 +162,7 @@ impl Capacity<'_> {
         let mut load = self.at_rate(rate)?;
         if attempt > 0 {
             load.spec = load.repeat(attempt);
-            load.name += &format!("~{}", attempt + 1);
+            load.name = repeated(&load.name, attempt);
         }
         let setting = Setting { first_start: replicate, ..setting.clone() };
         let grid = Grid { profile, settings: vec![setting], loads: vec![&load] };
@@ -279,21 +285,21 @@ impl Task for Capacity<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        CAPACITY.name
     }
 
     fn epoch(&self) -> u32 {
-        3
+        CAPACITY.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        self.context.present(&[provision::NAME, choose::NAME])
+        self.context.needs(&CAPACITY)
     }
 
     /// Baseline and defaults are known without the choice: the baseline shares the starts of `baseline`, the
     /// defaults those of the sweeps.
     fn needs_for_leaves(&self) -> Vec<String> {
-        vec![provision::NAME.to_owned()]
+        vec![PROVISION.name.to_owned()]
     }
 
     fn config(&self) -> Value {
@@ -306,18 +312,12 @@ impl Task for Capacity<'_> {
         })
     }
 
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
-    }
-
     fn further_leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
         Ok(self.walk(inputs)?.1)
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let (starts, _) = self.walk(inputs)?;
-        let mut result = self.context.result(NAME, inputs)?;
-        result.points = self.points(&starts)?;
         let settings: Vec<&Setting> = distinct(starts.iter().map(|start| &start.setting));
         let configurations: Vec<Configuration> = settings
             .into_iter()
@@ -347,7 +347,7 @@ impl Task for Capacity<'_> {
         let rates = compared.iter().filter_map(|s| Some((column(s.role)?, sustained(&s.args)?)));
         let load = format!("{}@capacity", self.capacity().load);
         let precision = self.capacity().precision_percent;
-        result.comparisons = vec![capacity::compare(&load, &rates.collect(), precision)];
+        let comparison = capacity::compare(&load, &rates.collect(), precision);
         let page = CapacityPage {
             load: &self.capacity().load,
             limits: &self.limits().collect::<Vec<_>>(),
@@ -355,9 +355,14 @@ impl Task for Capacity<'_> {
             precision_percent: self.capacity().precision_percent,
             configurations: &configurations,
         };
-        result.findings = page.findings();
-        let drawing = plots::capacity(&page, &result.engine.shown());
-        let mut outputs = one_file(FILE, &result)?;
+        let result = CapacityResult {
+            header: self.context.header(CAPACITY.name, inputs)?,
+            points: self.points(&starts)?,
+            comparisons: vec![comparison],
+            findings: page.findings(),
+        };
+        let drawing = plots::capacity(&page, &result.header.engine.shown());
+        let mut outputs = written(&result)?;
         outputs.insert(MARKDOWN.to_owned(), page.markdown().into_bytes());
         outputs.insert(format!("{}.png", drawing.name), plots::png(&drawing.svg)?);
         outputs.insert(format!("{}.svg", drawing.name), drawing.svg.into_bytes());

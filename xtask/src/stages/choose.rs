@@ -1,20 +1,21 @@
 //! `choose`: the settings worth being judged, from the sweeps.
 
 use anyhow::Result;
-use bench_core::schema::{Args, Choice, Point, ResultFile, Role};
+use bench_core::schema::{Args, Choice, ChooseResult, Point, Role, SweepResult, TuneResult};
 use serde_json::Value;
 
-use super::{Context, goals, one_file, provision, tune};
+use super::{Context, StageResult, goals, read_if_upstream, written};
 use analysis::{
     Configuration,
     choice::{self, Swept},
 };
-use dag::{Inputs, Leaf, Outputs, Task};
-use profile::{Profile, Trial, flags};
+use dag::{Inputs, Outputs, Task};
+use profile::{Profile, Stage, Trial, flags, stage::CHOOSE};
 use report::{format, words};
 
-pub const NAME: &str = "choose";
-pub const FILE: &str = "recommendation.json";
+impl StageResult for ChooseResult {
+    const STAGE: &'static Stage = &CHOOSE;
+}
 
 pub struct Choose<'a> {
     pub context: &'a Context<'a>,
@@ -24,52 +25,44 @@ impl Task for Choose<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        CHOOSE.name
     }
 
     fn epoch(&self) -> u32 {
-        4
+        CHOOSE.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        let mut needs = self.context.present(&[provision::NAME, tune::NAME]);
-        needs.extend(self.context.sweep_names());
-        needs
+        self.context.needs(&CHOOSE)
     }
 
     fn config(&self) -> Value {
         goals(self.context.profile)
     }
 
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
-    }
-
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let profile = self.context.profile;
-        let mut files: Vec<(&str, ResultFile)> = Vec::new();
+        let mut files: Vec<(&str, SweepResult)> = Vec::new();
         for sweep in &profile.sweeps {
             files.push((&sweep.name, inputs.json(&sweep.name, &sweep.file)?));
         }
-        let searched: Option<ResultFile> = inputs.json_if_upstream(tune::NAME, tune::FILE)?;
+        let searched: Option<TuneResult> = read_if_upstream(inputs)?;
         let sweeps: Vec<Swept<'_>> =
             files.iter().map(|(name, file)| swept(name, &file.points, profile)).collect();
         let tuned = searched.as_ref().map(|file| swept(choice::TUNE, &file.points, profile));
         let fits = |args: &Args| fits(args, profile);
 
-        let mut result = self.context.result(NAME, inputs)?;
-        result.candidates = choice::candidates(&sweeps, tuned.as_ref(), profile, &fits);
-        let proposed = files.iter().map(|(name, file)| (*name, file));
-        let proposed = searched.iter().map(|file| (choice::TUNE, file)).chain(proposed);
-        result.findings = proposed
-            .filter_map(|(name, file)| Some(format!("{name}: {}", file.choice.as_ref()?.reason)))
-            .collect();
+        let candidates = choice::candidates(&sweeps, tuned.as_ref(), profile, &fits);
+        let proposed = files.iter().filter_map(|(name, file)| Some((*name, file.choice.as_ref()?)));
+        let proposed = searched.iter().map(|file| (choice::TUNE, &file.choice)).chain(proposed);
+        let findings =
+            proposed.map(|(name, choice)| format!("{name}: {}", choice.reason)).collect();
         let is_well = |swept: &Swept<'_>| {
             swept.default.as_ref().is_none_or(|default| choice::is_default_well(Some(default)))
         };
-        let first = result.candidates.first();
+        let first = candidates.first();
         let first = first.filter(|first| first.for_objective || !sweeps.iter().all(is_well));
-        result.choice = Some(match first {
+        let choice = match first {
             None => Choice {
                 label: "default".to_owned(),
                 args: Args::new(),
@@ -80,16 +73,15 @@ impl Task for Choose<'_> {
                 args: first.args.clone(),
                 reason: words::flags(&first.flags, profile),
             },
-        });
-        one_file(FILE, &result)
+        };
+        let header = self.context.header(CHOOSE.name, inputs)?;
+        written(&ChooseResult { header, choice, candidates, findings })
     }
 }
 
 /// Why arguments do not go together on this engine.
 fn fits(args: &Args, profile: &Profile) -> Result<(), String> {
-    let mut all = profile.engine_args.clone();
-    all.extend(args.clone());
-    match flags::check_combination(&all, &Args::new()) {
+    match flags::check_combination(&profile.all_args(args), &Args::new()) {
         None => Ok(()),
         Some(why) => Err(why.message),
     }

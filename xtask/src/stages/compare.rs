@@ -3,24 +3,30 @@
 
 use anyhow::{Result, anyhow};
 use bench_core::{
-    schema::{Choice, Point, ResultFile, Role, Stopping},
+    schema::{
+        BaselineResult, Choice, ChooseResult, CompareResult, Comparison, ComprehensiveResult,
+        Decision, Point, Role, Stopping,
+    },
     stats::LEVEL,
 };
 use serde_json::{Value, json};
 
-use super::{Context, baseline, choose, comprehensive, goals, hardware, one_file, provision};
+use super::{
+    Context, StageResult, comprehensive, goals, hardware, read, read_if_upstream, written,
+};
 use analysis::{
     Configuration,
     comparison::{self, Known},
     decision::{self, Judged},
     targets,
 };
-use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
+use dag::{Inputs, Outputs, Task};
+use profile::{Stage, Trial, stage::COMPARE};
 use report::{causes, findings};
 
-pub const NAME: &str = "compare";
-pub const FILE: &str = "comparison.json";
+impl StageResult for CompareResult {
+    const STAGE: &'static Stage = &COMPARE;
+}
 
 pub struct Compare<'a> {
     pub context: &'a Context<'a>,
@@ -30,18 +36,15 @@ impl Task for Compare<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        COMPARE.name
     }
 
     fn epoch(&self) -> u32 {
-        9
+        COMPARE.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        let built_in = [provision::NAME, baseline::NAME, choose::NAME, comprehensive::NAME];
-        let mut needs = self.context.present(&built_in);
-        needs.extend(self.context.sweep_names());
-        needs
+        self.context.needs(&COMPARE)
     }
 
     fn config(&self) -> Value {
@@ -56,40 +59,41 @@ impl Task for Compare<'_> {
         })
     }
 
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
-    }
-
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let profile = self.context.profile;
-        let mut points = inputs.json::<ResultFile>(baseline::NAME, baseline::FILE)?.points;
+        let mut points = read::<BaselineResult>(inputs)?.points;
         let (mut chosen, mut stopping) = (None, None);
-        if inputs.has(comprehensive::NAME) {
-            let mut judged: ResultFile = inputs.json(comprehensive::NAME, comprehensive::FILE)?;
+        if let Some(mut judged) = read_if_upstream::<ComprehensiveResult>(inputs)? {
             comprehensive::with_all_starts(&mut points, &mut judged.points);
             points.extend(judged.points);
-            (chosen, stopping) = (judged.choice, judged.stopping);
+            (chosen, stopping) = (Some(judged.choice), judged.stopping);
         }
-        let mut result = self.context.result(NAME, inputs)?;
         let reference = self.context.reference.map_or(&[][..], |file| &file.points);
         let known = Known::of(self.context.sweep_points(inputs)?);
         let level = stopping.as_ref().map_or(LEVEL, |stopping: &Stopping| stopping.level);
-        result.comparisons = comparison::comparisons(&points, &known, reference, profile, level);
-        result.stopping = stopping;
-        let provisioned: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
-        let hardware = hardware::hardware(profile, provisioned.identity.as_ref());
+        let comparisons = comparison::comparisons(&points, &known, reference, profile, level);
+        let hardware = hardware::hardware(profile, &self.context.identity(inputs)?);
         let server = targets::server(profile, &points, hardware);
-        result.targets = targets::outcomes(profile, &result.comparisons, &server);
-        result.floors = targets::floors(profile, &result.comparisons, &server);
+        let targets = targets::outcomes(profile, &comparisons, &server);
+        let floors = targets::floors(profile, &comparisons, &server);
+        let mut findings = Vec::new();
         let told =
             |role| points.iter().find(|p| p.role == role && p.load == profile.objective.load);
         if let (Some(before), Some(after)) = (told(Role::Default), told(Role::Tuned)) {
             let went = findings::where_time_went(before, after);
-            result.findings.extend((!went.is_empty()).then_some(went));
+            findings.extend((!went.is_empty()).then_some(went));
         }
-        let decision = self.decide(inputs, &points, chosen.as_ref(), &result)?;
-        result.decision = Some(decision);
-        one_file(FILE, &result)
+        let decision = self.decide(inputs, &points, chosen.as_ref(), &comparisons)?;
+        let header = self.context.header(COMPARE.name, inputs)?;
+        written(&CompareResult {
+            header,
+            decision,
+            comparisons,
+            targets,
+            floors,
+            findings,
+            stopping,
+        })
     }
 }
 
@@ -99,12 +103,12 @@ impl Compare<'_> {
         inputs: &Inputs<'_>,
         points: &[Point],
         chosen: Option<&Choice>,
-        result: &ResultFile,
-    ) -> Result<bench_core::schema::Decision> {
+        comparisons: &[Comparison],
+    ) -> Result<Decision> {
         let profile = self.context.profile;
         let of = |role| Configuration::of(points, profile, |point: &Point| point.role == role);
         let (default, baseline, tuned) = (of(Role::Default), of(Role::Baseline), of(Role::Tuned));
-        let named: Option<ResultFile> = inputs.json_if_upstream(choose::NAME, choose::FILE)?;
+        let named: Option<ChooseResult> = read_if_upstream(inputs)?;
         let candidates = named.map(|file| file.candidates).unwrap_or_default();
         let candidate = chosen
             .and_then(|choice| candidates.iter().find(|candidate| candidate.args == choice.args));
@@ -112,7 +116,7 @@ impl Compare<'_> {
             default: default.as_ref(),
             baseline: baseline.as_ref(),
             candidate: candidate.zip(tuned.as_ref()),
-            rows: &result.comparisons,
+            rows: comparisons,
             judges: chosen.is_some(),
         };
         decision::decide(profile, &judged).ok_or_else(|| {

@@ -9,12 +9,15 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use bench_core::{
-    schema::{Args, Candidate, Choice, LimitState, Outcome, Point, ResultFile, Role, Stopping},
+    schema::{
+        Args, Candidate, Choice, ChooseResult, ComprehensiveResult, LimitState, Outcome, Point,
+        Role, Stopping,
+    },
     stats::Looks,
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, Stage, baseline, choose, one_file, provision, sweep::Sweep};
+use super::{Context, Grid, Node, Setting, StageResult, baseline, read, sweep::Sweep, written};
 use analysis::{
     Configuration, choice,
     comparison::{self, Known},
@@ -22,14 +25,19 @@ use analysis::{
     stopping::{self, Spent},
 };
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
+use profile::{
+    Stage, Trial,
+    role::of_stage,
+    stage::{BASELINE, COMPREHENSIVE},
+};
 use report::{format, words};
-
-pub const NAME: &str = "comprehensive";
-pub const FILE: &str = "comprehensive_optimized_benchmark.json";
 
 /// With this begin the roles of trials that are read for what they took alone.
 const SPENT: &str = "spent";
+
+impl StageResult for ComprehensiveResult {
+    const STAGE: &'static Stage = &COMPREHENSIVE;
+}
 
 pub struct Comprehensive<'a> {
     pub context: &'a Context<'a>,
@@ -200,11 +208,11 @@ impl Comprehensive<'_> {
         let mut leaves: BTreeMap<_, Leaf<Trial>> = BTreeMap::new();
         let context = self.context;
         let sweeps = context.profile.sweeps.iter();
-        let sweeps = sweeps.map(|sweep| Box::new(Sweep { context, sweep }) as Stage<'_>);
-        let baseline = Box::new(baseline::Baseline { context }) as Stage<'_>;
-        for task in context.has(baseline::NAME).then_some(baseline).into_iter().chain(sweeps) {
+        let sweeps = sweeps.map(|sweep| Box::new(Sweep { context, sweep }) as Node<'_>);
+        let baseline = Box::new(baseline::Baseline { context }) as Node<'_>;
+        for task in context.has(&BASELINE).then_some(baseline).into_iter().chain(sweeps) {
             for leaf in task.leaves(inputs)? {
-                let role = format!("{SPENT}/{}/{}", task.name(), leaf.role);
+                let role = of_stage(SPENT, &of_stage(task.name(), &leaf.role));
                 leaves.entry(leaf.key).or_insert(Leaf { role, ..leaf });
             }
         }
@@ -230,7 +238,7 @@ impl Comprehensive<'_> {
         let identity = self.context.identity(inputs)?;
         let mut labels: Vec<String> = Vec::new();
         let mut leaves = Vec::new();
-        for point in inputs.json::<ResultFile>(NAME, FILE)?.points {
+        for point in read::<ComprehensiveResult>(inputs)?.points {
             let numbers = || point.trials.iter().map(|trial| trial.replicate);
             let (Some(first_start), Some(last)) = (numbers().min(), numbers().max()) else {
                 continue;
@@ -247,7 +255,7 @@ impl Comprehensive<'_> {
     }
 
     fn candidates(inputs: &Inputs<'_>) -> Result<Vec<Candidate>> {
-        Ok(inputs.json::<ResultFile>(choose::NAME, choose::FILE)?.candidates)
+        Ok(read::<ChooseResult>(inputs)?.candidates)
     }
 }
 
@@ -274,17 +282,17 @@ impl Task for Comprehensive<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        COMPREHENSIVE.name
     }
 
     fn epoch(&self) -> u32 {
-        7
+        COMPREHENSIVE.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        let mut needs = self.context.present(&[provision::NAME, choose::NAME]);
-        if self.context.profile.starts_max > self.context.profile.starts {
-            needs.extend(self.context.sweep_names());
+        let mut needs = self.context.needs(&COMPREHENSIVE);
+        if self.context.profile.starts_max == self.context.profile.starts {
+            needs.retain(|need| self.context.sweep_names().all(|sweep| sweep != *need));
         }
         needs
     }
@@ -316,23 +324,24 @@ impl Task for Comprehensive<'_> {
         let profile = self.context.profile;
         let candidates = Self::candidates(inputs)?;
         let walk = self.walk(inputs, &candidates)?;
-        let mut result = self.context.result(NAME, inputs)?;
+        let header = self.context.header(COMPREHENSIVE.name, inputs)?;
         let starts = choice::judged_starts(profile);
         let Some(settled) = self.settled(&walk.judged) else {
             let identity = self.context.identity(inputs)?;
             let of = |grid: Grid<'_>| grid.points(inputs, &identity);
-            result.points = of(self.candidate(0, Args::new(), starts))?;
+            let mut points = of(self.candidate(0, Args::new(), starts))?;
             if starts > profile.starts {
-                result.points.extend(of(self.default(starts))?);
+                points.extend(of(self.default(starts))?);
             }
             let reason = "no candidate to judge".to_owned();
-            result.choice = Some(Choice { label: "default".to_owned(), args: Args::new(), reason });
-            return one_file(FILE, &result);
+            let choice = Choice { label: "default".to_owned(), args: Args::new(), reason };
+            return written(&ComprehensiveResult { header, points, choice, stopping: None });
         };
         let args = walk.judged[settled][0].args.clone();
         let flags = candidates.iter().find(|candidate| candidate.args == args);
         let reason = flags.map(|c| words::flags(&c.flags, profile)).unwrap_or_default();
-        result.choice = Some(Choice { label: "tuned".to_owned(), args, reason });
+        let choice = Choice { label: "tuned".to_owned(), args, reason };
+        let mut all = Vec::new();
         for (index, points) in walk.judged.into_iter().enumerate() {
             for mut point in points {
                 if index == settled {
@@ -341,14 +350,14 @@ impl Task for Comprehensive<'_> {
                     point.label = format::args_label(&point.args);
                     point.role = Role::Sweep;
                 }
-                result.points.push(point);
+                all.push(point);
             }
         }
         let starts = walk.stopping.as_ref().map_or(starts, |stopping| stopping.starts);
         if starts > profile.starts {
-            result.points.extend(walk.default);
+            all.extend(walk.default);
         }
-        result.stopping = walk.stopping;
-        one_file(FILE, &result)
+        let stopping = walk.stopping;
+        written(&ComprehensiveResult { header, points: all, choice, stopping })
     }
 }

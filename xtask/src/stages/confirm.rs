@@ -2,25 +2,29 @@
 
 use anyhow::{Context as _, Result};
 use bench_core::schema::{
-    Arrival, Choice, Measured, Observed, Outcome, ResultFile, SettingFailure, Size,
+    Arrival, Choice, CompareResult, ConfirmResult, Measured, Observed, Outcome, SettingFailure,
+    Size,
 };
 use serde_json::{Value, json};
 
-use super::{Context, compare, one_file, provision};
+use super::{Context, StageResult, read, written};
 use analysis::choice;
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
+use profile::{Stage, Trial, role::TrialRole, stage::CONFIRM};
 use report::{Recommended, format};
 
-pub const NAME: &str = "confirm";
-pub const FILE: &str = "confirmation.json";
-
 /// Roles of the two trials: from the file, and with the same settings as flags.
-const AS_FILE: &str = "recommended/first-token/0";
-const AS_FLAGS: &str = "measured/first-load/0";
+fn roles() -> [String; 2] {
+    let role = |setting, load| TrialRole::new(setting, load, 0).to_string();
+    [role("recommended", "first-token"), role("measured", "first-load")]
+}
 
 /// What memory holds differs a little from start to start.
 const KV_CACHE_DIFFERENCE_MAX: f64 = 0.02;
+
+impl StageResult for ConfirmResult {
+    const STAGE: &'static Stage = &CONFIRM;
+}
 
 pub struct Confirm<'a> {
     pub context: &'a Context<'a>,
@@ -30,9 +34,8 @@ impl Confirm<'_> {
     /// What the comparison recommends, with the number of its first judged start.
     fn recommended(&self, inputs: &Inputs<'_>) -> Result<Option<(Recommended, u32)>> {
         let profile = self.context.profile;
-        let comparison: ResultFile = inputs.json(compare::NAME, compare::FILE)?;
-        let own = comparison.decision.as_ref().map(|decision| decision.args.clone());
-        let start = choice::first_judged_start(profile, &own.unwrap_or_default());
+        let comparison: CompareResult = read(inputs)?;
+        let start = choice::first_judged_start(profile, &comparison.decision.args);
         Ok(report::recommended(profile, &comparison).map(|recommended| (recommended, start)))
     }
 }
@@ -41,15 +44,15 @@ impl Task for Confirm<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        CONFIRM.name
     }
 
     fn epoch(&self) -> u32 {
-        2
+        CONFIRM.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        self.context.present(&[provision::NAME, compare::NAME])
+        self.context.needs(&CONFIRM)
     }
 
     fn config(&self) -> Value {
@@ -77,26 +80,26 @@ impl Task for Confirm<'_> {
         };
         let mut as_file = Trial { config_file: Some(yaml), ..as_flags.clone() };
         (as_file.load.arrival, as_file.load.size) = (Arrival::AllAtOnce {}, Size::Requests(1));
-        [(AS_FILE, as_file), (AS_FLAGS, as_flags)]
-            .into_iter()
-            .map(|(role, what)| Ok(Leaf { role: role.to_owned(), key: what.key()?, what }))
-            .collect()
+        let roles = roles().into_iter().zip([as_file, as_flags]);
+        roles.map(|(role, what)| Ok(Leaf { role, key: what.key()?, what })).collect()
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        let mut result = self.context.result(NAME, inputs)?;
+        let header = self.context.header(CONFIRM.name, inputs)?;
+        let mut result = ConfirmResult { header, choice: None, findings: Vec::new() };
         let Some((recommended, _)) = self.recommended(inputs)? else {
-            return one_file(FILE, &result);
+            return written(&result);
         };
-        let found = inputs.leaf::<Outcome>(AS_FILE).context("the start from recommended.yaml")?;
-        match confirm(&found, &inputs.leaf(AS_FLAGS)?) {
+        let [as_file, as_flags] = roles();
+        let found = inputs.leaf::<Outcome>(&as_file).context("the start from recommended.yaml")?;
+        match confirm(&found, &inputs.leaf(&as_flags)?) {
             Ok(reason) => {
                 let label = "recommended".to_owned();
                 result.choice = Some(Choice { label, args: recommended.args, reason });
             }
             Err(why) => result.findings.push(why),
         }
-        one_file(FILE, &result)
+        written(&result)
     }
 }
 

@@ -3,17 +3,19 @@
 use anyhow::{Result, anyhow};
 use bench_core::{
     canonical::Digest,
-    schema::{Calibration, EngineLabel, FORMAT, Point, ResultFile},
+    schema::{
+        Calibration, EngineLabel, FORMAT, Header, Point, ProvisionResult, SavedResult, SweepResult,
+    },
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use super::names::{IDENTITY_FILE, PROVISION};
 use dag::{Inputs, Outputs, Task};
 use engines::Engine;
-use profile::{NamedLoad, Profile, Trial};
+use profile::{NamedLoad, Profile, Stage, Trial, stage::Runs};
 
 /// A stage as a node of the DAG.
-pub type Stage<'a> = Box<dyn Task<Leaf = Trial> + 'a>;
+pub type Node<'a> = Box<dyn Task<Leaf = Trial> + 'a>;
 
 /// What every stage may read.
 pub struct Context<'a> {
@@ -22,21 +24,27 @@ pub struct Context<'a> {
     /// What stands for the engine's identity while planning, and how the engine is provisioned.
     pub engine: &'a dyn Engine,
     /// Figures of another system to show beside, where the profile names some.
-    pub reference: Option<&'a ResultFile>,
+    pub reference: Option<&'a SavedResult>,
     /// The load generator on the host that measures, for engines that are measured over HTTP.
     pub calibration: Option<Calibration>,
 }
 
 impl Context<'_> {
     /// Whether the profile runs that built-in stage.
-    pub fn has(&self, stage: &str) -> bool {
-        self.profile.stages.iter().any(|name| name == stage)
+    pub fn has(&self, stage: &Stage) -> bool {
+        self.profile.stages.iter().any(|name| name == stage.name)
     }
 
-    /// Those of the given stages that the profile runs.
-    pub fn present(&self, stages: &[&str]) -> Vec<String> {
-        let present = stages.iter().filter(|stage| self.has(stage));
-        present.map(|stage| (*stage).to_owned()).collect()
+    /// Names of what a stage needs, and of what else it reads that the profile runs.
+    pub fn needs(&self, stage: &Stage) -> Vec<String> {
+        let mut names: Vec<String> = stage.needs.iter().map(|s| s.name.to_owned()).collect();
+        for read in stage.reads {
+            match read.runs {
+                Runs::EachSweep => names.extend(self.sweep_names()),
+                _ => names.extend(self.has(read).then(|| read.name.to_owned())),
+            }
+        }
+        names
     }
 
     pub fn sweep_names(&self) -> impl Iterator<Item = String> {
@@ -47,7 +55,7 @@ impl Context<'_> {
     pub fn sweep_points(&self, inputs: &Inputs<'_>) -> Result<Vec<Point>> {
         let mut points = Vec::new();
         for sweep in &self.profile.sweeps {
-            let file: Option<ResultFile> = inputs.json_if_upstream(&sweep.name, &sweep.file)?;
+            let file: Option<SweepResult> = inputs.json_if_upstream(&sweep.name, &sweep.file)?;
             points.extend(file.into_iter().flat_map(|file| file.points));
         }
         Ok(points)
@@ -58,37 +66,43 @@ impl Context<'_> {
         found.ok_or_else(|| anyhow!("the profile has no load {name}"))
     }
 
-    /// A result file of this profile, still empty.
-    pub fn result(&self, stage: &str, inputs: &Inputs<'_>) -> Result<ResultFile> {
-        let provisioned: ResultFile = inputs.json(PROVISION, IDENTITY_FILE)?;
-        Ok(ResultFile { stage: stage.to_owned(), identity: None, ..provisioned })
+    /// The head of a stage's result.
+    pub fn header(&self, stage: &str, inputs: &Inputs<'_>) -> Result<Header> {
+        let provisioned = read::<ProvisionResult>(inputs)?;
+        Ok(Header { stage: stage.to_owned(), ..provisioned.header })
     }
 
     /// The engine's identity, from what `provision` found.
     pub fn identity(&self, inputs: &Inputs<'_>) -> Result<Value> {
-        let provisioned: ResultFile = inputs.json(PROVISION, IDENTITY_FILE)?;
-        provisioned.identity.ok_or_else(|| anyhow!("provision found no identity"))
+        Ok(read::<ProvisionResult>(inputs)?.identity)
     }
 
-    pub fn empty_result(&self, stage: &str, engine: EngineLabel) -> ResultFile {
-        ResultFile {
-            format: FORMAT,
-            profile: self.profile.name.clone(),
-            stage: stage.to_owned(),
-            engine,
-            identity: None,
-            flag: None,
-            points: Vec::new(),
-            choice: None,
-            candidates: Vec::new(),
-            decision: None,
-            comparisons: Vec::new(),
-            targets: Vec::new(),
-            floors: Vec::new(),
-            findings: Vec::new(),
-            stopping: None,
-        }
+    /// The head of what `provision` finds.
+    pub fn first_header(&self, stage: &str, engine: EngineLabel) -> Header {
+        let profile = self.profile.name.clone();
+        Header { format: FORMAT, profile, stage: stage.to_owned(), engine }
     }
+}
+
+/// The result of a stage, by its type.
+pub trait StageResult: Serialize + DeserializeOwned {
+    /// The stage that writes it.
+    const STAGE: &'static Stage;
+}
+
+/// The result of a stage upstream.
+pub fn read<R: StageResult>(inputs: &Inputs<'_>) -> Result<R> {
+    inputs.json(R::STAGE.name, R::STAGE.file())
+}
+
+/// The result of a stage; `None` where it is not upstream.
+pub fn read_if_upstream<R: StageResult>(inputs: &Inputs<'_>) -> Result<Option<R>> {
+    inputs.json_if_upstream(R::STAGE.name, R::STAGE.file())
+}
+
+/// A result as the one output of its stage.
+pub fn written<R: StageResult>(result: &R) -> Result<Outputs> {
+    one_file(R::STAGE.file(), result)
 }
 
 /// Objective, limits, guards and targets: what a stage that judges reads of the profile.
@@ -107,8 +121,8 @@ pub fn goals(profile: &Profile) -> Value {
     goals
 }
 
-/// A result as the one output of a stage, as JSON.
-pub fn one_file<T: serde::Serialize>(name: &str, result: &T) -> Result<Outputs> {
+/// A value as the one output of a stage, as JSON.
+pub fn one_file<T: Serialize>(name: &str, result: &T) -> Result<Outputs> {
     let mut bytes = serde_json::to_vec_pretty(result)?;
     bytes.push(b'\n');
     Ok(Outputs::from([(name.to_owned(), bytes)]))

@@ -8,22 +8,21 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
-    schema::{RequestSample, ResultFile},
+    schema::RequestSample,
     summarize::{Series, series},
 };
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
-use super::{
-    Context, Stage, baseline, capacity, choose, compare, comprehensive, confirm, provision, tune,
-    visualize,
-};
+use super::{Context, Node, capacity, comprehensive, read, read_if_upstream, tune, visualize};
 use crate::calibration;
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::{SAMPLES, Trial};
+use profile::{
+    SAMPLES, Trial,
+    role::{TrialRole, of_stage, split_stage},
+    stage::{CAPACITY, COMPREHENSIVE, DOCUMENT, TUNE, VISUALIZE},
+};
 use report::TrialView;
-
-pub const NAME: &str = "document";
 
 /// The configuration to deploy, if any.
 pub const RECOMMENDED: &str = "recommended.yaml";
@@ -31,7 +30,7 @@ pub const RECOMMENDED: &str = "recommended.yaml";
 /// Stages with a page of their own, which is a chapter at the report's end, and the page's name. Their
 /// trials are named in their own results.
 const CHAPTERS: [(&str, &str); 2] =
-    [(tune::NAME, tune::MARKDOWN), (capacity::NAME, capacity::MARKDOWN)];
+    [(TUNE.name, tune::MARKDOWN), (CAPACITY.name, capacity::MARKDOWN)];
 
 /// Steps of a trial's time that the page draws.
 const STEPS: usize = 60;
@@ -39,33 +38,22 @@ const STEPS: usize = 60;
 pub struct Document<'a> {
     pub context: &'a Context<'a>,
     /// Every stage of a profile: the report has their trials.
-    pub stages: for<'c> fn(&'c Context<'c>) -> Vec<Stage<'c>>,
+    pub stages: for<'c> fn(&'c Context<'c>) -> Vec<Node<'c>>,
 }
 
 impl Task for Document<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        DOCUMENT.name
     }
 
     fn epoch(&self) -> u32 {
-        11
+        DOCUMENT.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        let mut needs = self.context.present(&[
-            provision::NAME,
-            baseline::NAME,
-            choose::NAME,
-            comprehensive::NAME,
-            compare::NAME,
-            confirm::NAME,
-            visualize::NAME,
-        ]);
-        needs.extend(self.context.sweep_names());
-        needs.extend(self.context.present(&CHAPTERS.map(|(stage, _)| stage)));
-        needs
+        self.context.needs(&DOCUMENT)
     }
 
     fn config(&self) -> Value {
@@ -90,17 +78,16 @@ impl Task for Document<'_> {
             if !has_chapter && needs.iter().any(|need| need == task.name()) {
                 let leaves = match task.name() {
                     // Some of its trials are asked for by what others gave.
-                    comprehensive::NAME => {
+                    name if name == COMPREHENSIVE.name => {
                         comprehensive::Comprehensive { context: self.context }.shown(inputs)?
                     }
                     _ => task.leaves(inputs)?,
                 };
                 let leaves = leaves.into_iter();
                 all.extend(
-                    leaves.filter(|leaf| seen.insert(leaf.key)).map(|leaf| Leaf {
-                        role: format!("{}/{}", task.name(), leaf.role),
-                        ..leaf
-                    }),
+                    leaves
+                        .filter(|leaf| seen.insert(leaf.key))
+                        .map(|leaf| Leaf { role: of_stage(task.name(), &leaf.role), ..leaf }),
                 );
             }
         }
@@ -112,26 +99,22 @@ impl Task for Document<'_> {
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        let read = visualize::read_all(self.context, inputs)?;
-        let identity: ResultFile = inputs.json(provision::NAME, provision::FILE)?;
-        let choose: Option<ResultFile> = inputs.json_if_upstream(choose::NAME, choose::FILE)?;
-        let capacity: Option<ResultFile> =
-            inputs.json_if_upstream(capacity::NAME, capacity::FILE)?;
-        let confirmation: Option<ResultFile> =
-            inputs.json_if_upstream(confirm::NAME, confirm::FILE)?;
-        let names = inputs.file_names(visualize::NAME);
+        let results = visualize::read_all(self.context, inputs)?;
+        let (choose, capacity, confirmation) =
+            (read_if_upstream(inputs)?, read_if_upstream(inputs)?, read_if_upstream(inputs)?);
+        let names = inputs.file_names(VISUALIZE.name);
         let plots: Vec<String> =
             names.filter_map(|name| name.strip_suffix(".svg").map(str::to_owned)).collect();
         let trials = self.trials(inputs)?;
         let report_inputs = report::Inputs {
             profile: self.context.profile,
             profile_digest: &self.context.profile.digest(),
-            identity: &identity,
-            baseline: &read.baseline,
-            sweeps: &read.sweeps,
+            identity: &read(inputs)?,
+            baseline: &results.baseline,
+            sweeps: &results.sweeps,
             choose: choose.as_ref(),
-            comprehensive: read.comprehensive.as_ref(),
-            comparison: &read.comparison,
+            comprehensive: results.comprehensive.as_ref(),
+            comparison: &results.comparison,
             capacity: capacity.as_ref(),
             confirmation: confirmation.as_ref(),
             reference: self.context.reference,
@@ -142,7 +125,7 @@ impl Task for Document<'_> {
         let mut markdown = report::markdown(&report_inputs)?;
         let mut drawings: Vec<(String, String)> = Vec::new();
         for name in &plots {
-            drawings.push(drawing(inputs, visualize::NAME, format!("{name}.svg"))?);
+            drawings.push(drawing(inputs, VISUALIZE.name, format!("{name}.svg"))?);
         }
         for (stage, page) in CHAPTERS.iter().filter(|(stage, _)| inputs.has(stage)) {
             let text = String::from_utf8(inputs.file(stage, page)?)?;
@@ -167,17 +150,16 @@ impl Task for Document<'_> {
 impl Document<'_> {
     fn trials(&self, inputs: &Inputs<'_>) -> Result<Vec<TrialView>> {
         let view = |leaf: Leaf<Trial>| {
-            // STAGE/SETTINGS/LOAD/START, where settings may be anything.
-            let (stage, rest) = leaf.role.split_once('/').unwrap_or_default();
-            let mut ends = rest.rsplitn(3, '/').skip(1).map(str::to_owned);
-            let (load, settings) = (ends.next(), ends.next());
+            let (stage, TrialRole { setting, load, .. }) =
+                split_stage(&leaf.role).expect("`leaves` gave it this role");
+            // The trials of `confirm` are number 0 there, whichever start they stand for.
             let start = leaf.what.replicate;
             let samples = if start == 0 { inputs.leaf_output(&leaf.role, SAMPLES)? } else { None };
             Ok(TrialView {
                 key: leaf.key,
                 stage: stage.to_owned(),
-                settings: settings.unwrap_or_default(),
-                load: load.unwrap_or_default(),
+                settings: setting,
+                load,
                 start,
                 record: inputs.leaf(&leaf.role)?,
                 series: samples.map(|bytes| over_time(&bytes)).transpose()?.flatten(),

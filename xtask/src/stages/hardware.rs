@@ -8,7 +8,7 @@ use profile::{EngineConfig, Profile};
 
 /// The card and the costs of the model, where both are known: one card, and a shape that the project
 /// has the dimensions of.
-pub fn hardware(profile: &Profile, identity: Option<&Value>) -> Server {
+pub fn hardware(profile: &Profile, identity: &Value) -> Server {
     let known = match &profile.engine {
         // Titles are `CARD, MODEL`.
         EngineConfig::Simulator { model, .. } => {
@@ -17,7 +17,7 @@ pub fn hardware(profile: &Profile, identity: Option<&Value>) -> Server {
                 .and_then(|(card, shape)| Some((Card::named(card)?, costs(&shape.to_lowercase())?)))
         }
         EngineConfig::Vllm(vllm) => (|| {
-            let device = &identity?["device"];
+            let device = &identity["device"];
             let card = device["name"].as_str().filter(|_| device["count"] == 1)?;
             Some((Card::named(card)?, costs(vllm.model.strip_prefix("dummy:")?)?))
         })(),

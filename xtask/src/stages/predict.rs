@@ -11,10 +11,8 @@ use bench_core::{
 use serde_json::{Value, json};
 
 use super::{Context, one_file, tune};
-use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
-
-pub use super::names::{PREDICT as NAME, PREDICT_FILE as FILE};
+use dag::{Inputs, Outputs, Task};
+use profile::{Trial, stage::PREDICT};
 
 pub struct Predict<'a> {
     pub context: &'a Context<'a>,
@@ -24,15 +22,15 @@ impl Task for Predict<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        PREDICT.name
     }
 
     fn epoch(&self) -> u32 {
-        2
+        PREDICT.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        Vec::new()
+        self.context.needs(&PREDICT)
     }
 
     fn config(&self) -> Value {
@@ -46,12 +44,8 @@ impl Task for Predict<'_> {
         })
     }
 
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
-    }
-
     fn run(&self, _inputs: &Inputs<'_>) -> Result<Outputs> {
-        one_file(FILE, &self.predictions())
+        one_file(PREDICT.file(), &self.predictions())
     }
 }
 

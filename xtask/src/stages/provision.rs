@@ -1,14 +1,19 @@
 //! `provision`: find or install the engine and say what it is.
 
 use anyhow::Result;
-use bench_core::{canonical::Digest, schema::EngineLabel};
+use bench_core::{
+    canonical::Digest,
+    schema::{EngineLabel, ProvisionResult},
+};
 use serde_json::{Value, json};
 
-use super::{Context, one_file};
-use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
+use super::{Context, StageResult, written};
+use dag::{Inputs, Outputs, Task};
+use profile::{Stage, Trial, stage::PROVISION};
 
-pub use super::names::{IDENTITY_FILE as FILE, PROVISION as NAME};
+impl StageResult for ProvisionResult {
+    const STAGE: &'static Stage = &PROVISION;
+}
 
 pub struct Provision<'a> {
     pub context: &'a Context<'a>,
@@ -18,23 +23,19 @@ impl Task for Provision<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        PROVISION.name
     }
 
     fn epoch(&self) -> u32 {
-        1
+        PROVISION.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        Vec::new()
+        self.context.needs(&PROVISION)
     }
 
     fn config(&self) -> Value {
         json!({ "profile": self.context.profile.name, "witness": self.context.engine.witness() })
-    }
-
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
     }
 
     fn run(&self, _inputs: &Inputs<'_>) -> Result<Outputs> {
@@ -45,8 +46,7 @@ impl Task for Provision<'_> {
             simulated: engine.is_simulated(),
             identity: Digest::of_json(&identity)?,
         };
-        let mut result = self.context.empty_result(NAME, label);
-        result.identity = Some(identity);
-        one_file(FILE, &result)
+        let header = self.context.first_header(PROVISION.name, label);
+        written(&ProvisionResult { header, identity })
     }
 }

@@ -1,12 +1,15 @@
 //! A sweep: launches that differ in one argument. Each `[sweep.NAME]` of a profile is a stage.
 
 use anyhow::Result;
-use bench_core::schema::{Args, Point, ResultFile, Role};
+use bench_core::schema::{Args, BaselineResult, Point, Role, SweepResult};
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, baseline, choose, one_file, provision};
+use super::{Context, Grid, Setting, choose, one_file, read_if_upstream};
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
+use profile::{
+    Trial,
+    stage::{BASELINE, CHOOSE, PROVISION, SWEEP},
+};
 use report::findings;
 
 pub struct Sweep<'a> {
@@ -28,7 +31,7 @@ impl Sweep<'_> {
         let settings = settings.map(|value| setting(&value.label, Role::Sweep, &value.args));
         // Values are held against starts of the defaults that judge nothing afterwards.
         let none = Args::new();
-        let reference = self.context.has(choose::NAME);
+        let reference = self.context.has(&CHOOSE);
         let reference = reference.then(|| setting("default", Role::Default, &none));
         let loads = self.sweep.loads.iter().map(|name| self.context.load(name));
         Ok(Grid {
@@ -47,17 +50,18 @@ impl Task for Sweep<'_> {
     }
 
     fn epoch(&self) -> u32 {
-        7
+        SWEEP.epoch
     }
 
     fn needs(&self) -> Vec<String> {
         // Where settings are chosen, the baseline is measured in blocks with the chosen ones, after.
-        let baseline = if self.context.has(choose::NAME) { &[][..] } else { &[baseline::NAME] };
-        self.context.present(&[&[provision::NAME], baseline].concat())
+        let mut needs = self.context.needs(&SWEEP);
+        needs.retain(|need| need != BASELINE.name || !self.context.has(&CHOOSE));
+        needs
     }
 
     fn needs_for_leaves(&self) -> Vec<String> {
-        vec![provision::NAME.to_owned()]
+        vec![PROVISION.name.to_owned()]
     }
 
     fn config(&self) -> Value {
@@ -71,14 +75,16 @@ impl Task for Sweep<'_> {
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
-        let mut result = self.context.result(&self.sweep.name, inputs)?;
-        result.flag = Some(self.sweep.flag.clone());
-        result.points = self.grid()?.points(inputs, &self.context.identity(inputs)?)?;
         let profile = self.context.profile;
-        result.findings =
-            findings::of_sweep(&result.points, &profile.objective).into_iter().collect();
-        if inputs.has(baseline::NAME) {
-            let judged: ResultFile = inputs.json(baseline::NAME, baseline::FILE)?;
+        let points = self.grid()?.points(inputs, &self.context.identity(inputs)?)?;
+        let mut result = SweepResult {
+            header: self.context.header(&self.sweep.name, inputs)?,
+            flag: self.sweep.flag.clone(),
+            findings: findings::of_sweep(&points, &profile.objective).into_iter().collect(),
+            points,
+            choice: None,
+        };
+        if let Some(judged) = read_if_upstream::<BaselineResult>(inputs)? {
             beside(&mut result, self.sweep, &judged.points, profile);
         }
         if result.points.iter().any(|point| point.role == Role::Default) {
@@ -90,7 +96,7 @@ impl Task for Sweep<'_> {
 
 /// Puts what a sweep is held against beside its values, so that its file stands alone.
 pub fn beside(
-    file: &mut ResultFile,
+    file: &mut SweepResult,
     sweep: &profile::Sweep,
     baseline: &[Point],
     profile: &profile::Profile,

@@ -17,7 +17,10 @@ use serde_json::{Value, json};
 
 use analysis::choice;
 use dag::{Inputs, Leaf};
-use profile::{NamedLoad, Profile, Trial};
+use profile::{
+    NamedLoad, Profile, Trial,
+    role::{TrialRole, repeated},
+};
 
 /// A configuration that a stage measures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -87,8 +90,7 @@ impl Grid<'_> {
     pub fn leaves(&self, identity: &Value) -> Result<Vec<Leaf<Trial>>> {
         let mut leaves = Vec::new();
         for setting in &self.settings {
-            let mut args = self.profile.engine_args.clone();
-            args.extend(setting.args.clone());
+            let args = self.profile.all_args(&setting.args);
             for replicate in setting.numbers() {
                 for (load, repeat) in self.repeats() {
                     let trial = Trial {
@@ -142,10 +144,8 @@ impl Grid<'_> {
     }
 }
 
-/// `tuned/burst/0`, and of the second repeat `tuned/burst~2/0`.
 fn role(setting: &Setting, load: &NamedLoad, repeat: u32, replicate: u32) -> String {
-    let repeat = if repeat == 0 { String::new() } else { format!("~{}", repeat + 1) };
-    format!("{}/{}{repeat}/{replicate}", setting.label, load.name)
+    TrialRole::new(&setting.label, &repeated(&load.name, repeat), replicate).to_string()
 }
 
 /// The figures of one setting under one load, over the valid trials.

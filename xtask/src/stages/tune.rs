@@ -7,7 +7,7 @@ use std::{cell::RefCell, ops::Range};
 
 use anyhow::Result;
 use bench_core::{
-    schema::{Args, Outcome, Point, Role},
+    schema::{Args, Outcome, Point, Role, TuneResult},
     search::{
         self, Candidate, DEFAULTS, Evaluation, Goal, Over, Predicted, Problem, STARTS_MAX, Step,
         Want,
@@ -16,23 +16,29 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, choose, predict, provision};
+use super::{Context, Grid, Setting, StageResult, choose, written};
 use analysis::comparison::{self, Known};
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
 use profile::{
     Bound, NamedLoad,
     flags::{self, Memory},
+    role::{of_stage, repeated},
+};
+use profile::{
+    Stage, Trial,
+    stage::{PREDICT, TUNE},
 };
 use report::format;
 
-pub use super::names::{TUNE as NAME, TUNE_FILE as FILE};
-pub const FILES: &str = "tune.json, tuning.md, tuning.csv";
 /// The page of the search.
 pub const MARKDOWN: &str = "tuning.md";
 
 /// Beyond the seeds of a profile's loads: requests that the search has not seen.
 const FRESH_SEEDS: u64 = 1_000_000;
+
+impl StageResult for TuneResult {
+    const STAGE: &'static Stage = &TUNE;
+}
 
 pub struct Tune<'a> {
     context: &'a Context<'a>,
@@ -96,12 +102,7 @@ pub fn settings(context: &Context<'_>) -> Vec<Args> {
     let profile = context.profile;
     let none = Args::new();
     let own = tune(context).settings.iter().map(|setting| &setting.args);
-    let on_top = |args: &Args| {
-        let mut all = profile.engine_args.clone();
-        all.extend(args.clone());
-        all
-    };
-    std::iter::once(&none).chain(own).map(on_top).collect()
+    std::iter::once(&none).chain(own).map(|args| profile.all_args(args)).collect()
 }
 
 /// What bears on the search.
@@ -166,14 +167,15 @@ impl<'a> Tune<'a> {
     fn leaf(&self, trial: search::Trial, identity: &Value) -> Result<Leaf<Trial>> {
         let search::Trial { candidate, start, load, repeat } = trial;
         let load = loads(self.context)[load];
-        let load = NamedLoad { spec: load.repeat(repeat), repeats: 1, ..load.clone() };
+        let name = repeated(&load.name, repeat);
+        let load = NamedLoad { name, spec: load.repeat(repeat), repeats: 1, ..load.clone() };
         let grid = Grid {
             profile: self.context.profile,
             settings: vec![self.setting(candidate, Role::Sweep, start..start + 1)],
             loads: vec![&load],
         };
         let leaf = grid.leaves(identity)?.remove(0);
-        Ok(Leaf { role: format!("search/{}/{repeat}", leaf.role), ..leaf })
+        Ok(Leaf { role: of_stage("search", &leaf.role), ..leaf })
     }
 
     fn setting(&self, candidate: usize, role: Role, numbers: Range<u32>) -> Setting {
@@ -196,7 +198,7 @@ impl<'a> Tune<'a> {
     /// Goes on as far as trials are stored; the trial that is to be measured next, if it stops at
     /// one.
     fn walk(&self, inputs: &Inputs<'_>, identity: &Value) -> Result<Option<Leaf<Trial>>> {
-        let problem = self.problem(inputs.json(predict::NAME, predict::FILE)?);
+        let problem = self.problem(inputs.json(PREDICT.name, PREDICT.file())?);
         let mut walk = self.walked.borrow_mut();
         while walk.over.is_none() {
             match problem.next(&walk.evaluations) {
@@ -220,23 +222,19 @@ impl Task for Tune<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        TUNE.name
     }
 
     fn epoch(&self) -> u32 {
-        4
+        TUNE.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        vec![provision::NAME.to_owned(), predict::NAME.to_owned()]
+        self.context.needs(&TUNE)
     }
 
     fn config(&self) -> Value {
         config(self.context)
-    }
-
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
     }
 
     fn further_leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
@@ -255,12 +253,11 @@ impl Task for Tune<'_> {
         self.walk(inputs, &identity)?;
         let Walk { evaluations, over } = self.walked.borrow().clone();
         let (finalists, reason) = over.expect("the trials of the search are stored");
-        let problem = self.problem(inputs.json(predict::NAME, predict::FILE)?);
+        let problem = self.problem(inputs.json(PREDICT.name, PREDICT.file())?);
         let profile = self.context.profile;
 
-        let mut result = self.context.result(NAME, inputs)?;
         let mut points = self.confirmation(&finalists).points(inputs, &identity)?;
-        let choice = choose::best(NAME, &points, profile);
+        let choice = choose::best(TUNE.name, &points, profile);
         // Where the defaults stay, it is the winner that was not better.
         let is_choice = |point: &Point| point.role == Role::Sweep && point.label == choice.label;
         let compared = match points.iter().any(is_choice) {
@@ -269,9 +266,7 @@ impl Task for Tune<'_> {
         };
         let compared = points.iter_mut().filter(|p| p.role == Role::Sweep && p.label == compared);
         compared.for_each(|point| point.role = Role::Tuned);
-        result.comparisons =
-            comparison::comparisons(&points, &Known::default(), &[], profile, LEVEL);
-        result.points = points;
+        let comparisons = comparison::comparisons(&points, &Known::default(), &[], profile, LEVEL);
         let labels: Vec<String> = (0..problem.candidates.len()).map(|c| self.label(c)).collect();
         let page = report::TuningPage {
             profile,
@@ -281,14 +276,13 @@ impl Task for Tune<'_> {
             evaluations: &evaluations,
             finalists: &finalists,
             over: reason,
-            confirmed: &result.points,
-            comparisons: &result.comparisons,
+            confirmed: &points,
+            comparisons: &comparisons,
             choice: &choice,
         };
-        result.findings = page.findings();
-        let (markdown, csv) = (page.markdown(), page.csv());
-        result.choice = Some(choice);
-        let mut outputs = super::one_file(FILE, &result)?;
+        let (findings, markdown, csv) = (page.findings(), page.markdown(), page.csv());
+        let header = self.context.header(TUNE.name, inputs)?;
+        let mut outputs = written(&TuneResult { header, points, choice, comparisons, findings })?;
         outputs.insert(MARKDOWN.to_owned(), markdown.into_bytes());
         outputs.insert("tuning.csv".to_owned(), csv.into_bytes());
         Ok(outputs)

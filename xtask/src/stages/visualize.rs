@@ -1,15 +1,16 @@
 //! `visualize`: the plots, as SVG and as PNG drawn from the SVG.
 
 use anyhow::Result;
-use bench_core::schema::ResultFile;
+use bench_core::schema::{BaselineResult, CompareResult, ComprehensiveResult, SweepResult};
 use serde_json::{Value, json};
 
-use super::{Context, baseline, choose, compare, comprehensive, sweep};
-use dag::{Inputs, Leaf, Outputs, Task};
-use profile::Trial;
+use super::{Context, comprehensive, read, read_if_upstream, sweep};
+use dag::{Inputs, Outputs, Task};
+use profile::{
+    Trial,
+    stage::{CHOOSE, VISUALIZE},
+};
 use report::plots;
-
-pub const NAME: &str = "visualize";
 
 pub struct Visualize<'a> {
     pub context: &'a Context<'a>,
@@ -19,18 +20,15 @@ impl Task for Visualize<'_> {
     type Leaf = Trial;
 
     fn name(&self) -> &str {
-        NAME
+        VISUALIZE.name
     }
 
     fn epoch(&self) -> u32 {
-        8
+        VISUALIZE.epoch
     }
 
     fn needs(&self) -> Vec<String> {
-        let context = self.context;
-        let mut needs = context.present(&[baseline::NAME, comprehensive::NAME, compare::NAME]);
-        needs.extend(context.sweep_names());
-        needs
+        self.context.needs(&VISUALIZE)
     }
 
     fn config(&self) -> Value {
@@ -43,17 +41,15 @@ impl Task for Visualize<'_> {
         })
     }
 
-    fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        Ok(Vec::new())
-    }
-
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let read = read_all(self.context, inputs)?;
         let drawings = plots::draw_all(&plots::Inputs {
             baseline: &read.baseline,
             sweeps: &read.sweeps,
             comprehensive: read.comprehensive.as_ref(),
-            comparison: &read.comparison,
+            comparisons: &read.comparison.comparisons,
+            targets: &read.comparison.targets,
+            limits: &read.comparison.decision.limits,
             reference: report::reference(self.context.profile),
             objective_metric: &self.context.profile.objective.metric,
             objective_load: &self.context.profile.objective.load,
@@ -70,21 +66,20 @@ impl Task for Visualize<'_> {
 
 /// The result files that plots and report are made of.
 pub struct Results {
-    pub baseline: ResultFile,
-    pub sweeps: Vec<ResultFile>,
-    pub comprehensive: Option<ResultFile>,
-    pub comparison: ResultFile,
+    pub baseline: BaselineResult,
+    pub sweeps: Vec<SweepResult>,
+    pub comprehensive: Option<ComprehensiveResult>,
+    pub comparison: CompareResult,
 }
 
 /// Reads the results of the stages upstream.
 pub fn read_all(context: &Context<'_>, inputs: &Inputs<'_>) -> Result<Results> {
-    let mut baseline: ResultFile = inputs.json(baseline::NAME, baseline::FILE)?;
-    let mut comprehensive: Option<ResultFile> =
-        inputs.json_if_upstream(comprehensive::NAME, comprehensive::FILE)?;
+    let mut baseline: BaselineResult = read(inputs)?;
+    let mut comprehensive: Option<ComprehensiveResult> = read_if_upstream(inputs)?;
     let mut sweeps = Vec::new();
     for of in &context.profile.sweeps {
-        let mut file: ResultFile = inputs.json(&of.name, &of.file)?;
-        if context.has(choose::NAME) {
+        let mut file: SweepResult = inputs.json(&of.name, &of.file)?;
+        if context.has(&CHOOSE) {
             sweep::beside(&mut file, of, &baseline.points, context.profile);
         }
         sweeps.push(file);
@@ -92,6 +87,5 @@ pub fn read_all(context: &Context<'_>, inputs: &Inputs<'_>) -> Result<Results> {
     if let Some(comprehensive) = &mut comprehensive {
         comprehensive::with_all_starts(&mut baseline.points, &mut comprehensive.points);
     }
-    let comparison = inputs.json(compare::NAME, compare::FILE)?;
-    Ok(Results { baseline, sweeps, comprehensive, comparison })
+    Ok(Results { baseline, sweeps, comprehensive, comparison: read(inputs)? })
 }

@@ -13,7 +13,7 @@ use std::{
 
 use bench_core::{
     canonical::Digest,
-    schema::{Point, Progress, ResultFile},
+    schema::{CompareResult, Figures, Point, Progress},
     wrap,
 };
 
@@ -29,7 +29,7 @@ use dag::{Dag, Leaf, State};
 use engines::{Engine, History};
 use live::{Live, Waiting};
 use message::{FORMAT, Message};
-use profile::{Profile, Trial};
+use profile::{Profile, Trial, role::TrialRole, stage};
 use report::terminal;
 
 /// Says what happens: to people in lines, below which a terminal shows what runs; to programs in
@@ -281,12 +281,10 @@ impl Ui {
     }
 
     /// What came of the suite: the last screen, or the decision for programs.
-    pub fn closing(&self, profile: &Profile, comparison: &ResultFile, problems: &[String]) {
-        if let Some(decision) = &comparison.decision {
-            let command = report::serve_command(profile, comparison).map(|words| words.join(" "));
-            let command = command.as_deref();
-            self.json(&Message::Decision { decision, command, problems });
-        }
+    pub fn closing(&self, profile: &Profile, comparison: &CompareResult, problems: &[String]) {
+        let command = report::serve_command(profile, comparison).map(|words| words.join(" "));
+        let (decision, command) = (&comparison.decision, command.as_deref());
+        self.json(&Message::Decision { decision, command, problems });
         self.line("");
         self.line(terminal::closing(profile, comparison, problems).trim_end());
     }
@@ -308,7 +306,7 @@ impl Ui {
     ) {
         let results = &format!("results/{}", profile.name);
         let seconds = elapsed.as_secs_f64();
-        if profile.stages.iter().any(|stage| stage == stages::DOCUMENT)
+        if profile.stages.iter().any(|stage| stage == stage::DOCUMENT.name)
             && matches!(ending, Ending::Done | Ending::NoneMeets)
         {
             self.line(&format!(" report   {results}/report.html"));
@@ -341,15 +339,10 @@ impl Ui {
     }
 }
 
-/// Number of launches behind roles such as `256/burst/0`: distinct label and replicate.
+/// Number of launches behind roles: distinct setting and start.
 fn launch_count<'a>(roles: impl Iterator<Item = &'a String>) -> usize {
-    let launches: BTreeSet<(&str, &str)> = roles
-        .filter_map(|role| {
-            let (rest, replicate) = role.rsplit_once('/')?;
-            Some((rest.rsplit_once('/')?.0, replicate))
-        })
-        .collect();
-    launches.len()
+    let roles = roles.filter_map(|role| TrialRole::parse(role));
+    roles.map(|role| (role.setting, role.start)).collect::<BTreeSet<_>>().len()
 }
 
 fn counts(trials: usize, launches: usize) -> String {
@@ -435,7 +428,7 @@ pub fn engine_line(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History)
 }
 
 /// `best 256; 4096: KV cache memory`
-pub fn stage_summary(result: &ResultFile) -> String {
+pub fn stage_summary(result: &Figures) -> String {
     let mut parts = Vec::new();
     if let Some(choice) = &result.choice {
         parts.push(format!("best {}", choice.label));

@@ -3,9 +3,26 @@
 use std::{
     fmt::Debug,
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     path::Path,
 };
+
+/// Writes a file beside its place and renames it, so that a reader sees all of it or nothing; its folder
+/// is made where it is not there.
+///
+/// # Errors
+/// When a file cannot be written or renamed.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let mut file = File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
 
 /// A file system.
 pub trait Disk: Debug + Send + Sync {

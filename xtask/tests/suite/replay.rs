@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use bench_core::schema::{Column, ResultFile};
+use bench_core::schema::{CapacityResult, Column};
 use serde_json::Value;
 
 use super::Project;
@@ -71,7 +71,7 @@ fn the_capacity_of_a_replay_is_the_rate_at_which_it_came() {
     let offered = offered(&project);
     let read = |name: &str| {
         let path = project.path("results/test").join(name);
-        let file: ResultFile =
+        let file: CapacityResult =
             serde_json::from_slice(&fs::read(path).expect("reads")).expect("a result");
         file
     };

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, fs};
 
-use bench_core::schema::{Point, ResultFile, Role, StopReason};
+use bench_core::schema::{CompareResult, Figures, Point, Role, StopReason};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Project;
@@ -31,12 +32,12 @@ fn project(profile: &str) -> Project {
     project
 }
 
-fn read(project: &Project, file: &str) -> ResultFile {
+fn read<T: DeserializeOwned>(project: &Project, file: &str) -> T {
     let text = fs::read(project.path("results/test").join(file)).expect("the stage ran");
     serde_json::from_slice(&text).expect("a result")
 }
 
-fn comparison(project: &Project) -> ResultFile {
+fn comparison(project: &Project) -> CompareResult {
     read(project, "comparison.json")
 }
 
@@ -65,8 +66,8 @@ fn what_is_not_decided_goes_on_in_blocks_on_fresh_starts() {
     assert_eq!((stopping.starts, stopping.reason), (5, StopReason::MostStarts), "{stopping:?}");
     let row = &found.comparisons[0];
     assert!(row.columns.values().filter(|figure| figure.starts.len() == 5).count() == 2);
-    let judged = read(&project, "comprehensive_optimized_benchmark.json").points;
-    let swept = read(&project, "max_num_seqs_optimization.json").points;
+    let judged = read::<Figures>(&project, "comprehensive_optimized_benchmark.json").points;
+    let swept = read::<Figures>(&project, "max_num_seqs_optimization.json").points;
     for (role, of_sweep) in [(Role::Default, Role::Default), (Role::Tuned, Role::Sweep)] {
         let fresh = starts(&judged, role);
         assert!(fresh.is_disjoint(&starts(&swept, of_sweep)), "what chose does not judge");

@@ -1,7 +1,7 @@
 //! The versioned types that cross a process or a disk.
 //!
-//! No `flatten` and no `untagged`: a reader knows from a tag or a key what it reads. What is
-//! part of a key (arguments, load points) holds no floats; summaries may.
+//! No `untagged`, and no `flatten` but for the header of result files: a reader knows from a tag or a
+//! key what it reads. What is part of a key (arguments, load points) holds no floats; summaries may.
 
 mod args;
 mod calibration;
@@ -18,6 +18,7 @@ mod record;
 mod remote;
 mod result;
 mod sample;
+mod stages;
 
 pub use args::{ArgValue, Args};
 pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair, Synchronised};
@@ -40,10 +41,13 @@ pub use record::{
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{
     Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, Floor, FloorOutcome, FloorPart,
-    OverBaseline, Point, ResultFile, Role, StopReason, Stopping, TargetOutcome, TargetState,
-    TrialRef, Verdict,
+    OverBaseline, Point, Role, StopReason, Stopping, TargetOutcome, TargetState, TrialRef, Verdict,
 };
 pub use sample::{Phases, RequestSample, RequestStatus, ServerObservation};
+pub use stages::{
+    BaselineResult, CapacityResult, ChooseResult, CompareResult, ComprehensiveResult,
+    ConfirmResult, Figures, Header, ProvisionResult, SavedResult, SweepResult, TuneResult,
+};
 
 /// Version of every type in this module. A reader refuses a version that it does not know.
 pub const FORMAT: u32 = 1;

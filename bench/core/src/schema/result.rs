@@ -1,57 +1,11 @@
+//! What result files hold: points, comparisons, targets, floors.
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Anatomy, Args, Candidate, Decision, SettingFailure};
+use super::{Anatomy, Args, SettingFailure};
 use crate::canonical::Digest;
-
-/// The one schema of every JSON file that a stage writes into `results/`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct ResultFile {
-    /// [`super::FORMAT`].
-    pub format: u32,
-    /// Name of the profile.
-    pub profile: String,
-    /// Stage that wrote the file.
-    pub stage: String,
-    /// What was measured.
-    pub engine: EngineLabel,
-    /// The engine's identity, whole; from `provision` alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub identity: Option<serde_json::Value>,
-    /// The swept flag (or the stage's name where a value sets several), for sweeps.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flag: Option<String>,
-    /// Measured points: one configuration under one load.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub points: Vec<Point>,
-    /// What the stage recommends, and why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub choice: Option<Choice>,
-    /// Settings to be judged, in the order in which they are; from `choose` alone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub candidates: Vec<Candidate>,
-    /// What to deploy; from `compare` alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Decision>,
-    /// Metrics side by side.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub comparisons: Vec<Comparison>,
-    /// The profile's targets.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub targets: Vec<TargetOutcome>,
-    /// The floor of each load; from `compare` alone.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub floors: Vec<FloorOutcome>,
-    /// Findings in words, each drawn from the figures above.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub findings: Vec<String>,
-    /// After how many starts the comparison was stopped; `None` where their number was fixed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stopping: Option<Stopping>,
-}
 
 /// A comparison that goes on until it is decided.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

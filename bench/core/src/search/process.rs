@@ -7,6 +7,8 @@
 
 use libm::{exp, log, sqrt};
 
+use crate::cholesky::Cholesky;
+
 /// How much of the prediction is believed: all, half, nothing.
 const TRUSTS: [f64; 3] = [1.0, 0.5, 0.0];
 /// How far apart settings still resemble each other; the grid is one unit wide.
@@ -159,10 +161,13 @@ impl<'a> Process<'a> {
         let says_nothing = places.iter().all(|place| place.predicted == places[0].predicted);
         let trusts = if says_nothing && n > 1 { &TRUSTS[..1] } else { &TRUSTS[..] };
         let fit = |kernel: Kernel| {
-            let factor = Cholesky::of(n, |i, j| {
+            let entry = |i: usize, j: usize| {
                 let own = kernel.noise * kernel.noise + observed[i].within;
                 kernel.covariance(&alike[i * n + j]) + if i == j { own } else { 0.0 }
-            });
+            };
+            // The noise on the diagonal keeps it positive.
+            let factor = Cholesky::of(n, entry, |pivot| Some(pivot.max(1e-12)));
+            let factor = factor.expect("every pivot is positive");
             let belief = kernel.belief() - factor.half_log_determinant();
             let mean = |trust: &f64| {
                 let rest = observed.iter().map(|one| one.value - trust * one.place.predicted);
@@ -219,68 +224,11 @@ impl<'a> Process<'a> {
     }
 }
 
-/// The lower triangle of a factored covariance matrix, row by row.
-struct Cholesky {
-    rows: Vec<Vec<f64>>,
-}
-
-impl Cholesky {
-    fn of(n: usize, entry: impl Fn(usize, usize) -> f64) -> Self {
-        let mut rows: Vec<Vec<f64>> = Vec::with_capacity(n);
-        for i in 0..n {
-            let mut row = Vec::with_capacity(i + 1);
-            for (j, above) in rows.iter().enumerate() {
-                let dot: f64 = row.iter().zip(above).map(|(a, b): (&f64, &f64)| a * b).sum();
-                row.push((entry(i, j) - dot) / above[j]);
-            }
-            let squares: f64 = row.iter().map(|a: &f64| a * a).sum();
-            // The noise on the diagonal keeps it positive.
-            row.push(sqrt((entry(i, i) - squares).max(1e-12)));
-            rows.push(row);
-        }
-        Self { rows }
-    }
-
-    /// Solves `L x = b`.
-    fn forward(&self, b: &[f64]) -> Vec<f64> {
-        let mut x: Vec<f64> = Vec::with_capacity(b.len());
-        for (row, b) in self.rows.iter().zip(b) {
-            let dot: f64 = row.iter().zip(&x).map(|(a, x)| a * x).sum();
-            x.push((b - dot) / row[x.len()]);
-        }
-        x
-    }
-
-    /// Solves `L Lᵀ x = b`.
-    fn solve(&self, b: &[f64]) -> Vec<f64> {
-        let mut x = self.forward(b);
-        for i in (0..x.len()).rev() {
-            let dot: f64 = (i + 1..x.len()).map(|j| self.rows[j][i] * x[j]).sum();
-            x[i] = (x[i] - dot) / self.rows[i][i];
-        }
-        x
-    }
-
-    fn half_log_determinant(&self) -> f64 {
-        self.rows.iter().enumerate().map(|(i, row)| log(row[i])).sum()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn a_factor_solves_its_system() {
-        let matrix = [[4.0, 2.0, 0.6], [2.0, 5.0, 1.0], [0.6, 1.0, 3.0]];
-        let x = Cholesky::of(3, |i, j| matrix[i][j]).solve(&[1.0, 2.0, 3.0]);
-        for (row, expected) in matrix.iter().zip([1.0, 2.0, 3.0]) {
-            let found: f64 = row.iter().zip(&x).map(|(a, x)| a * x).sum();
-            assert!((found - expected).abs() < 1e-12, "{found}");
-        }
-    }
 
     #[test]
     fn a_wrong_prediction_is_distrusted_and_a_right_one_carries_over() {

@@ -12,6 +12,7 @@ use crate::{
     canonical::Digest,
     metric::{self, Metric},
     schema::{Args, Arrival, Measured, Size},
+    stats,
 };
 
 /// Kinds of load that are predicted unequally well.
@@ -100,11 +101,9 @@ pub struct Errors {
 impl Errors {
     /// `None` without any.
     pub fn of(signed: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut sizes: Vec<f64> = signed.into_iter().map(f64::abs).collect();
-        sizes.sort_by(f64::total_cmp);
-        let worst = *sizes.last()?;
-        let middle = f64::midpoint(sizes[(sizes.len() - 1) / 2], sizes[sizes.len() / 2]);
-        Some(Self { count: sizes.len(), median: middle, worst })
+        let sizes: Vec<f64> = signed.into_iter().map(f64::abs).collect();
+        let worst = sizes.iter().copied().max_by(f64::total_cmp)?;
+        Some(Self { count: sizes.len(), worst, median: stats::median(sizes)? })
     }
 }
 

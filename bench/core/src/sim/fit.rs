@@ -11,6 +11,7 @@ use super::{
     predict::{MeasuredTrial, error, near_capacity, predict},
 };
 use crate::{
+    cholesky::Cholesky,
     metric::{self, Metric},
     parallel,
     schema::{Args, Measured, SettingFailure},
@@ -231,35 +232,8 @@ fn damped_step(columns: &[Vec<f64>], residuals: &[f64], damping: f64) -> Option<
         row[index] *= 1.0 + damping;
     }
     let gradient: Vec<f64> = columns.iter().map(|column| -product(column, residuals)).collect();
-    solve_linear(normal, gradient)
-}
-
-/// Solves a system with a positive definite matrix by Cholesky's decomposition.
-fn solve_linear(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Option<Vec<f64>> {
-    let size = right.len();
-    for column in 0..size {
-        for row in column..size {
-            let known: f64 = (0..column).map(|k| matrix[row][k] * matrix[column][k]).sum();
-            let rest = matrix[row][column] - known;
-            matrix[row][column] = if row == column {
-                if rest <= 0.0 {
-                    return None;
-                }
-                libm::sqrt(rest)
-            } else {
-                rest / matrix[column][column]
-            };
-        }
-    }
-    for row in 0..size {
-        let known: f64 = (0..row).map(|k| matrix[row][k] * right[k]).sum();
-        right[row] = (right[row] - known) / matrix[row][row];
-    }
-    for row in (0..size).rev() {
-        let known: f64 = (row + 1..size).map(|k| matrix[k][row] * right[k]).sum();
-        right[row] = (right[row] - known) / matrix[row][row];
-    }
-    Some(right)
+    let pivot = |square: f64| if square <= 0.0 { None } else { Some(square) };
+    Some(Cholesky::of(normal.len(), |i, j| normal[i][j], pivot)?.solve(&gradient))
 }
 
 /// The coefficients that are fitted. Memory's are not: what vLLM says of it is exact.
@@ -270,8 +244,6 @@ fn coefficients_mut(model: &mut Model) -> Vec<&mut u64> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::{
         schema::{Arrival, Class, LoadSpec, Size, TokenRange},
@@ -347,32 +319,5 @@ mod tests {
         let trials: Vec<_> = measured_by(&tiny()).into_iter().take(6).collect();
         let found = fit(&tiny(), &trials);
         assert_eq!((found.model, found.held_out), (tiny(), None));
-    }
-
-    proptest! {
-        #[test]
-        fn systems_are_solved(rows in prop::collection::vec(prop::array::uniform3(-1.0..1.0f64), 3),
-                              solution in prop::array::uniform3(-5.0..5.0f64)) {
-            // The product with its transpose is positive definite, the identity keeps it far from
-            // singular.
-            let matrix: Vec<Vec<f64>> = (0..3)
-                .map(|i| {
-                    (0..3)
-                        .map(|j| {
-                            let product: f64 = rows[i].iter().zip(&rows[j]).map(|(a, b)| a * b).sum();
-                            product + if i == j { 0.1 } else { 0.0 }
-                        })
-                        .collect()
-                })
-                .collect();
-            let right = matrix
-                .iter()
-                .map(|row| row.iter().zip(&solution).map(|(a, b)| a * b).sum())
-                .collect();
-            let found = solve_linear(matrix, right).expect("is positive definite");
-            for (found, expected) in found.iter().zip(&solution) {
-                prop_assert!((found - expected).abs() < 1e-6);
-            }
-        }
     }
 }

@@ -147,15 +147,8 @@ pub(super) fn median_errors(pairs: &[(&Measured, &Measured)]) -> [Option<f64>; J
     JUDGED.map(|id| {
         let metric = crate::metric::find(id).expect("a judged metric is one");
         let errors = pairs.iter().filter_map(|(p, m)| Some(error(metric, p, m)?.abs()));
-        median(errors.collect())
+        crate::stats::median(errors.collect())
     })
-}
-
-#[cfg(test)]
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let (below, above) = (values.len().checked_sub(1)? / 2, values.len() / 2);
-    Some(f64::midpoint(values[below], values[above]))
 }
 
 #[cfg(test)]
@@ -214,12 +207,5 @@ mod tests {
         assert_eq!(near_capacity(&alone), [true]);
         let idle = trials.iter().find(|trial| rate(trial) == 1.0).expect("one is").clone();
         assert_eq!(near_capacity(&[idle]), [false], "nothing tells the capacity");
-    }
-
-    #[test]
-    fn medians_are_in_the_middle() {
-        assert_eq!(median(vec![]), None);
-        assert_eq!(median(vec![3.0, 1.0, 9.0]), Some(3.0));
-        assert_eq!(median(vec![3.0, 1.0]), Some(2.0));
     }
 }

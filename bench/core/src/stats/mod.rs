@@ -97,9 +97,23 @@ pub fn change(before: &Estimate, after: &Estimate, is_share: bool) -> Option<Est
     Difference::between(&before, &after, is_share, |_| None)?.estimate(LEVEL)
 }
 
+/// The middle value, halfway between two; `None` of none.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let (below, above) = (values.len().checked_sub(1)? / 2, values.len() / 2);
+    Some(f64::midpoint(values[below], values[above]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn medians_are_in_the_middle() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 9.0]), Some(3.0));
+        assert_eq!(median(vec![3.0, 1.0]), Some(2.0));
+    }
     use proptest::prelude::*;
 
     fn of(starts: &[f64]) -> Estimate {

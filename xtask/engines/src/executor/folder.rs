@@ -31,6 +31,8 @@ use bench_core::{
     schema::{Event, LaunchPlan, PlannedTrial},
 };
 
+use store::disk::write_whole;
+
 use crate::{
     LaunchHost,
     launch::{self, LaunchError, Tools},
@@ -63,12 +65,12 @@ impl Folder {
 
     /// Says what is to be measured.
     pub(super) fn write_plan(&self, plan: &LaunchPlan) -> Result<()> {
-        write_whole(&self.plan(), &serde_json::to_vec(plan).context("the plan is not JSON")?)
+        write(&self.plan(), &serde_json::to_vec(plan).context("the plan is not JSON")?)
     }
 
     /// Answers what else is wanted.
     pub(super) fn write_more(&self, round: u32, more: &[PlannedTrial]) -> Result<()> {
-        write_whole(&self.more(round), &serde_json::to_vec(more).context("trials are not JSON")?)
+        write(&self.more(round), &serde_json::to_vec(more).context("trials are not JSON")?)
     }
 
     /// The answer of that round, once it is there.
@@ -97,16 +99,8 @@ pub(super) fn attempt_name(attempt: u32) -> String {
     format!("attempt-{attempt}")
 }
 
-/// Writes beside and renames, so that a reader sees all or nothing.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let beside = path.with_extension("tmp");
-    let write = || {
-        let mut file = File::create(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// `None` where there is no such file yet.

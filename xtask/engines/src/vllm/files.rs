@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use serde::{Serialize, de::DeserializeOwned};
+use store::disk::write_whole;
 
 /// The last lines that say something.
 pub fn last_lines(bytes: &[u8], count: usize) -> String {
@@ -22,13 +23,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// Writes beside and renames, so that a reader sees all or nothing.
+/// Writes a file of JSON, whole or not at all.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    let beside = path.with_extension(format!("{}.tmp", std::process::id()));
-    fs::write(&beside, serde_json::to_string_pretty(value)?)
-        .and_then(|()| fs::rename(&beside, path))
+    write_whole(path, serde_json::to_string_pretty(value)?.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
 }

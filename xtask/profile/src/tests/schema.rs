@@ -13,7 +13,7 @@ use super::{
         data::FORMATS,
         read::ASKED,
         request::{APIS, USAGES},
-        stages::STAGES,
+        stage,
     },
     *,
 };
@@ -83,7 +83,10 @@ fn schema() -> Value {
         [
             (
                 "stages",
-                list("Built-in stages to run; all where it is absent.", &json!({ "enum": STAGES })),
+                list(
+                    "Built-in stages to run; all where it is absent.",
+                    &json!({ "enum": stage::named().map(|stage| stage.name).collect::<Vec<_>>() }),
+                ),
             ),
             (
                 "reference",

@@ -39,7 +39,7 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
     let subtitle = format!(
         "{} · profile {}, objective {} on load {}",
         inputs.engine(),
-        inputs.baseline.profile,
+        inputs.baseline.header.profile,
         metric::find(inputs.objective_metric)
             .map_or(inputs.objective_metric.to_owned(), |m| lower_first(m.title)),
         inputs.objective_load
@@ -76,7 +76,7 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
 
 /// The load of the target on the queue's share, else the objective's.
 fn queue_load<'a>(inputs: &Inputs<'a>) -> &'a str {
-    let mut targets = inputs.comparison.targets.iter();
+    let mut targets = inputs.targets.iter();
     let target = targets.find(|target| target.metric == "queue_share");
     target.map_or(inputs.objective_load, |target| target.load.as_str())
 }
@@ -123,8 +123,8 @@ fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     }
     // Where there are more than fit, those of goals come first.
     if loads.len() > TAIL_LOADS {
-        let targets = inputs.comparison.targets.iter().map(|target| target.load.as_str());
-        let limits = inputs.comparison.decision.iter().flat_map(|decision| &decision.limits);
+        let targets = inputs.targets.iter().map(|target| target.load.as_str());
+        let limits = inputs.limits.iter();
         let goals: Vec<&str> = std::iter::once(inputs.objective_load)
             .chain(targets)
             .chain(limits.map(|limit| limit.load.as_str()))
@@ -192,7 +192,7 @@ fn subject(metric: &str, load: &str) -> String {
 }
 
 fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
-    let all = &inputs.comparison.targets;
+    let all = inputs.targets;
     let capacity = table::capacity(cell);
     let reference = inputs.reference.map(|reference| reference.name);
     let row = |target| target_row(target, reference.is_some());
@@ -261,7 +261,7 @@ fn bare(id: &str, value: f64, text: fn(f64) -> String) -> String {
 
 fn verdicts(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let mut judged: Vec<&Comparison> =
-        inputs.comparison.comparisons.iter().filter(|row| row.verdict.is_some()).collect();
+        inputs.comparisons.iter().filter(|row| row.verdict.is_some()).collect();
     let production = inputs.production_load();
     judged.sort_by_key(|row| {
         let headline = HEADLINES.iter().position(|id| *id == row.metric).unwrap_or(HEADLINES.len());

@@ -2,7 +2,10 @@
 
 use bench_core::{
     metric,
-    schema::{Column, Comparison, Estimate, Point, ResultFile, Role},
+    schema::{
+        BaselineResult, Column, Comparison, ComprehensiveResult, Estimate, LimitOutcome, Point,
+        Role, SweepResult, TargetOutcome,
+    },
 };
 
 use super::number;
@@ -21,13 +24,17 @@ pub struct Reference<'a> {
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
     /// The profile's settings to beat and vLLM's defaults, under every load.
-    pub baseline: &'a ResultFile,
+    pub baseline: &'a BaselineResult,
     /// The sweeps, in the order of the profile.
-    pub sweeps: &'a [ResultFile],
+    pub sweeps: &'a [SweepResult],
     /// The chosen settings under every load, where the profile has that stage.
-    pub comprehensive: Option<&'a ResultFile>,
+    pub comprehensive: Option<&'a ComprehensiveResult>,
     /// The configurations side by side.
-    pub comparison: &'a ResultFile,
+    pub comparisons: &'a [Comparison],
+    /// The profile's targets.
+    pub targets: &'a [TargetOutcome],
+    /// The limits of what is to be deployed.
+    pub limits: &'a [LimitOutcome],
     /// The figures of the comparison that are not its own, where the profile names some.
     pub reference: Option<Reference<'a>>,
     /// Metric id that the profile's objective optimizes.
@@ -167,7 +174,7 @@ impl<'a> Inputs<'a> {
 
     /// The load of the target on E2E P95, else that of the production workload.
     pub fn tail_load(&self) -> &'a str {
-        let mut targets = self.comparison.targets.iter();
+        let mut targets = self.targets.iter();
         let target = targets.find(|target| target.metric == "e2e_p95_ms");
         target.map_or_else(|| self.production_load(), |target| &target.load)
     }
@@ -180,19 +187,19 @@ impl<'a> Inputs<'a> {
 
     /// The profile's target for a metric on a load.
     pub fn target(&self, metric: &str, load: &str, factor: f64) -> Option<f64> {
-        let mut targets = self.comparison.targets.iter().filter(|target| !target.over_baseline);
+        let mut targets = self.targets.iter().filter(|target| !target.over_baseline);
         let target = targets.find(|target| target.metric == metric && target.load == load)?;
         Some(target.limit * factor).filter(|limit| limit.is_finite())
     }
 
     fn comparison(&self, metric: &str, load: &str) -> Option<&'a Comparison> {
-        let mut comparisons = self.comparison.comparisons.iter();
+        let mut comparisons = self.comparisons.iter();
         comparisons.find(|row| row.metric == metric && row.load == load)
     }
 
     /// The engine in a title, with the word "simulated" where it applies.
     pub fn engine(&self) -> String {
-        self.baseline.engine.shown()
+        self.baseline.header.engine.shown()
     }
 }
 
@@ -207,7 +214,7 @@ pub fn spread<'p>(points: impl IntoIterator<Item = &'p Point>) -> &'static str {
 }
 
 /// Loads of a sweep, in order.
-pub fn sweep_loads(sweep: &ResultFile) -> Vec<&str> {
+pub fn sweep_loads(sweep: &SweepResult) -> Vec<&str> {
     distinct(sweep.points.iter().map(|point| point.load.as_str()))
 }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use bench_core::{
     canonical::Digest,
     schema::{
-        Anatomy, ArgValue, Args, Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate,
-        FORMAT, FailureClass, Point, ResultFile, Role, SettingFailure, TargetOutcome, TargetState,
-        Verdict,
+        Anatomy, ArgValue, Args, BaselineResult, Choice, ClassPoint, Column, Comparison,
+        ComprehensiveResult, EngineLabel, Estimate, FORMAT, FailureClass, Header, Point, Role,
+        SettingFailure, SweepResult, TargetOutcome, TargetState, Verdict,
     },
 };
 
@@ -16,10 +16,11 @@ use super::{Inputs, Reference};
 /// Owned [`Inputs`].
 #[derive(Clone)]
 pub(super) struct Results {
-    pub(super) baseline: ResultFile,
-    pub(super) sweeps: Vec<ResultFile>,
-    pub(super) comprehensive: Option<ResultFile>,
-    pub(super) comparison: ResultFile,
+    pub(super) baseline: BaselineResult,
+    pub(super) sweeps: Vec<SweepResult>,
+    pub(super) comprehensive: Option<ComprehensiveResult>,
+    pub(super) comparisons: Vec<Comparison>,
+    pub(super) targets: Vec<TargetOutcome>,
     pub(super) reference: Option<Reference<'static>>,
 }
 
@@ -29,7 +30,9 @@ impl Results {
             baseline: &self.baseline,
             sweeps: &self.sweeps,
             comprehensive: self.comprehensive.as_ref(),
-            comparison: &self.comparison,
+            comparisons: &self.comparisons,
+            targets: &self.targets,
+            limits: &[],
             reference: self.reference,
             objective_metric: "output_tokens_per_s",
             objective_load: "burst",
@@ -48,8 +51,8 @@ pub(super) fn estimate(mean: f64, spread: f64) -> Estimate {
     }
 }
 
-pub(super) fn file(stage: &str, points: Vec<Point>) -> ResultFile {
-    ResultFile {
+fn header(stage: &str) -> Header {
+    Header {
         format: FORMAT,
         profile: "sim".to_owned(),
         stage: stage.to_owned(),
@@ -58,17 +61,6 @@ pub(super) fn file(stage: &str, points: Vec<Point>) -> ResultFile {
             simulated: true,
             identity: Digest::of(b"engine"),
         },
-        identity: None,
-        flag: None,
-        points,
-        choice: None,
-        candidates: Vec::new(),
-        decision: None,
-        comparisons: Vec::new(),
-        targets: Vec::new(),
-        floors: Vec::new(),
-        findings: Vec::new(),
-        stopping: None,
     }
 }
 
@@ -157,7 +149,7 @@ fn configuration(role: Role, label: &str) -> Vec<Point> {
     ]
 }
 
-fn max_num_seqs() -> ResultFile {
+fn max_num_seqs() -> SweepResult {
     let rows = [
         (256, 10_413.0, 6.61, [0.2, 16.0, 53.2, 4.0]),
         (512, 10_020.0, 7.02, [0.2, 23.0, 36.0, 4.0]),
@@ -177,7 +169,7 @@ fn max_num_seqs() -> ResultFile {
     sweep("max-num-seqs", "max-num-seqs", points, "256")
 }
 
-fn chunked_prefill() -> ResultFile {
+fn chunked_prefill() -> SweepResult {
     let rows = [("off", 1.32), ("2048", 1.05), ("4096", 1.0), ("8192", 1.02), ("16384", 1.08)];
     let points = rows
         .into_iter()
@@ -202,7 +194,7 @@ fn chunked_prefill() -> ResultFile {
     sweep("chunked-prefill", "chunked-prefill", points, "4096")
 }
 
-fn memory_utilization() -> ResultFile {
+fn memory_utilization() -> SweepResult {
     let points = [("0.7", 0.66), ("0.8", 0.78), ("0.9", 0.9), ("0.95", 0.96), ("0.98", 1.0)]
         .into_iter()
         .map(|(utilization, share)| {
@@ -217,7 +209,7 @@ fn memory_utilization() -> ResultFile {
     sweep("memory-utilization", "gpu-memory-utilization", points, "0.95")
 }
 
-fn queue_time() -> ResultFile {
+fn queue_time() -> SweepResult {
     let points = [
         ("256 seqs", 10_413.0, 6.61, [0.2, 16.0, 53.2, 4.0]),
         ("256 seqs, 4 API servers", 11_020.0, 5.9, [0.2, 9.0, 51.0, 5.0]),
@@ -235,19 +227,18 @@ fn queue_time() -> ResultFile {
     sweep("queue-time", "queue-time", points, "256 seqs, 4 API servers")
 }
 
-fn sweep(stage: &str, flag: &str, points: Vec<Point>, chosen: &str) -> ResultFile {
-    let mut file = file(stage, points);
-    file.flag = Some(flag.to_owned());
-    file.choice = Some(Choice {
+fn sweep(stage: &str, flag: &str, points: Vec<Point>, chosen: &str) -> SweepResult {
+    let choice = Some(Choice {
         label: chosen.to_owned(),
         args: Args::new(),
         reason: "the highest throughput within the limits".to_owned(),
     });
-    file
+    let flag = flag.to_owned();
+    SweepResult { header: header(stage), flag, points, choice, findings: Vec::new() }
 }
 
 /// Every metric of the configurations side by side, and the seed's own figures.
-fn comparison(baseline: &[Point], tuned: &[Point]) -> ResultFile {
+fn comparisons(baseline: &[Point], tuned: &[Point]) -> Vec<Comparison> {
     let week2 = [
         ("queue_share", "burst", 0.85),
         ("output_tokens_per_s", "burst", 949.0),
@@ -255,7 +246,7 @@ fn comparison(baseline: &[Point], tuned: &[Point]) -> ResultFile {
         ("e2e_p50_ms", "production", 850.0),
         ("e2e_p95_ms", "production", 2_540.0),
     ];
-    let mut file = file("compare", Vec::new());
+    let mut comparisons = Vec::new();
     for after in tuned {
         for (metric, figure) in &after.metrics {
             let of = |role| {
@@ -275,7 +266,7 @@ fn comparison(baseline: &[Point], tuned: &[Point]) -> ResultFile {
                 columns.insert(Column::Week2, single);
             }
             let change = figure.mean / columns[&Column::Default].mean * 100.0 - 100.0;
-            file.comparisons.push(Comparison {
+            comparisons.push(Comparison {
                 metric: metric.clone(),
                 load: after.load.clone(),
                 columns,
@@ -291,14 +282,17 @@ fn comparison(baseline: &[Point], tuned: &[Point]) -> ResultFile {
             });
         }
     }
+    comparisons
+}
+
+fn targets(comparisons: &[Comparison]) -> Vec<TargetOutcome> {
     let target = |metric: &str, load: &str, bound: &str, limit, found: Option<f64>, met| {
         let state = match (found, met) {
             (None, _) => TargetState::NotMeasured,
             (_, true) => TargetState::Met,
             (_, false) => TargetState::Missed,
         };
-        let rows = file.comparisons.iter();
-        let row = rows.clone().find(|row| row.metric == metric && row.load == load);
+        let row = comparisons.iter().find(|row| row.metric == metric && row.load == load);
         TargetOutcome {
             metric: metric.to_owned(),
             load: load.to_owned(),
@@ -311,15 +305,14 @@ fn comparison(baseline: &[Point], tuned: &[Point]) -> ResultFile {
             floor: None,
         }
     };
-    file.targets = vec![
+    vec![
         target("queue_share", "burst", "max", 0.5, Some(0.41), true),
         target("output_tokens_per_s", "burst", "min", 1_200.0, Some(11_020.0), true),
         target("requests_per_s", "burst", "min", 10.0, Some(86.1), true),
         target("long_e2e_p95_ms", "lengths", "max", 3_000.0, Some(4_180.0), false),
         target("e2e_p95_ms", "production", "max", 2_000.0, Some(4_777.0), false),
         target("length_slowdown", "lengths", "max", 8.0, None, false),
-    ];
-    file
+    ]
 }
 
 fn verdict(metric: &str, change: f64) -> Verdict {
@@ -336,8 +329,8 @@ fn verdict(metric: &str, change: f64) -> Verdict {
 pub(super) fn sparse() -> Results {
     let mut all = results();
     all.comprehensive = None;
-    all.comparison.comparisons.clear();
-    all.comparison.targets.clear();
+    all.comparisons.clear();
+    all.targets.clear();
     all.sweeps.truncate(1);
     all.sweeps[0].points.truncate(4);
     let sweeps = all.sweeps.iter_mut().flat_map(|sweep| &mut sweep.points);
@@ -354,9 +347,10 @@ pub(super) fn sparse() -> Results {
 /// Twice as many loads, with long names, and twice as many values.
 pub(super) fn crowded() -> Results {
     let mut all = results();
-    for file in [&mut all.baseline].into_iter().chain(&mut all.comprehensive) {
-        let more: Vec<Point> = file.points.clone();
-        file.points.extend(more.into_iter().map(|mut point| {
+    let judged = all.comprehensive.as_mut().map(|file| &mut file.points);
+    for points in [&mut all.baseline.points].into_iter().chain(judged) {
+        let more: Vec<Point> = points.clone();
+        points.extend(more.into_iter().map(|mut point| {
             point.load = format!("{}-with-a-long-name", point.load);
             point
         }));
@@ -383,11 +377,19 @@ pub(super) fn results() -> Results {
         point.args.insert("max-num-seqs".to_owned(), ArgValue::Int(16));
     }
     let tuned = configuration(Role::Tuned, "tuned");
+    let comparisons = comparisons(&before, &tuned);
+    let choice = Choice { label: "tuned".to_owned(), args: Args::new(), reason: String::new() };
     Results {
-        comparison: comparison(&before, &tuned),
+        targets: targets(&comparisons),
+        comparisons,
         reference: Some(Reference { name: "Week 2", legend: "Week 2 (other hardware and load)" }),
-        baseline: file("baseline", before),
+        baseline: BaselineResult { header: header("baseline"), points: before },
         sweeps: vec![max_num_seqs(), queue_time(), chunked_prefill(), memory_utilization()],
-        comprehensive: Some(file("comprehensive", tuned)),
+        comprehensive: Some(ComprehensiveResult {
+            header: header("comprehensive"),
+            points: tuned,
+            choice,
+            stopping: None,
+        }),
     }
 }

@@ -1,6 +1,6 @@
 //! Throughput against latency: every configuration, and those that none beats in both.
 
-use bench_core::schema::Role;
+use bench_core::schema::{ComprehensiveResult, Role, SweepResult};
 use plotters::style::RGBColor;
 
 use super::{
@@ -31,7 +31,9 @@ struct Dot<'a> {
 }
 
 pub(super) fn draw(inputs: &Inputs<'_>) -> String {
-    let files = inputs.comprehensive.into_iter().chain([inputs.baseline]).chain(inputs.sweeps);
+    let judged = inputs.comprehensive.map(ComprehensiveResult::measured);
+    let sweeps = inputs.sweeps.iter().map(SweepResult::measured);
+    let files = judged.into_iter().chain([inputs.baseline.measured()]).chain(sweeps);
     let objective = (inputs.objective_metric, inputs.objective_load);
     let front = Front::new(objective, inputs.latency_load, files);
     let largest =

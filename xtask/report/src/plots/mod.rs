@@ -26,7 +26,7 @@ mod text;
 mod throughput;
 
 use anyhow::{Result, ensure};
-use bench_core::schema::{ResultFile, Role};
+use bench_core::schema::{Role, SweepResult};
 
 pub use self::{
     calibration::draw as calibration,
@@ -51,7 +51,7 @@ static PLOTS: [Plot; 5] = [
 ];
 
 /// A sweep without the points that it carries to be judged by: those are drawn as lines.
-fn only_swept(sweep: &ResultFile) -> ResultFile {
+fn only_swept(sweep: &SweepResult) -> SweepResult {
     let mut sweep = sweep.clone();
     sweep.points.retain(|point| point.role == Role::Sweep);
     sweep
@@ -69,11 +69,11 @@ pub fn draw_all(inputs: &Inputs<'_>) -> Result<Vec<Drawing>> {
         .map(|plot| Drawing { name: plot.name.to_owned(), svg: (plot.draw)(inputs) })
         .collect();
     for sweep in inputs.sweeps {
-        let name = format!("sweep_{}", sweep.stage.replace('-', "_"));
+        let name = format!("sweep_{}", sweep.header.stage.replace('-', "_"));
         ensure!(
             drawings.iter().all(|drawing| drawing.name != name),
             "sweep {}: its plot has the same file name as another's ({name}); rename one",
-            sweep.stage
+            sweep.header.stage
         );
         drawings.push(Drawing { name, svg: sweep::draw(inputs, sweep) });
     }

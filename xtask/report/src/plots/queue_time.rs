@@ -1,7 +1,7 @@
 //! Where the mean request's time went: stacked bars of the configurations and of the values that
 //! attack the queue.
 
-use bench_core::schema::{Anatomy, Point, ResultFile, Role};
+use bench_core::schema::{Anatomy, Point, Role, SweepResult};
 use plotters::style::RGBColor;
 
 use super::{
@@ -32,8 +32,9 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
         inputs.objective_load
     );
     page((1200, 750), "Where a request's time went", &subtitle, |canvas, body| {
-        let sweep =
-            SWEEPS.iter().find_map(|name| inputs.sweeps.iter().find(|sweep| sweep.stage == *name));
+        let sweep = SWEEPS
+            .iter()
+            .find_map(|name| inputs.sweeps.iter().find(|sweep| sweep.header.stage == *name));
         let configurations = configurations(inputs);
         let values = sweep.map_or_else(Vec::new, |sweep| values(inputs, sweep));
         let top = body.top + legend(canvas, body, &part_keys()) + 14;
@@ -94,7 +95,7 @@ fn configurations<'a>(inputs: &Inputs<'a>) -> Vec<Slot<'a>> {
         .collect()
 }
 
-fn values<'a>(inputs: &Inputs<'a>, sweep: &'a ResultFile) -> Vec<Slot<'a>> {
+fn values<'a>(inputs: &Inputs<'a>, sweep: &'a SweepResult) -> Vec<Slot<'a>> {
     let loads = sweep_loads(sweep);
     let Some(load) = loads.iter().find(|l| **l == inputs.objective_load).or(loads.first()) else {
         return Vec::new();
@@ -131,7 +132,7 @@ fn bars(
     title: &str,
     configurations: &[Slot<'_>],
     values: &[Slot<'_>],
-    sweep: Option<&ResultFile>,
+    sweep: Option<&SweepResult>,
 ) {
     let slots: Vec<&Slot<'_>> = configurations.iter().chain(values).collect();
     let totals: Vec<f64> = slots
@@ -162,7 +163,7 @@ fn bars(
         canvas.line(&[(x, panel.plot.top), (x, cell.bottom)], GRID, 1);
     }
     let how = label(Anchor::Middle);
-    let name = sweep.map_or("", |sweep| sweep.stage.as_str());
+    let name = sweep.map_or("", |sweep| sweep.header.stage.as_str());
     for (from, to, text) in [
         (edge(0), edge(split), "configuration".to_owned()),
         (edge(split + gap), edge(columns), format!("values of sweep {name}")),

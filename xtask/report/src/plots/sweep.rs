@@ -1,6 +1,6 @@
 //! One sweep: the objective over its values, and what explains it.
 
-use bench_core::schema::{Estimate, Point, ResultFile, Role, SettingFailure};
+use bench_core::schema::{Estimate, Point, Role, SettingFailure, SweepResult};
 use plotters::style::{Color, RGBColor};
 
 use super::{
@@ -89,15 +89,18 @@ struct Series {
     figures: Vec<Option<(Figure, bool)>>,
 }
 
-pub(super) fn draw(inputs: &Inputs<'_>, sweep: &ResultFile) -> String {
+pub(super) fn draw(inputs: &Inputs<'_>, sweep: &SweepResult) -> String {
     let loads = sweep_loads(sweep);
     let load = loads.iter().find(|load| **load == inputs.objective_load).or(loads.first());
     let load = load.copied().unwrap_or_default();
     let layout = Layout::new(inputs, sweep);
     let metric = objective_metric(inputs, sweep, load);
     let measure = Measure::over(metric, sweep.points.iter().filter(|point| point.load == load));
-    let title =
-        format!("Sweep {}: {} and what explains it", sweep.stage, lower_first(measure.title));
+    let title = format!(
+        "Sweep {}: {} and what explains it",
+        sweep.header.stage,
+        lower_first(measure.title)
+    );
     let subtitle = format!("{} · load {load}, {}", inputs.engine(), spread(&sweep.points));
     page((1200, 750), &title, &subtitle, |canvas, body| {
         let objective =
@@ -113,7 +116,7 @@ pub(super) fn draw(inputs: &Inputs<'_>, sweep: &ResultFile) -> String {
 }
 
 /// The objective's metric where the sweep measured it, else throughput or latency.
-fn objective_metric<'t>(inputs: &Inputs<'t>, sweep: &ResultFile, load: &str) -> &'t str {
+fn objective_metric<'t>(inputs: &Inputs<'t>, sweep: &SweepResult, load: &str) -> &'t str {
     let points = || sweep.points.iter().filter(|point| point.load == load);
     let measured = |metric: &&str| points().any(|point| Figure::at(point, metric, 1.0).is_some());
     [inputs.objective_metric, "output_tokens_per_s", "e2e_p95_ms"]
@@ -333,8 +336,8 @@ fn target(inputs: &Inputs<'_>, longest: &Source<'_>, measure: Measure) -> Option
 }
 
 impl<'a> Layout<'a> {
-    fn new(inputs: &Inputs<'_>, sweep: &'a ResultFile) -> Self {
-        let flag = sweep.flag.as_deref().unwrap_or(&sweep.stage);
+    fn new(inputs: &Inputs<'_>, sweep: &'a SweepResult) -> Self {
+        let flag = &*sweep.flag;
         let labels = distinct(sweep.points.iter().map(|point| point.label.as_str()));
         let of = |label: &str| sweep.points.iter().filter(|p| p.label == label).collect::<Vec<_>>();
         let number =

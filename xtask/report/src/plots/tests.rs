@@ -88,11 +88,11 @@ fn no_text_of_an_ordinary_suite_is_shortened() {
 #[test]
 fn titles_say_what_was_measured_and_that_it_is_simulated() {
     let mut results = results();
-    results.baseline.engine.title = "H100 80GB, Qwen2.5-7B".to_owned();
+    results.baseline.header.engine.title = "H100 80GB, Qwen2.5-7B".to_owned();
     for Drawing { name, svg } in drawings(&results) {
         assert!(svg.contains("simulated H100 80GB, Qwen2.5-7B"), "{name}");
     }
-    results.baseline.engine.simulated = false;
+    results.baseline.header.engine.simulated = false;
     for Drawing { name, svg } in drawings(&results) {
         assert!(!svg.contains("simulated"), "{name}");
     }
@@ -107,7 +107,7 @@ fn the_figures_beside_have_the_name_that_the_profile_gives_them() {
     assert_eq!(named(&results, "Week 2 (other hardware and load)"), 3);
     results.reference = Some(Reference { name: "march", legend: "march" });
     assert_eq!((named(&results, "march"), named(&results, "Week 2")), (7, 0));
-    for row in &mut results.comparison.comparisons {
+    for row in &mut results.comparisons {
         row.columns.retain(|column, _| *column != bench_core::schema::Column::Week2);
     }
     // The head of a column stays, as long as there is one.
@@ -120,7 +120,7 @@ fn the_figures_beside_have_the_name_that_the_profile_gives_them() {
 fn sweeps_of_one_file_name_are_refused() {
     let mut results = results();
     let mut twin = results.sweeps[0].clone();
-    twin.stage = "max_num_seqs".to_owned();
+    twin.header.stage = "max_num_seqs".to_owned();
     results.sweeps.push(twin);
     let error = draw_all(&results.inputs()).expect_err("two plots would share a file");
     insta::assert_snapshot!(
@@ -168,7 +168,9 @@ fn oddity() -> impl Strategy<Value = Oddity> {
 
 fn files(results: &mut Results) -> impl Iterator<Item = &mut Vec<Point>> {
     let Results { baseline, sweeps, comprehensive, .. } = results;
-    [baseline].into_iter().chain(sweeps).chain(comprehensive).map(|file| &mut file.points)
+    let sweeps = sweeps.iter_mut().map(|file| &mut file.points);
+    let judged = comprehensive.as_mut().map(|file| &mut file.points);
+    std::iter::once(&mut baseline.points).chain(sweeps).chain(judged)
 }
 
 fn apply(results: &mut Results, oddity: Oddity) {
@@ -209,8 +211,8 @@ fn apply(results: &mut Results, oddity: Oddity) {
         Oddity::NoChoice => results.sweeps.iter_mut().for_each(|sweep| sweep.choice = None),
         Oddity::NoComprehensive => results.comprehensive = None,
         Oddity::NoComparison => {
-            results.comparison.comparisons.clear();
-            results.comparison.targets.clear();
+            results.comparisons.clear();
+            results.targets.clear();
         }
         Oddity::NoBaseline => results.baseline.points.clear(),
         Oddity::FewPoints(n) => files(results).for_each(|points| points.truncate(n)),

@@ -3,7 +3,9 @@
 
 use bench_core::{
     metric,
-    schema::{Column, Comparison, Decision, Point, Recommendation, ResultFile, Role, TargetState},
+    schema::{
+        Column, CompareResult, Comparison, Decision, Point, Recommendation, Role, TargetState,
+    },
     wrap::{WIDTH, wrap},
 };
 
@@ -18,39 +20,37 @@ use profile::Profile;
 const WORSE_MAX: usize = 3;
 
 /// The screen. `problems` are the causes for which settings or trials do not count.
-pub fn closing(profile: &Profile, comparison: &ResultFile, problems: &[String]) -> String {
+pub fn closing(profile: &Profile, comparison: &CompareResult, problems: &[String]) -> String {
     let mut out = String::new();
     let mut say = |text: &str, indent: usize| out += &wrap(&plain(text), indent, WIDTH);
-    if let Some(decision) = &comparison.decision {
-        say(&words::headline(decision), 1);
-        let grounds = words::grounds(decision, &comparison.comparisons, profile);
-        if !grounds.is_empty() {
-            say(&grounds, 1);
-        }
-        if let Some(words) = crate::serve_command(profile, comparison) {
-            say("", 0);
-            command(&words).iter().for_each(|line| say(line, 1));
-        }
-        if !(decision.flags.is_empty() && decision.limits.is_empty()) {
-            say("", 0);
-        }
-        if !decision.flags.is_empty() {
-            say("Why each flag:", 1);
-            for reason in &decision.flags {
-                let flags = format::args(&reason.args);
-                say(&format!("{flags}: {}.", words::flag(reason, profile)), 3);
-            }
-        }
-        for limit in &decision.limits {
-            say(&format!("Limit: {}{}.", words::limit(limit, profile), of_whom(decision)), 1);
-        }
+    let decision = &comparison.decision;
+    say(&words::headline(decision), 1);
+    let grounds = words::grounds(decision, &comparison.comparisons, profile);
+    if !grounds.is_empty() {
+        say(&grounds, 1);
+    }
+    if let Some(words) = crate::serve_command(profile, comparison) {
+        say("", 0);
+        command(&words).iter().for_each(|line| say(line, 1));
+    }
+    if !(decision.flags.is_empty() && decision.limits.is_empty()) {
         say("", 0);
     }
+    if !decision.flags.is_empty() {
+        say("Why each flag:", 1);
+        for reason in &decision.flags {
+            let flags = format::args(&reason.args);
+            say(&format!("{flags}: {}.", words::flag(reason, profile)), 3);
+        }
+    }
+    for limit in &decision.limits {
+        say(&format!("Limit: {}{}.", words::limit(limit, profile), of_whom(decision)), 1);
+    }
+    say("", 0);
     for line in table(profile, comparison) {
         say(&line, 1);
     }
-    let limits = comparison.decision.iter().flat_map(|decision| &decision.limits);
-    let limits = limits.filter(|limit| limit.found.is_some());
+    let limits = decision.limits.iter().filter(|limit| limit.found.is_some());
     let limits = limits.map(|limit| (limit.metric.as_str(), limit.load.as_str()));
     let targets = comparison.targets.iter().filter(|target| target.found.is_some());
     let targets = targets.map(|target| (target.metric.as_str(), target.load.as_str()));
@@ -131,7 +131,7 @@ fn command(words: &[String]) -> Vec<String> {
 }
 
 /// The goals and the targets: figures of each setting, change and verdict.
-fn table(profile: &Profile, comparison: &ResultFile) -> Vec<String> {
+fn table(profile: &Profile, comparison: &CompareResult) -> Vec<String> {
     let is_target = |row: &Comparison| {
         profile.targets.iter().any(|t| t.metric == row.metric && t.load == row.load)
     };
@@ -143,8 +143,8 @@ fn table(profile: &Profile, comparison: &ResultFile) -> Vec<String> {
     if rows.is_empty() {
         return Vec::new();
     }
-    let tuned = match comparison.decision.as_ref().map(|decision| decision.recommendation) {
-        Some(Recommendation::Change) => "tuned",
+    let tuned = match comparison.decision.recommendation {
+        Recommendation::Change => "tuned",
         _ => "candidate",
     };
     let is_judged = rows.iter().any(|row| row.change.is_some());
@@ -177,7 +177,7 @@ fn table(profile: &Profile, comparison: &ResultFile) -> Vec<String> {
 }
 
 /// ` (objective)`, or the target and whether it is met.
-fn target(profile: &Profile, comparison: &ResultFile, row: &Comparison) -> String {
+fn target(profile: &Profile, comparison: &CompareResult, row: &Comparison) -> String {
     let objective = &profile.objective;
     let mut notes = Vec::new();
     if row.metric == objective.metric && row.load == objective.load {
@@ -207,7 +207,7 @@ fn target(profile: &Profile, comparison: &ResultFile, row: &Comparison) -> Strin
 }
 
 /// What else got worse, where the time went, and what does not count.
-fn beside(profile: &Profile, comparison: &ResultFile, problems: &[String]) -> Vec<String> {
+fn beside(profile: &Profile, comparison: &CompareResult, problems: &[String]) -> Vec<String> {
     let mut lines = Vec::new();
     let worse =
         words::worse(&comparison.comparisons, |row| is_goal(profile, &row.metric, &row.load));

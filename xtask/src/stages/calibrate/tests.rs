@@ -7,7 +7,7 @@ use super::*;
 use crate::stages;
 use dag::{Dag, LEAF, RECORD, State};
 use engines::Recorded;
-use profile::{ModelFolder, Profile};
+use profile::{ModelFolder, Profile, stage::PROVISION};
 use store::Store;
 
 const PROFILE: &str = r#"
@@ -68,7 +68,7 @@ fn a_model_predicts_itself_on_the_profiles_own_sweeps() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let store = Store::open_read_only(folder.path()).expect("opens");
     let tasks = stages::tasks(&context).into_iter();
-    let wanted = tasks.filter(|task| [provision::NAME, NAME].contains(&task.name()));
+    let wanted = tasks.filter(|task| [PROVISION.name, CALIBRATE.name].contains(&task.name()));
     let mut dag = Dag::new(&store, wanted.collect(), false).expect("a DAG");
     dag.run_next().expect("provision runs");
 
@@ -93,7 +93,9 @@ fn a_model_predicts_itself_on_the_profiles_own_sweeps() {
     let keys: Vec<Digest> = missing.iter().map(|leaf| leaf.key).collect();
     dag.leaves_stored(&keys).expect("stores");
     dag.run_next().expect("calibrates");
-    let Some(State::Done(action)) = dag.state(NAME) else { panic!("{:?}", dag.state(NAME)) };
+    let Some(State::Done(action)) = dag.state(CALIBRATE.name) else {
+        panic!("{:?}", dag.state(CALIBRATE.name))
+    };
     let text = |name: &str| {
         let bytes = store.get(&action.outputs[name]).expect("reads").expect("is there");
         String::from_utf8(bytes).expect("UTF-8")

@@ -1,0 +1,262 @@
+//! The JSON files that stages write into `results/`: one type a stage.
+//!
+//! All begin with the same [`Header`], and what follows is the stage's own. The header is the one
+//! `flatten` of the schema: a file is one object, and an unknown key in it is a mistake.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Candidate, Choice, Comparison, Decision, EngineLabel, FloorOutcome, Point, Stopping,
+    TargetOutcome,
+};
+
+/// What every result file begins with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Header {
+    /// Version of the schema.
+    pub format: u32,
+    /// Name of the profile.
+    pub profile: String,
+    /// Stage that wrote the file.
+    pub stage: String,
+    /// What was measured.
+    pub engine: EngineLabel,
+}
+
+/// Of `provision`: the engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ProvisionResult {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// The engine's identity, whole.
+    pub identity: serde_json::Value,
+}
+
+/// Of `baseline`: the profile's settings to beat and the engine's defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BaselineResult {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// Measured points: one configuration under one load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
+}
+
+/// Of each sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SweepResult {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// The swept flag, or the stage's name where a value sets several.
+    pub flag: String,
+    /// Measured points: one configuration under one load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
+    /// The best value, where the defaults were measured beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<Choice>,
+    /// Findings in words, each drawn from the figures above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+}
+
+/// Of `tune`: the settings that were confirmed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TuneResult {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// Measured points: one configuration under one load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
+    /// The setting that the search recommends, and why.
+    pub choice: Choice,
+    /// Metrics side by side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Comparison>,
+    /// Findings in words, each drawn from the figures above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+}
+
+/// Of `choose`: the settings worth being judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ChooseResult {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// The first candidate, or the defaults.
+    pub choice: Choice,
+    /// Settings to be judged, in the order in which they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
+    /// Findings in words, each drawn from the figures above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+}
+
+/// Of `comprehensive`: the candidates, judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ComprehensiveResult {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// Measured points: one configuration under one load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
+    /// The candidate that was settled on, or the defaults.
+    pub choice: Choice,
+    /// After how many starts the comparison was stopped; `None` where their number was fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<Stopping>,
+}
+
+/// Of `capacity`: the highest rates within the limits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CapacityResult {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// Measured points: one configuration under one load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
+    /// Metrics side by side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Comparison>,
+    /// Findings in words, each drawn from the figures above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+}
+
+/// Of `compare`: baseline, defaults and candidate side by side, and the decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct CompareResult {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// What to deploy.
+    pub decision: Decision,
+    /// Metrics side by side.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Comparison>,
+    /// The profile's targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetOutcome>,
+    /// The floor of each load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floors: Vec<FloorOutcome>,
+    /// Findings in words, each drawn from the figures above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+    /// After how many starts the comparison was stopped; `None` where their number was fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<Stopping>,
+}
+
+/// Of `confirm`: the start from `recommended.yaml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmResult {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// The configuration, where the start confirms it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<Choice>,
+    /// Why it is not confirmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+}
+
+/// What `baseline save` and `baseline import` keep for `compare`, and figures of other systems.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct SavedResult {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// Measured points: one configuration under one load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
+    /// Findings in words, each drawn from the figures above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+}
+
+/// Of any result file what it says of configurations, for those who read files of several stages.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Figures {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// Measured points; none of a stage that measures nothing.
+    #[serde(default)]
+    pub points: Vec<Point>,
+    /// What the stage recommends, if it does.
+    #[serde(default)]
+    pub choice: Option<Choice>,
+}
+
+/// Files whose points stand side by side.
+macro_rules! measured {
+    ($($file:ident),*) => {$(
+        impl $file {
+            /// Stage and points.
+            pub fn measured(&self) -> (&str, &[Point]) {
+                (&self.header.stage, &self.points)
+            }
+        }
+    )*};
+}
+
+measured!(BaselineResult, SweepResult, ComprehensiveResult);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_one_flat_object_and_an_unknown_key_is_a_mistake() {
+        let engine = json!({"title": "a card", "simulated": true, "identity": "0".repeat(64)});
+        let file = json!({"format": 1, "profile": "sim", "stage": "provision", "engine": engine,
+                          "identity": {"engine": "simulator"}});
+        let text = file.to_string();
+        let read = |text: &str| serde_json::from_str::<ProvisionResult>(text);
+        let result = read(&text).expect("a result");
+        assert_eq!(result.header.stage, "provision");
+        assert_eq!(serde_json::to_value(&result).expect("JSON"), file);
+        for (from, to) in [
+            ("\"profile\"", "\"points\": [], \"profile\""),
+            ("\"simulated\"", "\"verdict\": 1, \"simulated\""),
+            ("\"profile\"", "\"profiles\""),
+            ("\"identity\":{", "\"identities\":{"),
+        ] {
+            assert!(text.contains(from), "{from} in {text}");
+            assert!(read(&text.replacen(from, to, 1)).is_err(), "{to}");
+        }
+    }
+}
