@@ -77,7 +77,7 @@ pub const SWEEP: Stage = Stage {
     needs: &[&PROVISION],
     reads: &[&BASELINE],
     files: &["NAME_optimization.json"],
-    epoch: 7,
+    epoch: 8,
     runs: Runs::EachSweep,
 };
 
@@ -176,7 +176,7 @@ pub const DOCUMENT: Stage = Stage {
     needs: &[&PROVISION, &BASELINE, &COMPARE],
     reads: &[&CHOOSE, &COMPREHENSIVE, &CONFIRM, &VISUALIZE, &SWEEP, &TUNE, &CAPACITY],
     files: &["OPTIMIZATION_RESULTS.md", "report.html", "recommended.yaml"],
-    epoch: 11,
+    epoch: 12,
     runs: Runs::Named,
 };
 

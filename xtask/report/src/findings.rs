@@ -140,8 +140,13 @@ impl Effect<'_> {
                  changes by {change}."
             );
         }
+        if self.change.mean.abs() > objective.margin_percent() {
+            return format!(
+                "Not decided for {name} on `{load}`: {change} from {worst} to {best} may be chance."
+            );
+        }
         format!(
-            "No effect on {name} on `{load}`: {change} from {worst} to {best}, within chance or \
+            "No effect on {name} on `{load}`: {change} from {worst} to {best}, within \
              the margin of {} %.",
             objective.margin_percent(),
         )

@@ -3,7 +3,8 @@
 use bench_core::{
     metric,
     schema::{
-        Column, Comparison, Estimate, LimitState, Point, Recommendation, Role, StopReason, Verdict,
+        Column, Comparison, Decision, Estimate, LimitState, Point, Recommendation, Role,
+        StopReason, Verdict,
     },
 };
 use serde::Serialize;
@@ -33,7 +34,8 @@ impl First {
     pub fn new(inputs: &Inputs<'_>) -> Self {
         let rows = &inputs.comparison.comparisons;
         Self {
-            primary: primary(rows, inputs.profile).map(verdict).unwrap_or_default(),
+            primary: primary(rows, inputs.profile).map(verdict).unwrap_or_default()
+                + of_rejected(&inputs.comparison.decision),
             guardrails: guardrails(inputs),
             worse: worse(inputs),
             limited_by: limited_by(inputs).unwrap_or_default(),
@@ -74,6 +76,16 @@ fn verdict(row: &Comparison) -> String {
         starts(Column::Tuned),
         row.reason
     )
+}
+
+/// Says that what the change is of is not what is deployed, where that is so.
+fn of_rejected(decision: &Decision) -> &'static str {
+    match decision.recommendation {
+        Recommendation::Change if decision.label != "tuned" => {
+            " This is the candidate, which is not deployed; what got worse is of it, too."
+        }
+        _ => "",
+    }
 }
 
 fn guardrails(inputs: &Inputs<'_>) -> String {

@@ -174,11 +174,11 @@ impl Page<'_> {
         if parts.is_empty() {
             parts.push(match goals.len() {
                 1 => format!(
-                    "The goal of profile `{}` holds: {}.",
+                    "The goal of profile `{}` did not get worse: {}.",
                     profile.name,
                     goal_name(&goals[0])
                 ),
-                n => format!("All {n} goals of profile `{}` hold.", profile.name),
+                n => format!("None of the {n} goals of profile `{}` got worse.", profile.name),
             });
         }
         parts.join(" ")

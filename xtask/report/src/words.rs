@@ -4,7 +4,7 @@ use analysis::comparison::{guards, primary, too_few};
 use bench_core::{
     metric::{self, Metric},
     schema::{
-        Comparison, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Point,
+        Column, Comparison, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Point,
         Recommendation, Verdict,
     },
 };
@@ -18,8 +18,11 @@ pub fn headline(decision: &Decision) -> String {
     match decision.recommendation {
         Recommendation::Change => format!("Deploy {}.", format::args(&decision.args)),
         Recommendation::Defaults => "Keep vLLM's defaults.".to_owned(),
-        Recommendation::NoneMeets => {
+        Recommendation::NoneMeets if is_violated(&decision.limits) => {
             "No setting meets the limits: nothing is recommended.".to_owned()
+        }
+        Recommendation::NoneMeets => {
+            "No setting is known to meet the limits: nothing is recommended.".to_owned()
         }
         Recommendation::Measured if decision.limits.is_empty() => {
             format!("{} was measured as it runs.", decision.label)
@@ -52,8 +55,10 @@ pub fn grounds(decision: &Decision, rows: &[Comparison], profile: &Profile) -> S
             None => String::new(),
         },
         Grounds::Limits => {
-            let beside = primary.filter(|_| decision.label == "tuned").and_then(change);
-            let beside = beside.map(|change| format!(" It changes {change}."));
+            let beside = match decision.label == "tuned" {
+                true => primary.and_then(change).map(|change| format!(" It changes {change}.")),
+                false => primary.and_then(cost_of_baseline),
+            };
             let open = || decision.default_limits.iter().filter(is_open);
             let verb = match open().any(|limit| limit.state == LimitState::Violated) {
                 true => "which vLLM's defaults violate",
@@ -103,18 +108,34 @@ pub fn grounds(decision: &Decision, rows: &[Comparison], profile: &Profile) -> S
         Grounds::NoneMeets => {
             // Their figures are those of the limits, which follow.
             let open = || decision.limits.iter().filter(is_open);
-            let verb = match open().any(|limit| limit.state == LimitState::Violated) {
-                true => "violates",
-                false => "is not known to meet",
+            let (verb, advice) = match is_violated(&decision.limits) {
+                true => ("violates", ""),
+                false => ("is not known to meet", " More `starts` may settle it."),
             };
             let broken: Vec<_> = open().map(bound).collect();
             let nearest = match decision.args.is_empty() {
                 true => "vLLM's defaults".to_owned(),
                 false => format::args(&decision.args),
             };
-            format!("Nearest: {nearest}, which {verb} {}.", format::list(&broken))
+            format!("Nearest: {nearest}, which {verb} {}.{advice}", format::list(&broken))
         }
     }
+}
+
+fn is_violated(limits: &[LimitOutcome]) -> bool {
+    limits.iter().any(|limit| limit.state == LimitState::Violated)
+}
+
+/// What the objective is at the settings of `[baseline]`, where these are deployed: nothing judged it.
+fn cost_of_baseline(row: &Comparison) -> Option<String> {
+    let metric = metric::find(&row.metric);
+    let figure = |column| row.columns.get(&column).map(|found| format::estimate(metric, found));
+    let (baseline, default) = (figure(Column::Baseline)?, figure(Column::Default)?);
+    Some(format!(
+        " {} on `{}` is {baseline} there and {default} with vLLM's defaults.",
+        format::title(metric, &row.metric),
+        row.load
+    ))
 }
 
 /// `ITL P99 on `burst` +90.8 ± 9.4 % (margin 10 %): worse`

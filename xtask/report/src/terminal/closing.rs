@@ -144,7 +144,7 @@ fn table(profile: &Profile, comparison: &CompareResult) -> Vec<String> {
         return Vec::new();
     }
     let tuned = match comparison.decision.recommendation {
-        Recommendation::Change => "tuned",
+        Recommendation::Change if comparison.decision.label == "tuned" => "tuned",
         _ => "candidate",
     };
     let is_judged = rows.iter().any(|row| row.change.is_some());
