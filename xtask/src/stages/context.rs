@@ -12,7 +12,10 @@ use serde_json::Value;
 
 use dag::{Inputs, Outputs, Task};
 use engines::Engine;
-use profile::{NamedLoad, Profile, Stage, Trial, stage::Runs};
+use profile::{
+    NamedLoad, Profile, Stage, Trial,
+    stage::{STAGES, SWEEP},
+};
 
 /// A stage as a node of the DAG.
 pub type Node<'a> = Box<dyn Task<Leaf = Trial> + 'a>;
@@ -35,16 +38,16 @@ impl Context<'_> {
         self.profile.stages.iter().any(|name| name == stage.name)
     }
 
-    /// Names of what a stage needs, and of what else it reads that the profile runs.
+    /// Names of what a stage needs, and of what else it reads that the profile runs: built-in stages in
+    /// their order, then the sweeps.
     pub fn needs(&self, stage: &Stage) -> Vec<String> {
-        let mut names: Vec<String> = stage.needs.iter().map(|s| s.name.to_owned()).collect();
-        for read in stage.reads {
-            match read.runs {
-                Runs::EachSweep => names.extend(self.sweep_names()),
-                _ => names.extend(self.has(read).then(|| read.name.to_owned())),
-            }
-        }
-        names
+        let is_one_of = |all: &[&Stage], of: &Stage| all.iter().any(|other| other.name == of.name);
+        let built_in = STAGES.into_iter().filter(|other| {
+            is_one_of(stage.needs, other) || is_one_of(stage.reads, other) && self.has(other)
+        });
+        let sweeps = is_one_of(stage.reads, &SWEEP).then(|| self.sweep_names());
+        let built_in = built_in.map(|other| other.name.to_owned());
+        built_in.chain(sweeps.into_iter().flatten()).collect()
     }
 
     pub fn sweep_names(&self) -> impl Iterator<Item = String> {
