@@ -29,7 +29,8 @@ pub struct Judged<'a> {
 /// nothing did: then there is nothing to decide by.
 ///
 /// A change is carried by the objective's verdict, where every guard is shown to be no worse, or by limits
-/// that it meets and the defaults are not known to meet. Whatever meets the limits goes before whatever does not.
+/// that it meets and the defaults are not known to meet. Whatever meets the limits goes before whatever
+/// does not.
 pub fn decide(profile: &Profile, judged: &Judged<'_>) -> Option<Decision> {
     let default = judged.default.filter(|default| default.is_measured());
     if profile.endpoint().is_some() {

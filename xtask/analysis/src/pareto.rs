@@ -50,8 +50,8 @@ pub struct Front {
 }
 
 impl Front {
-    /// Of files (stage and points) the objective (or output throughput, where that is no throughput) on its load against E2E
-    /// P95 on the load of the limits.
+    /// Of files (stage and points) the objective (or output throughput, where that is no throughput) on its
+    /// load against E2E P95 on the load of the limits.
     pub fn new<'a>(
         objective: (&str, &str),
         latency_load: &str,

@@ -83,8 +83,8 @@ pub fn reason(
 }
 
 /// Whether no more starts are needed: the primary question has a verdict; of each limit it is known
-/// whether the candidate meets it, or whether it is worse there; of each guard whether it is worse. What more starts cannot judge does not
-/// keep a comparison open.
+/// whether the candidate meets it, or whether it is worse there; of each guard whether it is worse.
+/// What more starts cannot judge does not keep a comparison open.
 fn is_decided(profile: &Profile, points: &[Point], rows: &[Comparison]) -> bool {
     let is_open = |row: &Comparison| row.verdict == Some(Verdict::Inconclusive);
     let tuned: Vec<&Point> = points.iter().filter(|point| point.role == Role::Tuned).collect();

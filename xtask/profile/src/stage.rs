@@ -121,7 +121,7 @@ pub const COMPREHENSIVE: Stage = Stage {
     needs: &[&PROVISION, &CHOOSE],
     reads: &[&SWEEP],
     files: &["comprehensive_optimized_benchmark.json"],
-    epoch: 7,
+    epoch: 8,
     runs: Runs::OfSettings,
 };
 

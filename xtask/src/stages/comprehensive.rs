@@ -122,15 +122,21 @@ impl Comprehensive<'_> {
             let grids = [self.default(starts), self.candidate(0, Args::new(), starts)];
             let points = Self::points(&grids.each_ref(), inputs, &identity)?;
             walk.wanted = points.err().unwrap_or_default();
-        } else if profile.starts_max > profile.starts {
-            self.go_on(inputs, &identity, &mut walk)?;
+        } else if profile.starts_max > starts {
+            self.go_on(inputs, &identity, starts, &mut walk)?;
         }
         Ok(walk)
     }
 
     /// Further starts of the defaults and of the candidate that is settled on, until the comparison
-    /// is decided.
-    fn go_on(&self, inputs: &Inputs<'_>, identity: &Value, walk: &mut Walk) -> Result<()> {
+    /// is decided; each has `first` starts by now.
+    fn go_on(
+        &self,
+        inputs: &Inputs<'_>,
+        identity: &Value,
+        first: u32,
+        walk: &mut Walk,
+    ) -> Result<()> {
         let profile = self.context.profile;
         let Some(settled) = self.settled(&walk.judged) else { return Ok(()) };
         let known = Known::of(self.context.sweep_points(inputs)?);
@@ -142,11 +148,11 @@ impl Comprehensive<'_> {
             }
         };
         for (index, points) in walk.judged.iter().enumerate() {
-            let grid = self.candidate(index, points[0].args.clone(), profile.starts);
+            let grid = self.candidate(index, points[0].args.clone(), first);
             Self::add_spent(&mut spent, &grid, inputs, identity)?;
         }
-        let looks = Looks::between(profile.starts, profile.starts_max);
-        let mut starts = profile.starts;
+        let looks = Looks::between(first, profile.starts_max);
+        let mut starts = first;
         loop {
             let args = walk.judged[settled][0].args.clone();
             let grids = [self.default(starts), self.candidate(settled, args, starts)];
@@ -198,8 +204,8 @@ impl Comprehensive<'_> {
         Ok(())
     }
 
-    /// What baseline and sweeps took (the search has a budget of its own), or their trials where one of them is not stored; nothing where
-    /// nobody asks.
+    /// What baseline and sweeps took (the search has a budget of its own), or their trials where one of them
+    /// is not stored; nothing where nobody asks.
     fn spent(&self, inputs: &Inputs<'_>) -> Result<Stored<Spent>> {
         let mut spent = Spent::default();
         if self.context.profile.budget_engine_minutes.is_none() {

@@ -434,7 +434,8 @@ pub struct Forks {
 }
 
 impl Forks {
-    /// Starts a server as a fork; it is not ready yet. One that was kept from an earlier launch and fails is replaced.
+    /// Starts a server as a fork; it is not ready yet. A launcher that was kept from an earlier launch and
+    /// fails is replaced.
     ///
     /// # Errors
     /// When that is interrupted, or no launcher can do it.
