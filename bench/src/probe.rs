@@ -31,7 +31,9 @@ pub(crate) fn run(args: &ProbeArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let contact = runtime.block_on(async {
         match control.contact(patience).await {
-            Contact::Ready { .. } => Contact::Ready { version: control.observed().await.version },
+            Contact::Ready { doubt, .. } => {
+                Contact::Ready { version: control.observed().await.version, doubt }
+            }
             contact => contact,
         }
     });

@@ -1,8 +1,8 @@
 //! How fast and exact the load generator is on the host that measures, kept in the store.
 
-use std::{fs, path::Path};
+use std::{ffi::OsString, fs, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use bench_core::{canonical::Digest, schema::Calibration};
 
 /// Name of the file in the store: one host measures into one store.
@@ -24,18 +24,16 @@ pub fn digest(calibration: &Calibration) -> Digest {
 pub fn ensure(artifacts: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
     let bench = engines::bench_binary()?;
     say("calibrating the load generator on this host, unless that has been done");
-    duct::cmd!(
-        bench,
-        "calibrate",
-        "--seconds",
-        "1",
-        "--repeats",
-        "1",
-        "--keep",
-        artifacts.join(FILE)
-    )
-    .stdout_null()
-    .run()
-    .context("calibrating the load generator")?;
+    let args = ["calibrate", "--seconds", "1", "--repeats", "1", "--keep"].map(OsString::from);
+    let args = args.into_iter().chain([artifacts.join(FILE).into_os_string()]);
+    let asked = duct::cmd(bench, args).stdout_null().stderr_capture().unchecked();
+    let output = asked.run().context("cannot start `bench calibrate`")?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "`bench calibrate` ended with {}: {}",
+        output.status,
+        error.trim()
+    );
     Ok(())
 }

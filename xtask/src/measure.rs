@@ -24,7 +24,7 @@ use dag::{Dag, LEAF, Leaf, RECORD};
 use engines::{
     History, LaunchHost, RUN_DIR,
     executor::Executor,
-    launch::{LaunchError, Tools},
+    launch::{self, LaunchError, Tools},
 };
 use profile::{SAMPLES, Trial, feasibility::Frontier, flags, role::TrialRole, stage};
 use store::Store;
@@ -354,6 +354,9 @@ impl Worker<'_> {
                 self.report(Update::Stored(vec![*key]));
             }
             Event::Refused { failure } => self.refuse(trials, failure.clone())?,
+            Event::Silent { requests, seconds } => {
+                self.report(Update::Note(launch::silent(*requests, *seconds)));
+            }
             Event::Ready { .. } | Event::Done {} => {}
         }
         Ok(())

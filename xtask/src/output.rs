@@ -33,6 +33,12 @@ pub fn print(text: impl fmt::Display) -> Result<()> {
     }
 }
 
+/// Columns of the terminal that standard output is; a fixed number where it is none.
+pub fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    size.map(|size| usize::from(size.ws_col)).filter(|n| *n > 0).unwrap_or(wrap::WIDTH)
+}
+
 /// Tells people what is wrong, on standard error and folded for a terminal. Nobody is left to hear of
 /// a closed one.
 pub fn complain(text: &str) {

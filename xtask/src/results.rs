@@ -27,6 +27,10 @@ pub fn project(
 
 /// Removes a file that may be there.
 pub fn remove(path: &Path) -> Result<()> {
+    // On a file system that is read-only, removing what is not there is an error too.
+    if !path.exists() {
+        return Ok(());
+    }
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("removing {}", path.display()))

@@ -26,6 +26,10 @@ impl std::error::Error for UsageError {}
 pub fn no_such(kind: &str, name: &str, known: &[String]) -> String {
     match nearest(name, known.iter().map(String::as_str)) {
         Some(near) => format!("no {kind} `{name}`: did you mean `{near}`?"),
-        None => format!("no {kind} `{name}`: there are {}", known.join(", ")),
+        None if known.is_empty() => format!("no {kind} `{name}`: there is none"),
+        None => match known {
+            [one] => format!("no {kind} `{name}`: there is `{one}` alone"),
+            several => format!("no {kind} `{name}`: there are {}", several.join(", ")),
+        },
     }
 }

@@ -154,7 +154,9 @@ impl Project {
 
 /// Stages that a run's output says were run, not cached.
 fn ran(output: &str) -> Vec<&str> {
-    let lines = output.lines().filter(|line| line.starts_with(" ✓") && !line.ends_with("cached"));
+    let is_old =
+        |line: &str| ["cached", " the same", " as before"].iter().any(|end| line.ends_with(end));
+    let lines = output.lines().filter(|line| line.starts_with(" ✓") && !is_old(line));
     lines.filter_map(|line| line.split_whitespace().nth(1)).collect()
 }
 
@@ -226,6 +228,15 @@ fn the_suite_leaves_every_file_and_a_second_run_does_nothing() {
 
     let fourth = project.ok(&["suite", "--profile", "test", "--fresh"]);
     assert!(ran(&fourth).is_empty(), "the same bytes were measured, so no stage has other inputs");
+    for line in [
+        " ✓ baseline              8 trials, 4 launches         the same as before",
+        " ✓ choose                unchanged                    what it reads is the same",
+        " ✓ provision             cached",
+    ] {
+        assert!(fourth.lines().any(|found| found == line), "{line}: {fourth}");
+    }
+    let measuring = |line: &&str| line.contains("baseline ") || line.contains("comprehensive ");
+    assert!(!fourth.lines().filter(measuring).any(|line| line.ends_with("cached")), "{fourth}");
     assert_eq!(project.results(), files);
 }
 

@@ -52,6 +52,22 @@ impl Fault {
     }
 }
 
+/// What a failure of this name means, where that needs words and the server says none.
+pub(crate) fn meaning(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "malformed_event" => "an event is no JSON of the OpenAI API",
+        "truncated" => "the answer ended without `finish_reason` and without [DONE]",
+        "empty" => "the answer holds no token",
+        "too_long" => "a line or an event of the answer has no end",
+        "too_many_tokens" => "the answer has far more tokens than `max_tokens`",
+        "content_type" => {
+            "the answer is of another type than was asked for, see `stream` of the load"
+        }
+        "connection_closed" => "the server closed the connection before the answer was whole",
+        _ => return None,
+    })
+}
+
 /// An answer as far as it has come.
 #[derive(Debug)]
 pub(crate) struct Answer {

@@ -8,7 +8,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -44,6 +47,17 @@ const OPENED_AT_ONCE: usize = 64;
 /// Most bytes that are read of an answer that is an error.
 const ERROR_BYTES_MAX: usize = 4 << 10;
 
+/// What a load has come to so far: written by the thread that drives it, read by the one that watches.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    /// Requests that were sent, or tried to.
+    pub(crate) sent: AtomicU64,
+    /// Requests that have ended.
+    pub(crate) done: AtomicU64,
+    /// Pieces of answers that have come.
+    pub(crate) heard: AtomicU64,
+}
+
 /// Where requests go.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -52,6 +66,8 @@ pub(crate) struct Target {
     headers: HeaderMap,
     secrets: Secrets,
     idle: Mutex<Vec<Link>>,
+    /// What is counted of its requests.
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 /// What a connection is opened to.
@@ -160,6 +176,7 @@ impl Target {
             secrets: Secrets::of(&headers),
             headers,
             idle: Mutex::default(),
+            traffic: Arc::default(),
         })
     }
 
@@ -239,7 +256,7 @@ impl Target {
         if let Some(mut link) = self.take_idle().await {
             link.marks.reset();
             course.marks = Some(Arc::clone(&link.marks));
-            match link.exchange(self.request(body.clone())?, answer).await {
+            match link.exchange(self.request(body.clone())?, answer, &self.traffic).await {
                 Ok(()) => {
                     self.put_back(link);
                     return Ok(());
@@ -257,7 +274,7 @@ impl Target {
         let new = Arc::new(Marks::since(sent_ns));
         course.marks = Some(Arc::clone(&new));
         let mut link = self.endpoint.connect(new).await?;
-        link.exchange(self.request(body)?, answer).await?;
+        link.exchange(self.request(body)?, answer, &self.traffic).await?;
         self.put_back(link);
         Ok(())
     }
@@ -320,6 +337,7 @@ impl Link {
         &mut self,
         request: Request<Full<Bytes>>,
         answer: &mut Answer,
+        traffic: &Traffic,
     ) -> Result<(), Failure> {
         let Self { sender, connection, marks, .. } = self;
         let marks = &**marks;
@@ -335,6 +353,7 @@ impl Link {
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|e| http_failure(&e))?;
                 marks.frames.fetch_add(1, Relaxed);
+                traffic.heard.fetch_add(1, Relaxed);
                 if let Some(bytes) = frame.data_ref() {
                     answer
                         .push(bytes, marks.read_ns.load(Relaxed))

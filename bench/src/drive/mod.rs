@@ -3,10 +3,7 @@
 mod pace;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
     vec,
 };
@@ -28,7 +25,7 @@ use crate::{
     client::{
         answer::{Answer, Reading},
         body::Bodies,
-        connection::{Failure, Target},
+        connection::{Failure, Target, Traffic},
     },
     host,
     samples::SampleSender,
@@ -50,7 +47,6 @@ pub(crate) struct Driver {
     bodies: Bodies,
     options: Options,
     samples: SampleSender,
-    done: Arc<AtomicU64>,
     /// What a limit in flight leaves for others.
     places: Option<Semaphore>,
     /// For later turns: tokio's own timer rounds up to a millisecond.
@@ -80,17 +76,18 @@ struct Prepared {
 }
 
 impl Driver {
-    /// Samples go to `samples`; `done` counts the requests that have ended.
+    /// Samples go to `samples`; `traffic` says how far it is.
     pub(crate) fn new(
-        target: Target,
+        mut target: Target,
         load: Workload,
         bodies: Bodies,
         options: Options,
         samples: SampleSender,
-        done: Arc<AtomicU64>,
+        traffic: Arc<Traffic>,
     ) -> Self {
+        target.traffic = traffic;
         let places = load.max_concurrency.map(|count| Semaphore::new(count as usize));
-        Self { target, load, bodies, options, samples, done, places, timer: None }
+        Self { target, load, bodies, options, samples, places, timer: None }
     }
 
     /// Runs the load to the end of its last request.
@@ -257,6 +254,7 @@ impl Driver {
         intended_ns: u64,
     ) -> u64 {
         let (_place, queued_ns) = self.place().await;
+        self.target.traffic.sent.fetch_add(1, Relaxed);
         let shape = &self.load.request;
         let mut answer = Answer::new(shape.stream, request.output_tokens, shape.ignore_eos);
         let (times, exchanged) =
@@ -288,7 +286,7 @@ impl Driver {
             failure_text,
             phases,
         };
-        self.done.fetch_add(1, Relaxed);
+        self.target.traffic.done.fetch_add(1, Relaxed);
         let end_ns = sample.end_ns;
         self.samples.send(sample);
         end_ns

@@ -45,12 +45,13 @@ fn drive(fake: &Fake, load: &Workload, options: Options) -> Vec<RequestSample> {
         .block_on(Target::resolve(&engine.base_url, bodies.path(), &load.request.headers, None))
         .expect("an address needs no resolver");
     let (samples, received) = crate::samples::channel();
-    let done = Arc::<AtomicU64>::default();
-    Driver::new(target, load.clone(), bodies, options, samples, Arc::clone(&done))
+    let traffic = Arc::<Traffic>::default();
+    Driver::new(target, load.clone(), bodies, options, samples, Arc::clone(&traffic))
         .run()
         .expect("the load runs");
     let mut samples: Vec<_> = received.iter().flatten().collect();
-    assert_eq!(done.load(Relaxed), samples.len() as u64);
+    let [sent, done] = [&traffic.sent, &traffic.done].map(|count| count.load(Relaxed));
+    assert_eq!([sent, done], [samples.len() as u64; 2]);
     samples.sort_by_key(|sample| sample.id);
     samples
 }

@@ -13,8 +13,8 @@ use super::ControlPlane;
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// How long a server that is starting may take to its first token, which may compile kernels.
 const FIRST_TOKEN_MAX: Duration = Duration::from_secs(300);
-/// How long a server is asked for the models that it serves, to explain what went wrong.
-const EXPLAIN_MAX: Duration = Duration::from_secs(2);
+/// How long a server is asked for the models that it serves.
+const EXPLAIN_MAX: Duration = Duration::from_secs(1);
 /// Names that are listed, and characters of a server's own words that are quoted.
 const NAMES_MAX: usize = 5;
 const QUOTED_CHARS: usize = 200;
@@ -48,14 +48,25 @@ impl ControlPlane {
 
     /// Asks the server for one token, by the load's own route, and waits so long for it.
     pub(crate) async fn contact(&self, patience: Duration) -> Contact {
-        match timeout(patience, self.first_token()).await {
-            Ok(Ok(())) => Contact::Ready { version: None },
-            Ok(Err(fault)) => Contact::Fault(fault),
-            Err(_) => Contact::Silent { seconds: patience.as_secs() },
+        let answered_by = match timeout(patience, self.first_token()).await {
+            Ok(Ok(answered_by)) => answered_by,
+            Ok(Err(fault)) => return Contact::Fault(fault),
+            Err(_) => return Contact::Silent { seconds: patience.as_secs() },
+        };
+        let served = self.models().await.as_ref().and_then(served);
+        match doubt(self.model(), answered_by.as_deref(), served.as_deref()) {
+            Some(Doubt { fault, is_certain: true }) => Contact::Fault(fault),
+            doubt => Contact::Ready { version: None, doubt: doubt.map(|doubt| doubt.fault) },
         }
     }
 
-    async fn first_token(&self) -> Result<(), Fault> {
+    /// What is served, where the server says so soon.
+    async fn models(&self) -> Option<Value> {
+        timeout(EXPLAIN_MAX, self.get_json("/v1/models")).await.ok().flatten()
+    }
+
+    /// The model that answered, where the server says so.
+    async fn first_token(&self) -> Result<Option<String>, Fault> {
         // The time is the caller's to limit.
         let health = self.request(Method::GET, "/health").timeout(FIRST_TOKEN_MAX);
         let health = health.send().await.map_err(|error| unreachable(&error))?.status();
@@ -78,18 +89,18 @@ impl ControlPlane {
         Err(self.refused(status, &said).await)
     }
 
-    /// Whether the answer is one of the OpenAI API, whole or as a stream.
-    async fn yields_a_token(&self, response: Response) -> Result<(), Fault> {
+    /// Whether the answer is one of the OpenAI API, whole or as a stream; the model that it is of.
+    async fn yields_a_token(&self, response: Response) -> Result<Option<String>, Fault> {
         let kind = response.headers().get(reqwest::header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or("no type").to_owned();
         let text = response.text().await.map_err(|error| unreachable(&error))?;
-        let has_choices = |json: &str| {
+        let answer = |json: &str| {
             let value: Option<Value> = serde_json::from_str(json).ok();
-            value.is_some_and(|value| value.get("choices").is_some_and(Value::is_array))
+            value.filter(|value| value.get("choices").is_some_and(Value::is_array))
         };
         let mut events = text.lines().filter_map(|line| line.strip_prefix("data:"));
-        if has_choices(&text) || events.next().is_some_and(has_choices) {
-            return Ok(());
+        if let Some(answer) = answer(&text).or_else(|| events.next().and_then(answer)) {
+            return Ok(answer.get("model").and_then(Value::as_str).map(str::to_owned));
         }
         let route = self.api().path();
         Err(other_server(&format!("answers {kind} without `choices` to POST {route}")))
@@ -109,14 +120,11 @@ impl ControlPlane {
         if is_busy || status == StatusCode::TOO_MANY_REQUESTS {
             return answered(status, &format!("POST {route}{said}"));
         }
-        let models = timeout(EXPLAIN_MAX, self.get_json("/v1/models")).await.ok().flatten();
-        let served = models.as_ref().and_then(served);
+        let served = self.models().await.as_ref().and_then(served);
         match served {
-            Some(served) if !served.iter().any(|name| name == self.model()) => Fault {
-                what: format!("serves no model `{}`: it serves {}", self.model(), listed(&served)),
-                fix: "name one of these as `model` in [engine]".to_owned(),
-                passes: false,
-            },
+            Some(served) if !served.iter().any(|name| name == self.model()) => {
+                serves_no(self.model(), &listed(&served))
+            }
             Some(_) if is_no_route(status) => Fault {
                 what: format!("answers {status} to POST {route}, and lists its models"),
                 fix: format!(
@@ -133,6 +141,43 @@ impl ControlPlane {
             },
             None => other_server(&format!("answers {status} to POST {route} and lists no models")),
         }
+    }
+}
+
+/// Why a server that answered may have done so with another model than the one it was asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Doubt {
+    fault: Fault,
+    /// The server says itself that it did.
+    is_certain: bool,
+}
+
+/// By the model that the answer names, and those that the server lists. Some servers ignore the name in
+/// a request, some echo it, and a gateway may serve names that it does not list.
+fn doubt(asked: &str, answered_by: Option<&str>, served: Option<&[String]>) -> Option<Doubt> {
+    let is_listed = served.is_none_or(|served| served.iter().any(|name| name == asked));
+    let fault = if is_listed {
+        // An alias is answered by what it stands for: `gpt-4o` by `gpt-4o-2024-08-06`.
+        let name = answered_by.filter(|name| !name.starts_with(asked))?;
+        Fault {
+            what: format!("answers a request for `{asked}` as `{name}`: that model is measured"),
+            fix: "see `model` in [engine]".to_owned(),
+            passes: false,
+        }
+    } else {
+        let fault = serves_no(asked, &listed(served.unwrap_or_default()));
+        let what = format!("{}, and answers all the same", fault.what);
+        Fault { what, ..fault }
+    };
+    let is_certain = !is_listed && answered_by.is_some_and(|name| name != asked);
+    Some(Doubt { fault, is_certain })
+}
+
+fn serves_no(model: &str, listed: &str) -> Fault {
+    Fault {
+        what: format!("serves no model `{model}`: it serves {listed}"),
+        fix: "name one of these as `model` in [engine]".to_owned(),
+        passes: false,
     }
 }
 
@@ -301,7 +346,7 @@ mod tests {
             [(Api::Completions, "/v1/completions"), (Api::Chat, "/v1/chat/completions")]
         {
             let (contact, heads) = contact(api, &[(404, JSON, ""), (200, JSON, TOKEN)]).await;
-            assert_eq!(contact, Contact::Ready { version: None });
+            assert_eq!(contact, Contact::Ready { version: None, doubt: None });
             assert!(
                 heads[0].starts_with("get /health ")
                     && heads[1].starts_with(&format!("post {path} "))
@@ -376,12 +421,49 @@ mod tests {
         }
     }
 
+    /// A server that ignores the name would be measured under the wrong one.
+    #[test]
+    fn another_model_that_answers_is_told() {
+        let lists =
+            |names: &[&str]| Some(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+        let of = |answered, served: Option<Vec<String>>| {
+            let doubt = doubt("m", answered, served.as_deref());
+            doubt.map(|Doubt { fault, is_certain }| (fault.what, is_certain))
+        };
+        assert_eq!(of(Some("m"), lists(&["m"])), None);
+        assert_eq!(of(None, lists(&["m", "n"])), None);
+        assert_eq!(of(None, None), None);
+        assert_eq!(of(Some("m-2024-08-06"), lists(&["m"])), None, "what an alias stands for");
+        let ignores = "serves no model `m`: it serves `llama`, and answers all the same";
+        let answers = "answers a request for `m` as `llama`: that model is measured";
+        for (answered, served, what, is_certain) in [
+            (Some("llama"), lists(&["llama"]), ignores, true),
+            // It echoes the name, or says nothing: a gateway need not list all its names.
+            (Some("m"), lists(&["llama"]), ignores, false),
+            (None, lists(&["llama"]), ignores, false),
+            (Some("llama"), lists(&["m"]), answers, false),
+            (Some("llama"), None, answers, false),
+        ] {
+            assert_eq!(of(answered, served), Some((what.to_owned(), is_certain)));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_model_of_an_answer_is_compared() {
+        let token = r#"{"model":"llama","choices":[{"text":"a"}]}"#;
+        let models = r#"{"data":[{"id":"llama"}]}"#;
+        let answers = [(200, JSON, ""), (200, JSON, token), (200, JSON, models)];
+        let (contact, _) = contact(Api::Completions, &answers).await;
+        let Contact::Fault(fault) = contact else { panic!("{contact:?}") };
+        assert!(fault.what.starts_with("serves no model `m`: it serves `llama`"), "{}", fault.what);
+    }
+
     #[tokio::test]
     async fn a_stream_is_an_answer_too() {
         let events = "data: {\"choices\":[{\"text\":\"a\"}]}\n\ndata: [DONE]\n\n";
         let answers = [(200, JSON, ""), (200, "text/event-stream", events)];
         let (contact, _) = contact(Api::Completions, &answers).await;
-        assert_eq!(contact, Contact::Ready { version: None });
+        assert_eq!(contact, Contact::Ready { version: None, doubt: None });
     }
 
     #[tokio::test]

@@ -7,5 +7,6 @@ mod server;
 mod watch;
 
 pub(crate) use machine::Machine;
+pub(crate) use prometheus::Scrape;
 pub(crate) use server::ControlPlane;
 pub(crate) use watch::{Gauges, Watch};

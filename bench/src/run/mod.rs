@@ -5,6 +5,7 @@
 //! under its final name.
 
 mod server;
+mod silence;
 mod warm_up;
 
 pub(crate) use server::api_key;

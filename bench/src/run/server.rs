@@ -3,10 +3,9 @@
 use std::{
     collections::BTreeSet,
     env,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    future::pending,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -23,20 +22,20 @@ use bench_core::{
 use bench_trials::{Recorder, emit, planned, workload};
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 
-use super::RunArgs;
+use super::{RunArgs, silence::Silence};
 use crate::{
     client::{
         body::{Bodies, Dialect},
-        connection::Target,
+        connection::{Target, Traffic},
     },
     clock,
     drive::{Driven, Driver, Options},
-    observe::{ControlPlane, Gauges, Machine, Watch},
+    observe::{ControlPlane, Gauges, Machine, Scrape, Watch},
     samples::{RecorderThread, SampleSender},
 };
 
 /// How often progress is told and this machine looked at; the server is asked less often.
-const WATCH_PERIOD: Duration = Duration::from_millis(250);
+pub(super) const WATCH_PERIOD: Duration = Duration::from_millis(250);
 /// The client's event loop may be late by so much, or by this share of the median TTFT, in 95 of 100
 /// looks: of what is above, latencies are the client's own.
 const EVENT_LOOP_LAG_MS_MAX: f64 = 2.0;
@@ -119,7 +118,7 @@ impl Session {
     ) -> anyhow::Result<(RecorderThread, ServerObservation, MachineUse)> {
         let before = self.control.settled_scrape().await.unwrap_or_default();
         let (recorder, samples) = RecorderThread::start(recorder)?;
-        let done = Arc::new(AtomicU64::new(0));
+        let traffic = Arc::<Traffic>::default();
         let salt = has_texts(load).then(|| key.short());
         let planned = planned(load);
         // Names the load before anything is sent: a server that dies at once dies of this one.
@@ -132,7 +131,7 @@ impl Session {
             requests_done: 0,
             requests_planned: planned,
         }))?;
-        let mut ended = self.start(load, salt.as_deref(), samples, Arc::clone(&done)).await?;
+        let mut ended = self.start(load, salt.as_deref(), samples, Arc::clone(&traffic)).await?;
         let (mut watch, start) = (Watch::default(), Instant::now());
         watch.push(0.0, &before);
         let mut machine = Machine::watch(&self.engine.base_url);
@@ -141,27 +140,40 @@ impl Session {
         let poll_period =
             Duration::from_millis(load.poll_ms.unwrap_or(LoadSpec::POLL_MS).max(1).into());
         let (mut next_poll, mut gauges) = (Instant::now() + poll_period, Gauges::default());
+        let mut silence = Silence::of(load);
+        // A server that hangs leaves this without an answer too, and must not hold up what is told.
+        let mut polling: Option<Pin<Box<dyn Future<Output = Option<Scrape>> + '_>>> = None;
         let driven = loop {
             tokio::select! {
                 outcome = &mut ended => {
                     break outcome.context("the driving thread failed")??;
                 }
+                scrape = async { match &mut polling { Some(polling) => polling.await, None => pending().await } } => {
+                    polling = None;
+                    let found = scrape.and_then(|s| watch.push(start.elapsed().as_secs_f64(), &s));
+                    // Without an answer nobody knows of tokens.
+                    if found.is_none() {
+                        gauges.output_tokens_per_s = 0.0;
+                    }
+                    gauges = found.unwrap_or(gauges);
+                    continue;
+                }
                 _ = tick.tick() => {}
             }
             machine.look();
-            if Instant::now() >= next_poll {
+            if polling.is_none() && Instant::now() >= next_poll {
                 next_poll = Instant::now() + poll_period;
-                let scrape = self.control.scrape().await;
-                let found = scrape.and_then(|s| watch.push(start.elapsed().as_secs_f64(), &s));
-                gauges = found.unwrap_or(gauges);
+                polling = Some(Box::pin(self.control.scrape()));
             }
+            let generates = gauges.output_tokens_per_s > 0.0;
+            silence.look(&traffic, generates).as_ref().map_or(Ok(()), emit)?;
             emit(&Event::Progress(Progress {
                 key: *key,
                 running: gauges.running as u32,
                 waiting: gauges.waiting as u32,
                 kv_cache_percent: 100.0 * gauges.kv_cache,
                 output_tokens_per_s: gauges.output_tokens_per_s,
-                requests_done: done.load(Relaxed),
+                requests_done: traffic.done.load(Relaxed),
                 requests_planned: planned,
             }))?;
         };
@@ -179,14 +191,15 @@ impl Session {
         load: &Workload,
         salt: Option<&str>,
         samples: SampleSender,
-        done: Arc<AtomicU64>,
+        traffic: Arc<Traffic>,
     ) -> anyhow::Result<oneshot::Receiver<anyhow::Result<Driven>>> {
         let bodies = Bodies::new(&self.engine, load, self.dialect, salt);
         let headers = &load.request.headers;
         let api_key = self.api_key.as_deref();
         let target =
             Target::resolve(&self.engine.base_url, bodies.path(), headers, api_key).await?;
-        let driver = Driver::new(target, load.clone(), bodies, self.options.clone(), samples, done);
+        let driver =
+            Driver::new(target, load.clone(), bodies, self.options.clone(), samples, traffic);
         let (end, ended) = oneshot::channel();
         thread::Builder::new()
             .name("driver".to_owned())

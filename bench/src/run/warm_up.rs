@@ -1,6 +1,9 @@
 //! Bursts that are not counted, until a server start no longer gets faster.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use bench_core::{
@@ -10,9 +13,16 @@ use bench_core::{
     warm_up::{Round, WarmUp, is_settled},
     workload::Workload,
 };
+use bench_trials::emit;
 
-use super::server::Session;
-use crate::{client::body::Dialect, samples};
+use super::{
+    server::{Session, WATCH_PERIOD},
+    silence::Silence,
+};
+use crate::{
+    client::{answer::meaning, body::Dialect, connection::Traffic},
+    samples,
+};
 
 /// Output tokens of each request, at most.
 const TOKENS_MAX: u32 = 64;
@@ -47,7 +57,8 @@ impl Session {
                     continue;
                 }
                 Err((kind, text)) => {
-                    let said = text.map(|text| format!(": {text}")).unwrap_or_default();
+                    let said = text.as_deref().or_else(|| meaning(&kind));
+                    let said = said.map(|text| format!(": {text}")).unwrap_or_default();
                     anyhow::bail!(
                         "a request of the warm-up failed ({kind}{said}); see the server's log"
                     );
@@ -81,8 +92,18 @@ impl Session {
     ) -> anyhow::Result<Result<Round, (String, Option<Box<str>>)>> {
         let load = &Workload::from(load);
         let (samples, received) = samples::channel();
-        let ended = self.start(load, None, samples, std::sync::Arc::default()).await?;
-        ended.await.context("the driving thread failed")??;
+        let traffic = Arc::<Traffic>::default();
+        let mut ended = self.start(load, None, samples, Arc::clone(&traffic)).await?;
+        let (mut silence, mut tick) = (Silence::of(load), tokio::time::interval(WATCH_PERIOD));
+        loop {
+            tokio::select! {
+                outcome = &mut ended => {
+                    outcome.context("the driving thread failed")??;
+                    break;
+                }
+                _ = tick.tick() => silence.look(&traffic, false).as_ref().map_or(Ok(()), emit)?,
+            }
+        }
         let mut summarizer = Summarizer::new(load);
         let mut first_failure = None;
         for sample in received.iter().flatten() {

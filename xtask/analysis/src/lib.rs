@@ -11,6 +11,7 @@ pub mod engine_time;
 pub mod fixture;
 pub mod floors;
 pub mod gate;
+pub mod lead;
 pub mod limits;
 #[cfg(test)]
 mod nothing_gained;

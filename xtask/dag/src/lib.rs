@@ -240,6 +240,17 @@ impl<'a, L: Clone> Dag<'a, L> {
         self.asked[index].as_ref().map(|asked| &*asked.leaves)
     }
 
+    /// How many of the leaves that a task asked for were stored in this run.
+    pub fn stored_now(&self, name: &str) -> usize {
+        let leaves = self.leaves(name).unwrap_or_default();
+        leaves.iter().filter(|leaf| self.stored.contains(&leaf.key)).count()
+    }
+
+    /// Whether a leaf was stored in this run.
+    pub fn has_stored(&self) -> bool {
+        !self.stored.is_empty()
+    }
+
     /// Leaves that are missing now, each once, in the order of the tasks.
     pub fn missing_leaves(&self) -> Vec<Leaf<L>> {
         let mut seen = BTreeSet::new();

@@ -18,6 +18,7 @@ use super::{Engine, bench_binary, launch_s};
 use crate::{
     History,
     finding::{Finding, Missing},
+    launch::READY_LIMIT,
 };
 use profile::{EndpointConfig, NamedLoad, Trial};
 
@@ -124,14 +125,19 @@ impl Engine for Endpoint<'_> {
         let mut told = String::new();
         loop {
             let (text, passes) = match self.probe()? {
-                Contact::Ready { .. } => return Ok(()),
+                Contact::Ready { doubt, .. } => {
+                    let doubt = doubt.map(|Fault { what, fix, .. }| format!("{url} {what}; {fix}"));
+                    doubt.iter().for_each(|doubt| warn(doubt));
+                    return Ok(());
+                }
                 Contact::Silent { seconds } => {
                     let text = format!("{url} took a request and has sent nothing for {seconds} s");
                     if limit.is_none() {
                         // It may be busy. A launch waits for a while, and then fails.
                         warn(&format!(
-                            "{text}: busy, or hanging; if it is still starting: start_timeout_s = N \
-                             in [engine]"
+                            "{text}: busy, or hanging. It has {} s more to its first token; if it is \
+                             still starting: start_timeout_s = N in [engine]",
+                            READY_LIMIT.as_secs()
                         ));
                         return Ok(());
                     }
@@ -177,7 +183,7 @@ impl Engine for Endpoint<'_> {
             },
         });
         let found = match self.probe() {
-            Ok(Contact::Ready { version }) => {
+            Ok(Contact::Ready { version, doubt: None }) => {
                 let version = version.map(|version| format!(", version {version}"));
                 let version = version.unwrap_or_default();
                 Ok(format!("{} serves {}{version}", self.config.base_url, self.config.model))
@@ -186,9 +192,10 @@ impl Engine for Endpoint<'_> {
                 what: format!("took a request and has sent nothing for {seconds} s"),
                 mend: "see its log: it is busy, starting or hanging".to_owned(),
             }),
-            Ok(Contact::Fault(Fault { what, fix, .. })) => {
-                Err(Missing { what: format!("{} {what}", self.config.base_url), mend: fix })
-            }
+            Ok(
+                Contact::Ready { doubt: Some(Fault { what, fix, .. }), .. }
+                | Contact::Fault(Fault { what, fix, .. }),
+            ) => Err(Missing { what: format!("{} {what}", self.config.base_url), mend: fix }),
             Err(error) => Err(Missing {
                 what: format!("{error:#}"),
                 mend: "see `url` and `api_key_env` in [engine]".to_owned(),

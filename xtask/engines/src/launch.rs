@@ -35,7 +35,7 @@ use crate::{
 const TICK: Duration = Duration::from_millis(100);
 
 /// How long a server that we did not start, and that takes requests, may take to its first token.
-const READY_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const READY_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a load may go on without a request that ends or a token that comes.
 const STALL_LIMIT: Duration = Duration::from_secs(600);
@@ -467,7 +467,7 @@ impl Launch<'_> {
                 }
             }
             Event::Progress(progress) => self.running = Some(progress.key),
-            Event::Done {} => {}
+            Event::Silent { .. } | Event::Done {} => {}
         }
         self.tell(event)
     }
@@ -618,6 +618,9 @@ impl Watch {
         if moved {
             self.moved_at = now;
         }
+        if let Event::Silent { seconds, .. } = event {
+            self.moved_at = now.saturating_sub(Duration::from_secs(*seconds));
+        }
     }
 
     /// The limit that is exceeded, if one is.
@@ -639,6 +642,17 @@ impl Watch {
         };
         LaunchError::Environment { what, advice: advice.to_owned(), log: Some(log.to_owned()) }
     }
+}
+
+/// What a person is told of a server from which nothing comes any more.
+pub fn silent(requests: u64, seconds: u64) -> String {
+    let left = STALL_LIMIT.as_secs().saturating_sub(seconds);
+    let requests =
+        if requests == 1 { "1 request".to_owned() } else { format!("{requests} requests") };
+    format!(
+        "warning: nothing has come of {requests} for {seconds} s: the server is busy or hangs, see its \
+         log; it has {left} s more before the launch fails"
+    )
 }
 
 /// What a log ends with; a full disk leaves it empty.

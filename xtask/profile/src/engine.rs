@@ -368,6 +368,11 @@ fn check_url(text: &str) -> Result<(), &'static str> {
     let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, None),
         Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or("expected [HOST]:PORT")?)),
+        None if authority.starts_with('[') => return Err("expected [HOST]:PORT"),
+        // `::1:8103` may be an address without a port.
+        None if authority.matches(':').count() > 1 => {
+            return Err("put the IPv6 address in brackets: http://[ADDRESS]:PORT");
+        }
         None => match authority.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (authority, None),

@@ -3,6 +3,7 @@
 use bench_core::{
     metric,
     schema::{Column, Comparison, EngineLabel, Point, Role, Verdict},
+    stats,
 };
 use serde_json::{Value, json};
 
@@ -13,6 +14,10 @@ use analysis::{
     gate::{self, Gate, Goal},
 };
 use profile::Profile;
+
+/// How to read the figures of a comparison.
+pub const FIGURES: &str = "Figures are geometric means over server starts, and the change is their ratio \
+    (of shares: means, and points). ± is half the 95 % interval; a single start has none.";
 
 /// One side of a comparison.
 pub struct Side {
@@ -74,8 +79,7 @@ impl Page<'_> {
         if !shown.is_empty() {
             out += &format!("{}\n", table(&shown));
         }
-        out += "± is half the 95 % interval over server starts; a figure without it comes from a single \
-                start.\n";
+        out += &format!("{FIGURES}\n");
         if !others.is_empty() {
             out += &format!(
                 "\n<details>\n<summary>{} other metrics: none is better or worse</summary>\n\n{}\n</details>\n",
@@ -104,6 +108,7 @@ impl Page<'_> {
             return sentences;
         }
         sentences.push(self.open());
+        sentences.extend(self.single_starts());
         let worse = self.also_worse();
         if !worse.is_empty() {
             sentences.push(format!("Also worse, and no goal: {}.", format::list(&worse)));
@@ -156,21 +161,29 @@ impl Page<'_> {
             return "No profile says which metrics count: name one with --profile.".to_owned();
         };
         let goals = self.goals();
-        let of = |gate| -> Vec<String> {
-            let goals = goals.iter().filter(|goal| goal.gate == gate);
-            goals.map(goal_name).collect()
+        let row = |goal: &Goal| {
+            self.rows().find(|row| row.metric == goal.metric && row.load == goal.load)
+        };
+        let of = |gate, is_measured| {
+            let goals = goals.iter().filter(move |goal| goal.gate == gate);
+            goals.filter(move |goal| row(goal).is_some() == is_measured)
         };
         let mut parts = Vec::new();
-        for (gate, word) in [
-            (Gate::Regression, "Worse or beyond its limit"),
-            (Gate::NotJudged, "Not measured on both sides"),
-            (Gate::Inconclusive, "Not settled"),
-        ] {
-            let names = of(gate);
+        let mut say = |word: &str, names: Vec<String>| {
             if !names.is_empty() {
                 parts.push(format!("{word}: {}.", format::list(&names)));
             }
-        }
+        };
+        let worse = goals.iter().filter(|goal| goal.gate == Gate::Regression);
+        say("Worse or beyond its limit", worse.map(goal_name).collect());
+        say("Not measured on both sides", of(Gate::NotJudged, false).map(goal_name).collect());
+        let why = |goal: &Goal| {
+            let reason = row(goal).map_or("", |row| row.reason.trim_start_matches("not judged: "));
+            format!("{} ({reason})", goal_name(goal))
+        };
+        say("Not judged", of(Gate::NotJudged, true).map(why).collect());
+        let open = goals.iter().filter(|goal| goal.gate == Gate::Inconclusive);
+        say("Not settled", open.map(goal_name).collect());
         if parts.is_empty() {
             parts.push(match goals.len() {
                 1 => format!(
@@ -182,6 +195,38 @@ impl Page<'_> {
             });
         }
         parts.join(" ")
+    }
+
+    /// What to do where a side has one start, with which nothing can be told from chance.
+    fn single_starts(&self) -> Option<String> {
+        let is_single = |side: &&Side| {
+            let figures = side.points.iter().flat_map(|point| point.metrics.values());
+            figures.map(|figure| figure.values().len()).max() == Some(1)
+        };
+        let single: Vec<_> = [self.before, self.after]
+            .into_iter()
+            .filter(is_single)
+            .map(|side| format!("`{}`", side.name))
+            .collect();
+        let how = match self.profile?.endpoint() {
+            Some(_) => {
+                "restart the server, set `start = 2` in [engine] beside its `identity`, and run its suite \
+                 again; then 3, and so on"
+            }
+            None => {
+                "set `starts = 3` in the [baseline] or [sweep] that it is of, and run the suite again"
+            }
+        };
+        (!single.is_empty()).then(|| {
+            format!(
+                "{} one server start, which cannot give a verdict: how much starts differ is not known. Two \
+                 a side are the least, and three or more show smaller changes: {how}.",
+                match single.as_slice() {
+                    [one] => format!("{one} has"),
+                    both => format!("{} have", format::list(both)),
+                }
+            )
+        })
     }
 
     /// What got worse and is no goal.
@@ -259,18 +304,28 @@ fn starts(points: &[Point]) -> String {
     }
 }
 
+/// The figures of both sides as the change compares them, so that it can be checked by eye.
+pub fn figures(row: &Comparison) -> [String; 2] {
+    let metric = metric::find(&row.metric);
+    let sides = [Column::Default, Column::Tuned].map(|column| row.columns.get(&column).cloned());
+    let sides = match (sides, metric) {
+        ([Some(before), Some(after)], Some(metric)) => {
+            stats::compared(&before, &after, metric.is_share()).map(Some)
+        }
+        (sides, _) => sides,
+    };
+    sides.map(|side| side.map_or_else(|| NOTHING.to_owned(), |e| format::estimate(metric, &e)))
+}
+
 fn cells(row: &Comparison) -> Vec<String> {
     let metric = metric::find(&row.metric);
-    let figure = |column| {
-        let estimate = row.columns.get(&column);
-        estimate.map_or_else(|| NOTHING.to_owned(), |e| format::estimate(metric, e))
-    };
+    let [before, after] = figures(row);
     let change = row.change.as_ref().map(|change| format::change(metric, change));
     vec![
         format::title(metric, &row.metric),
         row.load.clone(),
-        figure(Column::Default),
-        figure(Column::Tuned),
+        before,
+        after,
         change.unwrap_or_else(|| NOTHING.to_owned()),
         row.verdict.map_or(NOTHING, verdict_word).to_owned(),
         row.reason.clone(),

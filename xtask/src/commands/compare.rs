@@ -114,7 +114,14 @@ fn side(root: &Root, args: &CompareArgs, name: &str) -> Result<Found> {
         }
     }
     if existing.is_empty() {
-        let message = usage::no_such("result or baseline", source, &known(root)?);
+        let is_profile =
+            root.given().join("bench/profiles").join(format!("{source}.toml")).is_file();
+        let message = match is_profile {
+            true => format!(
+                "profile `{source}` has no results yet: `cargo xtask suite --profile {source}` measures it"
+            ),
+            false => usage::no_such("result or baseline", source, &known(root)?),
+        };
         return Err(UsageError::new(message).into());
     }
     let results = read(&existing)?;

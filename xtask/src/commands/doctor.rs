@@ -1,32 +1,66 @@
 //! `doctor`: what this machine lacks for a profile, and the command that mends it.
 
 use anyhow::Result;
+use bench_core::wrap::wrap;
 
 use super::Root;
-use engines::executor;
+use crate::output;
+use engines::{executor, finding::Finding};
 
 /// Prints the findings; returns whether all is well.
 pub fn run(profile: &str) -> Result<bool> {
     let root = Root::find()?;
     let profile = profile::load(profile, root.given())?;
     let engine = engines::of(&profile, root.path())?;
-    outln!(" profile   {}, as written in {}", profile.name, profile.path.display())?;
+    let columns = output::columns();
+    let head = format!("profile   {}, as written in {}", profile.name, profile.path.display());
+    output::print(wrap(&head, 1, columns))?;
     let mut well = true;
     let executor = executor::of(&profile, &root.artifacts())?;
     for finding in engine.doctor().into_iter().chain(executor.doctor()) {
-        match finding.found {
-            Ok(found) => outln!(" ✓ {:<18} {found}", finding.what)?,
-            Err(missing) => {
-                well = false;
-                outln!(
-                    " ✗ {:<18} {}\n   {:<18} mend: {}",
-                    finding.what,
-                    missing.what,
-                    "",
-                    missing.mend
-                )?;
-            }
-        }
+        well &= finding.found.is_ok();
+        output::print(lines(&finding, columns))?;
     }
     Ok(well)
+}
+
+/// A finding, and below it how to mend what is missing.
+fn lines(finding: &Finding, columns: usize) -> String {
+    let line = |mark: &str, what: &str, found: &str| {
+        wrap(&format!("{mark} {what:<18} {found}"), 1, columns)
+    };
+    match &finding.found {
+        Ok(found) => line("✓", &finding.what, found),
+        Err(missing) => {
+            let mend = format!("mend: {}", missing.mend);
+            line("✗", &finding.what, &missing.what) + &line(" ", "", &mend)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engines::finding::Missing;
+
+    use super::*;
+
+    #[test]
+    fn findings_fit_the_terminal() {
+        let mend =
+            "see `url` in [engine], and what lies between: a firewall, a proxy, a VPN".to_owned();
+        let what = "http://gpu-box.example:8000 does not answer an attempt to connect".to_owned();
+        let missing =
+            Finding { what: "server".to_owned(), found: Err(Missing { what, mend: mend.clone() }) };
+        assert_eq!(
+            lines(&missing, 80),
+            " ✗ server             http://gpu-box.example:8000 does not answer an attempt to\n   \
+             connect\n                      mend: see `url` in [engine], and what lies between: a\n   \
+             firewall, a proxy, a VPN\n"
+        );
+        for columns in [60, 80, 200] {
+            let all = lines(&missing, columns);
+            assert!(all.lines().all(|line| line.chars().count() <= columns), "{all}");
+        }
+        assert_eq!(lines(&missing, 200).lines().count(), 2, "a wide terminal is used");
+    }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use bench_core::canonical::Digest;
+use bench_core::{canonical::Digest, wrap::wrap};
 
 use super::{Session, explain};
-use crate::cli::RemoteArgs;
+use crate::{cli::RemoteArgs, output};
 use dag::{Dag, State};
 use profile::Trial;
 
@@ -19,7 +19,8 @@ pub fn run(profile: &str, offline: bool, remote: &RemoteArgs) -> Result<()> {
     let remote = session.in_remote(remote, &dag)?;
     for (task, state) in dag.iter() {
         let state = describe(&session, &dag, task.name(), state, &remote)?;
-        outln!(" {:<20}  {state}", task.name())?;
+        let line = format!("{:<20}  {state}", task.name());
+        output::print(wrap(&line, 1, output::columns()))?;
     }
     Ok(())
 }
@@ -53,7 +54,7 @@ fn describe(
     Ok(match why.first() {
         Some(first) if why.len() == 1 => format!("stale: {first}"),
         Some(first) => {
-            format!("stale: {first} (and {} more: cargo xtask explain {name})", why.len() - 1)
+            format!("stale: {first} (and {} more: `cargo xtask explain {name}`)", why.len() - 1)
         }
         None => match state {
             State::Waiting(needs) => format!("stale if {} changes", needs.join(" or ")),

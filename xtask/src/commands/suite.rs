@@ -23,14 +23,14 @@ use crate::{
     ui::{self, Ui},
     usage::{self, UsageError},
 };
-use analysis::{comparison, ending::Ending, engine_time::EngineTime};
+use analysis::{comparison, ending::Ending, engine_time::EngineTime, lead};
 use dag::{Dag, Leaf, State};
 use engines::{
     Engine, Foreseen, History,
     executor::{self, Executor},
     launch,
 };
-use profile::{Profile, Trial, stage};
+use profile::{Profile, Trial, nearest, stage};
 
 /// Runs the stages named by `only`, or all of them, of the profile without some of its sweeps.
 pub fn run(profile: &str, only: &[String], without: &[String], args: &RunArgs) -> Result<Ending> {
@@ -49,6 +49,7 @@ fn plan_and_run(
     without: &[String],
     args: &RunArgs,
 ) -> Result<Option<Ending>> {
+    let started = std::time::Instant::now();
     let mut session = Session::open_for(profile, args.offline, args.dry_run)?;
     leave_out(&mut session.profile, without)?;
     let names = wanted(&session, only)?;
@@ -75,12 +76,23 @@ fn plan_and_run(
         prefetch(&session, &*engine, &is_wanted, remote, &ui)?;
     }
     let executor = executor::of(&session.profile, &session.root.artifacts())?;
-    if !args.dry_run && !args.offline {
+    let prepare = || {
+        if args.dry_run || args.offline {
+            return Ok(());
+        }
         reach(&session, &*engine, &is_wanted, args.fresh, &interrupted, &ui)?;
+        if interrupted.load(Ordering::Relaxed) || engine.is_simulated() || !executor.is_here() {
+            return Ok(());
+        }
+        calibrate(&session, &*engine, &is_wanted, args.fresh, &interrupted, &ui)
+    };
+    let prepared = prepare();
+    if interrupted.load(Ordering::Relaxed) {
+        let ending = Ending::Interrupted;
+        ui.ending(&session.profile, started.elapsed(), engine.is_simulated(), ending, false);
+        return Ok(Some(ending));
     }
-    if !args.dry_run && !args.offline && !engine.is_simulated() && executor.is_here() {
-        calibrate(&session, &*engine, &is_wanted, args.fresh, &ui)?;
-    }
+    prepared?;
     let context = session.context(&*engine);
     let mut dag = session.plan(&context, &is_wanted, args.fresh)?;
     let history = history(&session, &*engine, &dag)?;
@@ -94,6 +106,9 @@ fn plan_and_run(
         ui.warn(&why);
     }
     engine.remark().iter().for_each(|remark| ui.warn(remark));
+    if !args.offline {
+        within_memory(&*engine, &*executor, &dag)?;
+    }
     if args.dry_run {
         let missing = keys(&dag.missing_leaves());
         let remote = remote.as_mut().filter(|_| !is_missing && !missing.is_empty());
@@ -108,11 +123,9 @@ fn plan_and_run(
     }
     if !args.offline {
         within_budget(&session, &*engine, &dag, &history)?;
-        within_memory(&*engine, &*executor, &dag)?;
     }
     // Before anything is measured: a run that is killed has its engine named for `bundle export`.
     remember(&session, &dag)?;
-    let started = std::time::Instant::now();
     let run = Run {
         session: &session,
         engine: &*engine,
@@ -192,13 +205,17 @@ fn calibrate(
     engine: &dyn Engine,
     is_wanted: &dyn Fn(&str) -> bool,
     fresh: bool,
+    interrupted: &AtomicBool,
     ui: &Ui,
 ) -> Result<()> {
     let context = session.context(engine);
     if session.plan(&context, is_wanted, fresh)?.missing_leaves().is_empty() {
         return Ok(());
     }
-    if let Err(error) = calibration::ensure(&session.root.artifacts(), &mut |step| ui.step(step)) {
+    let made = calibration::ensure(&session.root.artifacts(), &mut |step| ui.step(step));
+    if let Err(error) = made
+        && !interrupted.load(Ordering::Relaxed)
+    {
         ui.step(&format!("the load generator is not calibrated: {error:#}"));
     }
     Ok(())
@@ -230,7 +247,15 @@ fn within_budget(
 fn leave_out(profile: &mut Profile, without: &[String]) -> Result<()> {
     let names: Vec<String> = profile.sweeps.iter().map(|sweep| sweep.name.clone()).collect();
     if let Some(unknown) = without.iter().find(|name| !names.contains(name)) {
-        return Err(UsageError::new(usage::no_such("sweep", unknown, &names)).into());
+        let message = usage::no_such("sweep", unknown, &names);
+        let advice = match nearest(unknown, names.iter().map(String::as_str)) {
+            _ if names.is_empty() => {
+                format!(" in profile `{}`; --only STAGE runs a part of its stages", profile.name)
+            }
+            Some(_) => format!(" Sweeps can be left out: {}", names.join(", ")),
+            None => String::new(),
+        };
+        return Err(UsageError::new(message + &advice).into());
     }
     profile.sweeps.retain(|sweep| !without.contains(&sweep.name));
     Ok(())
@@ -517,17 +542,41 @@ fn finish(
     remember(session, dag)?;
     let mut files = BTreeMap::new();
     let mut points: Vec<Point> = Vec::new();
+    let mut sweeps: Vec<Vec<Point>> = Vec::new();
     for (task, state) in dag.iter() {
         match state {
             State::Done(action) => {
                 files.extend(action.outputs.iter().map(|(name, digest)| (name.clone(), *digest)));
-                points.extend(figures_of(session, state).into_iter().flat_map(|file| file.points));
+                let found = figures_of(session, state).map(|file| file.points).unwrap_or_default();
+                if session.profile.sweeps.iter().any(|sweep| sweep.name == task.name()) {
+                    sweeps.push(found.clone());
+                }
+                points.extend(found);
             }
             state => ui.not_done(task.name(), state),
         }
     }
+    let written = write_results(session, dag, &files, is_interrupted).with_context(|| {
+        format!(
+            "the results are in the store and not in results/{}: when files can be written there, the same \
+             command writes them and measures nothing again",
+            session.profile.name
+        )
+    });
+    // What came of the suite is shown all the same.
+    let comparison = show(session, dag, &files, &points, &sweeps, ui)?;
+    written.map(|()| comparison)
+}
+
+/// Makes the results folder that of these files.
+fn write_results(
+    session: &Session,
+    dag: &Dag<'_, Trial>,
+    files: &BTreeMap<String, Digest>,
+    is_interrupted: bool,
+) -> Result<()> {
     let folder = session.root.results(&session.profile);
-    results::project(&folder, &files, |digest| session.store.get(digest))?;
+    results::project(&folder, files, |digest| session.store.get(digest))?;
     // What an earlier run recommended does not outlive a run that recommends nothing.
     let recommends = files.contains_key(stages::RECOMMENDED);
     let is_settled = |stage| {
@@ -540,15 +589,28 @@ fn finish(
     for name in stages::files_of_others(&session.profile) {
         results::remove(&folder.join(name))?;
     }
+    Ok(())
+}
+
+/// Shows the last screen; the comparison, if there is one.
+fn show(
+    session: &Session,
+    dag: &Dag<'_, Trial>,
+    files: &BTreeMap<String, Digest>,
+    points: &[Point],
+    sweeps: &[Vec<Point>],
+    ui: &Ui,
+) -> Result<Option<CompareResult>> {
     let Some(digest) = files.get(stage::COMPARE.file()) else {
         if matches!(dag.state(stage::COMPARE.name), Some(State::Failed(_) | State::Blocked(_))) {
-            ui.failed(&session.profile, &points, &report::causes(&points));
+            ui.failed(&session.profile, points, &report::causes(points));
         }
         return Ok(None);
     };
     let Some(bytes) = session.store.get(digest)? else { return Ok(None) };
     let comparison: CompareResult =
         serde_json::from_slice(&bytes).context("reading the comparison")?;
-    ui.closing(&session.profile, &comparison, &report::causes(&points));
+    let lead = lead::undecided(sweeps.iter().map(Vec::as_slice), &session.profile);
+    ui.closing(&session.profile, &comparison, &report::causes(points), lead.as_ref());
     Ok(Some(comparison))
 }

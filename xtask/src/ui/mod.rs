@@ -23,7 +23,7 @@ use crate::{
     remote::Moved,
     stages::{self},
 };
-use analysis::{ending::Ending, repeats::Proposal};
+use analysis::{ending::Ending, lead::Lead, repeats::Proposal};
 use counts::{duration, number_of};
 use dag::{Dag, Leaf, State};
 use engines::{Engine, History};
@@ -31,6 +31,7 @@ use live::{Live, Waiting};
 use message::{FORMAT, Message};
 use profile::{Profile, Trial, role::TrialRole, stage};
 use report::terminal;
+use store::Action;
 
 /// Says what happens: to people in lines, below which a terminal shows what runs; to programs in
 /// JSON.
@@ -171,7 +172,14 @@ impl Ui {
     /// or since what was measured again turned out the same.
     pub fn cached(&self, dag: &Dag<'_, Trial>) {
         for (task, state) in dag.iter() {
-            self.cached_stage(task.name(), state);
+            if let State::Done(action) = state
+                && self.is_news(task.name())
+            {
+                let (state, what, note) = cached_words(task.name(), dag, action);
+                let trials = action.leaves.len();
+                let message = Message::Stage { name: task.name(), state, trials, note };
+                self.say(&message, &stage_line("✓", task.name(), &what, note));
+            }
         }
     }
 
@@ -180,28 +188,13 @@ impl Ui {
         self.told.lock().expect("no thread panics with the lock").insert(name.to_owned())
     }
 
-    fn cached_stage(&self, name: &str, state: &State<Trial>) {
-        if let State::Done(action) = state
-            && self.is_news(name)
-        {
-            let trials = action.leaves.len();
-            let message = Message::Stage { name, state: "cached", trials, note: "" };
-            self.say(&message, &stage_line("✓", name, "cached", ""));
-        }
-    }
-
     pub fn ran(&self, name: &str, state: &State<Trial>, note: &str) {
         let State::Done(action) = state else { return self.not_done(name, state) };
         if !self.is_news(name) {
             return;
         }
         let trials = action.leaves.len();
-        let what = match trials {
-            0 => "done".to_owned(),
-            // Those that it shows, not those that it measured.
-            _ if !stages::bears_on_trials(name) => "done".to_owned(),
-            n => counts(n, launch_count(action.leaves.keys())),
-        };
+        let what = done_words(name, action);
         let message = Message::Stage { name, state: "done", trials, note };
         self.say(&message, &stage_line("✓", name, &what, note));
     }
@@ -281,12 +274,18 @@ impl Ui {
     }
 
     /// What came of the suite: the last screen, or the decision for programs.
-    pub fn closing(&self, profile: &Profile, comparison: &CompareResult, problems: &[String]) {
+    pub fn closing(
+        &self,
+        profile: &Profile,
+        comparison: &CompareResult,
+        problems: &[String],
+        lead: Option<&Lead>,
+    ) {
         let command = report::serve_command(profile, comparison).map(|words| words.join(" "));
         let (decision, command) = (&comparison.decision, command.as_deref());
         self.json(&Message::Decision { decision, command, problems });
         self.line("");
-        self.line(terminal::closing(profile, comparison, problems).trim_end());
+        self.line(terminal::closing(profile, comparison, problems, lead).trim_end());
     }
 
     /// What is known where no comparison came of the suite.
@@ -336,6 +335,30 @@ impl Ui {
     /// Something that a person should know.
     pub fn noted(&self, text: &str) {
         self.note(text, &format!(" {text}"));
+    }
+}
+
+/// What a stage that ran has done.
+fn done_words(name: &str, action: &Action) -> String {
+    match action.leaves.len() {
+        0 => "done".to_owned(),
+        // Those that it shows, not those that it measured.
+        _ if !stages::bears_on_trials(name) => "done".to_owned(),
+        n => counts(n, launch_count(action.leaves.keys())),
+    }
+}
+
+/// State, words and note of a stage that is done without having run: its result was in the store, or
+/// what was measured in this run gave the same.
+fn cached_words(
+    name: &str,
+    dag: &Dag<'_, Trial>,
+    action: &Action,
+) -> (&'static str, String, &'static str) {
+    match dag.stored_now(name) {
+        0 if dag.has_stored() => ("cached", "unchanged".to_owned(), "what it reads is the same"),
+        0 => ("cached", "cached".to_owned(), ""),
+        _ => ("done", done_words(name, action), "the same as before"),
     }
 }
 

@@ -17,26 +17,44 @@ use super::{Project, calibrate, copy};
 
 /// A server of `/v1/completions`: each answer has the tokens that were asked for, in a stream.
 pub fn completions(models: &'static str) -> String {
-    serving(models, false)
+    serving(models, Manner::Fine)
 }
 
-/// The same; with `fails_half` every other completion is answered with status 500.
-pub fn serving(models: &'static str, fails_half: bool) -> String {
+/// How a server answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// As it should.
+    Fine,
+    /// Every other completion with status 500.
+    FailsHalf,
+    /// Whatever model it is asked for, and says which one it is.
+    AnyModel(&'static str),
+}
+
+/// The same with manners of its own.
+pub fn serving(models: &'static str, manner: Manner) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let asked = Arc::new(AtomicUsize::new(0));
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let asked = asked.clone();
-            let is_failed = move || fails_half && asked.fetch_add(1, Ordering::Relaxed) % 2 == 1;
-            thread::spawn(move || answer(stream, models, is_failed));
+            let is_failed = move || {
+                manner == Manner::FailsHalf && asked.fetch_add(1, Ordering::Relaxed) % 2 == 1
+            };
+            thread::spawn(move || answer(stream, models, manner, is_failed));
         }
     });
     url
 }
 
 /// Answers one request; `None` where the client has gone.
-fn answer(stream: TcpStream, models: &str, is_failed: impl Fn() -> bool) -> Option<()> {
+fn answer(
+    stream: TcpStream,
+    models: &str,
+    manner: Manner,
+    is_failed: impl Fn() -> bool,
+) -> Option<()> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let (mut head, mut length) = (String::new(), 0);
     loop {
@@ -61,13 +79,18 @@ fn answer(stream: TcpStream, models: &str, is_failed: impl Fn() -> bool) -> Opti
     } else {
         let asked: serde_json::Value = serde_json::from_slice(&body).ok()?;
         let tokens = asked["max_tokens"].as_u64()?;
-        if !models.contains(&format!("\"{}\"", asked["model"].as_str()?)) {
+        let name = match manner {
+            Manner::AnyModel(own) => own,
+            _ => asked["model"].as_str()?,
+        };
+        if !models.contains(&format!("\"{name}\"")) {
             (404, "application/json", "{}".to_owned())
         } else if tokens > 1 && is_failed() {
             (500, "application/json", "{}".to_owned())
         } else {
-            let token =
-                "data: {\"choices\":[{\"index\":0,\"text\":\"x\",\"finish_reason\":null}]}\n\n";
+            let token = format!(
+                "data: {{\"model\":\"{name}\",\"choices\":[{{\"index\":0,\"text\":\"x\",\"finish_reason\":null}}]}}\n\n"
+            );
             let usage = format!(
                 "data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":32,\"completion_tokens\":{tokens}}}}}\n\n"
             );
@@ -129,6 +152,15 @@ fn an_endpoint_is_one_configuration_and_two_are_compared() {
     }
     let compared = project.ok(&["compare", "rack-a", "rack-b"]);
     assert!(compared.contains("inconclusive"), "one start a side proves nothing: {compared}");
+    let compared = super::common::unfolded(&compared);
+    for part in [
+        " rack-a and rack-b have one server start, which cannot give a verdict",
+        "Two a side are the least",
+        "restart the server, set start = 2 in [engine] beside its identity",
+    ] {
+        assert!(compared.contains(part), "{part}: {compared}");
+    }
+    assert!(!compared.contains("Not measured on both sides"), "{compared}");
 }
 
 /// The owner restarts the server and counts on; what ran before cannot be measured any more.
@@ -164,9 +196,11 @@ fn mistakes_about_an_endpoint_are_told_at_once() {
     drop(closed);
     let other = completions(r#"{"data":[{"id":"llama"}]}"#);
     let tls = completions(MODELS).replace("http://", "https://");
+    let any = serving(r#"{"data":[{"id":"llama"}]}"#, Manner::AnyModel("llama"));
     for (url, expected) in [
         (&refusing, "refuses the connection: nothing listens there"),
         (&other, "serves no model `served`: it serves `llama`"),
+        (&any, "serves no model `served`: it serves `llama`, and answers all the same"),
         (&tls, "speaks no TLS"),
         (&"http://no-such-host.invalid".to_owned(), "is not found: no address for this name"),
     ] {
@@ -181,6 +215,21 @@ fn mistakes_about_an_endpoint_are_told_at_once() {
     write(&project, "rack", &endpoint(&completions(MODELS), "identity = \"a\"\n"));
     let doctor = project.ok(&["doctor", "--profile", "rack"]);
     assert!(doctor.contains("serves served"), "{doctor}");
+}
+
+/// Two names of one server: the one that it knows, and another under which it answers too.
+#[test]
+fn a_server_that_names_another_model_is_measured_with_a_warning() {
+    let project = Project::new();
+    calibrate(&project.path(""));
+    let url = serving(r#"{"data":[{"id":"served"},{"id":"llama"}]}"#, Manner::AnyModel("llama"));
+    write(&project, "rack", &endpoint(&url, "identity = \"a\"\n"));
+    let expected = "answers a request for `served` as `llama`: that model is measured";
+    let text = project.run(&["suite", "--profile", "rack"]);
+    assert!(folded(&text.stdout).contains(&format!("warning: {url} {expected}")), "{text:?}");
+    let doctor = project.run(&["doctor", "--profile", "rack"]);
+    assert_eq!(doctor.status.code(), Some(1));
+    assert!(folded(&doctor.stdout).contains(expected), "{doctor:?}");
 }
 
 /// A profile that says so waits for a server that is still starting.
@@ -256,16 +305,20 @@ fn a_load_that_no_memory_holds_is_refused() {
         1,
     );
     project.write_profile(&profile);
-    let mut command = Command::new("sh");
     let xtask = env!("CARGO_BIN_EXE_xtask");
-    command.args(["-c", &format!("ulimit -v 3000000; exec {xtask} suite --profile test")]);
-    let output = command.current_dir(project.path(".")).output().expect("sh runs");
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    let error = folded(&output.stderr);
-    assert!(
-        error.contains("10000000 requests take about") && error.contains("GiB are free"),
-        "{error}"
-    );
+    // The plan says so too.
+    for args in ["", " --dry-run"] {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -v 3000000; exec {xtask} suite --profile test{args}")]);
+        let output = command.current_dir(project.path(".")).output().expect("sh runs");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let error = folded(&output.stderr);
+        assert!(
+            error.contains("10000000 requests take about") && error.contains("GiB are free"),
+            "{error}"
+        );
+    }
 }
 
 /// A server of the project's own, which ends with the test.
@@ -419,4 +472,90 @@ fn errors_are_folded_for_a_terminal() {
     }
     assert!(all.contains(&format!("`cargo xtask baseline save {long}`")), "{all}");
     assert!(all.contains("http://no-such-host-as-this-one.invalid:8000"), "{all}");
+}
+
+/// What can be left out is named, also where there is nothing.
+#[test]
+fn an_unknown_name_to_leave_out_is_answered_with_what_there_is() {
+    let project = Project::new();
+    write(&project, "rack", &endpoint("http://127.0.0.1:1", ""));
+    for (profile, name, expected) in [
+        (
+            "test",
+            "max-num-seq",
+            "error: no sweep `max-num-seq`: did you mean `max-num-seqs`? Sweeps can be left out: \
+             max-num-seqs, memory-utilization",
+        ),
+        (
+            "test",
+            "nothing",
+            "error: no sweep `nothing`: there are max-num-seqs, memory-utilization",
+        ),
+        (
+            "rack",
+            "nothing",
+            "error: no sweep `nothing`: there is none in profile `rack`; --only STAGE runs a part of its \
+             stages",
+        ),
+    ] {
+        let output = project.run(&["suite", "--profile", profile, "--without", name]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(folded(&output.stderr).starts_with(expected), "{output:?}");
+    }
+}
+
+#[test]
+fn an_ipv6_address_without_brackets_is_told_to_have_some() {
+    let project = Project::new();
+    write(&project, "rack", &endpoint("http://::1:8103", ""));
+    let output = project.run(&["doctor", "--profile", "rack"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(folded(&output.stderr).contains("put the IPv6 address in brackets"), "{output:?}");
+}
+
+/// What took hours to measure is shown, also where its files cannot be written.
+#[test]
+fn a_results_folder_that_cannot_be_written_hides_no_answer() {
+    let project = Project::new();
+    fs::write(project.path("results"), "in the way").expect("writes");
+    let output = project.run(&["suite", "--profile", "test"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let (text, error) = (folded(&output.stdout), folded(&output.stderr));
+    assert!(text.contains("Keep vLLM's defaults.") && text.contains("Limit: E2E P95"), "{text}");
+    assert!(
+        error.contains(
+            "the results are in the store and not in results/test: when files can be written"
+        ) && error.contains("writing "),
+        "{error}"
+    );
+    fs::remove_file(project.path("results")).expect("removes");
+    assert!(project.suite().contains("all cached"));
+    assert!(project.path("results/test/OPTIMIZATION_RESULTS.md").is_file());
+}
+
+#[test]
+fn a_profile_without_results_is_told_apart_from_a_wrong_name() {
+    let project = Project::new();
+    let error = |name| folded(&project.run(&["compare", name, "week2"]).stderr);
+    assert!(
+        error("test").starts_with(
+            "error: profile `test` has no results yet: `cargo xtask suite --profile test` measures it"
+        ),
+        "{}",
+        error("test")
+    );
+    let wrong = error("nothing-like-it");
+    assert!(
+        wrong.starts_with("error: no result or baseline `nothing-like-it`: there is `week2`"),
+        "{wrong}"
+    );
+}
+
+/// Nothing but code that is copied is wider than a terminal.
+#[test]
+fn stages_are_listed_within_a_terminal() {
+    let project = Project::new();
+    let status = project.ok(&["status", "--profile", "test"]);
+    assert!(status.lines().all(|line| line.chars().count() <= 80), "{status}");
+    assert!(status.contains("visualize"), "{status}");
 }

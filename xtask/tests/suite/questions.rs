@@ -6,7 +6,7 @@ use std::fs;
 
 use super::{
     Project,
-    mistakes::{MODELS, completions, endpoint, serving, write},
+    mistakes::{MODELS, Manner, completions, endpoint, serving, write},
 };
 
 /// Two limits and a target.
@@ -52,10 +52,7 @@ fn ten_questions_about_an_endpoint() {
             ("and the other?", " Limit: TTFT P95 ≤ 5 s on burst is unknown from one start†: "),
             ("how much does it do?", " Output throughput, tokens/s on burst (objective)"),
             ("against what?", " Nothing was compared with it"),
-            (
-                "are my targets met?",
-                " Request throughput, requests/s on burst (target ≥ 0.001: met)",
-            ),
+            ("are my targets met?", " Targets: 1 of 1 met."),
             (
                 "what got worse?",
                 " Nothing was compared with it, so nothing is known to be better or",
@@ -69,7 +66,11 @@ fn ten_questions_about_an_endpoint() {
 #[test]
 fn ten_questions_where_half_of_the_requests_fail() {
     let project = Project::new();
-    write(&project, "rack", &(endpoint(&serving(MODELS, true), "identity = \"a\"\n") + GOALS));
+    write(
+        &project,
+        "rack",
+        &(endpoint(&serving(MODELS, Manner::FailsHalf), "identity = \"a\"\n") + GOALS),
+    );
     let screen = failed(&project, "rack");
     let none = " Nothing is recommended: a stage failed (✗ above says which, and why).";
     is_answered(

@@ -8,6 +8,8 @@ pub enum Contact {
     Ready {
         /// Its version, where it says one.
         version: Option<String>,
+        /// Why another model than the profile's may have answered.
+        doubt: Option<Fault>,
     },
     /// It took the request and has sent nothing yet.
     Silent {

@@ -21,6 +21,13 @@ pub enum Event {
     },
     /// How a trial is going; at most a few a second.
     Progress(Progress),
+    /// Nothing comes any more of requests that were sent: told once, until something comes again.
+    Silent {
+        /// Requests that are under way.
+        requests: u64,
+        /// For how long nothing has come, whole seconds.
+        seconds: u64,
+    },
     /// A trial has ended and this is its record.
     Trial {
         /// Key of the trial.

@@ -13,7 +13,7 @@ mod verdict;
 
 use crate::schema::Estimate;
 
-use difference::Difference;
+use difference::{Difference, Scale};
 
 pub use crate::metric::MARGIN_PERCENT;
 pub use looks::{Looks, levels};
@@ -97,6 +97,28 @@ pub fn change(before: &Estimate, after: &Estimate, is_share: bool) -> Option<Est
     Difference::between(&before, &after, is_share, |_| None)?.estimate(LEVEL)
 }
 
+/// Two figures as their [`change`] compares them: where it is a ratio, the geometric means over repeats
+/// and starts with their 95 % intervals, so that the change is what leads from the one to the other.
+pub fn compared(before: &Estimate, after: &Estimate, is_share: bool) -> [Estimate; 2] {
+    let sides = [before, after].map(starts_of);
+    let is_unreached = sides.iter().any(|side| rank::has_unreached(side) || side.is_empty());
+    if is_unreached || Scale::of(&sides[0], &sides[1], is_share) != Scale::Ratio {
+        return [before.clone(), after.clone()];
+    }
+    let [a, b] = sides.map(|starts| geometric(&starts));
+    [a.unwrap_or_else(|| before.clone()), b.unwrap_or_else(|| after.clone())]
+}
+
+/// The geometric mean of positive values with its interval.
+fn geometric(starts: &[Start]) -> Option<Estimate> {
+    let logs = |repeats: &Vec<f64>| repeats.iter().map(|value| libm::log(*value)).collect();
+    let logs: Vec<Vec<f64>> = starts.iter().map(|start| logs(&start.repeats)).collect();
+    let of = estimate(logs.iter().map(|start| spread::exact_mean(start)).collect())?;
+    let [low, high] = [of.low, of.high].map(|end| end.map(libm::exp));
+    let starts = of.starts.into_iter().map(libm::exp).collect();
+    Some(Estimate { mean: libm::exp(of.mean), low, high, starts, repeats: Vec::new() })
+}
+
 /// The middle value, halfway between two; `None` of none.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
@@ -140,6 +162,22 @@ mod tests {
         let to_zero = change(&of(&[1.0, 3.0]), &of(&[0.0, 0.0]), false).expect("not zero");
         assert!((to_zero.mean + 100.0).abs() < 1e-9);
         assert_eq!(change(&of(&[0.0, 0.0]), &of(&[1.0, 2.0]), false), None);
+    }
+
+    #[test]
+    fn figures_that_are_compared_agree_with_their_change() {
+        let (before, after) = (of(&[100.0, 30.0, 95.0]), of(&[75.0, 70.0, 72.0]));
+        let found = change(&before, &after, false).expect("not zero").mean;
+        let [a, b] = compared(&before, &after, false);
+        assert!((100.0 * (b.mean / a.mean - 1.0) - found).abs() < 1e-9, "{a:?} {b:?} {found}");
+        // The arithmetic means fall where most starts rise.
+        assert!(after.mean < before.mean && b.mean > a.mean, "{a:?} {b:?}");
+        assert!(a.low < Some(a.mean) && Some(a.mean) < a.high, "{a:?}");
+        // Shares change by the difference of their means; what was not reached has no logarithm.
+        let shares = [of(&[0.5, 0.1]), of(&[0.4, 0.3])];
+        assert_eq!(compared(&shares[0], &shares[1], true), shares);
+        let unreached = [of(&[1.0, f64::INFINITY]), of(&[1.0, 2.0])];
+        assert_eq!(compared(&unreached[0], &unreached[1], false), unreached);
     }
 
     #[test]

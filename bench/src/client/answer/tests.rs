@@ -199,3 +199,12 @@ proptest! {
         prop_assert_eq!(counted, whole.0.output_tokens);
     }
 }
+
+/// What failed is told in words, not by a name alone.
+#[test]
+fn faults_without_a_text_have_a_meaning() {
+    for fault in [Fault::Truncated, Fault::Empty, Fault::TooLong, Fault::TooManyTokens] {
+        assert!(meaning(fault.name()).is_some(), "{fault:?}");
+    }
+    assert_eq!(meaning("http_500"), None);
+}

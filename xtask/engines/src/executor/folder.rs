@@ -248,7 +248,7 @@ impl Known {
             match event {
                 Event::Trial { key, .. } => drop(known.recorded.insert(key)),
                 Event::Refused { .. } | Event::Done {} => known.is_over = true,
-                Event::Ready { .. } | Event::Progress(_) => {}
+                Event::Ready { .. } | Event::Progress(_) | Event::Silent { .. } => {}
             }
         }
         Ok(known)

@@ -186,7 +186,7 @@ fn told(events: &[Event]) -> Vec<String> {
         Some(match event {
             Event::Ready { .. } => "ready".to_owned(),
             Event::Refused { failure } => format!("refused: {}", failure.class.title()),
-            Event::Progress(_) => return None,
+            Event::Progress(_) | Event::Silent { .. } => return None,
             Event::Trial { key, outcome, .. } => match &**outcome {
                 Outcome::Measured(_) => format!("trial {}", name(key)),
                 Outcome::Refused(failure) => {
@@ -385,6 +385,14 @@ fn limits_are_of_the_start_and_of_standing_still() {
     watch.note(&progress(1, 0.0), s(100));
     watch.note(&progress(1, 0.0), s(200));
     assert_eq!(watch.exceeded(s(101) + STALL_LIMIT), Some(STALL_LIMIT));
+    // The stall began before it was told.
+    watch.note(&Event::Silent { requests: 4, seconds: 5 }, s(205));
+    assert_eq!(watch.exceeded(s(201) + STALL_LIMIT), Some(STALL_LIMIT));
+    assert_eq!(
+        silent(4, 5),
+        "warning: nothing has come of 4 requests for 5 s: the server is busy or hangs, see its log; it \
+         has 595 s more before the launch fails"
+    );
     watch.note(&progress(1, 3.0), s(300));
     assert_eq!(watch.exceeded(s(101) + STALL_LIMIT), None);
 }

@@ -2,11 +2,14 @@
 
 use bench_core::{
     metric,
-    schema::Column,
     wrap::{WIDTH, wrap},
 };
 
-use crate::{Page, format, words};
+use crate::{
+    Page, format,
+    verdicts::{FIGURES, figures},
+    words,
+};
 
 /// Lays out rows in columns wide enough for their cells; the first is left-aligned like the rest.
 fn layout(rows: &[Vec<String>]) -> String {
@@ -57,16 +60,13 @@ pub fn compared(page: &Page<'_>, all: bool) -> String {
             say("not measured on both sides", 3);
             continue;
         };
-        let figure = |column| {
-            let found = row.columns.get(&column);
-            found.map_or_else(|| format::NOTHING.to_owned(), |e| format::estimate(metric, e))
-        };
         let verdict = words::verdict(row).unwrap_or_default();
-        let (before, after) = (figure(Column::Default), figure(Column::Tuned));
+        let [before, after] = figures(row);
         say(&format!("{before:<18}{after:<18}{verdict}"), 3);
     }
     say("", 0);
     page.summary().iter().for_each(|sentence| say(sentence, 1));
+    say(FIGURES, 1);
     if all {
         out += &format!("\n{}", layout(&page.lines()));
     } else {

@@ -381,9 +381,9 @@ impl Job<'_> {
                         samples.take().map(|name| format!("{}/{name}", attempt_name(attempt)));
                 }
                 Event::Refused { .. } => self.closed = true,
-                Event::Progress(_) if attempt < self.attempt => continue,
+                Event::Progress(_) | Event::Silent { .. } if attempt < self.attempt => continue,
                 Event::Done {} => self.done = true,
-                Event::Ready { .. } | Event::Progress(_) => {}
+                Event::Ready { .. } | Event::Progress(_) | Event::Silent { .. } => {}
             }
             if host.event(event).is_break() {
                 return Err(LaunchError::Interrupted);

@@ -1,0 +1,103 @@
+//! The value that leads a sweep without being proven better.
+
+use bench_core::{
+    metric,
+    schema::{Args, Estimate, LimitState, Point, Role, Verdict},
+    stats::{self, LEVEL, Question, QuestionRole},
+};
+
+use super::{Configuration, is_share};
+use profile::Profile;
+
+/// A value of a sweep that its figures favour, and that may do so by chance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lead {
+    /// Its label.
+    pub label: String,
+    /// What it sets.
+    pub args: Args,
+    /// The change of the objective against the defaults of the same sweep.
+    pub change: Estimate,
+    /// Its server starts.
+    pub starts: usize,
+    /// Starts a side that might settle it; `None` where it would take more than anybody makes.
+    pub starts_to_settle: Option<u32>,
+}
+
+/// The lead that promises most, of one sweep's points each; `None` where no value improves the objective
+/// by more than its margin, or all that do are proven. What violates a limit leads nothing.
+pub fn undecided<'a>(
+    sweeps: impl IntoIterator<Item = &'a [Point]>,
+    profile: &Profile,
+) -> Option<Lead> {
+    let sign = if profile.objective.maximize { 1.0 } else { -1.0 };
+    let leads = sweeps.into_iter().flat_map(|points| of_sweep(points, profile));
+    leads
+        .filter(|lead| sign * lead.change.mean >= profile.objective.margin_percent())
+        .max_by(|a, b| (sign * a.change.mean).total_cmp(&(sign * b.change.mean)))
+}
+
+fn of_sweep(points: &[Point], profile: &Profile) -> Vec<Lead> {
+    let default = Configuration::of(points, profile, |point| point.role == Role::Default);
+    let Some(before) = default.and_then(|default| default.objective) else { return Vec::new() };
+    let Some(metric) = metric::find(&profile.objective.metric) else { return Vec::new() };
+    let values = Configuration::all(points, profile, |point| point.role == Role::Sweep);
+    let lead = |value: Configuration<'_>| {
+        let after = value.objective.filter(|_| value.state() != LimitState::Violated)?;
+        let change = stats::change(before, after, is_share(profile))?;
+        let (starts_before, starts_after) = (stats::starts_of(before), stats::starts_of(after));
+        let question = Question {
+            metric,
+            load: &profile.objective.load,
+            before: &starts_before,
+            after: &starts_after,
+            history: &[],
+            requests: None,
+            margin_percent: profile.objective.margin_percent(),
+            role: QuestionRole::Primary,
+        };
+        let judgement = stats::judge(&[question], LEVEL).pop()?;
+        (judgement.verdict == Some(Verdict::Inconclusive)).then(|| Lead {
+            label: value.label.to_owned(),
+            args: value.args.clone(),
+            change,
+            starts: starts_after.len(),
+            starts_to_settle: judgement.starts_to_settle,
+        })
+    };
+    values.into_iter().filter_map(lead).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{point, profile};
+
+    fn of(label: &str, value: i64, rate: &[f64]) -> Point {
+        point(label, &[("max-num-seqs", value)], "burst", &[("output_tokens_per_s", rate)])
+    }
+
+    #[test]
+    fn a_value_that_leads_and_is_not_proven_is_named() {
+        let default = Point { role: Role::Default, ..of("default", 256, &[100.0, 104.0, 96.0]) };
+        let points = [
+            default,
+            of("512", 512, &[104.0, 117.0, 105.0]),
+            of("1024", 1024, &[100.0, 105.0, 98.0]),
+            of("2048", 2048, &[60.0, 61.0, 62.0]),
+        ];
+        let lead = undecided([&points[..]], &profile(None)).expect("512 leads");
+        assert_eq!((&*lead.label, lead.starts), ("512", 3));
+        assert!(lead.change.mean > 8.0 && lead.starts_to_settle > Some(3), "{lead:?}");
+        // What is proven is a candidate, and needs no such words.
+        let proven = [points[0].clone(), of("512", 512, &[150.0, 151.0, 149.0])];
+        assert_eq!(undecided([&proven[..]], &profile(None)), None);
+        assert_eq!(undecided([&points[2..]], &profile(None)), None, "nothing to compare with");
+        // Nor does it lead at the price of a limit.
+        let mut broken = points.clone();
+        let slow = stats::estimate(vec![50.0, 51.0, 52.0]).expect("values");
+        broken[1].metrics.insert("tpot_p95_ms".to_owned(), slow);
+        let lead = undecided([&broken[..]], &profile(Some(20)));
+        assert_eq!(lead.map(|lead| lead.label), None);
+    }
+}
