@@ -30,7 +30,7 @@ pub(crate) fn run(args: &ProbeArgs) -> anyhow::Result<()> {
     let patience = Duration::from_secs(args.patience_s);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let contact = runtime.block_on(async {
-        match control.contact(patience).await {
+        match control.recognise(patience).await {
             Contact::Ready { doubt, .. } => {
                 Contact::Ready { version: control.observed().await.version, doubt }
             }

@@ -48,15 +48,30 @@ impl ControlPlane {
 
     /// Asks the server for one token, by the load's own route, and waits so long for it.
     pub(crate) async fn contact(&self, patience: Duration) -> Contact {
-        let answered_by = match timeout(patience, self.first_token()).await {
-            Ok(Ok(answered_by)) => answered_by,
-            Ok(Err(fault)) => return Contact::Fault(fault),
-            Err(_) => return Contact::Silent { seconds: patience.as_secs() },
+        match self.answered(patience).await {
+            Ok(_) => Contact::Ready { version: None, doubt: None },
+            Err(contact) => contact,
+        }
+    }
+
+    /// The same of a server that somebody else started: it may serve another model.
+    pub(crate) async fn recognise(&self, patience: Duration) -> Contact {
+        let answered_by = match self.answered(patience).await {
+            Ok(answered_by) => answered_by,
+            Err(contact) => return contact,
         };
         let served = self.models().await.as_ref().and_then(served);
         match doubt(self.model(), answered_by.as_deref(), served.as_deref()) {
             Some(Doubt { fault, is_certain: true }) => Contact::Fault(fault),
             doubt => Contact::Ready { version: None, doubt: doubt.map(|doubt| doubt.fault) },
+        }
+    }
+
+    /// The model that answered, where the server says so.
+    async fn answered(&self, patience: Duration) -> Result<Option<String>, Contact> {
+        match timeout(patience, self.first_token()).await {
+            Ok(answered) => answered.map_err(Contact::Fault),
+            Err(_) => Err(Contact::Silent { seconds: patience.as_secs() }),
         }
     }
 
@@ -453,7 +468,11 @@ mod tests {
         let token = r#"{"model":"llama","choices":[{"text":"a"}]}"#;
         let models = r#"{"data":[{"id":"llama"}]}"#;
         let answers = [(200, JSON, ""), (200, JSON, token), (200, JSON, models)];
-        let (contact, _) = contact(Api::Completions, &answers).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let control = control(url, Api::Completions);
+        let asked = control.recognise(Duration::from_secs(60));
+        let (contact, _) = tokio::join!(asked, serve(listener, &answers));
         let Contact::Fault(fault) = contact else { panic!("{contact:?}") };
         assert!(fault.what.starts_with("serves no model `m`: it serves `llama`"), "{}", fault.what);
     }

@@ -341,7 +341,8 @@ fn a_server_at_an_ipv6_address_is_measured() {
     let project = Project::new();
     let program = project.command(&[]).get_program().to_owned();
     let mut command = Command::new(std::path::PathBuf::from(program).with_file_name("bench"));
-    command.args(["serve", "--host", "::1", "--port", "0"]).stdout(Stdio::piped());
+    command.args(["serve", "--host", "::1", "--port", "0", "--served-model-name", "served"]);
+    command.stdout(Stdio::piped());
     let mut server = Serving(command.spawn().expect("it starts"));
     let mut line = String::new();
     let stdout = server.0.stdout.take().expect("it is piped");
