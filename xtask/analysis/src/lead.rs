@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(undecided([&proven[..]], &profile(None)), None);
         assert_eq!(undecided([&points[2..]], &profile(None)), None, "nothing to compare with");
         // Nor does it lead at the price of a limit.
-        let mut broken = points.clone();
+        let mut broken = points;
         let slow = stats::estimate(vec![50.0, 51.0, 52.0]).expect("values");
         broken[1].metrics.insert("tpot_p95_ms".to_owned(), slow);
         let lead = undecided([&broken[..]], &profile(Some(20)));

@@ -49,8 +49,7 @@ mod tests {
         let mend =
             "see `url` in [engine], and what lies between: a firewall, a proxy, a VPN".to_owned();
         let what = "http://gpu-box.example:8000 does not answer an attempt to connect".to_owned();
-        let missing =
-            Finding { what: "server".to_owned(), found: Err(Missing { what, mend: mend.clone() }) };
+        let missing = Finding { what: "server".to_owned(), found: Err(Missing { what, mend }) };
         assert_eq!(
             lines(&missing, 80),
             " ✗ server             http://gpu-box.example:8000 does not answer an attempt to\n   \

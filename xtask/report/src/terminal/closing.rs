@@ -238,8 +238,8 @@ impl<'a> Table<'a> {
         };
         let mut lines = Vec::new();
         if !self.rows.is_empty() {
-            let titles = self.columns.iter().map(|(_, title)| title.clone()).collect();
-            lines.push(self.line(titles, if self.is_judged { "change" } else { "" }));
+            let titles: Vec<_> = self.columns.iter().map(|(_, title)| title.clone()).collect();
+            lines.push(self.line(&titles, if self.is_judged { "change" } else { "" }));
         }
         // What nobody measured has no row.
         let without_row = decision.limits.iter().filter(|limit| {
@@ -248,13 +248,14 @@ impl<'a> Table<'a> {
         lines.extend(without_row.map(limit_name));
         for row in &self.rows {
             lines.push(limit_of(row).map_or_else(|| self.name(row), limit_name));
-            let cells = self.columns.iter().map(|(column, _)| cell(row, *column)).collect();
-            lines.push(self.line(cells, &if self.is_judged { change(row) } else { String::new() }));
+            let cells: Vec<_> = self.columns.iter().map(|(column, _)| cell(row, *column)).collect();
+            lines
+                .push(self.line(&cells, &if self.is_judged { change(row) } else { String::new() }));
         }
         lines
     }
 
-    fn line(&self, cells: Vec<String>, last: &str) -> String {
+    fn line(&self, cells: &[String], last: &str) -> String {
         let width = |column| {
             let cells = self.rows.iter().map(|row| cell(row, column).chars().count());
             cells.max().unwrap_or(0).max("candidate".len()) + 2
