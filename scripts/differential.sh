@@ -33,4 +33,4 @@ record() { # FIRST-SEED CASES NAME
 record "$seed" $((cases - cases / 2)) a & a=$!
 record $((seed + 1)) $((cases / 2)) b & b=$!
 wait $a && wait $b || { tail -3 "$out"/*.log >&2; exit 1; }
-DIFFERENTIAL_TRACES="$PWD/$out" cargo test --quiet -p bench-core --test differential -- --nocapture
+DIFFERENTIAL_TRACES="$PWD/$out" cargo test --quiet --workspace --test simulator differential -- --nocapture

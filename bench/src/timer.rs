@@ -186,7 +186,7 @@ mod alarm {
             let mut changes = self.0.subscribe();
             loop {
                 let at_ns = *changes.borrow_and_update();
-                let left = Duration::from_nanos(at_ns.saturating_sub(super::now_ns()));
+                let left = Duration::from_nanos(at_ns.saturating_sub(crate::timer::now_ns()));
                 if tokio::time::timeout(left, changes.changed()).await.is_err() {
                     return Ok(());
                 }

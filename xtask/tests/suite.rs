@@ -4,6 +4,12 @@
 #[path = "suite/cases.rs"]
 mod cases;
 mod common;
+#[path = "suite/docs.rs"]
+mod docs;
+#[path = "suite/floors.rs"]
+mod floors;
+#[path = "suite/forked.rs"]
+mod forked;
 #[path = "suite/mistakes.rs"]
 mod mistakes;
 #[path = "suite/oracle.rs"]
@@ -16,8 +22,12 @@ mod remote;
 mod replay;
 #[path = "suite/s3.rs"]
 mod s3;
+#[path = "suite/slurm.rs"]
+mod slurm;
 #[path = "suite/stopping.rs"]
 mod stopping;
+#[path = "suite/vllm.rs"]
+mod vllm;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,6 @@
 //! Starts of one setting, measured on an H100, split at random into two sides of six and judged, over and
 //! over: every better or worse is wrong.
-//! `cargo run --release -p bench-core --example equals -- --seed 1 --splits 200`.
+//! `cargo run --release --example equals -- --seed 1 --splits 200`.
 
 use std::collections::BTreeMap;
 

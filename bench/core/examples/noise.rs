@@ -1,6 +1,6 @@
 //! The simulator's noise beside that of measured trials: standard deviations between server starts, in
 //! percent, by load and metric, and within a start.
-//! `cargo run --release -p bench-core --example noise -- --starts 40`.
+//! `cargo run --release --example noise -- --starts 40`.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
 //! `tune` on engines whose best setting is known by trying them all:
-//! `cargo run --release -p bench-core --example planted -- SEED...` (1 to 20 without any).
+//! `cargo run --release --example planted -- SEED...` (1 to 20 without any).
 //!
 //! Each seed draws an engine, a workload, a grid of three flags and a limit. The search is given the
 //! model that the engine was drawn around, never the engine's own; or that model with an error of 25 % at

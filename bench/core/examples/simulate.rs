@@ -1,4 +1,4 @@
-//! What the simulator costs in CPU time: `cargo run --release -p bench-core --example simulate`.
+//! What the simulator costs in CPU time: `cargo run --release --example simulate`.
 //!
 //! Prints, for two load points on the H100 model, simulated time and CPU time (as Linux counts
 //! it, so that a busy machine does not matter).

@@ -1,6 +1,6 @@
 //! How often verdicts are wrong, and how often they find what is there, on starts drawn from the noise of
 //! cards:
-//! `cargo run --release -p bench-core --example verdicts -- --seed 1 --comparisons 1000`.
+//! `cargo run --release --example verdicts -- --seed 1 --comparisons 1000`.
 //!
 //! *Equals*: both sides are one setting; every better or worse is wrong. *Power*: one side is made
 //! better by a known share. Beside each verdict stand a test that knows the variance, on the same data, and

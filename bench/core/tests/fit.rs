@@ -1,13 +1,11 @@
 //! Holds `bench/models/h100-qwen2.5-7b.json` to what was measured on the H100.
-//! `cargo test -p bench-core --test fit -- --nocapture` prints the tables.
+//! `cargo test --workspace --test simulator fit:: -- --nocapture` prints the tables.
 
-mod common;
-
+use super::common::{Figures, args, burst, class, figures, h100, poisson, run, start};
 use bench_core::{
     schema::FailureClass,
     sim::{self, Model},
 };
-use common::{Figures, args, burst, class, figures, h100, poisson, run, start};
 
 /// A measured row: 1,000 (300 with 16 sequences) requests at once, uniform 128–384 tokens in and
 /// 64–192 out.

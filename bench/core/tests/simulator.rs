@@ -1,6 +1,9 @@
 //! The simulated server as a client sees it.
 
 mod common;
+mod differential;
+mod fit;
+mod scheduler;
 
 use bench_core::{
     INSTRUMENT_EPOCH,

@@ -1,57 +1,36 @@
 //! Puts a load on a server: open loop, closed loop or all at once, in a thread of its own.
 
+mod driver;
 mod pace;
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
-    vec,
 };
 
 use anyhow::Context as _;
 use bench_core::{
     hist::Latencies,
     schema::{Arrival, Quantiles, RequestSample, RequestStatus, Size},
-    workload::{PlannedRequest, Workload},
+    workload::PlannedRequest,
 };
 use bytes::Bytes;
 use tokio::{
-    sync::{Mutex as AsyncMutex, Semaphore, SemaphorePermit},
+    sync::{Mutex as AsyncMutex, SemaphorePermit},
     task::JoinSet,
 };
 
-use self::pace::Pacer;
+use self::{driver::Prepared, pace::Pacer};
 use crate::{
     client::{
         answer::{Answer, Reading},
-        body::Bodies,
-        connection::{Failure, Target, Traffic},
+        connection::Failure,
     },
     host,
-    samples::SampleSender,
     timer::{self, Timer},
 };
 
-/// How requests are sent, whatever the load.
-#[derive(Clone, Debug)]
-pub(crate) struct Options {
-    /// A request that takes longer has failed.
-    pub(crate) request_timeout: Duration,
-}
-
-/// One load on one server.
-#[derive(Debug)]
-pub(crate) struct Driver {
-    target: Target,
-    load: Workload,
-    bodies: Bodies,
-    options: Options,
-    samples: SampleSender,
-    /// What a limit in flight leaves for others.
-    places: Option<Semaphore>,
-    /// For later turns: tokio's own timer rounds up to a millisecond.
-    timer: Option<Arc<Timer>>,
-}
+pub(crate) use driver::{Driver, Options};
 
 /// What a load took of the thread on which all requests are sent and answers read.
 #[derive(Clone, Copy, Debug)]
@@ -67,29 +46,7 @@ pub(crate) struct Driven {
 /// How often the event loop is looked at.
 const LAG_PERIOD: Duration = Duration::from_millis(250);
 
-/// A request ready to be sent, and the turns that follow its answer.
-#[derive(Debug)]
-struct Prepared {
-    request: PlannedRequest,
-    body: Bytes,
-    later: vec::IntoIter<PlannedRequest>,
-}
-
 impl Driver {
-    /// Samples go to `samples`; `traffic` says how far it is.
-    pub(crate) fn new(
-        mut target: Target,
-        load: Workload,
-        bodies: Bodies,
-        options: Options,
-        samples: SampleSender,
-        traffic: Arc<Traffic>,
-    ) -> Self {
-        target.traffic = traffic;
-        let places = load.max_concurrency.map(|count| Semaphore::new(count as usize));
-        Self { target, load, bodies, options, samples, places, timer: None }
-    }
-
     /// Runs the load to the end of its last request.
     pub(crate) fn run(self) -> anyhow::Result<Driven> {
         host::wake_on_time();
@@ -192,13 +149,6 @@ impl Driver {
         }
         writer.join().map_err(|_| anyhow::anyhow!("the writing thread failed"))?;
         Ok(start_ns)
-    }
-
-    /// Makes the first request of a conversation ready.
-    fn prepare(&self, turns: Vec<PlannedRequest>) -> Option<Prepared> {
-        let mut later = turns.into_iter();
-        let request = later.next()?;
-        Some(Prepared { body: self.bodies.write(&request), request, later })
     }
 
     /// The turns of a conversation, each a while after the answer to the one before it. What the

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use bench_core::workload::Plan;
 use tokio::sync::mpsc;
 
-use super::{Driver, Prepared};
+use super::driver::{Driver, Prepared};
 use crate::host;
 
 /// Most bodies made ahead, in bytes.

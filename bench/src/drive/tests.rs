@@ -5,10 +5,13 @@ use bench_core::{
         Class, Conversation, LoadSpec, Observed, ServerEngine, ServerObservation, TokenRange,
     },
     summarize::Summarizer,
-    workload::Plan,
+    workload::{Plan, Workload},
 };
 
-use crate::client::body::Dialect;
+use crate::client::{
+    body::{Bodies, Dialect},
+    connection::{Target, Traffic},
+};
 
 use super::{
     fake::{Fake, Step, chunk, good, stream_head, token},

@@ -4,42 +4,19 @@
 //! closes the connections, the server drops the requests, and what has no record has no file
 //! under its final name.
 
+mod args;
 mod server;
 mod silence;
 mod warm_up;
 
+pub(crate) use args::RunArgs;
 pub(crate) use server::api_key;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::fs;
 
 use anyhow::Context as _;
 use bench_core::schema::{Engine, Event, ServerEngine, VllmEngine};
 use bench_trials::{emit, read_plan};
-
-use crate::drive::Options;
-
-/// Arguments of `bench run`.
-#[derive(Debug, clap::Args)]
-pub(crate) struct RunArgs {
-    /// What to run: a launch plan as JSON
-    #[arg(long, value_name = "PLAN.json")]
-    plan: PathBuf,
-    /// Folder for raw samples, one KEY.jsonl.gz a trial
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Address of the server, in place of the plan's
-    #[arg(long)]
-    url: Option<String>,
-    /// How long the server may take to its first token
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    ready_timeout_s: u64,
-    /// Wait on while the server looks like one that is still starting
-    #[arg(long)]
-    starting: bool,
-    /// How long a request may take before it counts as failed
-    #[arg(long, value_name = "SECONDS", default_value_t = 1_800)]
-    request_timeout_s: u64,
-}
 
 /// Runs the plan.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
@@ -70,11 +47,5 @@ fn served(engine: &VllmEngine, url: &str) -> ServerEngine {
         model: engine.served_model_name.clone(),
         vocab_size: engine.vocab_size,
         api_key_env: None,
-    }
-}
-
-impl RunArgs {
-    fn options(&self) -> Options {
-        Options { request_timeout: Duration::from_secs(self.request_timeout_s) }
     }
 }

@@ -22,7 +22,7 @@ use bench_core::{
 use bench_trials::{Recorder, emit, planned, workload};
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 
-use super::{RunArgs, silence::Silence};
+use super::{args::RunArgs, silence::Silence};
 use crate::{
     client::{
         body::{Bodies, Dialect},

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame};
 
 use super::{
-    Server,
     events::{self, Events},
     fault::Fault,
+    server::Server,
     source::Source,
     wire::Wire,
 };

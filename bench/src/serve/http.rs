@@ -14,12 +14,12 @@ use hyper::{
 };
 
 use super::{
-    Server,
     events::Events,
     fault::Fault,
     generation::{Generation, Stage},
     ledger::Span,
     request::{self, Api, Ask},
+    server::Server,
     source::Source,
     wire::Wire,
 };

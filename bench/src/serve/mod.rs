@@ -7,19 +7,16 @@ mod generation;
 mod http;
 mod ledger;
 mod request;
+mod server;
 mod simulator;
 mod source;
-
 mod wire;
 
 use std::{
     io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -32,11 +29,10 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use fault::{Fault, FaultPlan, FaultRate};
-use ledger::Ledger;
+use fault::{FaultPlan, FaultRate};
 pub(crate) use ledger::Truth;
-use simulator::{Inbox, Simulator};
-
+use server::{Options, Server};
+use simulator::Simulator;
 use wire::{Connection, Wire};
 
 use crate::timer::Timer;
@@ -115,29 +111,6 @@ fn engine_arg(text: &str) -> Result<(String, ArgValue), String> {
     Ok((name.trim_start_matches("--").to_owned(), value))
 }
 
-/// What is set once.
-struct Options {
-    served_model_name: Option<String>,
-    max_model_len: u32,
-    ttft_ns: u64,
-    itl_ns: u64,
-    is_synchronised: bool,
-    stream_interval: u32,
-    events_per_write: usize,
-    stall: Option<(Duration, Duration)>,
-}
-
-/// What all connections share.
-struct Server {
-    options: Options,
-    timer: Timer,
-    ledger: Arc<Mutex<Ledger>>,
-    faults: Mutex<FaultPlan>,
-    requests: AtomicU64,
-    /// The simulated engine, where there is one.
-    engine: Option<Inbox>,
-}
-
 impl Server {
     fn new(args: ServeArgs) -> anyhow::Result<(Self, Option<Simulator>)> {
         let started = args.model.as_ref().map(|path| start(path, &args.engine_args)).transpose()?;
@@ -159,34 +132,13 @@ impl Server {
         let (simulator, engine) = started.as_ref().map(Simulator::new).unzip();
         let server = Self {
             options,
-            timer: Timer::new().context("cannot make a timer")?,
+            timer: Arc::new(Timer::new().context("cannot make a timer")?),
             ledger: Arc::default(),
             faults: Mutex::new(FaultPlan::new(args.faults, args.fault_seed)),
             requests: AtomicU64::new(0),
             engine,
         };
         Ok((server, simulator))
-    }
-
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes note of a request that was read whole at `at_ns`: its number, from 0, and its fault.
-    fn arrived(self: &Arc<Self>, at_ns: u64) -> (u64, Option<Fault>) {
-        let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        if number == 0
-            && let Some(stall) = self.options.stall
-        {
-            tokio::spawn(stand_still(Arc::clone(self), at_ns, stall));
-        }
-        let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let mut ledger = self.ledger();
-        ledger.arrived(at_ns);
-        if let Some(fault) = fault {
-            *ledger.faults.entry(fault.name()).or_default() += 1;
-        }
-        (number, fault)
     }
 }
 
@@ -198,12 +150,6 @@ fn start(path: &Path, args: &[(String, ArgValue)]) -> anyhow::Result<sim::Server
         .with_context(|| format!("{} is no model of an engine", path.display()))?;
     sim::launch(&model, &args.iter().cloned().collect(), 0)
         .map_err(|failure| anyhow::anyhow!("the engine refuses: {}", failure.evidence.join("; ")))
-}
-
-/// Blocks the only thread: nothing is accepted, read or written, as when a server hangs.
-async fn stand_still(server: Arc<Server>, from_ns: u64, (after, length): (Duration, Duration)) {
-    server.timer.sleep_until(from_ns + after.as_nanos() as u64).await;
-    std::thread::sleep(length);
 }
 
 /// A line on stdout.
@@ -242,7 +188,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (server, simulator) = Server::new(args)?;
     let server = Arc::new(server);
     if let Some(simulator) = simulator {
-        tokio::spawn(simulator.run(Arc::clone(&server)));
+        tokio::spawn(simulator.run(Arc::clone(&server.timer), Arc::clone(&server.ledger)));
     }
     print(&Line::Listening(listener.local_addr()?))?;
     tokio::select! {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -19,8 +19,8 @@ use bench_core::{
 };
 use tokio::sync::mpsc;
 
-use super::{Server, ledger::EngineState};
-use crate::timer::now_ns;
+use super::ledger::{EngineState, Ledger};
+use crate::timer::{Timer, now_ns};
 
 /// Seed of the noise of step times.
 const NOISE_SEED: u64 = 0;
@@ -142,7 +142,7 @@ impl Simulator {
     }
 
     /// Serves, for ever.
-    pub(crate) async fn run(mut self, server: Arc<Server>) {
+    pub(crate) async fn run(mut self, timer: Arc<Timer>, ledger: Arc<Mutex<Ledger>>) {
         let mut events = Vec::new();
         loop {
             // Things happen when they are due, not when the machine woke up: lateness must not
@@ -150,13 +150,13 @@ impl Simulator {
             self.machine.advance(now_ns(), &mut |event| events.push(event));
             for event in events.drain(..) {
                 match event {
-                    Event::Turn { turn, .. } => self.publish(&server, &turn),
+                    Event::Turn { turn, .. } => self.publish(&ledger, &turn),
                     Event::Token { at_ns, output } => self.send_out(at_ns, output),
                 }
             }
             let next_ns = self.machine.next_ns();
             if next_ns.is_none() {
-                self.publish_idle(&server);
+                self.publish_idle(&ledger);
             }
             tokio::select! {
                 biased;
@@ -164,7 +164,7 @@ impl Simulator {
                     Some(command) => self.take(command),
                     None => return,
                 },
-                () = server.timer.sleep_until(next_ns.unwrap_or(u64::MAX)) => {}
+                () = timer.sleep_until(next_ns.unwrap_or(u64::MAX)) => {}
             }
         }
     }
@@ -192,7 +192,7 @@ impl Simulator {
         }
     }
 
-    fn publish(&mut self, server: &Server, turn: &Turn) {
+    fn publish(&mut self, ledger: &Mutex<Ledger>, turn: &Turn) {
         self.state.running = turn.running as u64;
         self.state.waiting = turn.waiting as u64;
         self.state.kv_cache_usage =
@@ -201,13 +201,13 @@ impl Simulator {
         self.state.preemptions = counters.preemptions;
         self.state.prefix_cache_queries = counters.prefix_queries;
         self.state.prefix_cache_hits = counters.prefix_hits;
-        server.ledger().engine = Some(self.state.clone());
+        ledger.lock().unwrap_or_else(PoisonError::into_inner).engine = Some(self.state.clone());
     }
 
-    fn publish_idle(&mut self, server: &Server) {
+    fn publish_idle(&mut self, ledger: &Mutex<Ledger>) {
         let used_blocks = self.machine.scheduler().used_blocks();
         let idle = Turn { end_ns: 0, outputs: Vec::new(), running: 0, waiting: 0, used_blocks };
-        self.publish(server, &idle);
+        self.publish(ledger, &idle);
     }
 }
 

@@ -588,7 +588,8 @@ const PIECES: [&str; 24] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    // A sample: `fuzz/` goes at the same function for as long as it is let.
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     /// Whatever the text, there is a profile or a message about a place in it.
     #[test]

@@ -8,8 +8,8 @@ use bench_core::{
     schema::{Arrival, LoadSpec, Measured, Size},
     sim::{
         accuracy::{self, LoadKind},
-        fit::{Fit, Predictions},
-        predict::{JUDGED, MeasuredTrial, error},
+        fit::Fit,
+        predict::{JUDGED, MeasuredTrial, Predictions, error},
     },
 };
 

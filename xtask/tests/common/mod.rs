@@ -16,7 +16,7 @@ static XTASK: LazyLock<PathBuf> = LazyLock::new(|| {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build
-        .args(["test", "--quiet", "--workspace", "--no-run", "--test", "serve"])
+        .args(["test", "--quiet", "--workspace", "--no-run", "--test", "http"])
         .current_dir(REPOSITORY);
     if xtask.parent().is_some_and(|folder| folder.ends_with("release")) {
         build.arg("--release");
@@ -36,7 +36,6 @@ static CALIBRATION: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 /// Gives a project's store the calibration that its first trial over HTTP would make.
-#[allow(dead_code, reason = "not every test measures over HTTP")]
 pub fn calibrate(folder: &Path) {
     let artifacts = folder.join("artifacts");
     fs::create_dir_all(&artifacts).expect("creates");
@@ -56,7 +55,6 @@ pub fn xtask(folder: &Path, args: &[&str]) -> Command {
 }
 
 /// Output with the lines that were folded for the terminal in one again.
-#[allow(dead_code, reason = "not every test reads folded output")]
 pub fn unfolded(output: &str) -> String {
     output.replace("\n   ", " ")
 }

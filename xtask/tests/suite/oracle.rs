@@ -346,7 +346,7 @@ fn random_suites_agree_with_the_oracle() {
     check(1..=4);
 }
 
-/// `ORACLE_SEEDS=1001-1200 cargo test -p xtask --test suite two_hundred_random -- --ignored
+/// `ORACLE_SEEDS=1001-1200 cargo test --workspace --test suite two_hundred_random -- --ignored
 /// --nocapture`
 #[test]
 #[ignore = "takes minutes"]

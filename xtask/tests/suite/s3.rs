@@ -1,5 +1,5 @@
 //! A remote store on a real S3 server with authentication: moto, installed by uv. CI runs these
-//! (`.ci/run`): `cargo test -p xtask --test suite s3 -- --ignored`.
+//! (`.ci/run`): `cargo test --workspace --test suite s3 -- --ignored`.
 
 use std::{
     io::{BufRead as _, BufReader, Read, Write as _},

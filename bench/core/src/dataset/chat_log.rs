@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Row, text_row, tokens};
+use super::row::{Row, text_row, tokens};
 
 pub(super) const SHAPE: &str = r#"{"timestamp": ISO 8601 or epoch, "messages": [{"role": …, "content": TEXT}, …], "max_tokens": N}"#;
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Quantiles;
+use super::quantiles::Quantiles;
 
 /// What a trial took of the machine that the load generator runs on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

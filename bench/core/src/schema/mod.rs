@@ -13,6 +13,7 @@ mod json_schema;
 mod launch;
 mod load;
 mod machine;
+mod quantiles;
 mod reach;
 mod record;
 mod remote;
@@ -33,10 +34,11 @@ pub use load::{
     RequestShape, Size, TokenRange, Usage,
 };
 pub use machine::{GpuUse, MachineUse};
+pub use quantiles::Quantiles;
 pub use record::{
     Anatomy, Check, ClassSummary, CompileCache, ConversationTotals, Counts, FailureClass, Measured,
-    MixedPrompts, Observed, Outcome, Quantiles, ServerStart, ServerTotals, SettingFailure,
-    StartPart, SteadyState, SteadyWindow, Summary,
+    MixedPrompts, Observed, Outcome, ServerStart, ServerTotals, SettingFailure, StartPart,
+    SteadyState, SteadyWindow, Summary,
 };
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::MachineUse;
+use super::{MachineUse, Quantiles};
 use crate::{canonical::Digest, warm_up::WarmUp};
 
 /// What is stored of a trial.
@@ -359,35 +359,6 @@ impl Counts {
     pub fn failed_total(&self) -> u64 {
         self.failed.values().sum()
     }
-}
-
-/// Mean and quantiles of a latency in milliseconds; quantiles to three significant digits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Quantiles {
-    /// Number of values; when 0 the mean is 0 and means nothing.
-    pub count: u64,
-    /// Requests that failed and have no value. They rank behind every value: a quantile among them is
-    /// infinite, "not reached".
-    #[serde(default, skip_serializing_if = "super::is_zero")]
-    pub failed: u64,
-    /// Exact mean of the values.
-    pub mean_ms: f64,
-    /// Median.
-    #[serde(with = "super::reach")]
-    pub p50_ms: f64,
-    /// 90th percentile.
-    #[serde(with = "super::reach")]
-    pub p90_ms: f64,
-    /// 95th percentile.
-    #[serde(with = "super::reach")]
-    pub p95_ms: f64,
-    /// 99th percentile.
-    #[serde(with = "super::reach")]
-    pub p99_ms: f64,
-    /// Largest value.
-    #[serde(with = "super::reach")]
-    pub max_ms: f64,
 }
 
 /// Where the mean request's end-to-end time went, in milliseconds. The parts add up to it.

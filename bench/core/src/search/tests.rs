@@ -1,7 +1,13 @@
+use std::cmp::Ordering;
+
+use libm::exp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::schema::SettingFailure;
+use crate::{
+    schema::{Args, FailureClass, Outcome, SettingFailure},
+    sim::{Model, predict::simulate},
+};
 
 const SIDE: usize = 7;
 const START_S: f64 = 60.0;

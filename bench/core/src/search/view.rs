@@ -3,8 +3,10 @@
 use libm::sqrt;
 
 use super::{
-    Costs, DEFAULTS, Evaluation, Problem, SLACK, STARTS_MAX, SURE, SURE_ENOUGH, Trial, WORTHWHILE,
-    expected_improvement, normal_below,
+    problem::{
+        Costs, DEFAULTS, Evaluation, Problem, SAFE, SLACK, STARTS_MAX, SURE, SURE_ENOUGH, Trial,
+        WORTHWHILE, expected_improvement, normal_below,
+    },
     process::{Expected, Observed, Process},
 };
 use crate::stats;
@@ -243,7 +245,7 @@ impl<'a> View<'a> {
             ranked = self.nearest();
         }
         ranked.retain(|index| *index != DEFAULTS);
-        let keeps_its_distance = |index: &usize| self.settings[*index].keeps >= super::SAFE;
+        let keeps_its_distance = |index: &usize| self.settings[*index].keeps >= SAFE;
         let second = match ranked.first() {
             Some(winner) if !keeps_its_distance(winner) => {
                 ranked[1..].iter().copied().find(keeps_its_distance)

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Model,
-    fit::Predictions,
-    predict::{MeasuredTrial, error, near_capacity, predict},
+    predict::{MeasuredTrial, Predictions, error, near_capacity, predict},
 };
 use crate::{
     canonical::Digest,

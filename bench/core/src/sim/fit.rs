@@ -8,17 +8,14 @@
 
 use super::{
     Model, accuracy,
-    predict::{MeasuredTrial, error, near_capacity, predict},
+    predict::{MeasuredTrial, Predictions, error, near_capacity, predict},
 };
 use crate::{
     cholesky::Cholesky,
     metric::{self, Metric},
     parallel,
-    schema::{Args, Measured, SettingFailure},
+    schema::{Args, Measured},
 };
-
-/// What a model says of each trial, in their order.
-pub type Predictions = Vec<Result<Measured, SettingFailure>>;
 
 /// A model and what it says of the trials.
 #[derive(Clone, Debug, PartialEq)]

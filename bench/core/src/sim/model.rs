@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decimal::Decimal;
+use crate::{decimal::Decimal, rng::Random};
 
 /// A fitted model of one engine on one machine: a file in `bench/models/`.
 ///
@@ -118,6 +118,20 @@ impl Model {
             *ns = scale(*ns, pace);
         }
         model
+    }
+
+    /// As a load finds it on a start with that pace; `seed` is that of start and load.
+    pub(super) fn on_load(&self, start_pace: u64, seed: u64) -> Self {
+        let noise = &self.noise.host;
+        let mut random = Random::new(seed, 2);
+        let pace = scale(noise.pace(&mut random, noise.load_ppm), start_pace);
+        let mut found = self.on_host(pace);
+        let latency = noise.pace(&mut random, noise.latency_ppm);
+        for ns in [&mut found.front_end.request_latency_ns, &mut found.front_end.output_latency_ns]
+        {
+            *ns = scale(*ns, latency);
+        }
+        found
     }
 
     /// The same engine without noise: what is expected of a start, without its luck.

@@ -4,11 +4,10 @@
 //! Cards repeat their steps to about 1 %; what varies is the host: its launches, its API servers, the
 //! way to its clients. A burst, which one API server limits, varies by 7 % between starts, tokens/s of a
 //! rate that is sustained by 0.3 %, TTFT of single requests by 16 %. So the noise is in the times that
-//! hang on the processor ([`Model::on_host`]), and reaches a metric as far as these limit it.
+//! hang on the processor (`Model::on_host`), and reaches a metric as far as these limit it.
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Model, scale};
 use crate::rng::Random;
 
 /// How many times a deviation of the tail is as large as others.
@@ -34,7 +33,8 @@ impl HostNoise {
         self.pace(&mut Random::new(seed, 2), self.start_ppm)
     }
 
-    fn pace(&self, random: &mut Random, deviation_ppm: u64) -> u64 {
+    /// One draw of such a factor.
+    pub(super) fn pace(&self, random: &mut Random, deviation_ppm: u64) -> u64 {
         if deviation_ppm == 0 {
             return 1_000_000;
         }
@@ -44,22 +44,9 @@ impl HostNoise {
     }
 }
 
-/// The model as a load finds it on a start with that pace; `seed` is that of start and load.
-pub(super) fn on_load(model: &Model, start_pace: u64, seed: u64) -> Model {
-    let noise = &model.noise.host;
-    let mut random = Random::new(seed, 2);
-    let pace = scale(noise.pace(&mut random, noise.load_ppm), start_pace);
-    let mut found = model.on_host(pace);
-    let latency = noise.pace(&mut random, noise.latency_ppm);
-    for ns in [&mut found.front_end.request_latency_ns, &mut found.front_end.output_latency_ns] {
-        *ns = scale(*ns, latency);
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Model, *};
 
     fn deviation(noise: &HostNoise) -> (f64, f64) {
         let logs: Vec<f64> =
@@ -81,6 +68,6 @@ mod tests {
     fn without_noise_nothing_is_drawn() {
         let model: Model =
             serde_json::from_str(include_str!("../../../models/tiny.json")).expect("a model");
-        assert_eq!(on_load(&model.without_noise(), 1_000_000, 7), model.without_noise());
+        assert_eq!(model.without_noise().on_load(1_000_000, 7), model.without_noise());
     }
 }

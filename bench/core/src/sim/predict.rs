@@ -24,6 +24,9 @@ pub const JUDGED: [&str; 6] = [
 /// Share of the measured capacity beyond which latency hangs on small differences in speed.
 const NEAR_CAPACITY: f64 = 0.9;
 
+/// What a model says of each trial, in their order.
+pub type Predictions = Vec<Result<Measured, SettingFailure>>;
+
 /// A trial that ran on a real engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeasuredTrial {

@@ -9,7 +9,6 @@ use super::{
     machine::{Event, Machine},
     memory::kv_blocks,
     model::{Model, scale},
-    noise,
     scheduler::Request,
     settings::Settings,
 };
@@ -110,7 +109,7 @@ impl Server {
     /// An idle machine with empty caches, whose noise is that of the seed.
     pub fn machine(&self, seed: u64) -> Machine {
         let Self { settings, pace, .. } = self;
-        let model = &noise::on_load(&self.model, self.host_pace, seed);
+        let model = &self.model.on_load(self.host_pace, seed);
         let engine = Engine::new(model, settings, self.blocks, *pace, Random::new(seed, 1));
         Machine::new(engine, &model.front_end, settings.api_server_count, *pace)
     }

@@ -1,7 +1,5 @@
 //! What the simulator's tests share.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use bench_core::{
     schema::{
         ArgValue, Args, Arrival, Class, LoadSpec, Prefix, RequestSample, ServerObservation, Size,

@@ -1,8 +1,6 @@
 //! Servers that are forks of a process that has imported vLLM: the whole suite, with the real
 //! `launcher.py` and a fake vLLM whose servers are `bench serve`. Needs `python3`.
 
-mod common;
-
 use std::{
     collections::BTreeSet,
     ffi::OsString,
@@ -13,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use common::{calibrate, copy, files_below, paths_below, xtask};
+use crate::common::{calibrate, copy, files_below, paths_below, xtask};
 
 const PROFILE: &str = r#"
 [engine]

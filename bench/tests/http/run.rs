@@ -1,12 +1,9 @@
 //! `bench run` against `bench serve`, over HTTP.
 
-#[allow(dead_code, reason = "each test file uses some of it")]
-mod common;
-
 use std::{fs, io::Read as _};
 
+use crate::common::{API_KEY, Server, events, plan, run};
 use bench_core::canonical::Digest;
-use common::{API_KEY, Server, events, plan, run};
 use serde_json::{Value, json};
 
 #[test]

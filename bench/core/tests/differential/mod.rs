@@ -51,7 +51,7 @@ struct Totals {
 
 fn traces() -> Vec<PathBuf> {
     let mut paths =
-        vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/differential/recorded.jsonl.gz")];
+        vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("differential/recorded.jsonl.gz")];
     if let Some(folder) = std::env::var_os(MORE) {
         let entries = fs::read_dir(&folder).expect("the folder of traces is there");
         let more = entries.map(|entry| entry.expect("an entry").path());

@@ -1,8 +1,6 @@
 //! The whole suite on a fake vLLM: an interpreter that is a script, whose servers are `bench
 //! serve` in real time.
 
-mod common;
-
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -14,7 +12,7 @@ use std::{
     sync::mpsc,
 };
 
-use common::{calibrate, copy, files_below, paths_below, xtask};
+use crate::common::{calibrate, copy, files_below, paths_below, xtask};
 
 const PROFILE: &str = r#"
 [engine]

@@ -1,9 +1,7 @@
 //! A suite over a real Slurm: a controller and node daemons of this test's own on this machine, as
 //! root, without systemd and without cgroups.
 //!
-//!     cargo test -p xtask --test slurm -- --ignored --nocapture
-
-mod common;
+//!     cargo test --workspace --test suite slurm -- --ignored --nocapture
 
 use std::{
     fs,
@@ -19,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{copy, files_below, paths_below, xtask};
+use crate::common::{copy, files_below, paths_below, xtask};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 /// Nodes of the partition `main`, one processor each; `n5` is the partition `other`.
@@ -386,7 +384,7 @@ fn read(path: &Path) -> Vec<u8> {
 
 fn text(output: &Output) -> String {
     let both = [&output.stdout[..], &output.stderr].concat();
-    common::unfolded(&String::from_utf8(both).expect("UTF-8"))
+    crate::common::unfolded(&String::from_utf8(both).expect("UTF-8"))
 }
 
 const SLURM: &str = "[executor]\nkind = \"slurm\"\n";
@@ -527,7 +525,7 @@ fn a_job_that_takes_too_long(cluster: &Cluster) {
     let mut head = project.spawn();
     let lines = BufReader::new(head.stdout.take().expect("it is piped")).lines();
     let told: Vec<String> = lines.map(|line| line.expect("UTF-8")).collect();
-    let told = common::unfolded(&told.join("\n"));
+    let told = crate::common::unfolded(&told.join("\n"));
     assert_eq!(head.wait().expect("it ends").code(), Some(1), "{told}");
     let expected = " on n5 ran into its time limit of 00:01:00; raise `time_limit_minutes`";
     assert!(told.contains(expected), "{told}");

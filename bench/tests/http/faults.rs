@@ -1,11 +1,8 @@
 //! Whatever fails is counted by its kind and flatters no figure.
 
-#[allow(dead_code, reason = "each test file uses some of it")]
-mod common;
-
 use std::{net::SocketAddr, sync::Arc};
 
-use common::{API_KEY, Server, plan, record, run_with};
+use crate::common::{API_KEY, Server, plan, record, run_with};
 use serde_json::{Value, json};
 
 fn check<'a>(record: &'a Value, name: &str) -> &'a Value {

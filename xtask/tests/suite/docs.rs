@@ -1,10 +1,8 @@
 //! What the documents promise is run.
 
-mod common;
-
 use std::{collections::BTreeSet, fs, path::Path, process::Output};
 
-use common::{copy, files_below, xtask};
+use crate::common::{copy, files_below, xtask};
 use profile::{Stage, stage::STAGES};
 
 const SOURCES: [&str; 14] = [
@@ -196,7 +194,7 @@ fn a_dry_run_needs_no_engine() {
     let project = project();
     let project = project.path();
     let output = run(project, &["suite", "--profile", "vllm-cuda", "--dry-run"]);
-    let text = common::unfolded(&String::from_utf8(output.stdout).expect("UTF-8"));
+    let text = crate::common::unfolded(&String::from_utf8(output.stdout).expect("UTF-8"));
     let plan = text.lines().find(|line| line.starts_with(" plan")).expect("a plan");
     assert!(plan.contains("launches to run, about") && plan.contains(": 0 cached"), "{plan}");
     assert!(text.contains("until then nothing counts as measured"), "{text}");
