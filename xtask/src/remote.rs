@@ -31,7 +31,7 @@ use crate::{
     usage::UsageError,
 };
 use dag::{LEAF, RECORD};
-use profile::{EngineConfig, Profile};
+use profile::Profile;
 use store::{Action, Store, blob_name, record_name};
 
 /// What stands in the place of a URL for no remote store.
@@ -123,7 +123,7 @@ pub fn url(profile: &Profile, args: &RemoteArgs) -> Result<Option<String>> {
         return Err(UsageError::new(format!("{what}: {expected}")).into());
     }
     // Of a server that nobody has named nothing is kept, here or there.
-    if matches!(&profile.engine, EngineConfig::Endpoint(e) if e.declared_identity.is_none()) {
+    if !profile.is_identified() {
         return Ok(None);
     }
     let given = profile.remote.as_ref().map(|remote| &*remote.url);

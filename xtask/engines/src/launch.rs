@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     fs::{self, File},
-    io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::Stdio,
     sync::{
@@ -21,14 +21,14 @@ use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
     schema::{
-        Engine, Event, FORMAT, LaunchPlan, Observed, Outcome, PlannedTrial, Progress, ServerEngine,
-        ServerStart, SettingFailure, StartWay, VllmEngine,
+        Engine, Event, FORMAT, LaunchPlan, Observed, Outcome, PlannedTrial, Progress,
+        SettingFailure,
     },
 };
 
 use crate::{
     Ended, Group, LaunchHost, Program, end_orphans,
-    vllm::{Failure, Forks, GRACE, NoFork, NoServer, Parts, Server},
+    server::{Blame, Failure, GRACE, Launcher, NotStarted, Server, StartRequest},
 };
 
 /// How often the server's life, the signals and the limits are looked at.
@@ -129,12 +129,12 @@ impl From<anyhow::Error> for LaunchError {
     }
 }
 
-impl From<NoServer> for LaunchError {
-    fn from(why: NoServer) -> Self {
+impl From<NotStarted> for LaunchError {
+    fn from(why: NotStarted) -> Self {
         match why {
-            NoServer::NoFork(NoFork::Interrupted) => Self::Interrupted,
-            NoServer::NoFork(NoFork::Unusual(why)) => Self::NoFork(why),
-            NoServer::Other(error) => Self::Other(error),
+            NotStarted::Interrupted => Self::Interrupted,
+            NotStarted::NoFork(why) => Self::NoFork(why),
+            NotStarted::Other(error) => Self::Other(error),
         }
     }
 }
@@ -160,8 +160,8 @@ pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
 /// it ran out of memory, the point's trial is an [`Outcome::Refused`].
 ///
 /// When all is measured, the host is asked what else is wanted of this start, until that is nothing:
-/// the server stays up meanwhile. `forks` outlives the launch, so that the next one finds what it has
-/// imported.
+/// the server stays up meanwhile. `launcher` starts the server, where the engine is one that must be
+/// started (`launchers::of`).
 ///
 /// # Errors
 /// See [`LaunchError`].
@@ -169,7 +169,7 @@ pub fn run(
     plan: &LaunchPlan,
     tools: &Tools,
     host: &mut dyn LaunchHost,
-    forks: &mut Forks,
+    launcher: Option<&mut (dyn Launcher + 'static)>,
 ) -> Result<(), LaunchError> {
     end_orphans(&tools.run_dir, GRACE)?;
     let mut launch = Launch {
@@ -180,12 +180,11 @@ pub fn run(
         recorded: BTreeSet::new(),
         running: None,
         observed: None,
-        start: StartLog::default(),
         refused: false,
     };
-    match &plan.engine {
-        Engine::Simulator { .. } | Engine::Server(_) => launch.drive_only()?,
-        Engine::Vllm(engine) => launch.serve(engine, forks)?,
+    match launcher {
+        Some(launcher) => launch.serve(launcher)?,
+        None => launch.drive_only()?,
     }
     launch.tell(Event::Done {})
 }
@@ -203,8 +202,6 @@ struct Launch<'a> {
     running: Option<Digest>,
     /// What the server said when it was ready.
     observed: Option<Observed>,
-    /// How the server that runs came up.
-    start: StartLog,
     /// Whether the settings were refused; then no trial follows.
     refused: bool,
 }
@@ -244,33 +241,30 @@ impl Launch<'_> {
         more
     }
 
-    /// Starts vLLM, drives it, and starts it once more if it dies under load.
-    fn serve(&mut self, engine: &VllmEngine, forks: &mut Forks) -> Result<(), LaunchError> {
+    /// Starts a server, drives it, and starts it once more if it dies under load.
+    fn serve(&mut self, launcher: &mut dyn Launcher) -> Result<(), LaunchError> {
         let plan = self.plan;
         let mut rest = plan.clone();
         let mut died_of = None;
         let (mut starts, mut rounds) = (1.., 1..);
-        // A fork that dies before it serves may be its launcher's fault: another one shows.
-        let mut is_launcher_new = engine.start != StartWay::Forked;
+        let mut has_died_early = false;
         let mut lives = STARTS_MAX;
         while lives > 0 {
             let start = starts.next().expect("it has no end");
             let log = self.log_path(&format!("server-{start}"));
-            self.start = StartLog { path: log.clone(), ..StartLog::default() };
-            let is_interrupted = || self.host.interrupted();
-            let run_dir = &self.tools.run_dir;
-            let server = Server::start(engine, plan, run_dir, log.clone(), forks, &is_interrupted)?;
-            rest.engine = Engine::Server(ServerEngine {
-                base_url: server.base_url(),
-                model: engine.served_model_name.clone(),
-                vocab_size: engine.vocab_size,
-                api_key_env: None,
-            });
-            let limit = Duration::from_secs(engine.start_timeout_s);
+            let request = StartRequest {
+                plan,
+                run_dir: &self.tools.run_dir,
+                log: log.clone(),
+                is_interrupted: &|| self.host.interrupted(),
+            };
+            let mut server = launcher.start(&request)?;
+            rest.engine = Engine::Server(server.engine());
+            let limit = launcher.start_limit();
             let driven = loop {
                 let round = rounds.next().expect("it has no end");
                 let bench_log = self.log_path(&format!("bench-{round}"));
-                let driven = self.drive(&rest, Some((&server, limit)), &bench_log)?;
+                let driven = self.drive(&rest, Some((&mut *server, limit)), &bench_log)?;
                 if driven != Driven::Whole {
                     break driven;
                 }
@@ -284,19 +278,17 @@ impl Launch<'_> {
             server.stop()?;
             let Some(failure) = failure else { break };
             if driven == (Driven::ServerEnded { ready: false }) {
-                return match failure {
-                    Failure::Setting(_) => self.refuse(failure, log),
-                    _ if !is_launcher_new => {
-                        is_launcher_new = true;
-                        forks.end();
-                        continue;
-                    }
-                    failure if engine.start == StartWay::Forked => {
+                if matches!(failure, Failure::Setting(_)) {
+                    return self.refuse(launcher.name(), failure, log);
+                }
+                match launcher.blame(std::mem::replace(&mut has_died_early, true)) {
+                    Blame::Launcher => continue,
+                    Blame::Server => return self.refuse(launcher.name(), failure, log),
+                    Blame::Fork => {
                         let why = format!("{} (log: {})", describe(&failure), log.display());
-                        Err(LaunchError::NoFork(why))
+                        return Err(LaunchError::NoFork(why));
                     }
-                    failure => self.refuse(failure, log),
-                };
+                }
             }
             lives -= 1;
             died_of = Some((describe(&failure), log));
@@ -320,7 +312,7 @@ impl Launch<'_> {
     }
 
     /// The server ended before it was ready.
-    fn refuse(&mut self, failure: Failure, log: PathBuf) -> Result<(), LaunchError> {
+    fn refuse(&mut self, engine: &str, failure: Failure, log: PathBuf) -> Result<(), LaunchError> {
         let (what, advice) = match failure {
             // Started once before with the same settings: then they are not to blame.
             Failure::Setting(failure) if self.observed.is_some() => {
@@ -332,7 +324,7 @@ impl Launch<'_> {
             Failure::Environment { what, advice } => (what, advice),
             unknown @ Failure::Unknown { .. } => (describe(&unknown), "read its log"),
         };
-        let what = format!("vLLM did not start: {what}");
+        let what = format!("{engine} did not start: {what}");
         Err(LaunchError::Environment { what, advice: advice.to_owned(), log: Some(log) })
     }
 
@@ -341,36 +333,37 @@ impl Launch<'_> {
     fn drive(
         &mut self,
         plan: &LaunchPlan,
-        server: Option<(&Server, Duration)>,
+        server: Option<(&mut (dyn Server + 'static), Duration)>,
         log: &Path,
     ) -> Result<Driven, LaunchError> {
-        let ready_limit = server.map_or(READY_LIMIT, |(_, limit)| limit);
+        let (mut server, ready_limit) =
+            server.map_or((None, READY_LIMIT), |(server, limit)| (Some(server), limit));
         let (mut bench, lines) = self.spawn_bench(plan, ready_limit, server.is_some(), log)?;
         let mut watch = Watch::new(ready_limit);
-        let server = server.map(|(server, _)| server);
         let driver_error = |what: String| LaunchError::Driver { what, log: log.to_owned() };
         let start = Instant::now();
         loop {
             if self.host.interrupted() {
                 return Err(LaunchError::Interrupted);
             }
-            if let Some(server) = server.filter(|_| !watch.ready) {
-                self.start.read(server);
+            if let Some(server) = server.as_deref_mut().filter(|_| !watch.ready) {
+                server.watch();
             }
             if let Some(limit) = watch.exceeded(start.elapsed()) {
-                return Err(watch.error(limit, server.map_or(log, Server::log_path)));
+                return Err(watch.error(limit, server.map_or(log, |server| server.log_path())));
             }
             let line = match lines.recv_timeout(TICK) {
                 Ok(line) => line.context("cannot read what bench run prints")?,
                 // Only now, so that what was told before the server ended counts.
                 Err(RecvTimeoutError::Timeout) => {
-                    if server.is_some_and(|server| server.ended().is_some()) {
+                    if server.as_deref().is_some_and(|server| server.ended().is_some()) {
                         return Ok(Driven::ServerEnded { ready: watch.ready });
                     }
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    if server.is_some_and(|server| server.wait(DEATH_SETTLES).is_some()) {
+                    if server.as_deref().is_some_and(|server| server.wait(DEATH_SETTLES).is_some())
+                    {
                         return Ok(Driven::ServerEnded { ready: watch.ready });
                     }
                     bench.wait(EXIT_LIMIT);
@@ -388,7 +381,7 @@ impl Launch<'_> {
                 )));
             }
             if has_failures(&event)
-                && server.is_some_and(|server| server.wait(DEATH_SETTLES).is_some())
+                && server.as_deref().is_some_and(|server| server.wait(DEATH_SETTLES).is_some())
             {
                 return Ok(Driven::ServerEnded { ready: watch.ready });
             }
@@ -396,7 +389,7 @@ impl Launch<'_> {
             if event == (Event::Done {}) {
                 break;
             }
-            self.forward(event, server)?;
+            self.forward(event, server.as_deref_mut())?;
         }
         match bench.wait(EXIT_LIMIT) {
             Some(Ended::Code(0)) => Ok(Driven::Whole),
@@ -446,11 +439,15 @@ impl Launch<'_> {
         Ok((group, lines))
     }
 
-    fn forward(&mut self, mut event: Event, server: Option<&Server>) -> Result<(), LaunchError> {
+    fn forward(
+        &mut self,
+        mut event: Event,
+        server: Option<&mut (dyn Server + 'static)>,
+    ) -> Result<(), LaunchError> {
         match &mut event {
             Event::Ready { observed, .. } => {
                 if let Some(server) = server {
-                    let (start_s, start) = self.start.ended(server);
+                    let (start_s, start) = server.start();
                     observed.start_s = Some(start_s);
                     observed.start = Some(start);
                     complete(observed, &server.observe());
@@ -530,47 +527,6 @@ fn complete(observed: &mut Observed, more: &Observed) {
     observed.max_num_batched_tokens = observed.max_num_batched_tokens.or(max_num_batched_tokens);
     observed.attention_backend = observed.attention_backend.take().or(attention_backend);
     observed.start = observed.start.take().or(start);
-}
-
-/// A server's log while it starts: its lines, each at the time at which it is seen.
-#[derive(Debug, Default)]
-struct StartLog {
-    path: PathBuf,
-    read: u64,
-    line: Vec<u8>,
-    parts: Parts,
-    ended: Option<(f64, ServerStart)>,
-}
-
-impl StartLog {
-    /// Reads what was written since.
-    fn read(&mut self, server: &Server) {
-        let at_s = server.age().as_secs_f64();
-        let Ok(mut file) = File::open(&self.path) else { return };
-        let mut bytes = Vec::new();
-        if file.seek(SeekFrom::Start(self.read)).and_then(|_| file.read_to_end(&mut bytes)).is_err()
-        {
-            return;
-        }
-        self.read += bytes.len() as u64;
-        self.line.append(&mut bytes);
-        let whole = self.line.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        for line in String::from_utf8_lossy(&self.line[..whole]).lines() {
-            self.parts.note(line, at_s);
-        }
-        self.line.drain(..whole);
-    }
-
-    /// How long the start took and what it consisted of; the first time that it is asked, it has
-    /// ended now.
-    fn ended(&mut self, server: &Server) -> (f64, ServerStart) {
-        if self.ended.is_none() {
-            self.read(server);
-            let start_s = server.age().as_secs_f64();
-            self.ended = Some((start_s, self.parts.start(start_s, server.import_s())));
-        }
-        self.ended.clone().expect("set above")
-    }
 }
 
 /// Whether it is a record of requests that failed, as those of a dying server do.

@@ -8,10 +8,12 @@ mod group;
 mod history;
 mod host;
 pub mod launch;
+pub mod launchers;
 mod recorded;
 mod registry;
 #[cfg(test)]
 mod scratch;
+pub mod server;
 mod simulator;
 pub mod vllm;
 

@@ -137,6 +137,11 @@ impl Profile {
         }
     }
 
+    /// Whether it is known what is measured: of a running server when its owner has said so.
+    pub fn is_identified(&self) -> bool {
+        self.endpoint().is_none_or(|endpoint| endpoint.declared_identity.is_some())
+    }
+
     /// A change of the metric within this many percent, or points of shares, is none worth having.
     pub fn margin_percent(&self, metric: &Metric, load: &str) -> f64 {
         let is_guard = |guard: &&Guard| guard.metric == metric.id && guard.load == load;

@@ -18,7 +18,7 @@ use crate::cli::LaunchArgs;
 use engines::{
     LaunchHost, executor,
     launch::{self, Tools},
-    vllm,
+    launchers, vllm,
 };
 
 /// Runs the plan in a file.
@@ -26,10 +26,10 @@ pub fn run(args: &LaunchArgs, interrupted: &Arc<AtomicBool>) -> Result<()> {
     let mut plan = bench_trials::read_plan(&args.plan)?;
     let out = &args.out;
     std::fs::create_dir_all(out).with_context(|| format!("creating {}", out.display()))?;
-    if let Engine::Vllm(engine) = &mut plan.engine {
-        engine.gpus = executor::allotted_gpus(&engine.gpus)?;
+    if let Some(gpus) = plan.engine.gpus_mut() {
+        *gpus = executor::allotted_gpus(gpus)?;
         if let Some(note) = &args.device {
-            vllm::ensure_device(note, &engine.gpus)?;
+            vllm::ensure_device(note, gpus)?;
         }
     }
     let run_dir = match args.attempt {
@@ -45,7 +45,8 @@ pub fn run(args: &LaunchArgs, interrupted: &Arc<AtomicBool>) -> Result<()> {
     if let Some(attempt) = args.attempt {
         return Ok(executor::run_attempt(plan, attempt, tools, interrupted)?);
     }
-    Ok(launch::run(&plan, &tools, &mut Printer { interrupted }, &mut vllm::Forks::default())?)
+    let mut launcher = launchers::of(&plan.engine);
+    Ok(launch::run(&plan, &tools, &mut Printer { interrupted }, launcher.as_deref_mut())?)
 }
 
 /// Prints the events of a launch.

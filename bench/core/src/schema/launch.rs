@@ -57,6 +57,25 @@ pub enum Engine {
     Server(ServerEngine),
 }
 
+impl Engine {
+    /// GPUs that a server of it is started on, by their numbers on that machine: none on a CPU. `None`
+    /// where no server is started.
+    pub fn gpus_mut(&mut self) -> Option<&mut Vec<u32>> {
+        match self {
+            Self::Vllm(engine) => Some(&mut engine.gpus),
+            Self::Simulator { .. } | Self::Server(_) => None,
+        }
+    }
+
+    /// The same, to be read.
+    pub fn gpus(&self) -> Option<&[u32]> {
+        match self {
+            Self::Vllm(engine) => Some(&engine.gpus),
+            Self::Simulator { .. } | Self::Server(_) => None,
+        }
+    }
+}
+
 /// How a vLLM server is started: `PYTHON -m vllm.entrypoints.openai.api_server --model MODEL …`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

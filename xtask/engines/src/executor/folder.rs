@@ -36,7 +36,7 @@ use store::disk::write_whole;
 use crate::{
     LaunchHost,
     launch::{self, LaunchError, Tools},
-    vllm::Forks,
+    launchers,
 };
 
 /// How often a file that is to appear is looked for.
@@ -189,7 +189,7 @@ pub fn run_attempt(
         return host.log.write(&Event::Done {}).map_err(LaunchError::from);
     }
     let tools = Tools { out_dir, ..tools };
-    let outcome = launch::run(&rest, &tools, &mut host, &mut Forks::default());
+    let outcome = launch::run(&rest, &tools, &mut host, launchers::of(&rest.engine).as_deref_mut());
     host.failure.map_or(outcome, |error| Err(error.into()))
 }
 

@@ -7,22 +7,24 @@ use std::{
 };
 
 use anyhow::Result;
-use bench_core::schema::{Engine, LaunchPlan, StartWay};
+use bench_core::schema::{Engine, LaunchPlan};
 
 use super::Executor;
 use crate::{
     LaunchHost, RUN_DIR, end_orphans,
     finding::Finding,
     launch::{self, LaunchError, Tools},
-    vllm::{Forks, GRACE},
+    launchers,
+    server::{GRACE, Launcher},
 };
 use store::Store;
 
 /// This machine.
 #[derive(Default)]
 pub struct Local {
-    /// Launches that fork take turns: servers of an engine do not run side by side.
-    forks: Mutex<Forks>,
+    /// The launcher of the last launch that started a server, with its engine. Such launches take turns:
+    /// their servers do not run side by side.
+    launcher: Mutex<Option<(Engine, Box<dyn Launcher>)>>,
 }
 
 impl Executor for Local {
@@ -54,10 +56,14 @@ impl Executor for Local {
         tools: &Tools,
         host: &mut dyn LaunchHost,
     ) -> Result<(), LaunchError> {
-        if !matches!(&plan.engine, Engine::Vllm(engine) if engine.start == StartWay::Forked) {
-            return launch::run(plan, tools, host, &mut Forks::default());
+        let Some(new) = launchers::of(&plan.engine) else {
+            return launch::run(plan, tools, host, None);
+        };
+        let mut kept = self.launcher.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|(engine, _)| *engine != plan.engine) {
+            *kept = Some((plan.engine.clone(), new));
         }
-        let mut forks = self.forks.lock().unwrap_or_else(PoisonError::into_inner);
-        launch::run(plan, tools, host, &mut forks)
+        let (_, launcher) = kept.as_mut().expect("set above");
+        launch::run(plan, tools, host, Some(&mut **launcher))
     }
 }

@@ -1,6 +1,8 @@
 //! Launches of a fake server and a fake `bench run`: shell scripts that tell each other through
 //! files how far they are.
 
+mod tiny;
+
 use std::{
     collections::BTreeMap, ops::ControlFlow, os::unix::fs::PermissionsExt as _,
     sync::atomic::Ordering,
@@ -8,11 +10,14 @@ use std::{
 
 use bench_core::{
     decimal::Decimal,
-    schema::{Arrival, Class, FORMAT, FailureClass, LoadSpec, PlannedTrial, Size, TokenRange},
+    schema::{
+        Arrival, Class, FORMAT, FailureClass, LoadSpec, PlannedTrial, Size, StartWay, TokenRange,
+        VllmEngine,
+    },
 };
 
 use super::*;
-use crate::scratch::Scratch;
+use crate::{launchers, scratch::Scratch};
 
 // Server and load start at once: each counts its own starts (`starts`, `calls`).
 
@@ -112,6 +117,16 @@ impl Bed {
         on_event: &mut dyn FnMut(&Event),
         more: &mut dyn FnMut() -> Vec<PlannedTrial>,
     ) -> (Vec<Event>, Result<(), LaunchError>) {
+        self.run_with(launchers::of(&plan.engine), plan, on_event, more)
+    }
+
+    fn run_with(
+        &self,
+        mut launcher: Option<Box<dyn Launcher>>,
+        plan: &LaunchPlan,
+        on_event: &mut dyn FnMut(&Event),
+        more: &mut dyn FnMut() -> Vec<PlannedTrial>,
+    ) -> (Vec<Event>, Result<(), LaunchError>) {
         let tools = Tools {
             bench: self.path("bench"),
             run_dir: self.path("run"),
@@ -119,7 +134,7 @@ impl Bed {
             out_dir: self.path("out"),
         };
         let mut host = Host { events: Vec::new(), on_event, more, interrupted: &self.interrupted };
-        let result = run(plan, &tools, &mut host, &mut Forks::default());
+        let result = run(plan, &tools, &mut host, launcher.as_deref_mut());
         let events = host.events;
         let notes = fs::read_dir(&tools.run_dir).expect("it was made").count();
         assert_eq!(notes, 0, "a process group is left");
@@ -224,6 +239,25 @@ fn one_start_serves_every_load_point() {
     let Engine::Server(engine) = plan.engine else { panic!("it is driven as a server") };
     assert_eq!((engine.base_url.as_str(), engine.vocab_size), (words[6], 100));
     assert_eq!(engine.model, "dummy:tiny");
+}
+
+/// What ARCHITECTURE.md says of a new engine: the two traits are all that a launch asks of it.
+#[test]
+fn an_engine_that_is_started_is_one_file() {
+    let launch = |server: &str| {
+        let bed = Bed::new(server, "await up; say ready; say a; say b; say done");
+        let tiny = tiny::Tiny(bed.path("server"));
+        bed.run_with(Some(Box::new(tiny)), &bed.plan(), &mut |_| {}, &mut Vec::new)
+    };
+    let (events, result) = launch("touch \"$HERE/up\"; exec sleep 1000");
+    result.expect("all is well");
+    assert_eq!(told(&events), ["ready", A, B, "done"]);
+    let Event::Ready { observed, .. } = &events[0] else { panic!("ready comes first") };
+    assert_eq!(observed.version.as_deref(), Some("1"));
+    assert!(observed.start_s.is_some());
+    let (_, result) = launch("echo 'it broke'; exit 1");
+    let text = result.expect_err("it did not start").to_string();
+    assert!(text.starts_with("tiny did not start: it broke; read its log"), "{text}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use bench_core::schema::{FailureClass, Observed, SettingFailure};
 
-use crate::Ended;
+use crate::{Ended, server::Failure};
 
 /// From here on a log is of a server that serves.
 const SERVING: &str = "Application startup complete";
@@ -16,25 +16,6 @@ const CPU_OWN_USE_GIB: f64 = 4.0;
 /// Lines of evidence, and characters of each.
 const EVIDENCE_LINES_MAX: usize = 3;
 const EVIDENCE_CHARS_MAX: usize = 400;
-
-/// Why a server did not start, or died.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The setting cannot run: a result.
-    Setting(SettingFailure),
-    /// Something around the server: never stored.
-    Environment {
-        /// What happened.
-        what: String,
-        /// What to do about it.
-        advice: &'static str,
-    },
-    /// Nothing that we know: never stored.
-    Unknown {
-        /// The last line that looks like an error, if any.
-        last_error: Option<String>,
-    },
-}
 
 /// A text of vLLM and what it means.
 struct Rule {

@@ -10,16 +10,14 @@ mod parts;
 mod provision;
 mod server;
 
-pub use classify::Failure;
 pub use engine::Vllm;
 pub use files::write_json;
-pub use launcher::{Forks, NoFork, is_tried};
+pub use launcher::is_tried;
 pub use model::SHAPES;
-pub use parts::Parts;
 pub use provision::{
     Device, Node, Provisioned, device, ensure_device, known, provision, superseded_environments,
 };
-pub use server::{GRACE, NoServer, Server};
+pub use server::Servers;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs::{self, File},
+    io::{Read as _, Seek as _, SeekFrom},
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
@@ -11,63 +12,81 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::{Args, LaunchPlan, Observed, StartWay, VllmEngine};
+use bench_core::schema::{Args, Observed, ServerEngine, ServerStart, StartWay, VllmEngine};
 
 use super::{
-    classify::{Failure, classify, observe},
+    classify::{classify, observe},
     gpu::{self, Gpu},
     launcher::{Forked, Forks, NoFork, Start},
     model,
+    parts::Parts,
 };
-use crate::{Ended, Group, Program};
+use crate::{
+    Ended, Group, Program,
+    server::{Blame, Failure, GRACE, Launcher, NotStarted, Server, StartRequest},
+};
 use profile::flags;
 
-/// From SIGTERM to SIGKILL. vLLM drops its requests at once and ends within some 5 s.
-pub const GRACE: Duration = Duration::from_secs(15);
+/// Starts servers of one engine, as forks where its plan says so.
+pub struct Servers {
+    engine: VllmEngine,
+    pub(super) forks: Forks,
+}
+
+impl Servers {
+    /// Nothing is started yet.
+    pub fn new(engine: VllmEngine) -> Self {
+        Self { engine, forks: Forks::default() }
+    }
+}
+
+impl Launcher for Servers {
+    fn name(&self) -> &'static str {
+        "vLLM"
+    }
+
+    fn start_limit(&self) -> Duration {
+        Duration::from_secs(self.engine.start_timeout_s)
+    }
+
+    fn start(&mut self, start: &StartRequest<'_>) -> Result<Box<dyn Server>, NotStarted> {
+        Ok(Box::new(VllmServer::start(&self.engine, start, &mut self.forks)?))
+    }
+
+    /// A fork that dies before it serves may be its launcher's fault: another one shows.
+    fn blame(&mut self, again: bool) -> Blame {
+        match self.engine.start {
+            StartWay::Ordinary => Blame::Server,
+            StartWay::Forked if again => Blame::Fork,
+            StartWay::Forked => {
+                self.forks.end();
+                Blame::Launcher
+            }
+        }
+    }
+}
 
 /// A running server. Dropping it ends it with everything that it started.
 #[derive(Debug)]
-pub struct Server {
+pub(super) struct VllmServer {
     // Fields drop in this order: the locks go last.
     group: Group,
-    port: u16,
-    log: PathBuf,
+    served: ServerEngine,
     started: Instant,
-    import_s: Option<f64>,
+    log: StartLog,
     gpus: Vec<Gpu>,
     _locks: Vec<File>,
 }
 
-/// Why a server was not started.
-#[derive(Debug)]
-pub enum NoServer {
-    /// It was to be a fork.
-    NoFork(NoFork),
-    /// Anything else.
-    Other(anyhow::Error),
-}
-
-impl From<anyhow::Error> for NoServer {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Other(error)
-    }
-}
-
-impl Server {
-    /// Starts a server on a free port of this machine; it is not ready yet. All that it prints
-    /// goes into the file `log`, and `run_dir` keeps a note of its process group. `forks` starts it
-    /// where it is to be a fork, which may take until the launcher has imported.
-    ///
-    /// # Errors
-    /// When a GPU is missing, locked or used by others, or the program cannot be started.
+impl VllmServer {
+    /// Starts a server on a free port; it is not ready yet. `forks` starts it where it is to be a fork,
+    /// which may take until the launcher has imported.
     pub fn start(
         engine: &VllmEngine,
-        plan: &LaunchPlan,
-        run_dir: &Path,
-        log: PathBuf,
+        start: &StartRequest<'_>,
         forks: &mut Forks,
-        is_interrupted: &dyn Fn() -> bool,
-    ) -> Result<Self, NoServer> {
+    ) -> Result<Self, NotStarted> {
+        let StartRequest { plan, run_dir, log, is_interrupted } = start;
         let gpus = gpu::query(&engine.gpus)?;
         let locks = gpu::lock(&gpus)?;
         gpu::ensure_free(&gpus)?;
@@ -76,7 +95,7 @@ impl Server {
                 .with_context(|| format!("cannot make {}", folder.display()))?;
         }
         let output =
-            File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+            File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let errors = output.try_clone().context("copying a file handle")?;
         let port = free_port()?;
         let settings = match &plan.config_file {
@@ -98,25 +117,24 @@ impl Server {
             }
             StartWay::Forked => {
                 let limit = Duration::from_secs(engine.start_timeout_s);
-                let start =
-                    Start { python: &python, module, args: &args, env: &env, log: &log, limit };
+                let start = Start { python: &python, module, args: &args, env: &env, log, limit };
                 let Forked { group, started, import_s } = forks
                     .start(&start, run_dir, GRACE, is_interrupted)
-                    .map_err(NoServer::NoFork)?;
+                    .map_err(|why| match why {
+                        NoFork::Interrupted => NotStarted::Interrupted,
+                        NoFork::Unusual(why) => NotStarted::NoFork(why),
+                    })?;
                 (group, started, Some(import_s))
             }
         };
-        Ok(Self { group, port, log, started, import_s, gpus, _locks: locks })
-    }
-
-    /// How long its launcher took to import, where it is a fork.
-    pub fn import_s(&self) -> Option<f64> {
-        self.import_s
-    }
-
-    /// Where it answers, or will.
-    pub fn base_url(&self) -> String {
-        format!("http://{}:{}", Ipv4Addr::LOCALHOST, self.port)
+        let served = ServerEngine {
+            base_url: format!("http://{}:{port}", Ipv4Addr::LOCALHOST),
+            model: engine.served_model_name.clone(),
+            vocab_size: engine.vocab_size,
+            api_key_env: None,
+        };
+        let log = StartLog { path: log.clone(), import_s, ..StartLog::default() };
+        Ok(Self { group, served, started, log, gpus, _locks: locks })
     }
 
     /// Since its process was started.
@@ -124,33 +142,14 @@ impl Server {
         self.started.elapsed()
     }
 
-    /// How it ended, if it has.
-    pub fn ended(&self) -> Option<Ended> {
-        self.group.ended()
-    }
-
-    /// How it ended, if it does within this time.
-    pub fn wait(&self, limit: Duration) -> Option<Ended> {
-        self.group.wait(limit)
-    }
-
-    /// Its log's file.
-    pub fn log_path(&self) -> &Path {
-        &self.log
-    }
-
-    /// What its log says of the resolved settings.
-    pub fn observe(&self) -> Observed {
-        observe(&self.read_log())
-    }
-
-    /// Why it failed, once it has ended.
-    pub fn failure(&self) -> Failure {
-        classify(&self.read_log(), self.ended())
-    }
-
     fn read_log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&fs::read(&self.log.path).unwrap_or_default()).into_owned()
+    }
+
+    /// How long its launcher took to import, where it is a fork.
+    #[cfg(test)]
+    pub fn import_s(&self) -> Option<f64> {
+        self.log.import_s
     }
 
     /// Kills its first process alone.
@@ -158,14 +157,89 @@ impl Server {
     pub fn kill(&self) {
         self.group.kill();
     }
+}
 
-    /// Ends it and waits until its memory is back.
-    ///
-    /// # Errors
-    /// When a GPU's memory stays in use.
-    pub fn stop(mut self) -> Result<()> {
+impl Server for VllmServer {
+    fn engine(&self) -> ServerEngine {
+        self.served.clone()
+    }
+
+    fn log_path(&self) -> &Path {
+        &self.log.path
+    }
+
+    fn ended(&self) -> Option<Ended> {
+        self.group.ended()
+    }
+
+    fn wait(&self, limit: Duration) -> Option<Ended> {
+        self.group.wait(limit)
+    }
+
+    fn watch(&mut self) {
+        let age = self.age();
+        self.log.read(age);
+    }
+
+    fn start(&mut self) -> (f64, ServerStart) {
+        let age = self.age();
+        self.log.ended(age)
+    }
+
+    fn observe(&self) -> Observed {
+        observe(&self.read_log())
+    }
+
+    fn failure(&self) -> Failure {
+        classify(&self.read_log(), self.ended())
+    }
+
+    fn stop(mut self: Box<Self>) -> Result<()> {
         self.group.stop();
         gpu::await_memory(&self.gpus)
+    }
+}
+
+/// A server's log while it starts: its lines, each at the time at which it is seen.
+#[derive(Debug, Default)]
+struct StartLog {
+    path: PathBuf,
+    /// How long its launcher took to import, where it is a fork.
+    import_s: Option<f64>,
+    read: u64,
+    line: Vec<u8>,
+    parts: Parts,
+    ended: Option<(f64, ServerStart)>,
+}
+
+impl StartLog {
+    /// Reads what was written since; so long is the server up.
+    fn read(&mut self, age: Duration) {
+        let at_s = age.as_secs_f64();
+        let Ok(mut file) = File::open(&self.path) else { return };
+        let mut bytes = Vec::new();
+        if file.seek(SeekFrom::Start(self.read)).and_then(|_| file.read_to_end(&mut bytes)).is_err()
+        {
+            return;
+        }
+        self.read += bytes.len() as u64;
+        self.line.append(&mut bytes);
+        let whole = self.line.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        for line in String::from_utf8_lossy(&self.line[..whole]).lines() {
+            self.parts.note(line, at_s);
+        }
+        self.line.drain(..whole);
+    }
+
+    /// How long the start took and what it consisted of; the first time that it is asked, it has
+    /// ended now.
+    fn ended(&mut self, age: Duration) -> (f64, ServerStart) {
+        if self.ended.is_none() {
+            self.read(age);
+            let start_s = age.as_secs_f64();
+            self.ended = Some((start_s, self.parts.start(start_s, self.import_s)));
+        }
+        self.ended.clone().expect("set above")
     }
 }
 

@@ -15,8 +15,12 @@ use bench_core::schema::{
     ArgValue, Args, Engine, FORMAT, FailureClass, LaunchPlan, SettingFailure, StartWay, VllmEngine,
 };
 
-use super::*;
-use crate::{Ended, scratch::Scratch};
+use super::{launcher::Forks, server::VllmServer, *};
+use crate::{
+    Ended,
+    scratch::Scratch,
+    server::{Failure, NotStarted, Server as _, StartRequest},
+};
 use profile::VllmConfig;
 
 const START_LIMIT: Duration = Duration::from_secs(900);
@@ -51,7 +55,7 @@ impl Real {
         Self { found, folder, _scratch: scratch }
     }
 
-    fn start(&self, args: &[(&str, ArgValue)]) -> Server {
+    fn start(&self, args: &[(&str, ArgValue)]) -> Box<VllmServer> {
         self.start_by(StartWay::Ordinary, &mut Forks::default(), args).expect("it starts")
     }
 
@@ -60,7 +64,7 @@ impl Real {
         start: StartWay,
         forks: &mut Forks,
         args: &[(&str, ArgValue)],
-    ) -> Result<Server, NoServer> {
+    ) -> Result<Box<VllmServer>, NotStarted> {
         let engine = VllmEngine {
             python: self.found.python.display().to_string(),
             model: self.found.model.folder.display().to_string(),
@@ -90,13 +94,14 @@ impl Real {
         };
         let log = self.folder.join("real.log");
         let run_dir = self.folder.join("run");
-        Server::start(&engine, &plan, &run_dir, log, forks, &|| false)
+        let start = StartRequest { plan: &plan, run_dir: &run_dir, log, is_interrupted: &|| false };
+        VllmServer::start(&engine, &start, forks).map(Box::new)
     }
 }
 
 /// Status line and body of an answer, `None` where nobody listens yet.
-fn ask(server: &Server, request: &str) -> Option<String> {
-    let url = server.base_url();
+fn ask(server: &VllmServer, request: &str) -> Option<String> {
+    let url = server.engine().base_url;
     let mut stream = TcpStream::connect(url.strip_prefix("http://")?).ok()?;
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
@@ -134,7 +139,7 @@ fn real_vllm_answers_and_leaves_nothing() {
     assert_eq!(fs::read_dir(real.folder.join("run")).expect("it was made").count(), 0);
 }
 
-fn await_health(server: &Server) {
+fn await_health(server: &VllmServer) {
     let health = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let start = Instant::now();
     while !ask(server, health).is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {

@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use bench_core::{
     canonical::Digest,
-    schema::{Engine, Event, LaunchPlan, PlannedTrial},
+    schema::{Event, LaunchPlan, PlannedTrial},
 };
 use serde_json::json;
 
@@ -157,10 +157,8 @@ impl<'a> Slurm<'a> {
         command.extend(["--out".as_ref(), folder.0.as_os_str()]);
         command.extend(["--logs".as_ref(), tools.log_dir.as_os_str()]);
         command.extend(["--bench".as_ref(), tools.bench.as_os_str()]);
-        let note = match &plan.engine {
-            Engine::Vllm(engine) => Some(note_path(self.config, &engine.gpus, &self.artifacts)),
-            Engine::Simulator { .. } | Engine::Server(_) => None,
-        };
+        let gpus = plan.engine.gpus();
+        let note = gpus.map(|gpus| note_path(self.config, gpus, &self.artifacts));
         if let Some(note) = &note {
             command.extend(["--device".as_ref(), note.as_os_str()]);
         }
