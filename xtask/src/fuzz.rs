@@ -18,12 +18,12 @@ pub fn profile(text: &str) {
     }
 }
 
-/// A record under a right seal that is read is written and read again, where its preimage can be one:
+/// A record under a right seal that is read is written and read again, where a key can be made of its inputs:
 /// that of a key holds no floats, which would not come back to the last digit.
 pub fn record(text: &str) {
     let sealed = Action::sealed(text.to_owned());
     if let Some(action) = sealed.and_then(|bytes| Action::from_json(&bytes))
-        && Digest::of_json(&action.preimage).is_ok()
+        && Digest::of_json(&action.key_inputs).is_ok()
     {
         assert!(Action::from_json(&action.to_json()) == Some(action));
     }

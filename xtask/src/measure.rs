@@ -26,7 +26,13 @@ use engines::{
     executor::Executor,
     launch::{self, LaunchError, Tools},
 };
-use profile::{SAMPLES, Trial, feasibility::Frontier, flags, role::TrialRole, stage};
+use profile::{
+    SAMPLES, Trial,
+    feasibility::Feasibility,
+    flags,
+    role::{self, TrialRole},
+    stage,
+};
 use store::Store;
 
 /// One server start and the trials it serves.
@@ -148,7 +154,7 @@ pub fn later(dag: &Dag<'_, Trial>) -> Vec<Launch> {
         return Vec::new();
     }
     let of_default = |leaf: &&Leaf<Trial>| {
-        TrialRole::parse(&leaf.role).is_some_and(|role| role.setting == "default")
+        TrialRole::parse(&leaf.role).is_some_and(|role| role.setting == role::DEFAULT)
     };
     launches(known(stage::BASELINE.name).iter().filter(of_default).cloned().collect())
 }
@@ -206,12 +212,12 @@ pub struct Setup<'a> {
 /// Runs launches, as many at once as engine and executor allow, and reports to `on_update` on this
 /// thread. After a failure no further launch is started.
 ///
-/// `frontier` is what is known of starts already: launches that are bound to fail are not started
+/// `feasibility` is what is known of starts already: launches that are bound to fail are not started
 /// where a start costs anything.
 pub fn run(
     setup: Setup<'_>,
     launches: &[Launch],
-    frontier: Frontier,
+    feasibility: Feasibility,
     interrupted: &AtomicBool,
     mut on_update: impl FnMut(Update) -> Result<()>,
 ) -> Result<()> {
@@ -222,7 +228,7 @@ pub fn run(
     let started = engine.to_launch()?;
     let bench = &*bench(&started)?;
     let workers = executor.at_once(launches.len(), engine.runs_side_by_side());
-    let frontier = Mutex::new(frontier);
+    let feasibility = Mutex::new(feasibility);
     let queue = Mutex::new(launches.iter());
     // No further launch is started; those that run go on.
     let stop = AtomicBool::new(false);
@@ -231,22 +237,22 @@ pub fn run(
     let (sender, updates) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..workers {
-            let (sender, started, queue, stop, abandoned, frontier) =
-                (sender.clone(), &started, &queue, &stop, &abandoned, &frontier);
+            let (sender, started, queue, stop, abandoned, feasibility) =
+                (sender.clone(), &started, &queue, &stop, &abandoned, &feasibility);
             scope.spawn(move || {
                 loop {
                     let next = queue.lock().expect("no worker panics with the lock").next();
                     let halted =
                         || stop.load(Ordering::Relaxed) || interrupted.load(Ordering::Relaxed);
                     let Some(launch) = next.filter(|_| !halted()) else { return };
-                    let frontier = (!engine.runs_side_by_side()).then_some(frontier);
+                    let feasibility = (!engine.runs_side_by_side()).then_some(feasibility);
                     let updates = &sender;
                     let worker = Worker {
                         store,
                         executor,
                         bench,
                         fresh,
-                        frontier,
+                        feasibility,
                         interrupted,
                         abandoned,
                         updates,
@@ -287,7 +293,7 @@ struct Worker<'a> {
     bench: &'a Path,
     fresh: bool,
     /// `None` where a start costs nothing, so that trying is the better proof.
-    frontier: Option<&'a Mutex<Frontier>>,
+    feasibility: Option<&'a Mutex<Feasibility>>,
     interrupted: &'a AtomicBool,
     /// Set when the main thread has failed.
     abandoned: &'a AtomicBool,
@@ -363,7 +369,7 @@ impl Worker<'_> {
     }
 
     fn foresee(&self, trial: &Trial) -> Option<SettingFailure> {
-        self.frontier?.lock().expect("no worker panics with the lock").foresee(trial)
+        self.feasibility?.lock().expect("no worker panics with the lock").foresee(trial)
     }
 
     /// A setting that cannot start is the result of every trial on it.
@@ -390,10 +396,10 @@ impl Worker<'_> {
                 std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
             outputs.insert(SAMPLES.to_owned(), bytes);
         }
-        self.store.publish(&LEAF, trial.what.preimage(), &outputs, BTreeMap::new())?;
-        if let Some(frontier) = self.frontier {
-            let mut frontier = frontier.lock().expect("no worker panics with the lock");
-            frontier.note(&trial.what, outcome);
+        self.store.publish(&LEAF, trial.what.key_inputs(), &outputs, BTreeMap::new())?;
+        if let Some(feasibility) = self.feasibility {
+            let mut feasibility = feasibility.lock().expect("no worker panics with the lock");
+            feasibility.note(&trial.what, outcome);
         }
         Ok(())
     }
@@ -459,7 +465,7 @@ mod tests {
     struct Scripts<'a>(&'a Path);
 
     impl engines::Engine for Scripts<'_> {
-        fn witness(&self) -> Option<Value> {
+        fn fingerprint(&self) -> Option<Value> {
             None
         }
 
@@ -599,7 +605,7 @@ mod tests {
             let launches = launches(vec![first, second]);
             let mut told = Vec::new();
             let never = AtomicBool::new(false);
-            let outcome = run(setup, &launches, Frontier::default(), &never, |update| {
+            let outcome = run(setup, &launches, Feasibility::default(), &never, |update| {
                 if let Update::Failed { reason, .. } = &update {
                     told.push(reason.clone());
                 }

@@ -1,4 +1,4 @@
-//! Errors that are the user's to mend: exit code 2, and nothing was changed.
+//! Errors that are the user's to fix: exit code 2, and nothing was changed.
 
 use std::fmt;
 

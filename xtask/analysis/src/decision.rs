@@ -8,7 +8,7 @@ use bench_core::schema::{
 };
 
 use super::{Configuration, comparison, limits, merit};
-use profile::Profile;
+use profile::{Profile, role};
 
 /// What is decided on: figures of starts that took no part in the choice.
 #[derive(Clone, Copy, Debug)]
@@ -147,7 +147,7 @@ impl Judged<'_> {
     /// Why the settings to beat are to be deployed.
     fn of_baseline(&self, setting: &Configuration<'_>) -> FlagReason {
         FlagReason {
-            from: "baseline".to_owned(),
+            from: role::BASELINE.to_owned(),
             label: setting.label.to_owned(),
             args: setting.args.clone(),
             effect: Effect::Limit {

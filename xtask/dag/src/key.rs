@@ -1,4 +1,4 @@
-//! Keys and the explanation of why they changed: made of the same preimage, so that they cannot
+//! Keys and the explanation of why they changed: made of the same key inputs, so that they cannot
 //! drift apart.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use bench_core::canonical::Digest;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Version of the preimages.
+/// Version of the key inputs.
 const FORMAT: u32 = 1;
 
 /// What a stage's key is made of.
@@ -27,8 +27,8 @@ pub struct StageKey {
 }
 
 impl StageKey {
-    /// The preimage of the key.
-    pub fn preimage(&self) -> Value {
+    /// The inputs of the key.
+    pub fn key_inputs(&self) -> Value {
         let mut value = serde_json::to_value(self).expect("a stage key is plain JSON");
         value["format"] = FORMAT.into();
         value
@@ -39,11 +39,11 @@ impl StageKey {
     /// # Errors
     /// When the configuration holds a float.
     pub fn digest(&self) -> Result<Digest> {
-        Ok(Digest::of_json(&self.preimage())?)
+        Ok(Digest::of_json(&self.key_inputs())?)
     }
 }
 
-/// A field that differs between two preimages.
+/// A field that differs between the inputs of two keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Path of the field, such as `args.max-num-seqs`.

@@ -329,8 +329,8 @@ impl<'a, L: Clone> Dag<'a, L> {
         let inputs = self.inputs_of(index);
         let state = match task.run(&inputs) {
             Ok(outputs) => {
-                let preimage = key.preimage();
-                let action = self.store.publish(&TASK, preimage, &outputs, leaf_keys.clone())?;
+                let key_inputs = key.key_inputs();
+                let action = self.store.publish(&TASK, key_inputs, &outputs, leaf_keys.clone())?;
                 State::Done(Box::new(action))
             }
             Err(error) => State::Failed(format!("{error:#}")),

@@ -115,8 +115,8 @@ impl Bench {
                 measured.push(leaf.what);
                 let record =
                     Outputs::from([(RECORD.to_owned(), leaf.what.to_string().into_bytes())]);
-                let preimage = json!({ "leaf": leaf.what });
-                self.store.publish(&LEAF, preimage, &record, BTreeMap::new()).expect("stores");
+                let key_inputs = json!({ "leaf": leaf.what });
+                self.store.publish(&LEAF, key_inputs, &record, BTreeMap::new()).expect("stores");
             }
             dag.leaves_stored(&keys).expect("refreshes");
         }

@@ -114,7 +114,7 @@ struct Join {
     trials: Vec<u32>,
 }
 
-fn preimage(trial: u32) -> Value {
+fn key_inputs(trial: u32) -> Value {
     json!({ "trial": trial })
 }
 
@@ -139,7 +139,7 @@ impl Task for Join {
 
     fn leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<u32>>> {
         let leaf = |trial: &u32| {
-            let key = Digest::of_json(&preimage(*trial)).expect("no floats");
+            let key = Digest::of_json(&key_inputs(*trial)).expect("no floats");
             Leaf { role: trial.to_string(), key, what: *trial }
         };
         Ok(self.trials.iter().map(leaf).collect())
@@ -190,7 +190,7 @@ fn suite(store: &Store, done: &mut Done) -> Result<()> {
         for leaf in missing {
             done.measured.insert(leaf.what);
             let record = Outputs::from([(RECORD.to_owned(), leaf.what.to_string().into_bytes())]);
-            store.publish(&LEAF, preimage(leaf.what), &record, BTreeMap::new())?;
+            store.publish(&LEAF, key_inputs(leaf.what), &record, BTreeMap::new())?;
             done.finished.insert(leaf.what);
             keys.push(leaf.key);
         }
@@ -290,7 +290,7 @@ fn hundred_thousand_trials() {
         for n in 0..TRIALS {
             let record = format!("{n} {record}").into_bytes();
             let outputs = Outputs::from([(RECORD.to_owned(), record)]);
-            let action = store.publish(&LEAF, preimage(n), &outputs, BTreeMap::new());
+            let action = store.publish(&LEAF, key_inputs(n), &outputs, BTreeMap::new());
             keys.push(action.expect("publishes").key);
         }
     });

@@ -84,7 +84,7 @@ impl Endpoint<'_> {
 }
 
 impl Engine for Endpoint<'_> {
-    fn witness(&self) -> Option<Value> {
+    fn fingerprint(&self) -> Option<Value> {
         Some(self.identity())
     }
 
@@ -169,7 +169,7 @@ impl Engine for Endpoint<'_> {
             Some(declared) => Ok(declared.clone()),
             None => Err(Missing {
                 what: "not declared, so nothing is cached".to_owned(),
-                mend: "set `identity` in [engine]: version, model, hardware".to_owned(),
+                fix: "set `identity` in [engine]: version, model, hardware".to_owned(),
             }),
         };
         let key = self.config.api_key_env.as_ref().map(|name| Finding {
@@ -178,7 +178,7 @@ impl Engine for Endpoint<'_> {
                 Some(_) => Ok(format!("in `{name}`")),
                 None => Err(Missing {
                     what: format!("the environment has no `{name}`"),
-                    mend: format!("export {name}=… before the run"),
+                    fix: format!("export {name}=… before the run"),
                 }),
             },
         });
@@ -190,15 +190,15 @@ impl Engine for Endpoint<'_> {
             }
             Ok(Contact::Silent { seconds }) => Err(Missing {
                 what: format!("took a request and has sent nothing for {seconds} s"),
-                mend: "see its log: it is busy, starting or hanging".to_owned(),
+                fix: "see its log: it is busy, starting or hanging".to_owned(),
             }),
             Ok(
                 Contact::Ready { doubt: Some(Fault { what, fix, .. }), .. }
                 | Contact::Fault(Fault { what, fix, .. }),
-            ) => Err(Missing { what: format!("{} {what}", self.config.base_url), mend: fix }),
+            ) => Err(Missing { what: format!("{} {what}", self.config.base_url), fix }),
             Err(error) => Err(Missing {
                 what: format!("{error:#}"),
-                mend: "see `url` and `api_key_env` in [engine]".to_owned(),
+                fix: "see `url` and `api_key_env` in [engine]".to_owned(),
             }),
         };
         let server = Finding { what: "server".to_owned(), found };

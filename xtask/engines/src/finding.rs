@@ -13,5 +13,5 @@ pub struct Missing {
     /// What is wrong.
     pub what: String,
     /// The command, or the step, that mends it.
-    pub mend: String,
+    pub fix: String,
 }

@@ -12,7 +12,7 @@ use profile::Trial;
 pub struct Foreseen<'a>(pub Box<dyn Engine + 'a>);
 
 impl Engine for Foreseen<'_> {
-    fn witness(&self) -> Option<Value> {
+    fn fingerprint(&self) -> Option<Value> {
         Some(json!("not provisioned"))
     }
 

@@ -442,7 +442,6 @@ fn end_orphan(record: &Record, grace: Duration) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
     use std::io::{BufRead as _, BufReader};
 
     const GRACE: Duration = Duration::from_secs(20);
@@ -473,7 +472,7 @@ mod tests {
 
     #[test]
     fn the_whole_group_ends_even_if_it_ignores_sigterm() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let script = "trap '' TERM; sh -c \"trap '' TERM; echo up; while :; do sleep 1; done\"";
         let mut group = start(script, scratch.path(), Duration::ZERO);
         assert_eq!(first_line(&mut group), "up");
@@ -486,7 +485,7 @@ mod tests {
 
     #[test]
     fn dropping_ends_and_the_exit_code_is_told() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let mut group = start("echo up; exec sleep 1000", scratch.path(), GRACE);
         first_line(&mut group);
         let id = group.id;
@@ -500,7 +499,7 @@ mod tests {
 
     #[test]
     fn descendants_of_a_dead_leader_end_too() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let mut group = start("sleep 1000 & exit 7", scratch.path(), GRACE);
         assert_eq!(group.wait(GRACE), Some(Ended::Code(7)));
         assert_eq!(running_members(group.id).len(), 1);
@@ -517,7 +516,7 @@ mod tests {
 
     #[test]
     fn only_the_noted_group_of_a_dead_owner_is_an_orphan() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let mut group = start("echo up; exec sleep 1000", scratch.path(), GRACE);
         first_line(&mut group);
         let note = scratch.path().join(record_name(group.id));
@@ -549,7 +548,7 @@ mod tests {
 
     #[test]
     fn what_a_killed_run_leaves_behind_is_found_and_ended() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let mut owner = Command::new(std::env::current_exe().expect("it runs"))
             .args(["--exact", "group::tests::owner_that_is_killed"])
             .args(["--ignored", "--nocapture"])
@@ -592,7 +591,7 @@ mod tests {
                 maps.append(mmap.mmap(fd, 4096))\n\
             print('up', flush=True)\n\
             time.sleep(1000)";
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let name = scratch.path().file_name().expect("it has one").to_string_lossy();
         let [own, shared] = ["own", "shared"].map(|kind| format!("/dev/shm/{name}-{kind}"));
         let start = |paths: &[&str]| {

@@ -8,13 +8,13 @@ use bench_core::{
     schema::{LoadSpec, Measured, Outcome},
 };
 
-use profile::{Trial, feasibility::Frontier};
+use profile::{Trial, feasibility::Feasibility};
 
 /// Earlier trials of a plan, in figures.
 #[derive(Debug, Default)]
 pub struct History {
     /// Which settings start.
-    pub frontier: Frontier,
+    pub feasibility: Feasibility,
     starts_s: Mean,
     ordinary_starts_s: Mean,
     loads_s: BTreeMap<Digest, Mean>,
@@ -40,7 +40,7 @@ impl Mean {
 impl History {
     /// Takes note of a stored trial.
     pub fn note(&mut self, trial: &Trial, outcome: &Outcome) {
-        self.frontier.note(trial, outcome);
+        self.feasibility.note(trial, outcome);
         if let Outcome::Measured(Measured { observed, summary, .. }) = outcome {
             observed.start_s.into_iter().for_each(|start_s| self.starts_s.add(start_s));
             let ordinary_s = observed.ordinary_start_s();

@@ -11,8 +11,6 @@ pub mod launch;
 pub mod launchers;
 mod recorded;
 mod registry;
-#[cfg(test)]
-mod scratch;
 pub mod server;
 mod simulator;
 pub mod vllm;
@@ -50,9 +48,9 @@ pub struct StartEstimate {
 
 /// An engine of a profile, from identity to launch.
 pub trait Engine: Sync {
-    /// What stands for the identity while planning: cheap, and other when the identity may be.
-    /// `None` before the engine is provisioned.
-    fn witness(&self) -> Option<Value>;
+    /// Stands for the identity while planning: cheap, and changes whenever the identity might. `None`
+    /// before the engine is provisioned.
+    fn fingerprint(&self) -> Option<Value>;
     /// Installs what is missing, at once when nothing is, and says what the engine is, without
     /// floats. `say` gets a line before each step that takes long.
     fn provision(&self, say: &mut dyn FnMut(&str)) -> Result<Value>;

@@ -10,22 +10,22 @@ use profile::Trial;
 
 /// Known by its record alone; nothing can be started.
 pub struct Recorded {
-    witness: Value,
+    fingerprint: Value,
     identity: Value,
     title: String,
     simulated: bool,
 }
 
 impl Recorded {
-    /// From what `provision` wrote, and the preimage of the key under which it did.
+    /// From what `provision` wrote, and the key inputs of the key under which it did.
     ///
     /// # Errors
     /// When `provision` did not write such a result.
-    pub fn new(preimage: &Value, result: &[u8]) -> Result<Self> {
+    pub fn new(key_inputs: &Value, result: &[u8]) -> Result<Self> {
         let ProvisionResult { header, identity } =
             serde_json::from_slice(result).context("the engine's identity is no result file")?;
         Ok(Self {
-            witness: preimage["config"]["witness"].clone(),
+            fingerprint: key_inputs["config"]["witness"].clone(),
             identity,
             title: header.engine.title,
             simulated: header.engine.simulated,
@@ -34,8 +34,8 @@ impl Recorded {
 }
 
 impl Engine for Recorded {
-    fn witness(&self) -> Option<Value> {
-        Some(self.witness.clone())
+    fn fingerprint(&self) -> Option<Value> {
+        Some(self.fingerprint.clone())
     }
 
     fn provision(&self, _say: &mut dyn FnMut(&str)) -> Result<Value> {

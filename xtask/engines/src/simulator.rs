@@ -17,7 +17,7 @@ pub struct Simulator<'a> {
 }
 
 impl Engine for Simulator<'_> {
-    fn witness(&self) -> Option<Value> {
+    fn fingerprint(&self) -> Option<Value> {
         Some(self.identity())
     }
 

@@ -88,7 +88,7 @@ pub(super) fn read(
     let mut extent = Extent { rows_max, output_tokens, ..Extent::default() };
     let digest = dataset::read(format, source, &mut |row| extent.take(&row))
         .inspect_err(|error| {
-            file.report(format!("{name}: {error}"), "mend the file, or name another `format`");
+            file.report(format!("{name}: {error}"), "fix the file, or name another `format`");
         })
         .ok()?;
     let rows = extent.enough(&file, name, size.as_ref())?;

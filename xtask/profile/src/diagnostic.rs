@@ -74,7 +74,7 @@ impl Diagnostic {
     }
 }
 
-/// Why there is no profile: the user's to mend, with exit code 2.
+/// Why there is no profile: the user's to fix, with exit code 2.
 #[derive(Clone, Debug)]
 pub enum ConfigError {
     /// There is no such file, or it cannot be read.

@@ -1,4 +1,4 @@
-//! The frontier: which settings start, and which others then need not be tried.
+//! Feasibility: which settings start, and which others then need not be tried.
 //!
 //! Pure. Only starts that an engine really refused count as known; what is foreseen proves nothing.
 
@@ -11,12 +11,12 @@ use crate::{
 
 /// What became of the starts so far, of one engine.
 #[derive(Clone, Debug, Default)]
-pub struct Frontier {
+pub struct Feasibility {
     refused: Vec<(Trial, SettingFailure)>,
     started: Vec<Trial>,
 }
 
-impl Frontier {
+impl Feasibility {
     /// Takes note of what a trial says of its start.
     pub fn note(&mut self, trial: &Trial, outcome: &Outcome) {
         match outcome {
@@ -115,25 +115,25 @@ mod tests {
         Outcome::Refused(SettingFailure { class, evidence, foreseen: None })
     }
 
-    /// Marks a start that served, as far as the frontier is concerned.
+    /// Marks a start that served, as far as the feasibility is concerned.
     fn started() -> Outcome {
         refused(FailureClass::OutOfMemory)
     }
 
-    fn frontier(known: &[(&[(&str, &str)], Outcome)]) -> Frontier {
-        let mut frontier = Frontier::default();
-        known.iter().for_each(|(args, outcome)| frontier.note(&trial(args), outcome));
-        frontier
+    fn feasibility(known: &[(&[(&str, &str)], Outcome)]) -> Feasibility {
+        let mut feasibility = Feasibility::default();
+        known.iter().for_each(|(args, outcome)| feasibility.note(&trial(args), outcome));
+        feasibility
     }
 
-    fn why(frontier: &Frontier, args: &[(&str, &str)]) -> Option<String> {
-        frontier.foresee(&trial(args))?.foreseen
+    fn why(feasibility: &Feasibility, args: &[(&str, &str)]) -> Option<String> {
+        feasibility.foresee(&trial(args))?.foreseen
     }
 
     #[test]
     fn what_needs_more_memory_than_one_that_failed_is_not_tried() {
         let known =
-            frontier(&[(&[("max-num-seqs", "4096")], refused(FailureClass::SamplerWarmUp))]);
+            feasibility(&[(&[("max-num-seqs", "4096")], refused(FailureClass::SamplerWarmUp))]);
         let foreseen = known.foresee(&trial(&[("max-num-seqs", "8192")])).expect("it needs more");
         assert_eq!(foreseen.class, FailureClass::SamplerWarmUp);
         assert_eq!(foreseen.evidence, ["no memory"]);
@@ -146,7 +146,7 @@ mod tests {
         let two = [("max-num-seqs", "8192"), ("seed", "1")];
         assert_eq!(why(&known, &two), None, "the default of seed is not known to be the same");
 
-        let known = frontier(&[(
+        let known = feasibility(&[(
             &[("max-num-seqs", "64"), ("tensor-parallel-size", "2"), ("seed", "0")],
             refused(FailureClass::ModelMemory),
         )]);
@@ -161,14 +161,14 @@ mod tests {
     #[test]
     fn a_combination_says_nothing_of_others_but_all_of_itself() {
         let known =
-            frontier(&[(&[("max-num-seqs", "512")], refused(FailureClass::BadCombination))]);
+            feasibility(&[(&[("max-num-seqs", "512")], refused(FailureClass::BadCombination))]);
         assert_eq!(why(&known, &[("max-num-seqs", "1024")]), None);
         let again = Trial { replicate: 1, ..trial(&[("max-num-seqs", "512")]) };
         assert!(known.foresee(&again).is_some());
-        let mut both = frontier(&[(&[("max-num-seqs", "512")], started())]);
+        let mut both = feasibility(&[(&[("max-num-seqs", "512")], started())]);
         both.note(&trial(&[("max-num-seqs", "512")]), &refused(FailureClass::KvCacheMemory));
         assert_eq!(both.foresee(&again), None, "it may start again");
-        let mut from_file = Frontier::default();
+        let mut from_file = Feasibility::default();
         let file = Trial { config_file: Some("max-num-seqs: 512".to_owned()), ..again.clone() };
         from_file.note(&file, &refused(FailureClass::BadCombination));
         assert_eq!(from_file.foresee(&again), None, "the file may be to blame");
@@ -182,9 +182,9 @@ mod tests {
         let low = (at("0.2"), refused(FailureClass::KvCacheMemory));
         let high = (at("0.96"), refused(FailureClass::SamplerWarmUp));
         let runs = (at("0.9"), started());
-        let known = frontier(&[(&low.0, low.1), (&high.0, high.1)]);
+        let known = feasibility(&[(&low.0, low.1), (&high.0, high.1)]);
         assert_eq!(why(&known, &at("0.1")), None, "it might be the upper edge");
-        let known = frontier(&[
+        let known = feasibility(&[
             (&at("0.2"), refused(FailureClass::KvCacheMemory)),
             (&at("0.96"), refused(FailureClass::SamplerWarmUp)),
             (&runs.0, runs.1),
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_is_foreseen_proves_nothing() {
-        let mut known = Frontier::default();
+        let mut known = Feasibility::default();
         let foreseen = SettingFailure {
             class: FailureClass::KvCacheMemory,
             evidence: Vec::new(),
@@ -210,7 +210,7 @@ mod tests {
         /// Where an engine has one upper edge, no value that runs is ever left out.
         #[test]
         fn no_value_that_runs_is_left_out(edge in 2_i64..100, tried in prop::collection::vec(1_i64..100, 0..8), next in 1_i64..100) {
-            let mut known = Frontier::default();
+            let mut known = Feasibility::default();
             for value in tried {
                 let outcome = if value < edge { started() } else { refused(FailureClass::KvCacheMemory) };
                 known.note(&trial(&[("max-num-seqs", &value.to_string())]), &outcome);

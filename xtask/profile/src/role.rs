@@ -2,6 +2,13 @@
 
 use std::fmt;
 
+/// Label of the setting that runs today.
+pub const BASELINE: &str = "baseline";
+/// Label of the engine's defaults.
+pub const DEFAULT: &str = "default";
+/// Label of the candidate that the choice, or the search, names first.
+pub const TUNED: &str = "tuned";
+
 /// `tuned/burst/0`: setting, load, start. Of the load's second repeat `tuned/burst~2/0`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TrialRole {

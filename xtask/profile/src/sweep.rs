@@ -11,7 +11,7 @@ use super::{
     resolved::{Sweep, SweepValue},
     stage,
 };
-use crate::flags::Refusal;
+use crate::{flags::Refusal, role};
 
 const VALUES_MAX: usize = 10_000;
 const SWEEPS_MAX: usize = 200;
@@ -295,7 +295,7 @@ pub(super) fn refused(refusal: &Refusal, span: Span) -> Diagnostic {
 
 /// A label that is none of the bench's own: those name settings in results and in `compare`.
 fn own_label(item: &Item<'_>) -> Option<String> {
-    const TAKEN: [&str; 4] = ["default", "baseline", "tuned", "recommended"];
+    const TAKEN: [&str; 4] = [role::DEFAULT, role::BASELINE, role::TUNED, "recommended"];
     let label = item.text()?.value;
     if TAKEN.contains(&label) {
         item.report(

@@ -492,17 +492,16 @@ fn all_mistakes_are_shown_at_once() {
 
 #[test]
 fn files_that_are_no_profile() {
-    let folder = std::env::temp_dir().join(format!("config-test-{}", std::process::id()));
-    let profiles = folder.join("bench/profiles");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let profiles = folder.path().join("bench/profiles");
     std::fs::create_dir_all(&profiles).expect("a folder");
     std::fs::write(profiles.join("sim.toml"), "x").expect("a file");
     std::fs::write(profiles.join("latin.toml"), b"# \xe9t\xe9\n").expect("a file");
     std::fs::write(profiles.join("large.toml"), vec![b'#'; (1 << 20) + 1]).expect("a file");
     let mut text = String::new();
     for name in ["sin", "other", "latin", "large", "../x y", ".toml", "bench/profiles"] {
-        text += &load(name, &folder).expect_err(name).to_string();
+        text += &load(name, folder.path()).expect_err(name).to_string();
     }
-    std::fs::remove_dir_all(&folder).expect("removed");
     assert_text!(text);
 }
 

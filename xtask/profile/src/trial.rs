@@ -38,12 +38,12 @@ pub struct Trial {
 
 impl Trial {
     /// What the trial's key is made of. No stage is in it, so stages share trials.
-    pub fn preimage(&self) -> Value {
-        let mut preimage = self.start();
-        preimage["format"] = FORMAT.into();
-        preimage["instrument_epoch"] = self.instrument_epoch.into();
-        preimage["load"] = json!(self.load);
-        preimage
+    pub fn key_inputs(&self) -> Value {
+        let mut key_inputs = self.start();
+        key_inputs["format"] = FORMAT.into();
+        key_inputs["instrument_epoch"] = self.instrument_epoch.into();
+        key_inputs["load"] = json!(self.load);
+        key_inputs
     }
 
     /// What tells one server start from another.
@@ -65,7 +65,7 @@ impl Trial {
     /// # Errors
     /// When the identity holds a float.
     pub fn key(&self) -> Result<Digest> {
-        Ok(Digest::of(canonical_value(&self.preimage())?.as_bytes()))
+        Ok(Digest::of(canonical_value(&self.key_inputs())?.as_bytes()))
     }
 }
 

@@ -10,6 +10,7 @@ use bench_core::{
 use serde::Serialize;
 
 use analysis::comparison::{self, primary};
+use profile::role;
 
 use super::{Inputs, format, tables, words};
 
@@ -81,7 +82,7 @@ fn verdict(row: &Comparison) -> String {
 /// Says that what the change is of is not what is deployed, where that is so.
 fn of_rejected(decision: &Decision) -> &'static str {
     match decision.recommendation {
-        Recommendation::Change if decision.label != "tuned" => {
+        Recommendation::Change if decision.label != role::TUNED => {
             " This is the candidate, which is not deployed; what got worse is of it, too."
         }
         _ => "",
@@ -144,13 +145,14 @@ fn worse(inputs: &Inputs<'_>) -> String {
 /// What a request on the objective's load spends most of its time with, at the settings to deploy.
 fn limited_by(inputs: &Inputs<'_>) -> Option<String> {
     let decision = &inputs.comparison.decision;
-    let is_tuned = decision.recommendation == Recommendation::Change && decision.label == "tuned";
+    let is_tuned =
+        decision.recommendation == Recommendation::Change && decision.label == role::TUNED;
     let load = &inputs.profile.objective.load;
     let of = |role: Role, points: &[Point]| {
         points.iter().find(|p| p.role == role && p.load == *load).and_then(|p| p.anatomy)
     };
     let tuned = inputs.comprehensive.and_then(|file| of(Role::Tuned, &file.points));
-    let role = if decision.label == "baseline" { Role::Baseline } else { Role::Default };
+    let role = if decision.label == role::BASELINE { Role::Baseline } else { Role::Default };
     let anatomy = if is_tuned { tuned } else { of(role, &inputs.baseline.points) }?;
     let all = anatomy.e2e_ms();
     let parts = [

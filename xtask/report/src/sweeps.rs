@@ -13,7 +13,7 @@ use super::{
     tables, words,
 };
 use analysis::comparison::{self, carries};
-use profile::{Objective, Profile};
+use profile::{Objective, Profile, role};
 
 /// Figures of every sweep; the objective's comes first.
 const METRICS: [&str; 6] = [
@@ -197,7 +197,7 @@ fn against_default(points: &[&Point], metrics: &[&str], profile: &Profile) -> Ve
 
 /// A point's label as it is shown.
 fn shown(label: &str) -> String {
-    if label == "default" { tables::DEFAULT.to_owned() } else { label.to_owned() }
+    if label == role::DEFAULT { tables::DEFAULT.to_owned() } else { label.to_owned() }
 }
 
 /// Metrics worth a column: the objective's, the usual ones, and those in which values differ.

@@ -11,7 +11,7 @@ use bench_core::{
 
 use super::provenance::distinct;
 use crate::format::{self, NOTHING};
-use profile::{Guard, Profile};
+use profile::{Guard, Profile, role};
 
 /// The first words of all: what to deploy.
 pub fn headline(decision: &Decision) -> String {
@@ -55,7 +55,7 @@ pub fn grounds(decision: &Decision, rows: &[Comparison], profile: &Profile) -> S
             None => String::new(),
         },
         Grounds::Limits => {
-            let beside = match decision.label == "tuned" {
+            let beside = match decision.label == role::TUNED {
                 true => primary.and_then(change).map(|change| format!(" It changes {change}.")),
                 false => primary.and_then(cost_of_baseline),
             };

@@ -106,7 +106,7 @@ pub fn import_published(session: &mut Session, dry_run: bool) -> Result<()> {
 /// That of the newest trial.
 fn instrument_epoch(bundle: &Bundle) -> Option<u32> {
     let epochs = bundle.entries.iter().filter_map(|entry| {
-        let epoch = entry.action.preimage.get("instrument_epoch")?.as_u64()?;
+        let epoch = entry.action.key_inputs.get("instrument_epoch")?.as_u64()?;
         u32::try_from(epoch).ok()
     });
     epochs.max()
@@ -149,7 +149,7 @@ fn check(bundle: &Bundle) -> Result<()> {
     let [provision] = others.as_slice() else {
         bail!("it holds {} stages, not the engine's identity alone", others.len());
     };
-    let made = &provision.action.preimage;
+    let made = &provision.action.key_inputs;
     ensure!(
         made["stage"] == stage::PROVISION.name
             && made["config"]["profile"] == bundle.profile.as_str(),
@@ -166,7 +166,7 @@ fn check(bundle: &Bundle) -> Result<()> {
     );
     for Entry { action, outputs } in trials {
         let key = action.key.short();
-        ensure!(action.preimage["engine"] == identity, "trial {key} ran on another engine");
+        ensure!(action.key_inputs["engine"] == identity, "trial {key} ran on another engine");
         ensure!(outputs.keys().eq([RECORD]), "trial {key} holds more than its record");
         serde_json::from_str::<Outcome>(&outputs[RECORD])
             .with_context(|| format!("trial {key} has no record"))?;

@@ -24,7 +24,7 @@ pub fn run(profile: &str) -> Result<bool> {
     Ok(well)
 }
 
-/// A finding, and below it how to mend what is missing.
+/// A finding, and below it how to fix what is missing.
 fn lines(finding: &Finding, columns: usize) -> String {
     let line = |mark: &str, what: &str, found: &str| {
         wrap(&format!("{mark} {what:<18} {found}"), 1, columns)
@@ -32,8 +32,8 @@ fn lines(finding: &Finding, columns: usize) -> String {
     match &finding.found {
         Ok(found) => line("✓", &finding.what, found),
         Err(missing) => {
-            let mend = format!("mend: {}", missing.mend);
-            line("✗", &finding.what, &missing.what) + &line(" ", "", &mend)
+            let fix = format!("fix: {}", missing.fix);
+            line("✗", &finding.what, &missing.what) + &line(" ", "", &fix)
         }
     }
 }
@@ -46,14 +46,14 @@ mod tests {
 
     #[test]
     fn findings_fit_the_terminal() {
-        let mend =
+        let fix =
             "see `url` in [engine], and what lies between: a firewall, a proxy, a VPN".to_owned();
         let what = "http://gpu-box.example:8000 does not answer an attempt to connect".to_owned();
-        let missing = Finding { what: "server".to_owned(), found: Err(Missing { what, mend }) };
+        let missing = Finding { what: "server".to_owned(), found: Err(Missing { what, fix }) };
         assert_eq!(
             lines(&missing, 80),
             " ✗ server             http://gpu-box.example:8000 does not answer an attempt to\n   \
-             connect\n                      mend: see `url` in [engine], and what lies between: a\n   \
+             connect\n                      fix: see `url` in [engine], and what lies between: a\n   \
              firewall, a proxy, a VPN\n"
         );
         for columns in [60, 80, 200] {

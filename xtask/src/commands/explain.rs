@@ -73,10 +73,10 @@ pub fn stage_changes(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Res
     let mut lines = Vec::new();
     // Of a stage whose inputs are not all known, what is known is compared.
     if let State::Runnable(now, _) = dag.state(name).expect("the stage is in the DAG") {
-        let found = changes(&last.preimage, &now.preimage());
+        let found = changes(&last.key_inputs, &now.key_inputs());
         lines.extend(found.iter().filter(|c| !c.path.starts_with("inputs.trial/")).map(show));
     } else if let Some((task, _)) = dag.iter().find(|(task, _)| task.name() == name) {
-        let before = &last.preimage["config"];
+        let before = &last.key_inputs["config"];
         lines.extend(changes(before, &task.config()).iter().map(show));
     }
     let Some(leaves) = dag.leaves(name) else { return Ok(lines) };
@@ -91,7 +91,7 @@ pub fn stage_changes(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Res
         }
         lines.push(format!(
             "trial {role}: {}",
-            trial_change(session, before, &leaf.what.preimage())?
+            trial_change(session, before, &leaf.what.key_inputs())?
         ));
     }
     for role in last.leaves.keys().filter(|role| !now.contains_key(role.as_str())) {
@@ -106,7 +106,7 @@ fn trial_change(session: &Session, before: Option<&Digest>, now: &Value) -> Resu
         None => return Ok("new".to_owned()),
     };
     let Some(last) = last else { return Ok("its former record is gone from the store".to_owned()) };
-    let fields: Vec<String> = changes(&last.preimage, now).iter().map(show).collect();
+    let fields: Vec<String> = changes(&last.key_inputs, now).iter().map(show).collect();
     Ok(fields.join(", "))
 }
 
@@ -123,7 +123,7 @@ fn trial(session: &Session, dag: &Dag<'_, Trial>, prefix: &str, remote: &RemoteA
                     Some(_) => "stored without its raw samples, which the bundle left out",
                 };
                 outln!("trial {} of {} ({}): {state}", leaf.role, task.name(), leaf.key)?;
-                outln!("{}", serde_json::to_string_pretty(&leaf.what.preimage())?)?;
+                outln!("{}", serde_json::to_string_pretty(&leaf.what.key_inputs())?)?;
                 return Ok(());
             }
         }

@@ -182,7 +182,7 @@ impl Session {
         // Nothing is known of trials before the engine is. Where it is there already, that costs
         // nothing; in a read-only store it leaves no trace.
         let unknown = matches!(dag.state(stage::PROVISION.name), Some(State::Runnable(..)));
-        if unknown && context.engine.witness().is_some() {
+        if unknown && context.engine.fingerprint().is_some() {
             dag.run_next()?;
         }
         Ok(dag)
@@ -215,7 +215,7 @@ impl Session {
         };
         let digest = action.outputs.get(stage::PROVISION.file());
         let result = digest.map(|digest| self.store.get(digest)).transpose()?.flatten();
-        Recorded::new(&action.preimage, &result.context("the engine's identity is gone")?)
+        Recorded::new(&action.key_inputs, &result.context("the engine's identity is gone")?)
     }
 
     /// What the profile's bundle says of the load generator; the outer `None` without a bundle.
@@ -228,7 +228,7 @@ impl Session {
     fn quoted_calibration(&self) -> Option<Calibration> {
         let key = self.store.latest(&self.profile.name, stage::DOCUMENT.name)?;
         let action = self.store.action(&TASK, &key).ok()??;
-        let quoted = Digest::parse(action.preimage["config"]["calibration"].as_str()?)?;
+        let quoted = Digest::parse(action.key_inputs["config"]["calibration"].as_str()?)?;
         let known = [self.carried_calibration().flatten(), self.measured_calibration()];
         known.into_iter().flatten().find(|found| calibration::digest(found) == quoted)
     }

@@ -61,7 +61,7 @@ fn plan_and_run(
     let ui = Ui::new(args.message_format);
     // Before the DAG, since an engine that is not there yet has nothing to be known by.
     let is_needed = names.iter().any(|name| name == stage::PROVISION.name);
-    let is_missing = is_needed && engine.witness().is_none();
+    let is_missing = is_needed && engine.fingerprint().is_none();
     if is_missing && args.dry_run {
         engine = Box::new(Foreseen(engine));
     } else if is_missing {
@@ -372,7 +372,7 @@ impl Run<'_> {
         left(dag, engine, &history, ui);
         let (store, bench, fresh) = (&session.store, engines::driver as _, self.args.fresh);
         let setup = Setup { store, engine, executor, bench, fresh };
-        measure::run(setup, launches, history.frontier.clone(), self.interrupted, |update| {
+        measure::run(setup, launches, history.feasibility.clone(), self.interrupted, |update| {
             match &update {
                 Update::NoFork(why) => no_fork = Some(why.clone()),
                 Update::Stored(keys) => {

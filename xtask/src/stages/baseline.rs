@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Context, Grid, Setting, StageResult, written};
 use dag::{Inputs, Leaf, Outputs, Task};
-use profile::{Stage, Trial, stage::BASELINE};
+use profile::{Stage, Trial, role, stage::BASELINE};
 
 impl StageResult for BaselineResult {
     const STAGE: &'static Stage = &BASELINE;
@@ -25,8 +25,8 @@ impl Baseline<'_> {
             // Whatever it runs with.
             Some(_) => vec![setting(&profile.name, Role::Default, &Args::new())],
             None => vec![
-                setting("baseline", Role::Baseline, &profile.baseline_args),
-                setting("default", Role::Default, &Args::new()),
+                setting(role::BASELINE, Role::Baseline, &profile.baseline_args),
+                setting(role::DEFAULT, Role::Default, &Args::new()),
             ],
         };
         Grid { profile, settings, loads: profile.loads.iter().collect() }

@@ -25,7 +25,7 @@ use analysis::{
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     Limit, NamedLoad, Stage, Trial,
-    role::repeated,
+    role::{self, repeated},
     stage::{CAPACITY, PROVISION},
 };
 use report::{CapacityPage, Configuration, CurvePoint, distinct, format, plots};
@@ -98,12 +98,12 @@ impl Capacity<'_> {
             return Ok(vec![setting(&profile.name, Role::Default, &Args::new())]);
         }
         let mut settings = vec![
-            setting("baseline", Role::Baseline, &profile.baseline_args),
-            setting("default", Role::Default, &Args::new()),
+            setting(role::BASELINE, Role::Baseline, &profile.baseline_args),
+            setting(role::DEFAULT, Role::Default, &Args::new()),
         ];
         if let Some(ChooseResult { choice, .. }) = read_if_upstream(inputs)? {
             let is_other = !choice.args.is_empty();
-            settings.extend(is_other.then(|| setting("tuned", Role::Tuned, &choice.args)));
+            settings.extend(is_other.then(|| setting(role::TUNED, Role::Tuned, &choice.args)));
         }
         Ok(settings)
     }

@@ -10,7 +10,7 @@ use analysis::{
     choice::{self, Swept},
 };
 use dag::{Inputs, Outputs, Task};
-use profile::{Profile, Stage, Trial, flags, stage::CHOOSE};
+use profile::{Profile, Stage, Trial, flags, role, stage::CHOOSE};
 use report::{format, words};
 
 impl StageResult for ChooseResult {
@@ -64,12 +64,12 @@ impl Task for Choose<'_> {
         let first = first.filter(|first| first.for_objective || !sweeps.iter().all(is_well));
         let choice = match first {
             None => Choice {
-                label: "default".to_owned(),
+                label: role::DEFAULT.to_owned(),
                 args: Args::new(),
                 reason: "no value promises more than vLLM's defaults".to_owned(),
             },
             Some(first) => Choice {
-                label: "tuned".to_owned(),
+                label: role::TUNED.to_owned(),
                 args: first.args.clone(),
                 reason: words::flags(&first.flags, profile),
             },
@@ -115,5 +115,5 @@ pub fn best(name: &str, points: &[Point], profile: &Profile) -> Choice {
     } else {
         format!("no value gave a valid {objective}")
     };
-    Choice { label: "default".to_owned(), args: Args::new(), reason }
+    Choice { label: role::DEFAULT.to_owned(), args: Args::new(), reason }
 }

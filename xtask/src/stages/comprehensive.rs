@@ -27,7 +27,7 @@ use analysis::{
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     Stage, Trial,
-    role::of_stage,
+    role::{self, of_stage},
     stage::{BASELINE, COMPREHENSIVE},
 };
 use report::{format, words};
@@ -61,12 +61,12 @@ struct Walk {
 impl Comprehensive<'_> {
     fn candidate(&self, index: usize, args: Args, starts: u32) -> Grid<'_> {
         let label =
-            if index == 0 { "tuned".to_owned() } else { format!("candidate-{}", index + 1) };
+            if index == 0 { role::TUNED.to_owned() } else { format!("candidate-{}", index + 1) };
         self.grid(&label, Role::Tuned, args, starts)
     }
 
     fn default(&self, starts: u32) -> Grid<'_> {
-        self.grid("default", Role::Default, Args::new(), starts)
+        self.grid(role::DEFAULT, Role::Default, Args::new(), starts)
     }
 
     fn grid(&self, label: &str, role: Role, args: Args, starts: u32) -> Grid<'_> {
@@ -340,18 +340,18 @@ impl Task for Comprehensive<'_> {
                 points.extend(of(self.default(starts))?);
             }
             let reason = "no candidate to judge".to_owned();
-            let choice = Choice { label: "default".to_owned(), args: Args::new(), reason };
+            let choice = Choice { label: role::DEFAULT.to_owned(), args: Args::new(), reason };
             return written(&ComprehensiveResult { header, points, choice, stopping: None });
         };
         let args = walk.judged[settled][0].args.clone();
         let flags = candidates.iter().find(|candidate| candidate.args == args);
         let reason = flags.map(|c| words::flags(&c.flags, profile)).unwrap_or_default();
-        let choice = Choice { label: "tuned".to_owned(), args, reason };
+        let choice = Choice { label: role::TUNED.to_owned(), args, reason };
         let mut all = Vec::new();
         for (index, points) in walk.judged.into_iter().enumerate() {
             for mut point in points {
                 if index == settled {
-                    point.label = "tuned".to_owned();
+                    point.label = role::TUNED.to_owned();
                 } else {
                     point.label = format::args_label(&point.args);
                     point.role = Role::Sweep;

@@ -35,7 +35,7 @@ impl Task for Provision<'_> {
     }
 
     fn config(&self) -> Value {
-        json!({ "profile": self.context.profile.name, "witness": self.context.engine.witness() })
+        json!({ "profile": self.context.profile.name, "witness": self.context.engine.fingerprint() })
     }
 
     fn run(&self, _inputs: &Inputs<'_>) -> Result<Outputs> {

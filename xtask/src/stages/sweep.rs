@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Context, Grid, Setting, choose, one_file, read_if_upstream};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
-    Trial,
+    Trial, role,
     stage::{BASELINE, CHOOSE, PROVISION, SWEEP},
 };
 use report::findings;
@@ -32,7 +32,7 @@ impl Sweep<'_> {
         // Values are held against starts of the defaults that judge nothing afterwards.
         let none = Args::new();
         let reference = self.context.has(&CHOOSE);
-        let reference = reference.then(|| setting("default", Role::Default, &none));
+        let reference = reference.then(|| setting(role::DEFAULT, Role::Default, &none));
         let loads = self.sweep.loads.iter().map(|name| self.context.load(name));
         Ok(Grid {
             profile: self.context.profile,

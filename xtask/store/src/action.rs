@@ -56,10 +56,11 @@ pub struct Action {
     format: u32,
     /// What the key stands for.
     pub kind: Kind,
-    /// Digest of the preimage.
+    /// Digest of the key inputs.
     pub key: Digest,
     /// What the key was made of.
-    pub preimage: Value,
+    #[serde(rename = "preimage")]
+    pub key_inputs: Value,
     /// Digests of the outputs by name.
     pub outputs: BTreeMap<String, Digest>,
     /// Digests of outputs that the bundle left out in which the record came: they are elsewhere,
@@ -81,19 +82,19 @@ struct Sealed {
 const FORMAT: u32 = 1;
 
 impl Action {
-    /// A record of these outputs, under the key that the preimage makes.
+    /// A record of these outputs, under the key that the key inputs make.
     ///
     /// # Errors
-    /// When the preimage holds a float.
+    /// When the key inputs hold a float.
     pub fn new(
         kind: Kind,
-        preimage: Value,
+        key_inputs: Value,
         outputs: BTreeMap<String, Digest>,
         leaves: BTreeMap<String, Digest>,
     ) -> Result<Self> {
-        let key = Digest::of_json(&preimage)?;
+        let key = Digest::of_json(&key_inputs)?;
         let left_out = BTreeMap::new();
-        Ok(Self { format: FORMAT, kind, key, preimage, outputs, left_out, leaves })
+        Ok(Self { format: FORMAT, kind, key, key_inputs, outputs, left_out, leaves })
     }
 
     /// The record as it travels: without the outputs that `keep` does not name.
@@ -106,7 +107,7 @@ impl Action {
     }
 
     /// The record from its text; `None` when it is damaged or of another version. The seal says
-    /// that the key is still that of the preimage, as it was when both were written.
+    /// that the key is still that of the key inputs, as it was when both were written.
     pub fn from_json(text: &[u8]) -> Option<Self> {
         let sealed: Sealed = serde_json::from_slice(text).ok()?;
         if Digest::of(sealed.action.get().as_bytes()) != sealed.seal {

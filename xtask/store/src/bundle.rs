@@ -176,8 +176,8 @@ fn read_entry(line: &str) -> Result<Entry> {
     let action = Action::from_json(record.get().as_bytes())
         .context("its record is damaged or of another version")?;
     ensure!(
-        Digest::of_json(&action.preimage)? == action.key,
-        "its key is not that of its preimage"
+        Digest::of_json(&action.key_inputs)? == action.key,
+        "its key is not that of its key inputs"
     );
     let found: BTreeMap<String, Digest> =
         outputs.iter().map(|(name, text)| (name.clone(), Digest::of(text.as_bytes()))).collect();

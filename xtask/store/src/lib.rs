@@ -3,7 +3,7 @@
 //! ```text
 //! artifacts/
 //!   blobs/ab/cdef…             content, named by its SHA-256
-//!   actions/KIND/ab/cdef….json what came of a key: preimage and digests of outputs
+//!   actions/KIND/ab/cdef….json what came of a key: key inputs and digests of outputs
 //!   latest/PROFILE/STAGE       key that a stage had last, for `explain`
 //!   tmp/RUN/                   work in progress; a run's folder is locked while it lives
 //!   locks/                     kernel file locks, one a launch
@@ -282,7 +282,7 @@ impl Store {
     pub fn publish(
         &self,
         kind: &Kind,
-        preimage: serde_json::Value,
+        key_inputs: serde_json::Value,
         outputs: &BTreeMap<String, Vec<u8>>,
         leaves: BTreeMap<String, Digest>,
     ) -> Result<Action> {
@@ -290,7 +290,7 @@ impl Store {
         for (name, bytes) in outputs {
             digests.insert(name.clone(), self.put(bytes)?);
         }
-        let action = Action::new(kind.clone(), preimage, digests, leaves)?;
+        let action = Action::new(kind.clone(), key_inputs, digests, leaves)?;
         self.put_action(&action)?;
         Ok(action)
     }

@@ -10,7 +10,7 @@ impl Action {
     pub fn arrived(text: &[u8], kind: &Kind, key: &Digest) -> Option<Self> {
         let action = Self::from_json(text)?;
         let is_it = action.kind == *kind && action.key == *key && action.left_out.is_empty();
-        let is_made_of_it = Digest::of_json(&action.preimage).is_ok_and(|made| made == *key);
+        let is_made_of_it = Digest::of_json(&action.key_inputs).is_ok_and(|made| made == *key);
         (is_it && is_made_of_it).then_some(action)
     }
 }

@@ -30,12 +30,12 @@ fn outputs(text: &str) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn what_is_published_is_found() {
     let (_folder, store) = store();
-    let preimage = json!({"stage": "a", "n": 1});
+    let key_inputs = json!({"stage": "a", "n": 1});
     let action = store
-        .publish(&STAGE, preimage.clone(), &outputs("hello"), BTreeMap::new())
+        .publish(&STAGE, key_inputs.clone(), &outputs("hello"), BTreeMap::new())
         .expect("publishes");
     let found = store.action(&STAGE, &action.key).expect("reads").expect("is there");
-    assert_eq!(found.preimage, preimage);
+    assert_eq!(found.key_inputs, key_inputs);
     let bytes = store.get(&found.outputs["record"]).expect("reads");
     assert_eq!(bytes.as_deref(), Some(b"hello".as_slice()));
     assert_eq!(store.action(&TRIAL, &action.key).expect("reads"), None);
@@ -45,8 +45,8 @@ fn what_is_published_is_found() {
 fn verify_reads_every_byte_and_sets_aside_what_is_damaged() {
     let (_folder, store) = store();
     let publish = |n: u32, text: &str| {
-        let preimage = json!({ "n": n });
-        store.publish(&TRIAL, preimage, &outputs(text), BTreeMap::new()).expect("publishes")
+        let key_inputs = json!({ "n": n });
+        store.publish(&TRIAL, key_inputs, &outputs(text), BTreeMap::new()).expect("publishes")
     };
     let (first, second, _third) = (publish(1, "one"), publish(2, "two"), publish(3, "three"));
     let found = store.verify().expect("verifies");

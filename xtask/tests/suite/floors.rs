@@ -102,7 +102,7 @@ fn read_modules(folder: &Path, module: &mut Module, found: &mut BTreeMap<Module,
         let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
         // A program beside a library is a crate of its own.
         let is_beside_library = stem == "main" && folder.join("lib.rs").exists();
-        if is_beside_library || ["tests", "fixture", "outcomes", "scratch"].contains(&&*stem) {
+        if is_beside_library || ["tests", "fixture", "outcomes"].contains(&&*stem) {
             continue;
         }
         if path.is_dir() {

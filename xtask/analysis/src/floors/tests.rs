@@ -50,16 +50,16 @@ fn measured_alone() -> Vec<(String, LoadSpec, Measured)> {
         let text = fs::read_to_string(folder.join(&file)).expect("a file of measured trials");
         for line in text.lines() {
             let trial: serde_json::Value = serde_json::from_str(line).expect("JSON");
-            let preimage = &trial["preimage"];
+            let key_inputs = &trial["preimage"];
             let load: LoadSpec =
-                serde_json::from_value(preimage["load"].clone()).expect("a load point");
-            let is_eager = preimage["args"]["enforce-eager"] == true;
+                serde_json::from_value(key_inputs["load"].clone()).expect("a load point");
+            let is_eager = key_inputs["args"]["enforce-eager"] == true;
             if load.arrival != (Arrival::ClosedLoop { concurrency: 1 }) || is_eager {
                 continue;
             }
             let outcome = serde_json::from_value(trial["outcome"].clone()).expect("an outcome");
             if let Outcome::Measured(measured) = outcome {
-                found.push((format!("{file} {}", preimage["args"]), load, measured));
+                found.push((format!("{file} {}", key_inputs["args"]), load, measured));
             }
         }
     }

@@ -17,7 +17,9 @@ use bench_core::{
 };
 
 use super::*;
-use crate::{launchers, scratch::Scratch};
+use tempfile::TempDir;
+
+use crate::launchers;
 
 // Server and load start at once: each counts its own starts (`starts`, `calls`).
 
@@ -53,14 +55,17 @@ impl LaunchHost for Host<'_> {
 }
 
 struct Bed {
-    scratch: Scratch,
+    scratch: TempDir,
     interrupted: AtomicBool,
 }
 
 impl Bed {
     /// A server and a load generator from the bodies of their scripts.
     fn new(server: &str, bench: &str) -> Self {
-        let bed = Self { scratch: Scratch::new(), interrupted: AtomicBool::new(false) };
+        let bed = Self {
+            scratch: tempfile::tempdir().expect("a temporary folder"),
+            interrupted: AtomicBool::new(false),
+        };
         bed.script("server", &format!("echo start >> \"$HERE/starts\"\n{server}"));
         bed.script("bench", &format!("PLAN=$3\necho \"$@\" >> \"$HERE/calls\"\n{bench}"));
         for (name, key) in [("a", key("a")), ("b", key("b"))] {

@@ -82,8 +82,8 @@ impl<'a> Vllm<'a> {
 }
 
 impl Engine for Vllm<'_> {
-    fn witness(&self) -> Option<Value> {
-        self.known().map(|found| json!(found.witness))
+    fn fingerprint(&self) -> Option<Value> {
+        self.known().map(|found| json!(found.fingerprint))
     }
 
     fn provision(&self, say: &mut dyn FnMut(&str)) -> Result<Value> {
@@ -159,7 +159,7 @@ impl Engine for Vllm<'_> {
     }
 
     fn estimate_s(&self, trials: &[&Trial], history: &History) -> f64 {
-        if history.frontier.foresee(trials[0]).is_some() {
+        if history.feasibility.foresee(trials[0]).is_some() {
             return 0.0;
         }
         let start_s = self.start_estimate(history).map_or(START_S, |starts| starts.start_s);
@@ -182,9 +182,8 @@ impl Engine for Vllm<'_> {
             Some(found) => Ok(found.python.display().to_string()),
             None => Err(Missing {
                 what: "not installed yet".to_owned(),
-                mend:
-                    "cargo xtask stage provision --profile NAME, or the suite itself, installs it"
-                        .to_owned(),
+                fix: "cargo xtask stage provision --profile NAME, or the suite itself, installs it"
+                    .to_owned(),
             }),
         };
         let package = format!("{} {}", self.config.package, self.config.version);
@@ -197,7 +196,7 @@ impl Engine for Vllm<'_> {
                 }
                 Err(error) => Err(Missing {
                     what: format!("{error:#}"),
-                    mend: "install NVIDIA's driver, or name another card in `gpus`; without one \
+                    fix: "install NVIDIA's driver, or name another card in `gpus`; without one \
                            there are the profiles sim and vllm-cpu"
                         .to_owned(),
                 }),

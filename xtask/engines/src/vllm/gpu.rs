@@ -151,7 +151,7 @@ pub(super) fn lock(gpus: &[Gpu]) -> Result<Vec<File>> {
 }
 
 /// Driver version and GPU UUIDs without starting a process, where the driver shows them.
-pub(super) fn witness() -> Option<String> {
+pub(super) fn fingerprint() -> Option<String> {
     let mut text = fs::read_to_string("/proc/driver/nvidia/version").ok()?;
     let mut uuids: Vec<String> = fs::read_dir("/proc/driver/nvidia/gpus")
         .ok()?

@@ -4,7 +4,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -363,9 +362,11 @@ size, free = sum(f.size or 0 for f in files), shutil.disk_usage(constants.HF_HUB
 if size > free:
     sys.exit(f'{size >> 20} MiB needed, {free >> 20} MiB free in {constants.HF_HUB_CACHE}')
 print(snapshot_download(name, revision=revision))";
-    let output = Command::new(python)
-        .args(["-c", SCRIPT, id, revision])
-        .output()
+    let output = duct::cmd(python, ["-c", SCRIPT, id, revision])
+        .stdout_capture()
+        .stderr_capture()
+        .unchecked()
+        .run()
         .with_context(|| format!("cannot start {}", python.display()))?;
     ensure!(
         output.status.success(),
@@ -439,7 +440,6 @@ fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, u6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
 
     fn prepare(spec: &str, artifacts: &Path) -> Result<Model> {
         Model::prepare(spec, Path::new("unused"), artifacts, &mut |_| {})
@@ -447,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_shape_is_written_once_and_the_same_everywhere() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let model = prepare("dummy:tiny", scratch.path()).expect("the shape is known");
         assert_eq!(model.vocab_size, 4_094);
         assert!(model.dummy_weights);
@@ -471,7 +471,7 @@ mod tests {
 
     #[test]
     fn mistakes_say_what_to_write() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let fail = |spec: &str| {
             format!("{:#}", prepare(spec, scratch.path()).expect_err("it is no model"))
         };

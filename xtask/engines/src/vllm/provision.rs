@@ -2,10 +2,10 @@
 //! identity of both, found without importing vLLM.
 
 use std::{
+    ffi::OsStr,
     fmt,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -108,7 +108,8 @@ pub struct Provisioned {
     pub identity: Identity,
     /// The cheap stand-in for the identity while planning: lock, installed RECORD, driver and
     /// GPUs, the model's files.
-    pub witness: Digest,
+    #[serde(rename = "witness")]
+    pub fingerprint: Digest,
 }
 
 /// A node of a cluster, where servers run in place of this machine.
@@ -165,8 +166,8 @@ pub fn known(
 ) -> Option<Provisioned> {
     let interpreter = Interpreter::known(config, lock, artifacts)?;
     let folder = Model::known_folder(&config.model, artifacts)?;
-    let witness = witness(config, &interpreter, &folder, node).ok()?;
-    let found: Provisioned = read_json(&identity_path(artifacts, &witness))?;
+    let fingerprint = fingerprint(config, &interpreter, &folder, node).ok()?;
+    let found: Provisioned = read_json(&identity_path(artifacts, &fingerprint))?;
     (found.format == FORMAT).then_some(found)
 }
 
@@ -209,10 +210,10 @@ pub fn provision(
         identity.version,
         config.version
     );
-    let witness = witness(config, &interpreter, &model.folder, node)?;
+    let fingerprint = fingerprint(config, &interpreter, &model.folder, node)?;
     let python = interpreter.python;
-    let found = Provisioned { format: FORMAT, python, model, identity, witness };
-    write_json(&identity_path(artifacts, &witness), &found)?;
+    let found = Provisioned { format: FORMAT, python, model, identity, fingerprint };
+    write_json(&identity_path(artifacts, &fingerprint), &found)?;
     Ok(found)
 }
 
@@ -228,8 +229,8 @@ fn device_of(node: &Node<'_>, say: &mut dyn FnMut(&str)) -> Result<Device> {
     })
 }
 
-fn identity_path(artifacts: &Path, witness: &Digest) -> PathBuf {
-    artifacts.join("env").join(format!("identity-{}.json", witness.short()))
+fn identity_path(artifacts: &Path, fingerprint: &Digest) -> PathBuf {
+    artifacts.join("env").join(format!("identity-{}.json", fingerprint.short()))
 }
 
 /// An interpreter and where its packages lie.
@@ -278,10 +279,12 @@ site = importlib.metadata.distribution(sys.argv[1]).locate_file('')
 torch = os.path.dirname(importlib.util.find_spec('torch').origin)
 version = '%d.%d.%d' % sys.version_info[:3]
 print(json.dumps(dict(python=sys.argv[2], version=version, site=str(site), torch=torch)))";
-        let output = Command::new(python)
-            .args(["-c", SCRIPT, package])
-            .arg(python)
-            .output()
+        let args = ["-c", SCRIPT, package].map(OsStr::new).into_iter().chain([python.as_os_str()]);
+        let output = duct::cmd(python, args)
+            .stdout_capture()
+            .stderr_capture()
+            .unchecked()
+            .run()
             .with_context(|| format!("cannot start {}", python.display()))?;
         ensure!(
             output.status.success(),
@@ -290,7 +293,7 @@ print(json.dumps(dict(python=sys.argv[2], version=version, site=str(site), torch
             last_line(&output.stderr)
         );
         serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("{} answered nonsense", python.display()))
+            .with_context(|| format!("{} printed invalid JSON", python.display()))
     }
 
     fn install(
@@ -410,7 +413,7 @@ fn remove_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn witness(
+fn fingerprint(
     config: &VllmConfig,
     interpreter: &Interpreter,
     model: &Path,
@@ -424,7 +427,7 @@ fn witness(
             .with_context(|| format!("cannot read {}", node.note.display()))?,
         (None, []) => format!("{:?}", cpu()),
         // Where the driver shows nothing, nvidia-smi does.
-        (None, gpus) => match gpu::witness() {
+        (None, gpus) => match gpu::fingerprint() {
             Some(text) => text,
             None => format!("{:?}", gpu::query(gpus)?),
         },
@@ -510,7 +513,6 @@ fn assigned(file: &Path, variable: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn write(path: &Path, text: &str) {
@@ -554,7 +556,7 @@ mod tests {
 
     #[test]
     fn an_existing_interpreter_is_asked_once_until_it_changes() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let artifacts = scratch.path().join("artifacts");
         let config = config(fake_python(scratch.path()));
         let lock = Path::new("unused");
@@ -575,13 +577,13 @@ mod tests {
         write(&record, "vllm/__init__.py,sha256=2,2\n");
         assert!(known(&config, lock, &artifacts, None).is_none());
         let second = provision().expect("it is there");
-        assert_ne!(second.witness, first.witness);
+        assert_ne!(second.fingerprint, first.fingerprint);
         assert_eq!(asked(), 2);
     }
 
     #[test]
     fn a_node_is_asked_once_for_the_device() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let artifacts = scratch.path().join("artifacts");
         let config = config(fake_python(scratch.path()));
         let lock = Path::new("unused");
@@ -611,7 +613,7 @@ mod tests {
 
     #[test]
     fn an_identity_has_a_canonical_form() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let config = config(fake_python(scratch.path()));
         let found = provision(&config, Path::new("unused"), scratch.path(), None, &mut |_| {})
             .expect("it is there");
@@ -620,7 +622,7 @@ mod tests {
 
     #[test]
     fn another_version_is_refused() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let config =
             VllmConfig { version: "0.22.1".to_owned(), ..config(fake_python(scratch.path())) };
         let error = provision(&config, Path::new("unused"), scratch.path(), None, &mut |_| {})
@@ -630,7 +632,7 @@ mod tests {
 
     #[test]
     fn a_missing_lock_says_how_to_make_it() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let config = VllmConfig { python: None, ..config(PathBuf::new()) };
         let error = provision(&config, Path::new("no.lock"), scratch.path(), None, &mut |_| {})
             .expect_err("there is no lock");
@@ -645,7 +647,7 @@ mod tests {
 
     #[test]
     fn the_environments_of_former_locks_are_superseded() {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let lock = scratch.path().join("vllm-cpu.lock");
         write(&lock, "a==2");
         let [former, current] = [b"a==1", b"a==2"].map(|lock| environment(scratch.path(), lock));

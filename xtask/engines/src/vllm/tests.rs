@@ -18,22 +18,22 @@ use bench_core::schema::{
 use super::{launcher::Forks, server::VllmServer, *};
 use crate::{
     Ended,
-    scratch::Scratch,
     server::{Failure, NotStarted, Server as _, StartRequest},
 };
 use profile::VllmConfig;
+use tempfile::TempDir;
 
 const START_LIMIT: Duration = Duration::from_secs(900);
 
 struct Real {
     found: Provisioned,
     folder: PathBuf,
-    _scratch: Scratch,
+    _scratch: TempDir,
 }
 
 impl Real {
     fn provision() -> Self {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let folder =
             env::var_os("VLLM_ARTIFACTS").map_or_else(|| scratch.path().to_owned(), PathBuf::from);
         fs::create_dir_all(&folder).expect("it is writable");

@@ -21,7 +21,7 @@ use analysis::{
     lead::Lead,
     limits,
 };
-use profile::Profile;
+use profile::{Profile, role};
 
 /// An interval as wide as this, in percent or points, is shown without digits after the point.
 const WIDE_PERCENT: f64 = 20.0;
@@ -211,7 +211,7 @@ impl<'a> Table<'a> {
         }
         let is_judged = rows.iter().any(|row| row.change.is_some());
         let tuned = match comparison.decision.recommendation {
-            Recommendation::Change if comparison.decision.label == "tuned" => "tuned",
+            Recommendation::Change if comparison.decision.label == role::TUNED => "tuned",
             _ => "candidate",
         };
         let default = profile.endpoint().map_or("default", |_| &profile.name);

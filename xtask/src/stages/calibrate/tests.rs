@@ -87,8 +87,8 @@ fn a_model_predicts_itself_on_the_profiles_own_sweeps() {
         let outcome = Outcome::Measured(predict(model, &trial).expect("it starts"));
         let record = serde_json::to_vec(&outcome).expect("plain JSON");
         let outputs = BTreeMap::from([(RECORD.to_owned(), record)]);
-        let preimage = leaf.what.preimage();
-        store.publish(&LEAF, preimage, &outputs, BTreeMap::new()).expect("publishes");
+        let key_inputs = leaf.what.key_inputs();
+        store.publish(&LEAF, key_inputs, &outputs, BTreeMap::new()).expect("publishes");
     }
     let keys: Vec<Digest> = missing.iter().map(|leaf| leaf.key).collect();
     dag.leaves_stored(&keys).expect("stores");

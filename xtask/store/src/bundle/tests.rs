@@ -22,8 +22,8 @@ fn export(store: &Store, trials: &[(u32, String)]) -> Bundle {
     let entries = trials.iter().map(|(n, record)| {
         let outputs = [("record", record.as_bytes()), ("samples", b"\x1f\x8b raw")];
         let outputs = outputs.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).into();
-        let preimage = json!({ "trial": n });
-        let action = store.publish(&TRIAL, preimage, &outputs, BTreeMap::new());
+        let key_inputs = json!({ "trial": n });
+        let action = store.publish(&TRIAL, key_inputs, &outputs, BTreeMap::new());
         store.export(action.expect("publishes"), is_record).expect("exports")
     });
     let calibration = Some(json!({ "tokens_per_s": 0.1 }));

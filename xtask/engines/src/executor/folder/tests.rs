@@ -9,7 +9,7 @@ use bench_core::schema::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::scratch::Scratch;
+use tempfile::TempDir;
 
 fn key(name: &str) -> Digest {
     Digest::of(name.as_bytes())
@@ -51,7 +51,7 @@ proptest! {
         counts in [0..5_u64, 0..5_u64],
         cuts in prop::collection::vec((0..2_usize, 1..60_usize), 0..40),
     ) {
-        let scratch = Scratch::new();
+        let scratch = tempfile::tempdir().expect("a temporary folder");
         let mut tail = Tail::new(Folder(scratch.path().to_owned()));
         let texts = counts.map(|count| (0..count).flat_map(|n| line(&progress(n))).collect::<Vec<_>>());
         let mut written = [0_usize; 2];
@@ -75,7 +75,7 @@ proptest! {
 
 #[test]
 fn what_is_no_event_is_a_mistake_and_half_a_line_is_none() {
-    let scratch = Scratch::new();
+    let scratch = tempfile::tempdir().expect("a temporary folder");
     let folder = scratch.path().join("attempt-0");
     fs::create_dir_all(&folder).expect("made");
     fs::create_dir_all(scratch.path().join("attempt-x")).expect("made");
@@ -98,11 +98,11 @@ done
 echo '{"event":"done"}'
 "#;
 
-struct Bed(Scratch);
+struct Bed(TempDir);
 
 impl Bed {
     fn new() -> Self {
-        let bed = Self(Scratch::new());
+        let bed = Self(tempfile::tempdir().expect("a temporary folder"));
         let event = serde_json::to_string(&trial("KEY", None)).expect("JSON");
         let event = event.replace(&key("KEY").to_string(), "'\"$key\"'");
         let ready = Event::Ready { format: FORMAT, observed: Box::default() };
@@ -233,7 +233,7 @@ fn a_setting_that_was_refused_is_not_started_again() {
 
 #[test]
 fn a_trial_is_told_only_with_its_samples_on_the_disk() {
-    let scratch = Scratch::new();
+    let scratch = tempfile::tempdir().expect("a temporary folder");
     let mut log = Log::create(scratch.path()).expect("made");
     let event = trial("a", Some("a.gz"));
     assert!(log.write(&event).is_err(), "there are no samples");

@@ -1,13 +1,6 @@
 //! Slurm's commands: what they are given and what they print.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsStr,
-    io::Write as _,
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{collections::BTreeMap, ffi::OsStr, os::unix::process::CommandExt as _, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -224,22 +217,21 @@ impl Cluster for CommandLine {
 
 /// Runs a command with that input; its output, or what it said last.
 fn run(program: &str, args: &[&str], input: &str) -> Result<String> {
-    let mut child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+    let output = duct::cmd(program, args)
+        // A command that does not read its input says itself what is wrong.
+        .stdin_bytes(input)
+        .stdout_capture()
+        .stderr_capture()
+        .unchecked()
         // Ctrl-C is for us: a command that it ended would leave open what became of the job.
-        .process_group(0)
-        .spawn()
+        .before_spawn(|command| {
+            command.process_group(0);
+            Ok(())
+        })
+        .run()
         .with_context(|| {
             format!("cannot start {program}: run the suite where Slurm's commands are")
         })?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A command that does not read its input says itself what is wrong.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    let output = child.wait_with_output().with_context(|| format!("waiting for {program}"))?;
     if !output.status.success() {
         bail!("{program} failed: {}", last_error(&String::from_utf8_lossy(&output.stderr)));
     }

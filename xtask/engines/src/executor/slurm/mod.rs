@@ -235,7 +235,7 @@ impl Executor for Slurm<'_> {
         let found = self.cluster.queue().map(|queue| format!("answers; our jobs: {}", queue.len()));
         let found = found.map_err(|error| Missing {
             what: format!("{error:#}"),
-            mend: "log in where Slurm's commands are, or take [executor] out".to_owned(),
+            fix: "log in where Slurm's commands are, or take [executor] out".to_owned(),
         });
         vec![Finding { what: "Slurm".to_owned(), found }]
     }

@@ -16,7 +16,7 @@ use bench_core::schema::{
 };
 
 use super::*;
-use crate::scratch::Scratch;
+use tempfile::TempDir;
 
 const JOB: JobId = 7;
 
@@ -131,7 +131,7 @@ struct Played {
     notes: Vec<String>,
     result: Result<(), LaunchError>,
     cancelled: Vec<JobId>,
-    scratch: Scratch,
+    scratch: TempDir,
 }
 
 /// Keeps what it is told, and interrupts after an event that `interrupt` picks.
@@ -174,7 +174,7 @@ fn play_until(
     more: Vec<&[&str]>,
     interrupt: impl Fn(&Event) -> bool,
 ) -> Played {
-    let scratch = Scratch::new();
+    let scratch = tempfile::tempdir().expect("a temporary folder");
     let cancelled = Arc::clone(&fake.cancelled);
     let fake = Fake { folder: scratch.path().to_owned(), acts: Mutex::new(acts.into()), ..fake };
     let config = config();
@@ -403,7 +403,7 @@ fn a_job_that_was_requeued_between_the_looks_goes_on() {
 
 #[test]
 fn ends_are_explained() {
-    let scratch = Scratch::new();
+    let scratch = tempfile::tempdir().expect("a temporary folder");
     let log = scratch.path().join("job.log");
     let mut text = String::new();
     let own = "error: vLLM did not start: boom; read its log (log: /shared/logs/server-1.log)\n";
@@ -430,7 +430,7 @@ fn ends_are_explained() {
 
 #[test]
 fn orphans_are_the_jobs_of_dead_runs_of_this_store() {
-    let scratch = Scratch::new();
+    let scratch = tempfile::tempdir().expect("a temporary folder");
     let mut store = Store::open_read_only(scratch.path()).expect("opens");
     store.make_writable().expect("it is ours");
     let alive = store.tmp_folder().expect("made").display().to_string();
