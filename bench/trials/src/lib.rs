@@ -1,5 +1,6 @@
-//! What both programs need to run the trials of a launch: its plan, the requests of a load, raw
-//! samples on their way to disk, events for the parent; and trials on the simulator.
+//! Shared by `bench`, which measures over HTTP, and `xtask`, which runs the simulator without a second
+//! program: the plan of a launch, the requests of a load, raw samples on their way to disk, events for the
+//! parent process, and trials on the simulator.
 
 mod data;
 mod recorder;
@@ -47,7 +48,7 @@ pub fn emit(event: &Event) -> anyhow::Result<()> {
     out.write_all(&line).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-/// Requests of the plan; 0 in a closed loop with a duration, which has no number.
+/// Number of requests of a load; 0 of a closed loop with a duration, where it is not known beforehand.
 pub fn planned(load: &Workload) -> u64 {
     match (&load.arrival, load.size) {
         (_, Size::Requests(count)) => u64::from(count),

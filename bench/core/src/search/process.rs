@@ -1,32 +1,35 @@
 //! A Gaussian process on the grid of settings (Rasmussen and Williams 2006, algorithm 2.1), whose
 //! mean is the logarithm of what a simulator predicted.
 //!
-//! How far off the prediction is has four parts: one everywhere alike, one for each value of each
-//! flag, one that drifts along the values of a flag, and one for each setting. So a model that is
-//! wrong about one value is corrected by the first setting that has the value.
+//! The prediction's error is modelled as a sum of four parts: a constant, one for each value of each
+//! flag, one that varies smoothly along the values of a flag, and one for each setting. So a model that
+//! is wrong about one value is corrected by the first setting that has the value.
+//!
+//! The search asks it through `view.rs` alone, once for each goal.
 
 use libm::{exp, log, sqrt};
 
 use crate::cholesky::Cholesky;
 
-/// How much of the prediction is believed: all, half, nothing.
+/// Factors on the prediction that are tried: all of it, half, nothing.
 const TRUSTS: [f64; 3] = [1.0, 0.5, 0.0];
-/// How far apart settings still resemble each other; the grid is one unit wide.
+/// Correlation lengths between settings that are tried; the grid is one unit wide.
 const LENGTHS: [f64; 2] = [0.3, 1.0];
-/// How far the prediction may be off at a value of a flag, whatever is known of the other values.
+/// Standard deviation of the error of one value of a flag, independent of other values.
 const VALUE_SPREAD: f64 = 0.12;
-/// How far apart values of one flag still resemble each other.
+/// Correlation length along the values of one flag.
 const FLAG_LENGTH: f64 = 0.5;
-/// How far the prediction drifts along the values of a flag, as a logarithm, and the likeliest.
+/// Standard deviations, as logarithms, of the error along the values of a flag that are tried; below, the
+/// one that is likeliest before anything was observed.
 const FLAG_SPREADS: [f64; 3] = [0.03, 0.1, 0.4];
 const FLAG_SPREAD: f64 = 0.1;
-/// The same from setting to setting.
+/// The same of the error of each setting.
 const SPREADS: [f64; 4] = [0.02, 0.07, 0.25, 1.0];
 const SPREAD: f64 = 0.07;
 /// The same for the noise between starts.
 const NOISES: [f64; 4] = [0.003, 0.012, 0.03, 0.07];
 const NOISE: f64 = 0.012;
-/// How far the prediction may be off everywhere alike.
+/// Standard deviation of the constant error.
 const OFFSET: f64 = 0.3;
 
 /// Where a value was, or is to be, observed.
@@ -43,7 +46,7 @@ pub(super) struct Place<'a> {
 pub(super) struct Observed<'a> {
     pub(super) place: Place<'a>,
     pub(super) value: f64,
-    /// Variance of the value beside that between starts: of the mean over repeats.
+    /// Variance of the value within its start: of the mean over repeats.
     pub(super) within: f64,
 }
 
@@ -57,8 +60,8 @@ pub(super) struct Expected {
 /// Hyperparameters this much less probable than the most probable ones are left out.
 const IMPROBABLE: f64 = 0.03;
 
-/// What was observed, over the hyperparameters that explain it, by how well they do: few values
-/// leave many open, and the best alone would be too sure of itself.
+/// The posterior, averaged over the hyperparameters in proportion to their probability: few values
+/// leave many open, and the best alone would give too narrow intervals.
 pub(super) struct Process<'a> {
     places: Vec<Place<'a>>,
     fits: Vec<Fit>,
@@ -70,7 +73,8 @@ pub(super) struct Process<'a> {
 struct Fit {
     kernel: Kernel,
     factor: Cholesky,
-    /// For each trust how probable it is, the mean of what is left, and the weights.
+    /// For each factor of [`TRUSTS`]: its probability, the factor, the mean of the residuals, and the
+    /// weights of the observations.
     means: Vec<(f64, f64, f64, Vec<f64>)>,
 }
 
@@ -82,7 +86,7 @@ struct Kernel {
     noise: f64,
 }
 
-/// How alike two places are: in the values of their flags, and as settings for each length.
+/// Correlations of two places: equal values, flags, and settings for each of [`LENGTHS`].
 #[derive(Clone, Copy, Default)]
 struct Alike {
     values: f64,
@@ -122,7 +126,7 @@ impl Kernel {
             + self.spread * self.spread * alike.settings[self.length]
     }
 
-    /// Logarithm of how far it is believed before anything was observed.
+    /// Logarithm of the prior probability, up to a constant.
     fn belief(&self) -> f64 {
         let off = |value: f64, usual: f64| {
             let off = log(value / usual);
@@ -131,6 +135,7 @@ impl Kernel {
         off(self.flag_spread, FLAG_SPREAD) + off(self.spread, SPREAD) + off(self.noise, NOISE)
     }
 
+    /// The whole grid of hyperparameters.
     fn every() -> Vec<Self> {
         let mut every = Vec::new();
         for length in 0..LENGTHS.len() {

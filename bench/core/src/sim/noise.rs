@@ -1,16 +1,17 @@
 //! Noise of the host's processor: between server starts of one setting, and between loads that one start
 //! serves.
 //!
-//! Cards repeat their steps to about 1 %; what varies is the host: its launches, its API servers, the
-//! way to its clients. A burst, which one API server limits, varies by 7 % between starts, tokens/s of a
+//! A GPU repeats its steps to about 1 %; what varies is the host: its kernel launches, its API servers, the
+//! network path to its clients. A burst, which one API server limits, varies by 7 % between starts, tokens/s of a
 //! rate that is sustained by 0.3 %, TTFT of single requests by 16 %. So the noise is in the times that
-//! hang on the processor (`Model::on_host`), and reaches a metric as far as these limit it.
+//! depend on the processor (`Model::on_host`), and reaches a metric as far as these limit it. `Model` draws
+//! it: once a server start, once a load.
 
 use serde::{Deserialize, Serialize};
 
 use crate::rng::Random;
 
-/// How many times a deviation of the tail is as large as others.
+/// Deviations in the tail are this many times as large as others.
 const TAIL: f64 = 3.0;
 
 /// Standard deviations of logarithms, in millionths.
