@@ -1,17 +1,16 @@
 //! One load on one server, and its requests made ready.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-    vec,
-};
+use std::{sync::Arc, time::Duration, vec};
 
 use bench_core::workload::{PlannedRequest, Workload};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::{
-    client::{body::Bodies, connection::{Target, Traffic}},
+    client::{
+        body::Bodies,
+        connection::{Target, Traffic},
+    },
     samples::SampleSender,
     timer::Timer,
 };
