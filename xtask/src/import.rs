@@ -87,7 +87,7 @@ pub fn vllm_result(text: &[u8], label: &str, load: &str) -> Result<SavedResult, 
     };
     let (profile, stage) = (label.to_owned(), "baseline import".to_owned());
     let header = Header { format: FORMAT, profile, stage, engine };
-    Ok(SavedResult { header, points: vec![point], findings: Vec::new() })
+    Ok(SavedResult { header, points: vec![point], findings: Vec::new(), stopping: None })
 }
 
 impl Saved {

@@ -337,12 +337,16 @@ fn main() {
         "| Equals | starts × repeats | primary wrong % | any guardrail wrong % | intervals cover % | known variance wrong % | before wrong % |"
     );
     println!("|---|---|---:|---:|---:|---:|---:|");
-    for starts in [3, 5, 10] {
+    for starts in [2, 3, 5, 10] {
         run.equals("quiet", &quiet, starts, 3);
         run.equals("loud", &loud, starts, 1);
         for (name, others, settings) in [
             ("others spread like either", Others::LikeEither, settings),
             ("others between", Others::Between, settings),
+            ("one other known, like either", Others::LikeEither, 1),
+            ("one other known, between", Others::Between, 1),
+            ("one other known, 1", Others::Alike, 1),
+            ("two others known, like either", Others::LikeEither, 2),
             ("no others known", Others::Alike, 0),
             ("others all 1", Others::Alike, settings),
         ] {

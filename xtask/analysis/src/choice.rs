@@ -31,7 +31,7 @@ pub struct Swept<'a> {
 
 /// How well a value does against the limits, by what a sweep says of it; the better the earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
+pub enum Standing {
     /// It meets them.
     Met,
     /// It is not known to, and its means keep them as far as they were measured.
@@ -66,7 +66,8 @@ struct Proposal<'a> {
     change: Option<Estimate>,
 }
 
-fn standing(configuration: &Configuration<'_>) -> Standing {
+/// See [`Standing`].
+pub fn standing(configuration: &Configuration<'_>) -> Standing {
     if !configuration.is_measured() {
         return Standing::Fails;
     }
@@ -322,6 +323,7 @@ fn reason(proposal: &Proposal<'_>, default: Option<&Configuration<'_>>) -> FlagR
         from: proposal.sweep.to_owned(),
         label: proposal.value.label.to_owned(),
         args: proposal.value.args.clone(),
+        others: Args::new(),
         effect,
     }
 }
@@ -356,7 +358,7 @@ impl Candidates<'_> {
             }
         }
         if !args.is_empty() && self.list.iter().all(|other| other.args != args) {
-            self.list.push(Candidate { args, for_objective, flags });
+            self.list.push(Candidate { args, for_objective, flags, dropped: Vec::new() });
         }
     }
 }

@@ -31,6 +31,7 @@ pub fn comparisons(
     profile: &Profile,
     level: f64,
 ) -> Vec<Comparison> {
+    let known = known.and(points.iter().cloned());
     let mut rows = Vec::new();
     for load in &profile.loads {
         for metric in &METRICS {
@@ -48,16 +49,14 @@ pub fn comparisons(
             let side = |role| points.iter().find(|p| p.role == role && p.load == load.name);
             let sides = side(Role::Default).zip(side(Role::Tuned));
             let row = row(metric.id, &load.name, columns, sides);
-            let baseline = points.iter().find(|p| p.role == Role::Baseline && p.load == load.name);
-            let history = known.spreads(metric, &load.name, baseline);
             rows.push(match sides {
-                Some((default, tuned)) => (row, Sides::of_points(metric, default, tuned, history)),
+                Some((default, tuned)) => (row, Sides::of_points(metric, default, tuned, &known)),
                 None => (row, Sides::default()),
             });
         }
     }
     let mut rows = judged_at(rows, Some(profile), level);
-    over_baseline(&mut rows, points, known, profile, level);
+    over_baseline(&mut rows, points, &known, profile, level);
     rows
 }
 
@@ -75,9 +74,7 @@ fn over_baseline(
         let sides = side(Role::Baseline, &row.load).zip(side(Role::Tuned, &row.load));
         let Some((before, after)) = sides.filter(|(a, b)| !hold_the_same(a, b)) else { continue };
         let metric = metric::find(&row.metric).expect("rows are of known metrics");
-        let default = side(Role::Default, &row.load);
-        let history = known.spreads(metric, &row.load, default);
-        asked.push((row, Sides::of_points(metric, before, after, history)));
+        asked.push((row, Sides::of_points(metric, before, after, known)));
     }
     let questions: Vec<Question<'_>> =
         asked.iter().map(|(row, sides)| sides.question(row, Some(profile))).collect();
@@ -88,22 +85,52 @@ fn over_baseline(
     }
 }
 
-/// Other settings that were measured on the same engine: what they say of how much starts differ.
+/// What was measured on the same engine and card: the starts of other settings say how much starts differ.
 #[derive(Clone, Debug, Default)]
 pub struct Known(Vec<Point>);
 
 impl Known {
-    /// Of the points of sweeps, each start once however many sweeps have it.
+    /// Each start once, however many results have it.
     pub fn of(points: Vec<Point>) -> Self {
         let mut seen = std::collections::BTreeSet::new();
-        let is_new = |point: &Point| point.trials.iter().all(|trial| seen.insert(trial.key));
-        let swept = |point: &Point| matches!(point.role, Role::Sweep | Role::Default);
-        Self(points.into_iter().filter(swept).filter(is_new).collect())
+        let is_new = |point: &Point| {
+            let keys = || point.trials.iter().map(|trial| trial.key);
+            let is_new = keys().all(|key| !seen.contains(&key));
+            seen.extend(keys());
+            is_new
+        };
+        let own = |point: &Point| point.role != Role::Reference;
+        Self(points.into_iter().filter(own).filter(is_new).collect())
     }
 
-    fn spreads(&self, metric: &Metric, load: &str, baseline: Option<&Point>) -> Vec<Spread> {
-        let others = self.0.iter().filter(|point| point.load == load).chain(baseline);
-        others.filter_map(|point| stats::spread(metric, &starts(point, metric.id, false))).collect()
+    /// With points of more settings.
+    pub fn and(&self, points: impl IntoIterator<Item = Point>) -> Self {
+        Self::of(self.0.iter().cloned().chain(points).collect())
+    }
+
+    /// Settings under the same load as two sides, and none of their starts.
+    fn others<'a>(
+        &'a self,
+        before: &'a Point,
+        after: &'a Point,
+    ) -> impl Iterator<Item = &'a Point> {
+        let is_other = move |point: &&Point| {
+            let digests = point.load_digest.zip(before.load_digest);
+            point.load == before.load
+                && digests.is_none_or(|(a, b)| a == b)
+                && ![before, after].iter().any(|side| share_a_figure(point, side))
+        };
+        self.0.iter().filter(is_other)
+    }
+
+    fn spreads(&self, metric: &Metric, before: &Point, after: &Point) -> Vec<Spread> {
+        let spread = |point| stats::spread(metric, &starts(point, metric.id, false));
+        self.others(before, after).filter_map(spread).collect()
+    }
+
+    /// How many settings say how much the starts of two sides differ in a metric on their load.
+    pub fn lenders(&self, metric: &Metric, before: &Point, after: &Point) -> usize {
+        self.spreads(metric, before, after).len()
     }
 }
 
@@ -177,9 +204,7 @@ fn row(
 pub fn judged(rows: Vec<Comparison>, profile: Option<&Profile>) -> Vec<Comparison> {
     let sides = |row: &Comparison| {
         let starts = |column| row.columns.get(&column).map(stats::starts_of).unwrap_or_default();
-        let metric = metric::find(&row.metric).expect("rows are of known metrics");
-        let history = stats::spread(metric, &starts(Column::Baseline)).into_iter().collect();
-        Sides { before: starts(Column::Default), after: starts(Column::Tuned), history }
+        Sides { before: starts(Column::Default), after: starts(Column::Tuned), history: Vec::new() }
     };
     let rows = rows.into_iter().map(|row| {
         let sides = sides(&row);
@@ -223,7 +248,8 @@ struct Sides {
 }
 
 impl Sides {
-    fn of_points(metric: &Metric, before: &Point, after: &Point, history: Vec<Spread>) -> Self {
+    fn of_points(metric: &Metric, before: &Point, after: &Point, known: &Known) -> Self {
+        let history = known.spreads(metric, before, after);
         let in_blocks = are_in_blocks(before, after);
         let [before, after] = [before, after].map(|point| starts(point, metric.id, in_blocks));
         Self { before, after, history }
@@ -367,11 +393,14 @@ pub struct Compared<'a> {
     pub broken: Vec<(String, String)>,
 }
 
-/// Compares by load and metric.
+/// Compares by load and metric, with the verdicts that [`comparisons`] has for the same points, `known` and
+/// `level`.
 pub fn any_two<'a>(
     before: &'a [Point],
     after: &'a [Point],
     profile: Option<&Profile>,
+    known: &Known,
+    level: f64,
 ) -> Compared<'a> {
     let (mut other_loads, mut broken, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for a in before {
@@ -388,11 +417,11 @@ pub fn any_two<'a>(
             if let (Some(before), Some(after)) = (before, after) {
                 let columns = BTreeMap::from([(Column::Default, before), (Column::Tuned, after)]);
                 let row = row(metric.id, &a.load, columns, Some((a, b)));
-                rows.push((row, Sides::of_points(metric, a, b, Vec::new())));
+                rows.push((row, Sides::of_points(metric, a, b, known)));
             }
         }
     }
-    Compared { before, after, rows: judged_at(rows, profile, LEVEL), other_loads, broken }
+    Compared { before, after, rows: judged_at(rows, profile, level), other_loads, broken }
 }
 
 /// Figures of another system under loads of its own, such as the seed's, beside a profile's: metric by
@@ -428,11 +457,14 @@ pub fn with_reference<'a>(
 
 /// Whether two points share a measurement: a trial by its key, and its figure.
 fn hold_the_same(a: &Point, b: &Point) -> bool {
+    share_a_figure(a, b) && a.trials.iter().any(|a| b.trials.iter().any(|b| a.key == b.key))
+}
+
+/// Whether a start of one has the throughput of a start of the other, to the last digit.
+fn share_a_figure(a: &Point, b: &Point) -> bool {
     let figures =
         |point: &Point| point.metrics.get("output_tokens_per_s").map(|e| e.starts.clone());
-    let share_figure =
-        figures(a).zip(figures(b)).is_some_and(|(a, b)| a.iter().any(|x| b.contains(x)));
-    share_figure && a.trials.iter().any(|a| b.trials.iter().any(|b| a.key == b.key))
+    figures(a).zip(figures(b)).is_some_and(|(a, b)| a.iter().any(|x| b.contains(x)))
 }
 
 #[cfg(test)]
@@ -524,5 +556,52 @@ mod tests {
         assert_eq!(verdict(Known::of(swept().collect())), Some(Verdict::Better));
         let twice = Known::of(swept().chain(swept()).collect());
         assert_eq!(twice.0.len(), 6, "a start counts once, however many sweeps have it");
+    }
+
+    /// `compare` and the suite have one verdict on the same starts, whatever is known besides.
+    #[test]
+    fn two_sides_have_the_verdicts_of_their_suite() {
+        let rate = |values: &'static [f64]| [("output_tokens_per_s", values)];
+        let side = |role, label: &str, values: &'static [f64]| Point {
+            role,
+            ..point(label, &[], "burst", &rate(values))
+        };
+        let points = [
+            side(Role::Baseline, "b", &[20.0, 20.4, 19.9]),
+            side(Role::Default, "d", &[100.0, 101.0]),
+            side(Role::Tuned, "t", &[106.0, 107.2]),
+        ];
+        let swept = || (0..5).map(|i| side(Role::Sweep, &i.to_string(), &[50.0, 50.4, 49.8]));
+        let profile = profile(None);
+        for known in [Known::default(), Known::of(swept().collect())] {
+            for level in [LEVEL, 0.0045] {
+                let of_suite = comparisons(&points, &known, &[], &profile, level);
+                let known = known.and(points.iter().cloned());
+                let (before, after) = (&points[1..2], &points[2..]);
+                let two = any_two(before, after, Some(&profile), &known, level);
+                let of = |rows: &[Comparison]| {
+                    primary(rows, &profile).map(|row| (row.verdict, row.reason.clone()))
+                };
+                assert_eq!(of(&of_suite), of(&two.rows));
+            }
+        }
+    }
+
+    #[test]
+    fn a_side_lends_nothing_to_itself() {
+        let rate = |values: &'static [f64]| [("output_tokens_per_s", values)];
+        let before = point("d", &[], "burst", &rate(&[100.0, 101.0]));
+        let after = point("t", &[], "burst", &rate(&[106.0, 107.0]));
+        // The same measurements under another name, as in a file of published trials.
+        let same = point("other", &[], "burst", &rate(&[99.0, 106.0]));
+        let metric = metric::find("output_tokens_per_s").expect("a metric");
+        let lenders = |points: &[&Point]| {
+            let known = Known::of(points.iter().map(|point| (*point).clone()).collect());
+            known.lenders(metric, &before, &after)
+        };
+        assert_eq!(lenders(&[&before, &after, &same]), 0);
+        let other = point("o", &[], "burst", &rate(&[50.0, 51.0]));
+        let elsewhere = point("e", &[], "production", &rate(&[50.0, 51.0]));
+        assert_eq!(lenders(&[&before, &after, &other, &elsewhere]), 1);
     }
 }

@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use bench_core::schema::{
-    Args, Candidate, Comparison, Decision, Effect, FlagReason, Grounds, LimitState, Recommendation,
-    Verdict,
+    Args, Candidate, Column, Comparison, Decision, Effect, FlagReason, Grounds, LimitState,
+    Recommendation, Verdict,
 };
 
 use super::{Configuration, comparison, limits, merit};
@@ -91,7 +91,7 @@ fn by_verdict<'a>(
 }
 
 /// Better, and by more than nobody would care for.
-fn is_better(profile: &Profile, primary: Option<&Comparison>) -> bool {
+pub fn is_better(profile: &Profile, primary: Option<&Comparison>) -> bool {
     primary.is_some_and(|row| {
         let change = row.change.as_ref().map_or(0.0, |change| change.mean.abs());
         row.verdict == Some(Verdict::Better) && change >= profile.objective.margin_percent()
@@ -136,12 +136,39 @@ impl Judged<'_> {
     fn change(&self, profile: &Profile, setting: &Configuration<'_>, grounds: Grounds) -> Decision {
         let own = self.candidate.filter(|(_, candidate)| candidate.label == setting.label);
         let flags = match own {
-            Some((candidate, _)) => candidate.flags.clone(),
+            Some((candidate, _)) => self.own_flags(profile, candidate, setting, grounds),
             None => vec![self.of_baseline(setting)],
         };
         debug_assert!(profile.slo.len() == setting.limits.len());
         let decision = self.decision(Recommendation::Change, grounds, setting);
-        Decision { flags, ..self.without_candidate(decision, own.is_some()) }
+        let deployed = Some(if own.is_some() { Column::Tuned } else { Column::Baseline });
+        Decision { flags, deployed, ..self.without_candidate(decision, own.is_some()) }
+    }
+
+    /// Why the candidate's flags are to be deployed. What carries a single one is what judged it against
+    /// the defaults, not what proposed it.
+    fn own_flags(
+        &self,
+        profile: &Profile,
+        candidate: &Candidate,
+        setting: &Configuration<'_>,
+        grounds: Grounds,
+    ) -> Vec<FlagReason> {
+        let [single] = candidate.flags.as_slice() else { return candidate.flags.clone() };
+        if single.args.len() > 1 {
+            return candidate.flags.clone();
+        }
+        let change = self.primary(profile).and_then(|row| row.change.clone());
+        let effect = match (grounds, change) {
+            (Grounds::Better, Some(change)) => Effect::Objective { change },
+            _ if setting.limits.is_empty() => single.effect.clone(),
+            _ => Effect::Limit {
+                limits: setting.limits.clone(),
+                default_limits: self.default_limits(),
+            },
+        };
+        let label = single.args.values().map(ToString::to_string).collect();
+        vec![FlagReason { label, effect, ..single.clone() }]
     }
 
     /// Why the settings to beat are to be deployed.
@@ -150,6 +177,7 @@ impl Judged<'_> {
             from: role::BASELINE.to_owned(),
             label: setting.label.to_owned(),
             args: setting.args.clone(),
+            others: Args::new(),
             effect: Effect::Limit {
                 limits: setting.limits.clone(),
                 default_limits: self.default_limits(),
@@ -196,6 +224,10 @@ impl Judged<'_> {
             recommendation,
             grounds,
             label: setting.label.to_owned(),
+            deployed: match recommendation {
+                Recommendation::NoneMeets | Recommendation::Change => None,
+                Recommendation::Defaults | Recommendation::Measured => Some(Column::Default),
+            },
             args: setting.args.clone(),
             flags: Vec::new(),
             limits: setting.limits.clone(),
@@ -285,6 +317,7 @@ mod tests {
             args: tuned.args.clone(),
             for_objective: true,
             flags: Vec::new(),
+            dropped: Vec::new(),
         });
         let judged = Judged {
             default: default.as_ref(),

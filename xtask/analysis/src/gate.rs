@@ -1,25 +1,24 @@
 //! Whether a change may pass: by the profile's objective and limits, and by nothing else.
 
-use bench_core::schema::{Comparison, LimitOutcome, LimitState, Verdict};
+use bench_core::schema::{Comparison, LimitOutcome, LimitState, Point, Verdict};
 use serde::Serialize;
 
-use super::{
-    comparison::{self, Compared},
-    limits,
-};
+use super::{comparison::Compared, limits};
 use profile::Profile;
 
 /// Whether a comparison lets a change pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
-    /// No goal got worse beyond its margin, and no limit is broken that was not before.
+    /// No goal got worse beyond its margin, and no limit is broken that was not before; or the limits
+    /// are met that were violated before, whatever that costs.
     Passed,
     /// Nothing is proven to be worse, and of some goal or limit it is not excluded.
     Inconclusive,
     /// A goal or a limit has no figure on one of the sides, or no profile says what counts.
     NotJudged,
-    /// A goal got worse, a limit is broken that was not, or a load does not run any more.
+    /// A goal got worse and no limit is gained by it, a limit is broken that was not, or a load does not
+    /// run any more.
     Regression,
 }
 
@@ -46,36 +45,45 @@ pub struct Goal {
     pub limit: Option<(LimitOutcome, LimitOutcome)>,
     /// What the gate says of it.
     pub gate: Gate,
+    /// Whether it may get worse since limits that were violated are met, and does.
+    pub is_price: bool,
 }
 
 /// Every goal of the profile, the objective first.
+///
+/// Limits go first, as they do where it is decided what to deploy ([`super::decision::decide`]): where they
+/// are met that one of them was violated before, objective and guards may get worse.
 pub fn goals(compared: &Compared<'_>, profile: &Profile) -> Vec<Goal> {
     let row = |metric: &str, load: &str| {
         compared.rows.iter().find(|row| row.metric == metric && row.load == load)
     };
-    let objective = &profile.objective;
-    let first = Goal {
-        metric: objective.metric.clone(),
-        load: objective.load.clone(),
-        limit: None,
-        gate: of_row(row(&objective.metric, &objective.load)),
+    let judged = |points: &[Point]| -> Vec<LimitOutcome> {
+        let points: Vec<&Point> = points.iter().collect();
+        profile.slo.iter().map(|limit| limits::judge(limit, &points)).collect()
     };
-    let limits = profile.slo.iter().map(|limit| {
-        let [before, after] = [compared.before, compared.after]
-            .map(|points| limits::judge(limit, &points.iter().collect::<Vec<_>>()));
+    let (before, after) = (judged(compared.before), judged(compared.after));
+    let gains_limits =
+        limits::worst(&before) == LimitState::Violated && limits::worst(&after) == LimitState::Met;
+    let of_figure = |metric: &str, load: &str| {
+        let gate = of_row(row(metric, load));
+        let is_price = gains_limits && matches!(gate, Gate::Regression | Gate::Inconclusive);
         Goal {
-            metric: limit.metric.clone(),
-            load: limit.load.clone(),
-            gate: of_limit(&before, &after, row(&limit.metric, &limit.load)),
-            limit: Some((before, after)),
+            metric: metric.to_owned(),
+            load: load.to_owned(),
+            limit: None,
+            gate: if is_price { Gate::Passed } else { gate },
+            is_price,
         }
+    };
+    let first = of_figure(&profile.objective.metric, &profile.objective.load);
+    let limits = before.into_iter().zip(after).map(|(before, after)| Goal {
+        metric: after.metric.clone(),
+        load: after.load.clone(),
+        gate: of_limit(&before, &after, row(&after.metric, &after.load)),
+        limit: Some((before, after)),
+        is_price: false,
     });
-    let guards = comparison::guards(&compared.rows, profile).map(|(guard, row)| Goal {
-        metric: guard.metric.clone(),
-        load: guard.load.clone(),
-        limit: None,
-        gate: of_row(row),
-    });
+    let guards = profile.guards.iter().map(|guard| of_figure(&guard.metric, &guard.load));
     std::iter::once(first).chain(limits).chain(guards).collect()
 }
 
@@ -111,11 +119,11 @@ fn of_limit(before: &LimitOutcome, after: &LimitOutcome, row: Option<&Comparison
 
 #[cfg(test)]
 mod tests {
-    use bench_core::schema::Point;
+    use bench_core::stats::LEVEL;
 
     use super::*;
     use crate::{
-        comparison::any_two,
+        comparison::{Known, any_two},
         fixture::{point, profile},
     };
 
@@ -127,9 +135,13 @@ mod tests {
         vec![point(&key, &[], "burst", &figures)]
     }
 
+    fn two<'a>(before: &'a [Point], after: &'a [Point], profile: &Profile) -> Compared<'a> {
+        any_two(before, after, Some(profile), &Known::default(), LEVEL)
+    }
+
     fn gate_of(before: &[Point], after: &[Point], limit_ms: Option<i64>) -> Gate {
         let profile = profile(limit_ms);
-        gate(&any_two(before, after, Some(&profile)), Some(&profile))
+        gate(&two(before, after, &profile), Some(&profile))
     }
 
     /// Figures of an H100, 2026-11-24: +36 % in throughput, while the queue share trebles.
@@ -139,7 +151,7 @@ mod tests {
             side(&[6_528.0, 7_595.0, 6_341.0], &[137.2, 121.7, 137.1], &[0.147, 0.173, 0.137]);
         let after = side(&[9_002.0, 9_004.0, 9_808.0], &[49.5, 49.1, 47.7], &[0.436, 0.439, 0.440]);
         let profile = profile(Some(50));
-        let compared = any_two(&before, &after, Some(&profile));
+        let compared = two(&before, &after, &profile);
         let share = compared.rows.iter().find(|row| row.metric == "queue_share");
         let change = share.and_then(|row| row.change.as_ref()).expect("measured");
         assert!(change.low > Some(20.0), "it rises, which the row shows: {change:?}");
@@ -165,6 +177,36 @@ mod tests {
         assert_eq!(gate_of(&at(10.0), &at(20.0), Some(20)), Gate::Regression, "worse, and unknown");
     }
 
+    /// Limits go first where it is decided what to deploy, and so they do here.
+    #[test]
+    fn what_gains_the_limits_may_cost_throughput() {
+        let starts = |mean: f64| [mean, mean * 1.01, mean * 0.99];
+        let of = |rate: f64, tpot_ms: f64| side(&starts(rate), &starts(tpot_ms), &[0.1; 3]);
+        assert_eq!(gate_of(&of(100.0, 130.0), &of(80.0, 15.0), Some(20)), Gate::Passed);
+        assert_eq!(gate_of(&of(80.0, 15.0), &of(100.0, 130.0), Some(20)), Gate::Regression);
+        let unless = "the limit is neither violated for certain before nor met for certain after";
+        assert_eq!(
+            gate_of(&of(100.0, 20.0), &of(80.0, 15.0), Some(20)),
+            Gate::Regression,
+            "{unless}"
+        );
+        assert_eq!(
+            gate_of(&of(100.0, 130.0), &of(80.0, 20.0), Some(20)),
+            Gate::Regression,
+            "{unless}"
+        );
+        assert_eq!(
+            gate_of(&of(100.0, 130.0), &of(80.0, 60.0), Some(20)),
+            Gate::Regression,
+            "{unless}"
+        );
+        let (before, after) = (of(100.0, 130.0), of(80.0, 15.0));
+        let profile = profile(Some(20));
+        let compared = two(&before, &after, &profile);
+        let price = |goal: &Goal| goal.is_price;
+        assert_eq!(goals(&compared, &profile).iter().map(price).collect::<Vec<_>>(), [true, false]);
+    }
+
     #[test]
     fn a_guard_that_gets_worse_is_a_regression() {
         let rate = [100.0, 101.0, 99.0];
@@ -179,9 +221,8 @@ mod tests {
         let (metric, load) = ("tpot_p95_ms".to_owned(), "burst".to_owned());
         let guards = vec![profile::Guard { metric, load, margin_percent }];
         let guarded = Profile { guards, ..profile(None) };
-        let of = |before: &[Point], after: &[Point]| {
-            gate(&any_two(before, after, Some(&guarded)), Some(&guarded))
-        };
+        let of =
+            |before: &[Point], after: &[Point]| gate(&two(before, after, &guarded), Some(&guarded));
         assert_eq!(of(&before, &after), Gate::Regression);
         assert_eq!(of(&after, &before), Gate::Passed);
     }
@@ -192,7 +233,11 @@ mod tests {
         let mut bare = side(&[100.5, 101.0, 99.0], &[10.0, 10.1, 9.9], &[0.1; 3]);
         bare[0].metrics.remove("output_tokens_per_s");
         assert_eq!(gate_of(&full, &bare, None), Gate::NotJudged);
-        assert_eq!(gate(&any_two(&full, &full, None), None), Gate::NotJudged, "no profile");
+        assert_eq!(
+            gate(&any_two(&full, &full, None, &Known::default(), LEVEL), None),
+            Gate::NotJudged,
+            "no profile"
+        );
         assert_eq!(gate_of(&full, &full, Some(20)), Gate::Passed, "the same trials");
         let one = side(&[100.0], &[10.0], &[0.1]);
         assert_eq!(gate_of(&full, &one, None), Gate::Inconclusive);

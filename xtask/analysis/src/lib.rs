@@ -16,6 +16,7 @@ pub mod limits;
 #[cfg(test)]
 mod nothing_gained;
 pub mod pareto;
+pub mod pruning;
 pub mod repeats;
 pub mod stopping;
 pub mod targets;

@@ -3,12 +3,13 @@
 use bench_core::{
     rng::Random,
     schema::{Point, Recommendation, Role},
+    stats::LEVEL,
 };
 
 use super::{
     Configuration,
     choice::{self, Swept},
-    comparison,
+    comparison::{self, Known},
     decision::{self, Judged},
     fixture::{point, profile},
 };
@@ -72,7 +73,7 @@ fn recommends_a_change(seed: u64, noise: [f64; 2], starts: usize) -> bool {
         ..measured(&mut random, noise, "tuned", &[], JUDGED_STARTS)
     };
     let (default, tuned) = ([default], [tuned]);
-    let compared = comparison::any_two(&default, &tuned, Some(&profile));
+    let compared = comparison::any_two(&default, &tuned, Some(&profile), &Known::default(), LEVEL);
     let (default, tuned) = (
         Configuration::of(&default, &profile, |_| true),
         Configuration::of(&tuned, &profile, |_| true),

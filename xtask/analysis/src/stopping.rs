@@ -52,6 +52,11 @@ impl Spent {
         self.seconds / 60.0
     }
 
+    /// Of so many further starts, by all that were made.
+    pub fn minutes_of_any(&self, starts: u32) -> f64 {
+        self.minutes() / self.starts.len().max(1) as f64 * f64::from(starts)
+    }
+
     /// Of so many further starts by which settings are compared, by those that were made.
     fn minutes_of(&self, starts: u32) -> f64 {
         let (seconds, made) = self.compared;

@@ -21,11 +21,16 @@ pub fn server(profile: &Profile, points: &[Point], hardware: Server) -> Server {
     Server { alone: alone.or(hardware.alone), ..hardware }
 }
 
-/// Every target of the profile, its limits first, then its gains.
-pub fn outcomes(profile: &Profile, rows: &[Comparison], server: &Server) -> Vec<TargetOutcome> {
+/// Every target of the profile, its limits first, then its gains; held to them is what is `deployed`.
+pub fn outcomes(
+    profile: &Profile,
+    rows: &[Comparison],
+    server: &Server,
+    deployed: Option<Column>,
+) -> Vec<TargetOutcome> {
     let judge = |wanted: &Wanted<'_>| {
         let load = profile.loads.iter().find(|load| load.name == wanted.load);
-        outcome(wanted, rows, load, server)
+        outcome(wanted, rows, load, server, deployed)
     };
     let limits = profile.targets.iter().map(|limit| judge(&Wanted::from(limit)));
     limits.chain(profile.gains.iter().map(|gain| judge(&Wanted::from(gain)))).collect()
@@ -75,6 +80,7 @@ fn outcome(
     rows: &[Comparison],
     load: Option<&NamedLoad>,
     server: &Server,
+    deployed: Option<Column>,
 ) -> TargetOutcome {
     let row = rows.iter().find(|row| row.metric == wanted.metric && row.load == wanted.load);
     let columns = row.map(|row| row.columns.clone()).unwrap_or_default();
@@ -86,7 +92,7 @@ fn outcome(
         (true, Some(baseline)) if baseline > 0.0 => Some(100.0 * (value / baseline - 1.0)),
         (true, _) => None,
     };
-    let found = judged(&columns).and_then(|estimate| in_unit(estimate.mean));
+    let found = judged(&columns, deployed).and_then(|estimate| in_unit(estimate.mean));
     let keeps = |value: f64| limits::within(wanted.bound, wanted.limit, value);
     let reachable = |floor: &Floor| in_unit(floor.value).is_none_or(keeps);
     let state = match found {
@@ -108,9 +114,13 @@ fn outcome(
     }
 }
 
-/// What a target is held to: the tuned figure, the defaults' where nothing was tuned.
-fn judged(columns: &BTreeMap<Column, Estimate>) -> Option<&Estimate> {
-    [Column::Tuned, Column::Default].iter().find_map(|column| columns.get(column))
+/// What a target is held to: the figure of what is deployed; where nothing is, the candidate's, or else the
+/// defaults'.
+fn judged(columns: &BTreeMap<Column, Estimate>, deployed: Option<Column>) -> Option<&Estimate> {
+    match deployed {
+        Some(deployed) => columns.get(&deployed),
+        None => [Column::Tuned, Column::Default].iter().find_map(|column| columns.get(column)),
+    }
 }
 
 #[cfg(test)]
@@ -155,7 +165,7 @@ mod tests {
         let alone = Alone { step_ms: 10.0, ttft_ms: 20.0, input_tokens: 100.0, api_server_ms: 5.0 };
         let server = Server { hardware: None, alone: Some(alone) };
         let wanted = Wanted { metric, load: "load", bound, limit, over_baseline };
-        outcome(&wanted, &[row(metric, figures)], Some(&load), &server).state
+        outcome(&wanted, &[row(metric, figures)], Some(&load), &server, None).state
     }
 
     #[test]

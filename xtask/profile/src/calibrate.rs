@@ -1,4 +1,4 @@
-//! `[calibrate]`: what the simulator's model is fitted to.
+//! `[calibrate]`: what the simulator's model is fitted to; `[spread]`, which reads the same files.
 
 use bench_core::{canonical::Digest, sim::predict::MeasuredTrial};
 
@@ -8,7 +8,7 @@ use super::{
     engine::read_model,
     load::Loads,
     read::{Item, Table},
-    resolved::Calibrate,
+    resolved::{Calibrate, Spreads},
 };
 
 const FILES_MAX: usize = 100;
@@ -54,6 +54,15 @@ pub(super) fn read(
     let mut trials = trials.concat();
     trials.retain(|trial| !is_left_out(trial));
     Some(Calibrate { model_name, model, fit, files, leave_out, trials })
+}
+
+/// `[spread]`: measured trials whose starts say how much starts differ.
+pub(super) fn read_spread(mut table: Table<'_>, models: &dyn ReadModel) -> Option<Spreads> {
+    let items = table.require("trials", "trials = [NAMES of files in bench/models/measured]");
+    table.finish(|_| None);
+    let files = items?.list(FILES_MAX)?;
+    let files: Option<Vec<_>> = files.iter().map(|item| measured(item, 0, models)).collect();
+    Some(Spreads(files?))
 }
 
 /// A file of trials, all of one host: its name and digest, and what is in it.

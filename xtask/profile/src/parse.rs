@@ -77,6 +77,8 @@ fn resolve(
         engine.as_ref().is_some_and(|engine| matches!(engine.accepted, Accepted::Simulated));
     let calibrate =
         document.section("calibrate", |table| calibrate::read(table, is_simulated, &loads, models));
+    let spreads = document.section("spread", |table| calibrate::read_spread(table, models));
+    let choose_starts = document.section("choose", read_choose).flatten();
     let budget = document.section("budget", read_budget).flatten();
     let remote = document.section("remote", remote::read);
     let config = engine.as_ref().and_then(|engine| engine.config.as_ref());
@@ -130,6 +132,7 @@ fn resolve(
         baseline_args: baseline.args,
         starts: starts?.0,
         starts_max: starts?.1,
+        choose_starts,
         reference,
         loads: loads.placed.into_iter().map(|placed| placed.load).collect(),
         sweeps,
@@ -141,6 +144,7 @@ fn resolve(
         margins_percent,
         stages,
         calibrate,
+        spreads: absent_or_right(spreads)?.unwrap_or_default(),
         tune,
         capacity,
         budget_engine_minutes: budget,
@@ -191,6 +195,18 @@ fn read_goals(
         objective.margin_percent = margins.get(&objective.metric).copied();
     }
     (objective, (slo, guards), targets, margins)
+}
+
+fn read_choose(mut table: Table<'_>) -> Option<u32> {
+    let item = table.require("starts", "starts = N");
+    table.finish(|_| None);
+    let item = item?;
+    let starts = item.integer_u32(0..=STARTS_MAX)?;
+    if starts == 1 {
+        item.report("one start of a setting tells nothing of the spread between starts", "2, or 0");
+        return None;
+    }
+    Some(starts)
 }
 
 fn read_budget(mut table: Table<'_>) -> Option<u32> {

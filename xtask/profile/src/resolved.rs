@@ -37,6 +37,9 @@ pub struct Profile {
     pub starts: u32,
     /// Up to how many of defaults and tuned settings the comparison goes on while it is undecided.
     pub starts_max: u32,
+    /// Server starts of each setting by which the flags of a candidate are tested; `None` where as many as
+    /// judge it.
+    pub choose_starts: Option<u32>,
     /// Name of a saved baseline whose figures are shown beside, if any.
     pub reference: Option<String>,
     /// Load points, in the order of the file.
@@ -59,6 +62,8 @@ pub struct Profile {
     pub stages: Vec<String>,
     /// What the simulator's model is fitted to, if the profile does that.
     pub calibrate: Option<Calibrate>,
+    /// Measured trials of other settings and hosts whose spread between starts is borrowed.
+    pub spreads: Spreads,
     /// Flags that are searched together, if any.
     pub tune: Option<Tune>,
     /// The load whose rate is raised until it breaks the limits, if any.
@@ -103,6 +108,12 @@ impl Profile {
         });
         if self.starts_max > self.starts {
             hashed["starts_max"] = json!(self.starts_max);
+        }
+        if !self.spreads.0.is_empty() {
+            hashed["spread"] = self.spreads.hashed();
+        }
+        if let Some(starts) = self.choose_starts {
+            hashed["choose_starts"] = json!(starts);
         }
         if let Some(calibrate) = &self.calibrate {
             hashed["calibrate"] = calibrate.hashed();
@@ -199,6 +210,19 @@ impl Calibrate {
             "trials": self.files,
             "leave_out": self.leave_out,
         })
+    }
+}
+
+/// Files of trials under `bench/models/measured/`, each of one host, whose starts say how much starts differ on
+/// their engine and card: names and digests, and the trials.
+#[derive(Clone, Debug, Default)]
+pub struct Spreads(pub Vec<((String, Digest), Vec<MeasuredTrial>)>);
+
+impl Spreads {
+    /// Names and digests; null without a file.
+    pub fn hashed(&self) -> Value {
+        let files: Vec<_> = self.0.iter().map(|(file, _)| file).collect();
+        if files.is_empty() { Value::Null } else { json!(files) }
     }
 }
 

@@ -106,11 +106,11 @@ pub const TUNE: Stage = Stage {
 /// `choose`.
 pub const CHOOSE: Stage = Stage {
     name: "choose",
-    about: "the best value of each sweep, put together",
+    about: "the best value of each sweep, put together, and of these flags those that do something",
     needs: &[&PROVISION],
     reads: &[&TUNE, &SWEEP],
     files: &["recommendation.json"],
-    epoch: 4,
+    epoch: 5,
     runs: Runs::OfSettings,
 };
 
@@ -121,7 +121,7 @@ pub const COMPREHENSIVE: Stage = Stage {
     needs: &[&PROVISION, &CHOOSE],
     reads: &[&SWEEP],
     files: &["comprehensive_optimized_benchmark.json"],
-    epoch: 8,
+    epoch: 9,
     runs: Runs::OfSettings,
 };
 
@@ -143,7 +143,7 @@ pub const COMPARE: Stage = Stage {
     needs: &[&PROVISION, &BASELINE],
     reads: &[&CHOOSE, &COMPREHENSIVE, &SWEEP],
     files: &["comparison.json"],
-    epoch: 9,
+    epoch: 10,
     runs: Runs::Named,
 };
 
@@ -165,7 +165,7 @@ pub const VISUALIZE: Stage = Stage {
     needs: &[&BASELINE, &COMPARE],
     reads: &[&COMPREHENSIVE, &SWEEP],
     files: &["*.svg", "*.png"],
-    epoch: 8,
+    epoch: 9,
     runs: Runs::OfSettings,
 };
 
@@ -176,7 +176,7 @@ pub const DOCUMENT: Stage = Stage {
     needs: &[&PROVISION, &BASELINE, &COMPARE],
     reads: &[&CHOOSE, &COMPREHENSIVE, &CONFIRM, &VISUALIZE, &SWEEP, &TUNE, &CAPACITY],
     files: &["OPTIMIZATION_RESULTS.md", "report.html", "recommended.yaml"],
-    epoch: 12,
+    epoch: 13,
     runs: Runs::Named,
 };
 

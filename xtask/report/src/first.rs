@@ -10,7 +10,6 @@ use bench_core::{
 use serde::Serialize;
 
 use analysis::comparison::{self, primary};
-use profile::role;
 
 use super::{Inputs, format, tables, words};
 
@@ -81,11 +80,9 @@ fn verdict(row: &Comparison) -> String {
 
 /// Says that what the change is of is not what is deployed, where that is so.
 fn of_rejected(decision: &Decision) -> &'static str {
-    match decision.recommendation {
-        Recommendation::Change if decision.label != role::TUNED => {
-            " This is the candidate, which is not deployed; what got worse is of it, too."
-        }
-        _ => "",
+    match decision.candidate.is_some() && !decision.deploys_candidate() {
+        true => " This is the candidate, which is not deployed; what got worse is of it, too.",
+        false => "",
     }
 }
 
@@ -138,22 +135,29 @@ fn worse(inputs: &Inputs<'_>) -> String {
     };
     match worse.as_slice() {
         [] => format!("No metric is worse than with vLLM's defaults.{open}"),
-        some => format!("Worse than with vLLM's defaults: {}.{open}", format::list(some)),
+        some if inputs.comparison.decision.deploys_candidate() => {
+            format!("Worse than with vLLM's defaults: {}.{open}", format::list(some))
+        }
+        some => format!(
+            "The candidate, which is not deployed, is worse than vLLM's defaults in: {}.{open}",
+            format::list(some)
+        ),
     }
 }
 
 /// What a request on the objective's load spends most of its time with, at the settings to deploy.
 fn limited_by(inputs: &Inputs<'_>) -> Option<String> {
     let decision = &inputs.comparison.decision;
-    let is_tuned =
-        decision.recommendation == Recommendation::Change && decision.label == role::TUNED;
     let load = &inputs.profile.objective.load;
     let of = |role: Role, points: &[Point]| {
         points.iter().find(|p| p.role == role && p.load == *load).and_then(|p| p.anatomy)
     };
     let tuned = inputs.comprehensive.and_then(|file| of(Role::Tuned, &file.points));
-    let role = if decision.label == role::BASELINE { Role::Baseline } else { Role::Default };
-    let anatomy = if is_tuned { tuned } else { of(role, &inputs.baseline.points) }?;
+    let anatomy = match decision.deployed {
+        Some(Column::Tuned) => tuned,
+        Some(Column::Baseline) => of(Role::Baseline, &inputs.baseline.points),
+        _ => of(Role::Default, &inputs.baseline.points),
+    }?;
     let all = anatomy.e2e_ms();
     let parts = [
         (anatomy.queue_ms, "vLLM's queue"),
@@ -183,7 +187,7 @@ fn capacity(inputs: &Inputs<'_>) -> Option<String> {
         Some(format!("{name} {}{half}", format::number(found.mean, 1)))
     };
     let columns = [
-        (Column::Tuned, "tuned"),
+        (Column::Tuned, words::candidate_name(&inputs.comparison.decision)),
         (Column::Default, "vLLM's defaults"),
         (Column::Baseline, "the baseline"),
     ];

@@ -79,16 +79,19 @@ impl Fixture {
             header: header("comprehensive"),
             points,
             choice: choice.clone(),
+            candidate: Some(candidate(&choice.args)),
+            tested: Vec::new(),
             stopping: None,
         };
         let choose = ChooseResult {
             header: header("choose"),
             candidates: vec![candidate(&choice.args)],
             choice,
+            tested: Vec::new(),
             findings: Vec::new(),
         };
         let (points, findings) = (vec![week2()], Vec::new());
-        let week2 = SavedResult { header: header("week2"), points, findings };
+        let week2 = SavedResult { header: header("week2"), points, findings, stopping: None };
         let comparison =
             comparison(&profile, &baseline, &comprehensive, &choose.candidates, &week2);
         Self {
@@ -480,11 +483,12 @@ fn candidate(args: &Args) -> Candidate {
         from: "chunked-prefill".to_owned(),
         label: "16384".to_owned(),
         args: args.clone(),
+        others: Args::new(),
         effect: Effect::Objective {
             change: Estimate { mean: 6.0, low, high, ..Estimate::default() },
         },
     };
-    Candidate { args: args.clone(), for_objective: true, flags: vec![reason] }
+    Candidate { args: args.clone(), for_objective: true, flags: vec![reason], dropped: Vec::new() }
 }
 
 fn week2() -> Point {
@@ -545,12 +549,13 @@ fn comparison(
     let comparisons = comparison::judged(comparisons, Some(profile));
     let alone = Alone { step_ms: 5.8, ttft_ms: 21.0, input_tokens: 256.0, api_server_ms: 4.0 };
     let server = Server { alone: Some(alone), hardware: None };
-    let targets = targets::outcomes(profile, &comparisons, &server);
     let floors = targets::floors(profile, &comparisons, &server);
     let points: Vec<Point> = baseline.points.iter().chain(&comprehensive.points).cloned().collect();
+    let decision = decision(profile, &points, Some(candidates), &comparisons);
+    let targets = targets::outcomes(profile, &comparisons, &server, decision.deployed);
     CompareResult {
         header: header("compare"),
-        decision: decision(profile, &points, Some(candidates), &comparisons),
+        decision,
         comparisons,
         targets,
         floors,
@@ -637,6 +642,7 @@ fn profile() -> Profile {
         ]),
         starts: 3,
         starts_max: 3,
+        choose_starts: None,
         reference: Some("week2".to_owned()),
         loads: vec![
             load("burst", Part::Throughput, &["all"]),
@@ -669,6 +675,7 @@ fn profile() -> Profile {
         }],
         stages: Vec::new(),
         calibrate: None,
+        spreads: Default::default(),
         tune: None,
         capacity: None,
         guards: Vec::new(),

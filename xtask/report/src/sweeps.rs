@@ -3,6 +3,7 @@
 use bench_core::{
     metric,
     schema::{Point, Role, SweepResult},
+    stats::LEVEL,
 };
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use super::{
     provenance::distinct,
     tables, words,
 };
-use analysis::comparison::{self, carries};
+use analysis::comparison::{self, Known, carries};
 use profile::{Objective, Profile, role};
 
 /// Figures of every sweep; the objective's comes first.
@@ -179,7 +180,13 @@ fn against_default(points: &[&Point], metrics: &[&str], profile: &Profile) -> Ve
     let Some(default) = default.filter(|_| !metrics.is_empty()) else { return Vec::new() };
     let row = |value: &&&Point| {
         let before = std::slice::from_ref(*default);
-        let compared = comparison::any_two(before, std::slice::from_ref(**value), Some(profile));
+        let compared = comparison::any_two(
+            before,
+            std::slice::from_ref(**value),
+            Some(profile),
+            &Known::default(),
+            LEVEL,
+        );
         let cell = |id: &&str| {
             let row = compared.rows.iter().find(|row| row.metric == **id);
             row.and_then(words::verdict).unwrap_or_else(|| NOTHING.to_owned())

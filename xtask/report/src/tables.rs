@@ -63,12 +63,12 @@ impl ComparisonView {
             inputs.comparison.comparisons.iter().partition(|row| is_main(inputs, row));
         let loads = distinct(rest.iter().map(|row| row.load.clone()));
         Self {
-            main: grid(inputs.profile, &main, true),
+            main: grid(inputs, &main, true),
             rest: loads
                 .into_iter()
                 .map(|load| {
                     let rows: Vec<_> = rest.iter().copied().filter(|r| r.load == load).collect();
-                    let grid = grid(inputs.profile, &rows, false);
+                    let grid = grid(inputs, &rows, false);
                     (load, grid)
                 })
                 .collect(),
@@ -93,7 +93,7 @@ fn is_main(inputs: &Inputs<'_>, row: &Comparison) -> bool {
 }
 
 /// A grid of these rows; `by_load` puts the load's name above its rows.
-fn grid(profile: &Profile, rows: &[&Comparison], by_load: bool) -> Grid {
+fn grid(inputs: &Inputs<'_>, rows: &[&Comparison], by_load: bool) -> Grid {
     let columns: Vec<Column> = [Column::Week2, Column::Baseline, Column::Default, Column::Tuned]
         .into_iter()
         .filter(|column| rows.iter().any(|row| row.columns.contains_key(column)))
@@ -111,7 +111,7 @@ fn grid(profile: &Profile, rows: &[&Comparison], by_load: bool) -> Grid {
         lines.push(line(row, &columns, has_change));
     }
     Grid {
-        columns: columns.iter().map(|column| column_name(*column, profile)).collect(),
+        columns: columns.iter().map(|column| name(*column, inputs)).collect(),
         has_week2: columns.contains(&Column::Week2),
         has_change,
         rows: lines,
@@ -140,12 +140,12 @@ fn column_cell(metric: Option<&Metric>, column: Column, row: &Comparison) -> Str
 }
 
 /// A column's head.
-pub fn column_name(column: Column, profile: &Profile) -> String {
+pub fn name(column: Column, inputs: &Inputs<'_>) -> String {
     match column {
-        Column::Week2 => format!("{} ¹", reference_name(profile)),
+        Column::Week2 => format!("{} ¹", reference_name(inputs.profile)),
         Column::Baseline => "baseline".to_owned(),
-        Column::Default => default_name(profile).to_owned(),
-        Column::Tuned => "tuned".to_owned(),
+        Column::Default => default_name(inputs.profile).to_owned(),
+        Column::Tuned => words::candidate_name(&inputs.comparison.decision).to_owned(),
     }
 }
 
@@ -238,9 +238,7 @@ impl AnatomyView {
     pub fn new(inputs: &Inputs<'_>, load: &str) -> Option<Self> {
         let told: Vec<_> = settings(inputs, load)
             .into_iter()
-            .filter_map(|(column, point)| {
-                Some((column_name(column, inputs.profile), point, point.anatomy?))
-            })
+            .filter_map(|(column, point)| Some((name(column, inputs), point, point.anatomy?)))
             .collect();
         let (_, _, first) = told.first()?;
         let part = |name: &str, index: usize| {
@@ -340,13 +338,13 @@ impl PartLoad {
                 std::iter::once(format::title(metric, id)).chain(cells).collect()
             })
         };
-        let name = |column: &Column| column_name(*column, inputs.profile);
+        let name = |column: &Column| name(*column, inputs);
         let notes = settings.iter().map(|(column, point)| [name(column), note(point)]);
         Some(Self {
             name: load.name.clone(),
             columns: settings.iter().map(|(column, _)| name(column)).collect(),
             rows: part_metrics(part).iter().filter_map(row).collect(),
-            classes: classes(inputs.profile, &settings, load),
+            classes: classes(inputs, &settings, load),
             notes: notes.filter(|[_, note]| !note.is_empty()).collect(),
         })
     }
@@ -390,7 +388,11 @@ fn part_metrics(part: Part) -> &'static [&'static str] {
 }
 
 /// A row for each class and settings, on loads with two classes or more.
-fn classes(profile: &Profile, settings: &[(Column, &Point)], load: &NamedLoad) -> Vec<Vec<String>> {
+fn classes(
+    inputs: &Inputs<'_>,
+    settings: &[(Column, &Point)],
+    load: &NamedLoad,
+) -> Vec<Vec<String>> {
     let names = &load.spec.classes;
     if names.len() < 2 {
         return Vec::new();
@@ -402,7 +404,7 @@ fn classes(profile: &Profile, settings: &[(Column, &Point)], load: &NamedLoad) -
         for (column, point) in settings {
             if let Some(found) = find(point, &class.name) {
                 let shortest = find(point, &names[0].name);
-                let name = column_name(*column, profile);
+                let name = name(*column, inputs);
                 rows.push(class_row(&found, shortest.as_ref(), &name, load));
             }
         }

@@ -12,8 +12,7 @@ use serde::Serialize;
 use super::{
     Inputs,
     format::{self, NOTHING},
-    tables::column_name,
-    words,
+    tables, words,
 };
 use profile::Profile;
 
@@ -46,7 +45,7 @@ impl TargetsView {
         };
         let of_state = |state| targets.iter().filter(move |target| target.state == state);
         Self {
-            columns: columns.iter().map(|column| column_name(*column, inputs.profile)).collect(),
+            columns: columns.iter().map(|column| tables::name(*column, inputs)).collect(),
             rows: targets.iter().map(|target| row(target, &columns, inputs.profile)).collect(),
             out_of_reach: of_state(TargetState::OutOfReach).filter_map(why).collect(),
             met: of_state(TargetState::Met).count(),
@@ -90,7 +89,7 @@ impl FloorsView {
         };
         Self {
             rows: floors.iter().map(row).collect(),
-            columns: columns.iter().map(|column| column_name(*column, inputs.profile)).collect(),
+            columns: columns.iter().map(|column| tables::name(*column, inputs)).collect(),
             is_measured: floors.iter().any(|outcome| outcome.floor.is_measured),
         }
     }

@@ -39,6 +39,8 @@ pub struct Page<'a> {
     pub compared: &'a Compared<'a>,
     /// Whose goals count; `None` where no profile is known.
     pub profile: Option<&'a Profile>,
+    /// Of whose results how many other settings say how much starts differ in the objective.
+    pub lenders: Vec<(String, usize)>,
 }
 
 impl Page<'_> {
@@ -125,6 +127,15 @@ impl Page<'_> {
                 format::list(&self.loads())
             ));
         }
+        let lenders = self.lenders.iter().filter(|(_, settings)| *settings > 0);
+        let lenders: Vec<String> =
+            lenders.map(|(name, settings)| format!("{settings} of `{name}`")).collect();
+        if tested > 0 && !lenders.is_empty() {
+            sentences.push(format!(
+                "How much starts differ in the objective is judged with other settings, too: {}.",
+                format::list(&lenders)
+            ));
+        }
         if !self.compared.other_loads.is_empty() {
             sentences.push(format!(
                 "Left out, since the two sides ran different loads of that name: {}.",
@@ -184,6 +195,13 @@ impl Page<'_> {
         say("Not judged", of(Gate::NotJudged, true).map(why).collect());
         let open = goals.iter().filter(|goal| goal.gate == Gate::Inconclusive);
         say("Not settled", open.map(goal_name).collect());
+        let price: Vec<String> = goals.iter().filter(|goal| goal.is_price).map(goal_name).collect();
+        if !price.is_empty() {
+            parts.push(format!(
+                "The limits are met, and were violated: for that {} may get worse.",
+                format::list(&price)
+            ));
+        }
         if parts.is_empty() {
             parts.push(match goals.len() {
                 1 => format!(

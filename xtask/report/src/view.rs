@@ -52,6 +52,9 @@ pub struct View {
     margin_percent: String,
     baseline_args: String,
     objective: Objective,
+    /// What the candidate's figures are called, at the beginning of a head and within a sentence.
+    candidate_head: String,
+    candidate: &'static str,
     headline: Option<Headline>,
     first: First,
     deploy: Deploy,
@@ -208,6 +211,10 @@ impl View {
                 load: profile.objective.load.clone(),
                 limits: profile.slo.iter().map(limit).collect(),
             },
+            candidate_head: format::sentence(words::candidate_name(&inputs.comparison.decision))
+                .trim_end_matches('.')
+                .to_owned(),
+            candidate: words::candidate_name(&inputs.comparison.decision),
             headline: row.map(Headline::new),
             first: First::new(inputs),
             deploy: Deploy::new(inputs),

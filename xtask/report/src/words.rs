@@ -11,7 +11,7 @@ use bench_core::{
 
 use super::provenance::distinct;
 use crate::format::{self, NOTHING};
-use profile::{Guard, Profile, role};
+use profile::{Guard, Profile};
 
 /// The first words of all: what to deploy.
 pub fn headline(decision: &Decision) -> String {
@@ -38,6 +38,11 @@ pub fn headline(decision: &Decision) -> String {
     }
 }
 
+/// The head of the column that shows the candidate.
+pub fn candidate_name(decision: &Decision) -> &'static str {
+    if decision.deploys_candidate() { "tuned" } else { "candidate, not deployed" }
+}
+
 /// Why, in sentences. `rows`: defaults against candidate.
 pub fn grounds(decision: &Decision, rows: &[Comparison], profile: &Profile) -> String {
     let primary = primary(rows, profile);
@@ -55,7 +60,7 @@ pub fn grounds(decision: &Decision, rows: &[Comparison], profile: &Profile) -> S
             None => String::new(),
         },
         Grounds::Limits => {
-            let beside = match decision.label == role::TUNED {
+            let beside = match decision.deploys_candidate() {
                 true => primary.and_then(change).map(|change| format!(" It changes {change}.")),
                 false => primary.and_then(cost_of_baseline),
             };
@@ -237,21 +242,36 @@ pub fn few_limits(limits: &[LimitOutcome], profile: &Profile) -> Option<String> 
     few_note(profile, found.map(|limit| (limit.metric.as_str(), limit.load.as_str())))
 }
 
-/// Why a flag is part of a setting.
+/// Why a flag is part of a setting: what it does, after the label of the value by which it was proposed where
+/// that is what was measured.
 pub fn flag(reason: &FlagReason, profile: &Profile) -> String {
     let objective = &profile.objective;
+    let subject = match reason.others.is_empty() {
+        true => format!("{} ", reason.label),
+        false => String::new(),
+    };
     match &reason.effect {
         Effect::Objective { change } => {
             let change = format::change(metric::find(&objective.metric), change);
             let name = format::name(&objective.metric);
-            format!("{} changes {name} on `{}` by {change} by itself", reason.label, objective.load)
+            let how = match (reason.others.is_empty(), reason.args.len()) {
+                (false, _) => "beside the other flags",
+                (true, 0..2) => "by itself",
+                (true, _) => "together; what each of them does was not tested",
+            };
+            format!("{subject}changes {name} on `{}` by {change} {how}", objective.load)
         }
+        Effect::Needed { why } => format!("without it the other flags do not serve: {why}"),
         Effect::Limit { limits, default_limits } => {
             let against = |limit: &LimitOutcome| {
                 let default = default_limits
                     .iter()
                     .find(|other| other.metric == limit.metric && other.load == limit.load);
-                let default = default.map(|d| format!(", vLLM's defaults {}", value(d)));
+                let less = match reason.others.is_empty() {
+                    true => "vLLM's defaults",
+                    false => "without it",
+                };
+                let default = default.map(|d| format!(", {less} {}", value(d)));
                 format!("{} {}", figure(limit), default.unwrap_or_default())
                     .trim_end()
                     .replace(" ,", ",")
@@ -262,7 +282,7 @@ pub fn flag(reason: &FlagReason, profile: &Profile) -> String {
                 LimitState::Violated => "comes nearest to",
                 _ => "may meet",
             };
-            format!("{} {verb} {}", reason.label, format::list(&limits))
+            format!("{subject}{verb} {}", format::list(&limits))
         }
     }
 }
@@ -270,13 +290,29 @@ pub fn flag(reason: &FlagReason, profile: &Profile) -> String {
 fn reason_limits(reason: &FlagReason) -> Vec<LimitOutcome> {
     match &reason.effect {
         Effect::Limit { limits, .. } => limits.clone(),
-        Effect::Objective { .. } => Vec::new(),
+        Effect::Objective { .. } | Effect::Needed { .. } => Vec::new(),
     }
+}
+
+/// Why a flag is no part of a setting any more.
+pub fn dropped(reason: &FlagReason, profile: &Profile) -> String {
+    let others = format::args(&reason.others);
+    format!(
+        "{} is left out beside {others}, since nothing shows that it does better: {}",
+        format::args(&reason.args),
+        flag(reason, profile)
+    )
 }
 
 /// The reasons of every flag, each with the sweep it comes from.
 pub fn flags(reasons: &[FlagReason], profile: &Profile) -> String {
-    let each = reasons.iter().map(|reason| format!("{}: {}", reason.from, flag(reason, profile)));
+    let each = reasons.iter().map(|reason| {
+        let own = match reason.others.is_empty() {
+            true => String::new(),
+            false => format!("{} ", format::args(&reason.args)),
+        };
+        format!("{}: {own}{}", reason.from, flag(reason, profile))
+    });
     each.collect::<Vec<_>>().join("; ")
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use bench_core::schema::SavedResult;
 
 use super::{Root, agreed, read_figures};
-use crate::{import, usage::UsageError};
+use crate::{import, stages::with_all_starts, usage::UsageError};
 use profile::stage;
 use store::disk::write_whole;
 
@@ -26,11 +26,18 @@ pub fn save(profile: &str, name: &str, yes: bool) -> Result<()> {
         return Err(UsageError::new(message).into());
     }
     let measured = read_figures(&file)?;
-    let mut saved =
-        SavedResult { header: measured.header, points: measured.points, findings: Vec::new() };
+    let mut saved = SavedResult {
+        header: measured.header,
+        points: measured.points,
+        findings: Vec::new(),
+        stopping: None,
+    };
     let tuned = folder.join(stage::COMPREHENSIVE.file());
     if tuned.is_file() {
-        saved.points.extend(read_figures(&tuned)?.points);
+        let mut tuned = read_figures(&tuned)?;
+        with_all_starts(&mut saved.points, &mut tuned.points);
+        saved.points.extend(tuned.points);
+        saved.stopping = tuned.stopping;
     }
     saved.header.stage = "baseline save".to_owned();
     let path = root.baselines().join(format!("{name}.json"));

@@ -3,15 +3,23 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::{Figures, Point, Role};
+use bench_core::{
+    metric,
+    schema::{Figures, Point, Role, Stopping},
+    stats::LEVEL,
+};
 
 use super::{Root, read_figures};
 use crate::{
     cli::{CompareArgs, CompareFormat},
     output,
+    stages::spread_points,
     usage::{self, UsageError},
 };
-use analysis::{comparison, gate::Gate};
+use analysis::{
+    comparison::{self, Known},
+    gate::Gate,
+};
 use profile::{Profile, stage};
 use report::{Page, Side, terminal};
 
@@ -43,11 +51,17 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         Some(name) => Some(profile::load(name, root.given())?),
         None => profile_of(&root, &after).or_else(|| profile_of(&root, &before)),
     };
+    let lent = [(a.name.clone(), kin(&root, &before)?), (b.name.clone(), kin(&root, &after)?)];
     let compared = match &profile {
         Some(profile) if is_reference(a) != is_reference(b) => {
             comparison::with_reference(&a.points, &b.points, profile)
         }
-        _ => comparison::any_two(&a.points, &b.points, profile.as_ref()),
+        _ => {
+            let all = lent.iter().flat_map(|(_, points)| points.iter().cloned());
+            let known = Known::of(all.collect());
+            let level = level(&before, &after);
+            comparison::any_two(&a.points, &b.points, profile.as_ref(), &known, level)
+        }
     };
     if compared.rows.is_empty() && compared.broken.is_empty() {
         let message = match compared.other_loads.as_slice() {
@@ -67,7 +81,9 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         };
         return Err(UsageError::new(message).into());
     }
-    let page = Page { before: a, after: b, compared: &compared, profile: profile.as_ref() };
+    let lenders = lenders(lent, a, b, profile.as_ref());
+    let page =
+        Page { before: a, after: b, compared: &compared, profile: profile.as_ref(), lenders };
     match args.format {
         CompareFormat::Table => output::print(terminal::compared(&page, args.all))?,
         CompareFormat::Markdown => output::print(page.markdown())?,
@@ -81,10 +97,66 @@ fn is_reference(side: &Side) -> bool {
     side.points.iter().all(|point| point.role == Role::Reference)
 }
 
-/// A side, and the profile that its file names.
+/// A side, and what its files tell besides.
 struct Found {
     side: Side,
+    /// The profile that they name.
     profile: String,
+    files: Vec<PathBuf>,
+    /// Every configuration in them.
+    points: Vec<Point>,
+    /// When the comparison of the tuned settings with the defaults in them was stopped, if it was.
+    stopping: Option<Stopping>,
+}
+
+/// What was measured on a side's engine and card, by which its profile judges how much starts differ: the
+/// configurations of its results, its sweeps, and the trials that it names.
+fn kin(root: &Root, found: &Found) -> Result<Vec<Point>> {
+    let mut points = found.points.clone();
+    let Some(profile) = profile_of(root, found) else { return Ok(points) };
+    let engine = found.side.engine.identity;
+    let own = found.files.first().and_then(|file| file.parent()).map(PathBuf::from);
+    let folders = [own.unwrap_or_default(), root.results(&profile)];
+    for sweep in &profile.sweeps {
+        let mut files = folders.iter().map(|folder| folder.join(&sweep.file));
+        let Some(file) = files.find(|file| file.is_file()) else { continue };
+        let sweep = read_figures(&file)?;
+        points.extend(sweep.points.into_iter().filter(|_| sweep.header.engine.identity == engine));
+    }
+    points.extend(spread_points(&profile, engine));
+    Ok(points)
+}
+
+/// The level at which two sides are judged: that of the look at which their own suite stopped comparing
+/// them.
+fn level(a: &Found, b: &Found) -> f64 {
+    let role = |found: &Found| found.side.points.first().map(|point| point.role);
+    let of_suite = [role(a), role(b)];
+    let is_of_suite = a.files == b.files
+        && (of_suite == [Some(Role::Default), Some(Role::Tuned)]
+            || of_suite == [Some(Role::Tuned), Some(Role::Default)]);
+    a.stopping.as_ref().filter(|_| is_of_suite).map_or(LEVEL, |stopping| stopping.level)
+}
+
+/// How many other settings of whose results say how much starts differ in the objective.
+fn lenders(
+    lent: [(String, Vec<Point>); 2],
+    a: &Side,
+    b: &Side,
+    profile: Option<&Profile>,
+) -> Vec<(String, usize)> {
+    let Some(objective) = profile.map(|profile| &profile.objective) else { return Vec::new() };
+    let on = |side: &'_ Side| side.points.iter().find(|p| p.load == objective.load).cloned();
+    let Some((before, after)) = on(a).zip(on(b)) else { return Vec::new() };
+    let Some(metric) = metric::find(&objective.metric) else { return Vec::new() };
+    // What both have counts for the first.
+    let mut seen = Known::default();
+    let mut count = |points: Vec<Point>| {
+        let (already, all) = (seen.lenders(metric, &before, &after), seen.and(points));
+        seen = all;
+        seen.lenders(metric, &before, &after) - already
+    };
+    lent.map(|(name, points)| (name, count(points))).into()
 }
 
 fn profile_of(root: &Root, found: &Found) -> Option<Profile> {
@@ -129,7 +201,15 @@ fn side(root: &Root, args: &CompareArgs, name: &str) -> Result<Found> {
     let (engine, profile) = (first.header.engine.clone(), first.header.profile.clone());
     let stage = first.header.stage.clone();
     let known = labels(&results);
-    let all: Vec<Point> = results.into_iter().flat_map(|result| result.points).collect();
+    let stopping = results.iter().find_map(|result| result.stopping.clone());
+    let mut all: Vec<Point> = Vec::new();
+    // Of the defaults the file that has their further starts comes first.
+    for point in results.into_iter().flat_map(|result| result.points) {
+        let is_same = |other: &Point| other.label == point.label && other.load == point.load;
+        if !all.iter().any(is_same) {
+            all.push(point);
+        }
+    }
     // Without a label: the tuned settings, else the first configuration there is.
     let tuned = || all.iter().find(|point| point.role == Role::Tuned).or(all.first());
     let label = match label {
@@ -145,11 +225,12 @@ fn side(root: &Root, args: &CompareArgs, name: &str) -> Result<Found> {
             }
         },
     };
-    let points: Vec<Point> = all.into_iter().filter(|point| point.label == label).collect();
+    let points: Vec<Point> = all.iter().filter(|point| point.label == label).cloned().collect();
     if points.is_empty() {
         return Err(UsageError::new(usage::no_such("configuration", &label, &known)).into());
     }
-    Ok(Found { side: Side { name: name.to_owned(), engine, points }, profile })
+    let side = Side { name: name.to_owned(), engine, points };
+    Ok(Found { side, profile, files: existing, points: all, stopping })
 }
 
 /// The files that a name stands for; those that there are.

@@ -23,7 +23,7 @@ use crate::{
     ui::{self, Ui},
     usage::{self, UsageError},
 };
-use analysis::{comparison, ending::Ending, engine_time::EngineTime, lead};
+use analysis::{comparison, ending::Ending, engine_time::EngineTime, lead, pruning};
 use dag::{Dag, Leaf, State};
 use engines::{
     Engine, Foreseen, History,
@@ -115,6 +115,10 @@ fn plan_and_run(
         let found = remote.map(|remote| (remote.find(&missing).len(), remote.url()));
         ui::engine_line(&dag, &*engine, &history).iter().for_each(|line| ui.noted(line));
         ui.dry_run(&dag, is_missing, engine.installation().as_deref(), found);
+        // What is named is not known yet, nor is it whether it has several flags.
+        if matches!(dag.state(stage::CHOOSE.name), Some(State::Waiting(_))) {
+            pruning::planned(&session.profile).iter().for_each(|planned| ui.tests(*planned));
+        }
         let known = measure::history(&session.store, &dag)?;
         let proposal = repeats::propose(&session.store, &dag, &session.profile, &known)?;
         ui.repeats(&session.profile, proposal);
@@ -327,7 +331,8 @@ impl Run<'_> {
             }
             let mut launches = measure::launches(missing);
             // Until the choice is made, the settings that are compared wait: they share their blocks.
-            let is_choosing = matches!(dag.state(stage::CHOOSE.name), Some(State::Waiting(_)));
+            let choose = dag.state(stage::CHOOSE.name);
+            let is_choosing = matches!(choose, Some(State::Waiting(_) | State::Wanting(_)));
             if is_choosing && launches.iter().any(|launch| launch.block().is_none()) {
                 launches.retain(|launch| launch.block().is_none());
             }

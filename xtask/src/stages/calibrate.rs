@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 use bench_core::{
+    canonical::Digest,
     schema::Outcome,
     sim::{
         self,
@@ -80,7 +81,9 @@ impl Task for CalibrateSimulator<'_> {
         for Leaf { role, what, .. } in self.leaves(inputs)? {
             if let Outcome::Measured(measured) = inputs.leaf(&role)? {
                 let host = calibrate.files.len();
-                trials.push(MeasuredTrial { args: what.args, load: what.load, measured, host });
+                let engine = Digest::of_json(&what.identity)?;
+                let (args, load) = (what.args, what.load);
+                trials.push(MeasuredTrial { args, load, measured, host, engine });
             }
         }
         let of = if calibrate.fit { fit } else { judge };

@@ -1,16 +1,27 @@
-//! `choose`: the settings worth being judged, from the sweeps.
+//! `choose`: the settings worth being judged, from the sweeps; of the first one only flags that do something
+//! beside the others ([`pruning`]).
 
-use anyhow::Result;
-use bench_core::schema::{Args, Choice, ChooseResult, Point, Role, SweepResult, TuneResult};
-use serde_json::Value;
+use anyhow::{Result, anyhow};
+use bench_core::schema::{
+    Args, Candidate, Choice, ChooseResult, Point, Role, SweepResult, TuneResult,
+};
+use serde_json::{Value, json};
 
-use super::{Context, StageResult, goals, read_if_upstream, written};
+use super::{
+    Context, StageResult, goals,
+    pruning::{Pruned, Stored, pruned},
+    read_if_upstream, tune, written,
+};
 use analysis::{
     Configuration,
     choice::{self, Swept},
+    pruning,
 };
-use dag::{Inputs, Outputs, Task};
-use profile::{Profile, Stage, Trial, flags, role, stage::CHOOSE};
+use dag::{Inputs, Leaf, Outputs, Task};
+use profile::{
+    Profile, Stage, Trial, flags, role,
+    stage::{CHOOSE, COMPREHENSIVE},
+};
 use report::{format, words};
 
 impl StageResult for ChooseResult {
@@ -37,26 +48,40 @@ impl Task for Choose<'_> {
     }
 
     fn config(&self) -> Value {
-        goals(self.context.profile)
+        let profile = self.context.profile;
+        let mut config = goals(profile);
+        if self.tests() {
+            config["tested_starts"] = pruning::starts(profile).into();
+            config["margins_percent"] = json!(profile.margins_percent);
+            config["spread"] = profile.spreads.hashed();
+            config["loads"] = json!(tune::loads(self.context));
+        }
+        config
+    }
+
+    fn leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
+        self.further_leaves(inputs)
+    }
+
+    fn further_leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
+        let candidates = self.named(&Files::read(self.context, inputs)?);
+        Ok(self.tested(inputs, candidates)?.err().unwrap_or_default())
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let profile = self.context.profile;
-        let mut files: Vec<(&str, SweepResult)> = Vec::new();
-        for sweep in &profile.sweeps {
-            files.push((&sweep.name, inputs.json(&sweep.name, &sweep.file)?));
-        }
-        let searched: Option<TuneResult> = read_if_upstream(inputs)?;
-        let sweeps: Vec<Swept<'_>> =
-            files.iter().map(|(name, file)| swept(name, &file.points, profile)).collect();
-        let tuned = searched.as_ref().map(|file| swept(choice::TUNE, &file.points, profile));
-        let fits = |args: &Args| fits(args, profile);
-
-        let candidates = choice::candidates(&sweeps, tuned.as_ref(), profile, &fits);
+        let files = Files::read(self.context, inputs)?;
+        let sweeps = files.sweeps(profile);
+        let named = self.named(&files);
+        let tested = self.tested(inputs, named)?;
+        let (candidates, tested) = tested.map_err(|_| anyhow!("trials of the test are missing"))?;
+        let Files { sweeps: files, searched } = &files;
         let proposed = files.iter().filter_map(|(name, file)| Some((*name, file.choice.as_ref()?)));
         let proposed = searched.iter().map(|file| (choice::TUNE, &file.choice)).chain(proposed);
-        let findings =
+        let mut findings: Vec<String> =
             proposed.map(|(name, choice)| format!("{name}: {}", choice.reason)).collect();
+        let dropped = candidates.first().into_iter().flat_map(|first| &first.dropped);
+        findings.extend(dropped.map(|reason| words::dropped(reason, profile)));
         let is_well = |swept: &Swept<'_>| {
             swept.default.as_ref().is_none_or(|default| choice::is_default_well(Some(default)))
         };
@@ -75,12 +100,66 @@ impl Task for Choose<'_> {
             },
         };
         let header = self.context.header(CHOOSE.name, inputs)?;
-        written(&ChooseResult { header, choice, candidates, findings })
+        written(&ChooseResult { header, choice, candidates, tested, findings })
+    }
+}
+
+impl Choose<'_> {
+    /// Whether the candidate is judged afterwards, so that what its flags do is asked.
+    fn tests(&self) -> bool {
+        self.context.has(&COMPREHENSIVE) && pruning::starts(self.context.profile) > 0
+    }
+
+    /// The candidates as the sweeps name them.
+    fn named(&self, files: &Files<'_>) -> Vec<Candidate> {
+        let profile = self.context.profile;
+        let searched = files.searched.as_ref();
+        let tuned = searched.map(|file| swept(choice::TUNE, &file.points, profile));
+        let fits = |args: &Args| fits(args, profile);
+        choice::candidates(&files.sweeps(profile), tuned.as_ref(), profile, &fits)
+    }
+
+    /// The candidates, of the first one the flags that do something, and the points that show it; or the
+    /// trials that it takes next.
+    fn tested(
+        &self,
+        inputs: &Inputs<'_>,
+        mut candidates: Vec<Candidate>,
+    ) -> Result<Stored<(Vec<Candidate>, Vec<Point>)>> {
+        let Some(first) = candidates.first().filter(|_| self.tests()) else {
+            return Ok(Ok((candidates, Vec::new())));
+        };
+        Ok(pruned(self.context, inputs, first)?.map(|Pruned { candidate, tested }| {
+            candidates.remove(0);
+            candidates.retain(|other| other.args != candidate.args);
+            candidates.insert(0, candidate);
+            (candidates, tested)
+        }))
+    }
+}
+
+/// What `choose` reads.
+struct Files<'a> {
+    sweeps: Vec<(&'a str, SweepResult)>,
+    searched: Option<TuneResult>,
+}
+
+impl<'a> Files<'a> {
+    fn read(context: &'a Context<'_>, inputs: &Inputs<'_>) -> Result<Self> {
+        let mut sweeps: Vec<(&str, SweepResult)> = Vec::new();
+        for sweep in &context.profile.sweeps {
+            sweeps.push((&sweep.name, inputs.json(&sweep.name, &sweep.file)?));
+        }
+        Ok(Self { sweeps, searched: read_if_upstream(inputs)? })
+    }
+
+    fn sweeps(&self, profile: &Profile) -> Vec<Swept<'_>> {
+        self.sweeps.iter().map(|(name, file)| swept(name, &file.points, profile)).collect()
     }
 }
 
 /// Why arguments do not go together on this engine.
-fn fits(args: &Args, profile: &Profile) -> Result<(), String> {
+pub fn fits(args: &Args, profile: &Profile) -> Result<(), String> {
     match flags::check_combination(&profile.all_args(args), &Args::new()) {
         None => Ok(()),
         Some(why) => Err(why.message),

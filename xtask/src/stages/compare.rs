@@ -4,8 +4,8 @@
 use anyhow::{Result, anyhow};
 use bench_core::{
     schema::{
-        BaselineResult, Choice, ChooseResult, CompareResult, Comparison, ComprehensiveResult,
-        Decision, Point, Role, Stopping,
+        BaselineResult, Candidate, CompareResult, Comparison, ComprehensiveResult, Decision, Point,
+        Role, Stopping,
     },
     stats::LEVEL,
 };
@@ -15,8 +15,7 @@ use super::{
     Context, StageResult, comprehensive, goals, hardware, read, read_if_upstream, written,
 };
 use analysis::{
-    Configuration,
-    comparison::{self, Known},
+    Configuration, comparison,
     decision::{self, Judged},
     targets,
 };
@@ -54,6 +53,7 @@ impl Task for Compare<'_> {
         json!({
             "goals": goals(self.context.profile),
             "loads": loads,
+            "spread": self.context.profile.spreads.hashed(),
             "margins_percent": self.context.profile.margins_percent,
             "reference": reference.map(|text| super::digest_of(&text.unwrap_or_default())),
         })
@@ -62,19 +62,20 @@ impl Task for Compare<'_> {
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let profile = self.context.profile;
         let mut points = read::<BaselineResult>(inputs)?.points;
-        let (mut chosen, mut stopping) = (None, None);
+        let (mut judges, mut candidate, mut stopping) = (false, None, None);
         if let Some(mut judged) = read_if_upstream::<ComprehensiveResult>(inputs)? {
             comprehensive::with_all_starts(&mut points, &mut judged.points);
             points.extend(judged.points);
-            (chosen, stopping) = (Some(judged.choice), judged.stopping);
+            (judges, candidate, stopping) = (true, judged.candidate, judged.stopping);
         }
         let reference = self.context.reference.map_or(&[][..], |file| &file.points);
-        let known = Known::of(self.context.sweep_points(inputs)?);
+        let known = self.context.known(inputs)?;
         let level = stopping.as_ref().map_or(LEVEL, |stopping: &Stopping| stopping.level);
         let comparisons = comparison::comparisons(&points, &known, reference, profile, level);
         let hardware = hardware::hardware(profile, &self.context.identity(inputs)?);
         let server = targets::server(profile, &points, hardware);
-        let targets = targets::outcomes(profile, &comparisons, &server);
+        let decision = self.decide(&points, judges, candidate.as_ref(), &comparisons)?;
+        let targets = targets::outcomes(profile, &comparisons, &server, decision.deployed);
         let floors = targets::floors(profile, &comparisons, &server);
         let mut findings = Vec::new();
         let told =
@@ -83,7 +84,6 @@ impl Task for Compare<'_> {
             let went = findings::where_time_went(before, after);
             findings.extend((!went.is_empty()).then_some(went));
         }
-        let decision = self.decide(inputs, &points, chosen.as_ref(), &comparisons)?;
         let header = self.context.header(COMPARE.name, inputs)?;
         written(&CompareResult {
             header,
@@ -100,24 +100,20 @@ impl Task for Compare<'_> {
 impl Compare<'_> {
     fn decide(
         &self,
-        inputs: &Inputs<'_>,
         points: &[Point],
-        chosen: Option<&Choice>,
+        judges: bool,
+        candidate: Option<&Candidate>,
         comparisons: &[Comparison],
     ) -> Result<Decision> {
         let profile = self.context.profile;
         let of = |role| Configuration::of(points, profile, |point: &Point| point.role == role);
         let (default, baseline, tuned) = (of(Role::Default), of(Role::Baseline), of(Role::Tuned));
-        let named: Option<ChooseResult> = read_if_upstream(inputs)?;
-        let candidates = named.map(|file| file.candidates).unwrap_or_default();
-        let candidate = chosen
-            .and_then(|choice| candidates.iter().find(|candidate| candidate.args == choice.args));
         let judged = Judged {
             default: default.as_ref(),
             baseline: baseline.as_ref(),
             candidate: candidate.zip(tuned.as_ref()),
             rows: comparisons,
-            judges: chosen.is_some(),
+            judges,
         };
         decision::decide(profile, &judged).ok_or_else(|| {
             let causes = causes(points);

@@ -1,7 +1,7 @@
 //! `comprehensive`: the comprehensive benchmark at the candidate's settings, on starts that took no
 //! part in the choice.
 //!
-//! Where a candidate does not meet the limits, the next one is measured. Of the one that is settled on,
+//! Where a candidate does not meet the limits, the next one is measured, after each of its flags was tested. Of the one that is settled on,
 //! and of the defaults, further starts are made while the comparison of the two is undecided
 //! (`[baseline] starts = { min, max }`).
 
@@ -17,23 +17,24 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Node, Setting, StageResult, baseline, read, sweep::Sweep, written};
+use super::{
+    Context, Grid, Node, Setting, StageResult, baseline,
+    pruning::{self, Pruned, SPENT, Stored, pruned},
+    read,
+    sweep::Sweep,
+    written,
+};
 use analysis::{
-    Configuration, choice,
-    comparison::{self, Known},
-    decision,
+    Configuration, choice, comparison, decision,
     stopping::{self, Spent},
 };
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     Stage, Trial,
     role::{self, of_stage},
-    stage::{BASELINE, COMPREHENSIVE},
+    stage::{BASELINE, CHOOSE, COMPREHENSIVE},
 };
 use report::{format, words};
-
-/// With this begin the roles of trials that are read for what they took alone.
-const SPENT: &str = "spent";
 
 impl StageResult for ComprehensiveResult {
     const STAGE: &'static Stage = &COMPREHENSIVE;
@@ -43,14 +44,14 @@ pub struct Comprehensive<'a> {
     pub context: &'a Context<'a>,
 }
 
-/// What stored trials say, or all that it takes where one of them is not stored.
-type Stored<T> = std::result::Result<T, Vec<Leaf<Trial>>>;
-
 /// How far the stored trials lead.
 #[derive(Default)]
 struct Walk {
-    /// The points of each candidate that was measured.
+    /// The points of each candidate that was measured, and the candidate.
     judged: Vec<Vec<Point>>,
+    candidates: Vec<Candidate>,
+    /// What its flags were tested by, where `choose` did not.
+    tested: Vec<Point>,
     /// Of the defaults, beside the candidate that was settled on.
     default: Vec<Point>,
     stopping: Option<Stopping>,
@@ -109,7 +110,19 @@ impl Comprehensive<'_> {
             default = Configuration::of(&walk.default, profile, |_| true).and_then(|c| state(&c));
         }
         while let Some(next) = choice::next(default, candidates, &states) {
-            let grid = self.candidate(next, candidates[next].args.clone(), starts);
+            // `choose` has tested the flags of the first one.
+            let candidate = match next {
+                0 => candidates[0].clone(),
+                _ => match pruned(self.context, inputs, &candidates[next])? {
+                    Err(wanted) => return Ok(Walk { wanted, ..walk }),
+                    Ok(Pruned { candidate, tested }) => {
+                        walk.tested.extend(tested);
+                        candidate
+                    }
+                },
+            };
+            let grid = self.candidate(next, candidate.args.clone(), starts);
+            walk.candidates.push(candidate);
             match Self::points(&[&grid], inputs, &identity)? {
                 Err(wanted) => return Ok(Walk { wanted, ..walk }),
                 Ok(points) => walk.judged.extend(points),
@@ -139,7 +152,7 @@ impl Comprehensive<'_> {
     ) -> Result<()> {
         let profile = self.context.profile;
         let Some(settled) = self.settled(&walk.judged) else { return Ok(()) };
-        let known = Known::of(self.context.sweep_points(inputs)?);
+        let known = self.context.known(inputs)?;
         let mut spent = match self.spent(inputs)? {
             Ok(spent) => spent,
             Err(wanted) => {
@@ -204,7 +217,7 @@ impl Comprehensive<'_> {
         Ok(())
     }
 
-    /// What baseline and sweeps took (the search has a budget of its own), or their trials where one of them
+    /// What baseline, sweeps and the test of the first candidate's flags took (the search has a budget of its own), or their trials where one of them
     /// is not stored; nothing where nobody asks.
     fn spent(&self, inputs: &Inputs<'_>) -> Result<Stored<Spent>> {
         let mut spent = Spent::default();
@@ -221,6 +234,10 @@ impl Comprehensive<'_> {
                 let role = of_stage(SPENT, &of_stage(task.name(), &leaf.role));
                 leaves.entry(leaf.key).or_insert(Leaf { role, ..leaf });
             }
+        }
+        for leaf in pruning::shown(context, inputs, &read::<ChooseResult>(inputs)?.tested)? {
+            let role = of_stage(SPENT, &of_stage(CHOOSE.name, &leaf.role));
+            leaves.entry(leaf.key).or_insert(Leaf { role, ..leaf });
         }
         if leaves.values().any(|leaf| !inputs.has_leaf(&leaf.role)) {
             return Ok(Err(leaves.into_values().collect()));
@@ -244,7 +261,9 @@ impl Comprehensive<'_> {
         let identity = self.context.identity(inputs)?;
         let mut labels: Vec<String> = Vec::new();
         let mut leaves = Vec::new();
-        for point in read::<ComprehensiveResult>(inputs)?.points {
+        let result = read::<ComprehensiveResult>(inputs)?;
+        leaves.extend(pruning::shown(self.context, inputs, &result.tested)?);
+        for point in result.points {
             let numbers = || point.trials.iter().map(|trial| trial.replicate);
             let (Some(first_start), Some(last)) = (numbers().min(), numbers().max()) else {
                 continue;
@@ -313,6 +332,7 @@ impl Task for Comprehensive<'_> {
         if profile.starts_max > profile.starts {
             config["starts_max"] = profile.starts_max.into();
             config["margins_percent"] = json!(profile.margins_percent);
+            config["spread"] = profile.spreads.hashed();
             config["budget"] = json!(profile.budget_engine_minutes);
         }
         config
@@ -341,15 +361,24 @@ impl Task for Comprehensive<'_> {
             }
             let reason = "no candidate to judge".to_owned();
             let choice = Choice { label: role::DEFAULT.to_owned(), args: Args::new(), reason };
-            return written(&ComprehensiveResult { header, points, choice, stopping: None });
+            return written(&ComprehensiveResult {
+                header,
+                points,
+                choice,
+                candidate: None,
+                tested: Vec::new(),
+                stopping: None,
+            });
         };
-        let args = walk.judged[settled][0].args.clone();
-        let flags = candidates.iter().find(|candidate| candidate.args == args);
-        let reason = flags.map(|c| words::flags(&c.flags, profile)).unwrap_or_default();
-        let choice = Choice { label: role::TUNED.to_owned(), args, reason };
+        let candidate = walk.candidates[settled].clone();
+        let args = candidate.args.clone();
+        let reason = words::flags(&candidate.flags, profile);
+        let choice = Choice { label: role::TUNED.to_owned(), args: args.clone(), reason };
         let mut all = Vec::new();
         for (index, points) in walk.judged.into_iter().enumerate() {
-            for mut point in points {
+            // Two of them may have come down to the same flags.
+            let is_repeated = index != settled && points.iter().any(|point| point.args == args);
+            for mut point in points.into_iter().filter(|_| !is_repeated) {
                 if index == settled {
                     point.label = role::TUNED.to_owned();
                 } else {
@@ -364,6 +393,7 @@ impl Task for Comprehensive<'_> {
             all.extend(walk.default);
         }
         let stopping = walk.stopping;
-        written(&ComprehensiveResult { header, points: all, choice, stopping })
+        let (candidate, tested) = (Some(candidate), walk.tested);
+        written(&ComprehensiveResult { header, points: all, choice, candidate, tested, stopping })
     }
 }

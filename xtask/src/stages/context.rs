@@ -4,12 +4,15 @@ use anyhow::{Result, anyhow};
 use bench_core::{
     canonical::Digest,
     schema::{
-        Calibration, EngineLabel, FORMAT, Header, Point, ProvisionResult, SavedResult, SweepResult,
+        Args, Calibration, EngineLabel, FORMAT, Header, Outcome, Point, ProvisionResult, Role,
+        SavedResult, SweepResult, TrialRef,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::trial::{Setting, point};
+use analysis::comparison::Known;
 use dag::{Inputs, Outputs, Task};
 use engines::Engine;
 use profile::{
@@ -64,6 +67,13 @@ impl Context<'_> {
         Ok(points)
     }
 
+    /// What was measured of other settings than those that are compared.
+    pub fn known(&self, inputs: &Inputs<'_>) -> Result<Known> {
+        let mut points = self.sweep_points(inputs)?;
+        points.extend(spread_points(self.profile, Digest::of_json(&self.identity(inputs)?)?));
+        Ok(Known::of(points))
+    }
+
     pub fn load(&self, name: &str) -> Result<&NamedLoad> {
         let found = self.profile.loads.iter().find(|load| load.name == name);
         found.ok_or_else(|| anyhow!("the profile has no load {name}"))
@@ -85,6 +95,38 @@ impl Context<'_> {
         let profile = self.profile.name.clone();
         Header { format: FORMAT, profile, stage: stage.to_owned(), engine }
     }
+}
+
+/// The points of `[spread]`, of those trials that were measured on this engine and card under a load of the
+/// profile: one of each setting and file.
+pub fn spread_points(profile: &Profile, engine: Digest) -> Vec<Point> {
+    let mut points = Vec::new();
+    for ((file, _), trials) in &profile.spreads.0 {
+        let own = || trials.iter().filter(|trial| trial.engine == engine);
+        let mut settings: Vec<&Args> = Vec::new();
+        for trial in own() {
+            if !settings.contains(&&trial.args) {
+                settings.push(&trial.args);
+            }
+        }
+        for (args, load) in settings.iter().flat_map(|a| profile.loads.iter().map(move |l| (*a, l)))
+        {
+            let served = own().filter(|trial| trial.args == *args && trial.load == load.spec);
+            let outcomes: Vec<_> = (0..)
+                .zip(served)
+                .map(|(start, trial)| {
+                    let name = format!("{file}/{}/{}/{start}", trial.measured.launch, load.name);
+                    let reference = TrialRef::new(Digest::of(name.as_bytes()), start);
+                    (reference, Outcome::Measured(trial.measured.clone()))
+                })
+                .collect();
+            let (label, role, starts) = (file.clone(), Role::Sweep, outcomes.len() as u32);
+            let (args, first_start, in_blocks) = (args.clone(), 0, false);
+            let setting = Setting { label, role, args, starts, first_start, in_blocks };
+            points.extend((starts > 1).then(|| point(&setting, load, outcomes)));
+        }
+    }
+    points
 }
 
 /// The result of a stage, by its type.

@@ -8,19 +8,21 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
-    schema::RequestSample,
+    schema::{ChooseResult, RequestSample},
     summarize::{Series, series},
 };
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
-use super::{Context, Node, capacity, comprehensive, read, read_if_upstream, tune, visualize};
+use super::{
+    Context, Node, capacity, comprehensive, pruning, read, read_if_upstream, tune, visualize,
+};
 use crate::calibration;
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     SAMPLES, Trial,
     role::{TrialRole, of_stage, split_stage},
-    stage::{CAPACITY, COMPREHENSIVE, DOCUMENT, TUNE, VISUALIZE},
+    stage::{CAPACITY, CHOOSE, COMPREHENSIVE, DOCUMENT, TUNE, VISUALIZE},
 };
 use report::TrialView;
 
@@ -80,6 +82,10 @@ impl Task for Document<'_> {
                     // Some of its trials are asked for by what others gave.
                     name if name == COMPREHENSIVE.name => {
                         comprehensive::Comprehensive { context: self.context }.shown(inputs)?
+                    }
+                    name if name == CHOOSE.name => {
+                        let tested = read::<ChooseResult>(inputs)?.tested;
+                        pruning::shown(self.context, inputs, &tested)?
                     }
                     _ => task.leaves(inputs)?,
                 };

@@ -13,14 +13,16 @@ mod document;
 mod hardware;
 mod predict;
 mod provision;
+mod pruning;
 mod sweep;
 mod trial;
 mod tune;
 mod visualize;
 
+pub use comprehensive::with_all_starts;
 pub use document::RECOMMENDED;
 
-pub use context::{Context, Node, StageResult};
+pub use context::{Context, Node, StageResult, spread_points};
 use context::{digest_of, goals, one_file, read, read_if_upstream, written};
 use profile::{
     Stage,

@@ -10,7 +10,7 @@ use profile::{
     Trial,
     stage::{CHOOSE, VISUALIZE},
 };
-use report::plots;
+use report::{plots, words};
 
 pub struct Visualize<'a> {
     pub context: &'a Context<'a>,
@@ -54,6 +54,7 @@ impl Task for Visualize<'_> {
             objective_metric: &self.context.profile.objective.metric,
             objective_load: &self.context.profile.objective.load,
             latency_load: self.context.profile.latency_load(),
+            candidate: words::candidate_name(&read.comparison.decision),
         })?;
         let mut outputs = Outputs::new();
         for drawing in drawings {

@@ -147,6 +147,15 @@ impl Ui {
         }
     }
 
+    /// What the test of a candidate's flags takes, at least and at most.
+    pub fn tests(&self, (least, most): (u32, u32)) {
+        let starts = if least == most { least.to_string() } else { format!("{least} to {most}") };
+        self.noted(&format!(
+            "flags    of a candidate of several are tested one by one: {starts} server starts more \
+             ([choose] starts = 0: none)"
+        ));
+    }
+
     /// How often the objective's load is worth repeating within a start.
     pub fn repeats(&self, profile: &Profile, proposal: Option<Proposal>) {
         let load = &profile.objective.load;

@@ -94,6 +94,19 @@ fn draw(seed: u64) -> Drawn {
             let _ = write!(profile, "[sweep.{flag}]\nvalues = [{values}]\nstarts = {starts}\n");
         }
     }
+    // Values of several flags, of which some may do nothing beside the others.
+    let together: [&str; 5] = [
+        "{ label = \"a\", max-num-seqs = 4, max-num-batched-tokens = 16 }",
+        "{ label = \"b\", max-num-seqs = 9, max-num-batched-tokens = 64 }",
+        "{ label = \"c\", max-num-seqs = 60, max-num-batched-tokens = 128 }",
+        "{ label = \"d\", max-num-seqs = 16, gpu-memory-utilization = 0.9 }",
+        "{ label = \"e\", max-num-seqs = 7, max-num-batched-tokens = 64, gpu-memory-utilization = 0.8 }",
+    ];
+    if random.uniform() < 0.5 {
+        let values = some(&mut random, &together);
+        let starts = pick(&mut random, &[1, 2, 3]);
+        let _ = write!(profile, "[sweep.together]\nvalues = [{values}]\nstarts = {starts}\n");
+    }
     let way = if maximize { "maximize" } else { "minimize" };
     let _ = write!(profile, "[objective]\n{way} = \"{metric}\"\non = \"burst\"\n");
     if !limits.is_empty() {
@@ -169,6 +182,35 @@ impl Setting {
     }
 }
 
+impl Setting {
+    /// How well it does against the limits, the better the smaller; last what does not run.
+    fn standing(&self, drawn: &Drawn) -> u8 {
+        match self.keeps(drawn) {
+            _ if self.objective(drawn).is_none() => 4,
+            Keeps::Yes => 0,
+            Keeps::Unknown if self.excess(drawn) <= 0.0 => 1,
+            Keeps::Unknown => 2,
+            Keeps::No => 3,
+        }
+    }
+
+    /// How far the mean that is furthest beyond its limit is, as a share of the limit; what was not
+    /// measured is not beyond.
+    fn excess(&self, drawn: &Drawn) -> f64 {
+        let mut worst: f64 = 0.0;
+        for (metric, load, most) in &drawn.limits {
+            let Some(starts) = self.figures.get(&(load.clone(), metric.clone())) else {
+                return 0.0;
+            };
+            if self.saturated.contains(load) {
+                return f64::INFINITY;
+            }
+            worst = worst.max((mean(starts) - most) / most);
+        }
+        worst
+    }
+}
+
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
@@ -183,17 +225,26 @@ struct Seen {
     default: Setting,
     judged: BTreeMap<String, Setting>,
     swept: BTreeMap<String, Setting>,
+    /// By which the flags of candidates were tested.
+    tested: BTreeMap<String, Setting>,
 }
 
 fn read(project: &Project) -> Seen {
-    let mut seen =
-        Seen { default: Setting::default(), judged: BTreeMap::new(), swept: BTreeMap::new() };
+    let mut seen = Seen {
+        default: Setting::default(),
+        judged: BTreeMap::new(),
+        swept: BTreeMap::new(),
+        tested: BTreeMap::new(),
+    };
     for (name, text) in project.results() {
         if !name.ends_with(".json") {
             continue;
         }
         let file: Value = serde_json::from_slice(&text).expect("JSON");
         let stage = file["stage"].as_str().unwrap_or_default();
+        for point in file["tested"].as_array().into_iter().flatten() {
+            seen.tested.entry(point["args"].to_string()).or_default().add(point);
+        }
         for point in file["points"].as_array().into_iter().flatten() {
             let args = point["args"].to_string();
             let role = point["role"].as_str().expect("a role");
@@ -310,6 +361,9 @@ fn recommendation(drawn: &Drawn, seen: &Seen, project: &Project) -> Vec<String> 
             wrong.push(format!("{flag} is not in recommended.yaml"));
         }
     }
+    if args.len() > 1 && decision["label"] == "tuned" {
+        wrong.extend(args.keys().filter_map(|flag| idle(drawn, seen, decision, flag)));
+    }
     let changed = lines.iter().filter(|line| {
         let flag = line.split(':').next().unwrap_or_default();
         flag != "gpu-memory-utilization" && !args.contains_key(flag) && **line != "{}"
@@ -328,6 +382,32 @@ fn recommendation(drawn: &Drawn, seen: &Seen, project: &Project) -> Vec<String> 
         }
     }
     wrong
+}
+
+/// What is wrong with a recommended flag beside the others: it was not tried without, or does nothing there.
+fn idle(drawn: &Drawn, seen: &Seen, decision: &Value, flag: &str) -> Option<String> {
+    let whole = &decision["args"];
+    let mut less = whole.as_object().expect("arguments").clone();
+    less.remove(flag);
+    let reasons = decision["flags"].as_array().expect("reasons").iter();
+    let mut own = reasons.filter(|reason| reason["args"].get(flag).is_some());
+    let kind = own.next().map(|reason| reason["effect"]["kind"].clone());
+    let find = |args: &Value| seen.tested.get(&args.to_string());
+    let Some((with, less)) = find(whole).zip(find(&Value::Object(less))) else {
+        // Flags that vLLM refuses together cannot be tried.
+        return (kind != Some("needed".into())).then(|| format!("{flag} was not tried without"));
+    };
+    let margin = if drawn.objective.0.contains("p95") { 0.0295 } else { 0.0198 };
+    let (before, now) = (less.standing(drawn), with.standing(drawn));
+    let is_better = || match (less.objective(drawn), with.objective(drawn)) {
+        (Some(before), Some(after)) => is_better(before, after, drawn.objective.1, margin),
+        _ => false,
+    };
+    let comes_nearer = now >= 2 && less.excess(drawn) > with.excess(drawn);
+    let does_something = before > now || before == now && (is_better() || comes_nearer);
+    (!does_something).then(|| {
+        format!("{flag} does nothing beside the others: standing {before} without and {now} with")
+    })
 }
 
 fn check(seeds: std::ops::RangeInclusive<u64>) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Args, Estimate};
+use super::{Args, Column, Estimate};
 
 /// Whether a setting meets a limit, by the 95 % interval of the figure over server starts; the
 /// better the earlier.
@@ -55,26 +55,35 @@ pub struct FlagReason {
     pub label: String,
     /// What it sets, on top of the engine's arguments.
     pub args: Args,
-    /// What it does there by itself.
+    /// The other flags that were in place with it and without it when its effect was measured; empty where
+    /// it was measured by itself.
+    #[serde(default, skip_serializing_if = "Args::is_empty")]
+    pub others: Args,
+    /// What it does.
     pub effect: Effect,
 }
 
-/// What a value does by itself, against vLLM's defaults.
+/// What a value does, against the setting without it: vLLM's defaults, or the other flags alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Effect {
     /// It improves the objective.
     Objective {
-        /// Change of the objective, in percent of the defaults' figure (points for shares).
+        /// Change of the objective, in percent of the figure without it (points for shares).
         change: Estimate,
     },
-    /// It meets limits that the defaults do not, or comes nearer to them.
+    /// It meets limits that the setting without it does not, or comes nearer to them.
     Limit {
         /// Every limit with the figure of the value.
         limits: Vec<LimitOutcome>,
-        /// The same of the defaults; empty where they do not run.
+        /// The same without it; empty where that does not run.
         default_limits: Vec<LimitOutcome>,
+    },
+    /// The other flags do not start, or serve, without it.
+    Needed {
+        /// What is wrong without it.
+        why: String,
     },
 }
 
@@ -89,6 +98,10 @@ pub struct Candidate {
     pub for_objective: bool,
     /// Each part of it with its reason.
     pub flags: Vec<FlagReason>,
+    /// Flags that were part of it and made no difference beside the others, in the order in which they were
+    /// left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<FlagReason>,
 }
 
 /// What came of a suite.
@@ -140,6 +153,13 @@ pub enum Grounds {
     OneConfiguration,
 }
 
+impl Decision {
+    /// Whether the candidate is what is to be deployed.
+    pub fn deploys_candidate(&self) -> bool {
+        self.deployed == Some(Column::Tuned)
+    }
+}
+
 /// What to deploy, and what carries it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -152,6 +172,8 @@ pub struct Decision {
     /// Label of the setting: `tuned`, `default`, `baseline`, or the profile's name for a server that
     /// runs already; where none meets the limits, of the nearest one.
     pub label: String,
+    /// The column of the comparison that shows what is to be deployed; `None` where nothing is.
+    pub deployed: Option<Column>,
     /// What it sets, on top of the engine's arguments.
     pub args: Args,
     /// Reason of each flag that it sets.

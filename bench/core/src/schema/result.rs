@@ -311,8 +311,8 @@ pub struct TargetOutcome {
     /// The metric's figures by column.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<Column, Estimate>,
-    /// What is held to the limit: the tuned figure, the defaults' where nothing was tuned; `None`
-    /// when neither was measured.
+    /// What is held to the limit: the figure of what is to be deployed; where nothing is, the candidate's or
+    /// else the defaults'; `None` when that was not measured.
     #[serde(with = "super::reach::option")]
     #[cfg_attr(test, schemars(with = "Option<super::reach::Reached>"))]
     pub found: Option<f64>,

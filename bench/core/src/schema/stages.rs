@@ -101,9 +101,12 @@ pub struct ChooseResult {
     pub header: Header,
     /// The first candidate, or the defaults.
     pub choice: Choice,
-    /// Settings to be judged, in the order in which they are.
+    /// Settings to be judged, in the order in which they are; of the first one each flag was tested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
+    /// The first candidate as it was named, and without one flag after the other, on starts of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tested: Vec<Point>,
     /// Findings in words, each drawn from the figures above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
@@ -122,6 +125,12 @@ pub struct ComprehensiveResult {
     pub points: Vec<Point>,
     /// The candidate that was settled on, or the defaults.
     pub choice: Choice,
+    /// That candidate with the reason of each flag; `None` where the defaults are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Candidate>,
+    /// Candidates after the first without one flag after the other, on starts of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tested: Vec<Point>,
     /// After how many starts the comparison was stopped; `None` where their number was fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<Stopping>,
@@ -203,6 +212,9 @@ pub struct SavedResult {
     /// Findings in words, each drawn from the figures above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
+    /// After how many starts the comparison of its tuned settings was stopped, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<Stopping>,
 }
 
 /// Of any result file what it says of configurations, for those who read files of several stages.
@@ -217,6 +229,9 @@ pub struct Figures {
     /// What the stage recommends, if it does.
     #[serde(default)]
     pub choice: Option<Choice>,
+    /// After how many starts the comparison of its tuned settings was stopped, if it was.
+    #[serde(default)]
+    pub stopping: Option<Stopping>,
 }
 
 /// Files whose points stand side by side.

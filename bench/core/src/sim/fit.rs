@@ -243,6 +243,7 @@ fn coefficients_mut(model: &mut Model) -> Vec<&mut u64> {
 mod tests {
     use super::*;
     use crate::{
+        canonical::Digest,
         schema::{Arrival, Class, LoadSpec, Size, TokenRange},
         sim::predict::simulate,
     };
@@ -278,7 +279,8 @@ mod tests {
                 let host_model = model.on_host([1_000_000, 1_300_000][host]);
                 let simulated = simulate(&host_model, &args, 0, &[load.clone().into()]);
                 let measured = simulated.expect("starts").1.remove(0);
-                trials.push(MeasuredTrial { args, load, measured, host });
+                let engine = Digest::of(b"tiny");
+                trials.push(MeasuredTrial { args, load, measured, host, engine });
             }
         }
         trials

@@ -1,10 +1,11 @@
 //! What the simulator says of trials that were measured, and how far off it is.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::Error as _};
 use serde_json::Value;
 
 use super::{Model, launch};
 use crate::{
+    canonical::Digest,
     metric::Metric,
     schema::{Args, Arrival, LoadSpec, Measured, Outcome, SettingFailure},
     summarize::Summarizer,
@@ -38,6 +39,8 @@ pub struct MeasuredTrial {
     pub measured: Measured,
     /// Which of the hosts it ran on: trials of one number share a processor's pace.
     pub host: usize,
+    /// Digest of the engine's identity.
+    pub engine: Digest,
 }
 
 /// A line of `bench/models/measured/*.jsonl`: the preimage of a trial's key, and what came of it.
@@ -63,7 +66,8 @@ impl MeasuredTrial {
             if load.data.is_some() {
                 return Ok(None);
             }
-            Ok(Some(Self { args, load, measured, host }))
+            let engine = Digest::of_json(&preimage["engine"]).map_err(serde_json::Error::custom)?;
+            Ok(Some(Self { args, load, measured, host, engine }))
         };
         let lines = (1..).zip(text.lines());
         lines.filter_map(|(n, line)| read(line).map_err(|error| (n, error)).transpose()).collect()

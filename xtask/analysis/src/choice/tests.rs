@@ -114,7 +114,12 @@ fn flags_that_do_not_go_together_are_left_out() {
 
 #[test]
 fn other_candidates_follow_for_the_limits_alone() {
-    let candidate = |for_objective| Candidate { args: Args::new(), for_objective, flags: vec![] };
+    let candidate = |for_objective| Candidate {
+        args: Args::new(),
+        for_objective,
+        flags: vec![],
+        dropped: vec![],
+    };
     let list = [candidate(true), candidate(true), candidate(false)];
     let next = |default, judged: &[_]| next(default, &list, judged);
     let (met, open) = (Some(LimitState::Met), Some(LimitState::Open));

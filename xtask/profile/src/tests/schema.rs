@@ -121,10 +121,30 @@ fn schema() -> Value {
             ("slo", limits("[slo]", "Limits that a chosen setting keeps.")),
             ("guard", guards()),
             ("targets", targets("What is hoped for; the report says what was met.")),
+            (
+                "choose",
+                table(
+                    "[choose]",
+                    [(
+                        "starts!",
+                        integer(
+                            "Of a candidate of several flags, and of it without each; 0: none.",
+                            0,
+                        ),
+                    )],
+                ),
+            ),
             ("compare", compare()),
             ("tune", tune()),
             ("capacity", capacity()),
             ("calibrate", calibrate()),
+            (
+                "spread",
+                table(
+                    "[spread]",
+                    [("trials!", list("Of bench/models/measured.", &text("Its name.")))],
+                ),
+            ),
             (
                 "budget",
                 table(

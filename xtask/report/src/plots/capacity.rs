@@ -1,6 +1,6 @@
 //! Latency over the rate of requests, up to the capacity of each configuration.
 
-use bench_core::metric;
+use bench_core::{metric, schema::Role};
 
 use super::{
     Drawing,
@@ -117,7 +117,13 @@ impl<'a> Curves<'a> {
 }
 
 /// Name and colour of a configuration.
-fn style(role: bench_core::schema::Role) -> (&'static str, plotters::style::RGBColor) {
-    let found = CONFIGURATIONS.iter().find(|(other, ..)| *other == role);
-    found.map_or(("", INK), |(_, name, color)| (name, *color))
+fn style(role: Role) -> (&'static str, plotters::style::RGBColor) {
+    let found = CONFIGURATIONS.iter().find(|(other, _)| *other == role);
+    // What is to be deployed is decided later.
+    let name = match role {
+        Role::Baseline => "baseline",
+        Role::Tuned => "tuned",
+        _ => "vLLM default",
+    };
+    found.map_or(("", INK), |(_, color)| (name, *color))
 }

@@ -22,7 +22,7 @@ pub(super) fn keys(inputs: &Inputs<'_>, key: impl Fn(usize) -> Key) -> Vec<(Key,
         .iter()
         .enumerate()
         .filter(|(_, (role, ..))| inputs.configurations().any(|point| point.role == *role))
-        .map(|(i, (_, name, _))| (key(i), (*name).to_owned()))
+        .map(|(i, (role, _))| (key(i), inputs.name(*role).to_owned()))
         .collect()
 }
 
@@ -74,11 +74,12 @@ pub(super) fn bars(
 }
 
 fn group<'t>(inputs: &Inputs<'_>, metric: &str, load: &'t str, factor: f64) -> Group<'t> {
-    let present = |(role, ..): &&(_, _, _)| inputs.configurations().any(|p| p.role == *role);
+    let present = |(role, _): &&(_, _)| inputs.configurations().any(|p| p.role == *role);
     let bars = CONFIGURATIONS
         .iter()
         .filter(present)
-        .map(|(role, name, color)| {
+        .map(|(role, color)| {
+            let name = inputs.name(*role);
             let point = inputs.point(*role, load)?;
             let figure = Figure::at(point, metric, factor)?;
             Some(Bar { name, figure, color: *color, hollow: point.saturated })

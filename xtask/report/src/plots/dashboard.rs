@@ -18,7 +18,7 @@ use super::{
     style::{CONFIGURATIONS, FAINT_INK, GREEN, INK, VERMILLION, label},
     table::{self, Cell},
 };
-use crate::distinct;
+use crate::{distinct, format};
 
 /// Metrics whose verdicts are shown first.
 const HEADLINES: [&str; 9] = [
@@ -48,7 +48,7 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
         let throughput = ("output_tokens_per_s", inputs.objective_load);
         let queue = ("queue_share", queue_load(inputs));
         let shown = [throughput, queue];
-        let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].2));
+        let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].1));
         entries.extend(configurations::reference_key(inputs, &shown));
         entries.extend(configurations::target_key(inputs, &shown));
         entries.extend(configurations::saturated_key(inputs, &shown.map(|(_, load)| load)));
@@ -93,7 +93,9 @@ fn anatomy(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let panel = Panel::new(canvas, cell, &frame, Scale::linear(0.0, 100.0, 5));
     let slots: Vec<(&str, &Point)> = CONFIGURATIONS
         .iter()
-        .filter_map(|(role, name, _)| Some((*name, inputs.point(*role, inputs.objective_load)?)))
+        .filter_map(|(role, _)| {
+            Some((inputs.name(*role), inputs.point(*role, inputs.objective_load)?))
+        })
         .collect();
     if slots.is_empty() {
         panel.empty();
@@ -140,7 +142,7 @@ fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
         .filter_map(|point| Figure::at(point, METRIC, measure.factor))
         .flat_map(|figure| figure.values())
         .collect();
-    let mut keys = configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
+    let mut keys = configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].1, Shape::of(i)));
     keys.extend(configurations::saturated_key(inputs, &loads));
     let frame = Frame {
         title: "E2E P95 of the benchmark's parts",
@@ -161,7 +163,8 @@ fn tail(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
             slot.width() - 6,
             &how.wrap(load, slot.width() - 6, X_LINES),
         );
-        for (j, (role, name, color)) in CONFIGURATIONS.iter().enumerate() {
+        for (j, (role, color)) in CONFIGURATIONS.iter().enumerate() {
+            let name = inputs.name(*role);
             let Some(point) = inputs.point(*role, load) else { continue };
             let Some(figure) = Figure::at(point, METRIC, measure.factor) else { continue };
             let (x, _) = slot.column(j, CONFIGURATIONS.len(), 0).center();
@@ -205,7 +208,7 @@ fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let heads: Vec<&str> = ["metric, load", "target"]
         .into_iter()
         .chain(reference)
-        .chain(["baseline", "default", "tuned", "floor", ""])
+        .chain(["baseline", "default", inputs.candidate, "floor", ""])
         .collect();
     table::draw(canvas, cell, "Targets", &heads, &rows, &note);
 }
@@ -271,7 +274,9 @@ fn verdicts(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let rows: Vec<_> =
         judged.iter().take(table::capacity(cell)).map(|row| verdict_row(row)).collect();
     let heads = ["metric, load", "change", "interval", "verdict"];
-    table::draw(canvas, cell, "Tuned against vLLM default", &heads, &rows, &tally(&judged));
+    let title = format::sentence(&format!("{} against vLLM default", inputs.candidate));
+    let title = title.trim_end_matches('.').to_owned();
+    table::draw(canvas, cell, &title, &heads, &rows, &tally(&judged));
 }
 
 fn verdict_row(row: &Comparison) -> [Cell; 4] {

@@ -9,7 +9,7 @@ use bench_core::{
 };
 
 use super::number;
-use crate::distinct;
+use crate::{distinct, tables};
 
 /// How the figures are named that the profile shows beside its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Inputs<'a> {
     pub objective_load: &'a str,
     /// Load whose latency stands against the objective.
     pub latency_load: &'a str,
+    /// What the candidate's figures are called: it may not be what is deployed.
+    pub candidate: &'static str,
 }
 
 /// A finished plot.
@@ -150,6 +152,15 @@ impl<'a> Inputs<'a> {
         let tuned = self.comprehensive.map_or(&[][..], |file| &file.points);
         let measured = |point: &&Point| point.role != Role::Sweep;
         self.baseline.points.iter().chain(tuned).filter(measured)
+    }
+
+    /// What a configuration is called.
+    pub fn name(&self, role: Role) -> &'static str {
+        match role {
+            Role::Baseline => "baseline",
+            Role::Tuned => self.candidate,
+            _ => tables::DEFAULT,
+        }
     }
 
     /// The point of a configuration under a load.

@@ -37,6 +37,7 @@ impl Results {
             objective_metric: "output_tokens_per_s",
             objective_load: "burst",
             latency_load: "burst",
+            candidate: "tuned",
         }
     }
 }
@@ -389,6 +390,8 @@ pub(super) fn results() -> Results {
             header: header("comprehensive"),
             points: tuned,
             choice,
+            candidate: None,
+            tested: Vec::new(),
             stopping: None,
         }),
     }

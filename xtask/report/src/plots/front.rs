@@ -212,7 +212,7 @@ fn color(dot: &Dot<'_>) -> RGBColor {
         Role::Sweep => FAINT_INK,
         role => {
             let known = CONFIGURATIONS.iter().find(|(other, ..)| *other == role);
-            known.map_or(VERMILLION, |(_, _, color)| *color)
+            known.map_or(VERMILLION, |(_, color)| *color)
         }
     }
 }

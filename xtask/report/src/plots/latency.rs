@@ -43,7 +43,7 @@ fn keys(inputs: &Inputs<'_>, load: &str) -> Vec<(Key, String)> {
         .flat_map(|(name, _)| PERCENTILES.iter().map(move |(p, _)| format!("{name}_{p}_ms")))
         .collect();
     let shown: Vec<(&str, &str)> = metrics.iter().map(|metric| (metric.as_str(), load)).collect();
-    let mut keys = configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].2, Shape::of(i)));
+    let mut keys = configurations::keys(inputs, |i| Key::Mark(CONFIGURATIONS[i].1, Shape::of(i)));
     keys.extend(configurations::reference_key(inputs, &shown));
     keys.extend(configurations::saturated_key(inputs, &[load]));
     if shown.iter().any(|(metric, load)| inputs.target(metric, load, 1.0).is_some()) {
@@ -146,10 +146,10 @@ fn percentile(
         panel.canvas.mark(
             (x, panel.y(figure.mean)),
             Shape::of(*i),
-            CONFIGURATIONS[*i].2,
+            CONFIGURATIONS[*i].1,
             point.saturated,
         );
-        let name = CONFIGURATIONS[*i].1;
+        let name = inputs.name(*role);
         panel.tell((x, panel.y(figure.mean)), &format!("{title}, {name}: {}", figure.words(unit)));
         let how = small(Anchor::Middle);
         let text = number::short(figure.mean);

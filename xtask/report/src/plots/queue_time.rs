@@ -88,8 +88,9 @@ pub(super) fn parts(point: &Point, factor: f64) -> Option<[(f64, RGBColor); 5]> 
 fn configurations<'a>(inputs: &Inputs<'a>) -> Vec<Slot<'a>> {
     CONFIGURATIONS
         .iter()
-        .filter_map(|(role, label, _)| {
+        .filter_map(|(role, _)| {
             let point = inputs.point(*role, inputs.objective_load)?;
+            let label = inputs.name(*role);
             Some(Slot { label, note: "", point: Some(point) })
         })
         .collect()
@@ -122,7 +123,7 @@ fn dwarfs(configurations: &[Slot<'_>], values: &[Slot<'_>]) -> bool {
         Some(parts(slot.point?, 1.0)?.iter().map(|(value, _)| value).sum::<f64>())
     };
     let most = others.iter().chain(values).filter_map(total).reduce(f64::max);
-    first.label == CONFIGURATIONS[0].1
+    first.label == "baseline"
         && total(first).zip(most).is_some_and(|(first, most)| first > DWARFS * most)
 }
 
@@ -226,5 +227,5 @@ fn where_it_went(inputs: &Inputs<'_>) -> String {
         .filter(|i| share(&before, *i) >= 0.5 || share(&after, *i) >= 0.5)
         .map(|i| format!("{} {:.0} → {:.0} %", before[i].0, share(&before, i), share(&after, i)))
         .collect();
-    format!("Where the time went, vLLM default → tuned: {}", moved.join(", "))
+    format!("Where the time went, vLLM default → {}: {}", inputs.candidate, moved.join(", "))
 }

@@ -25,12 +25,9 @@ pub const PARTS: [RGBColor; 5] = [YELLOW, PURPLE, VERMILLION, ORANGE, GREEN];
 pub const FRONT_END: RGBColor = PARTS[1];
 pub const QUEUE: RGBColor = PARTS[2];
 
-/// The configurations that are compared, in order, with name and colour.
-pub const CONFIGURATIONS: [(Role, &str, RGBColor); 3] = [
-    (Role::Baseline, "baseline", GREY),
-    (Role::Default, "vLLM default", SKY),
-    (Role::Tuned, "tuned", BLUE),
-];
+/// The configurations that are compared, in order, with their colours.
+pub const CONFIGURATIONS: [(Role, RGBColor); 3] =
+    [(Role::Baseline, GREY), (Role::Default, SKY), (Role::Tuned, BLUE)];
 
 /// Colours of series without a meaning of their own.
 pub const SERIES: [RGBColor; 6] = [BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY];

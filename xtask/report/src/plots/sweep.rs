@@ -145,8 +145,9 @@ fn references(
     CONFIGURATIONS
         .iter()
         .filter(|(role, ..)| *role != Role::Tuned)
-        .filter_map(|(role, name, color)| {
+        .filter_map(|(role, color)| {
             let figure = Figure::at(inputs.point(*role, load)?, metric, measure.factor)?;
+            let name = inputs.name(*role);
             let name = format!("{name}: {} {}", number::figure(figure.mean), measure.unit);
             near(figure.mean).then_some(Reference { figure, key: Key::Dashes(*color), name })
         })

@@ -18,7 +18,7 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
             .into_iter()
             .flat_map(|metric| inputs.loads(metric).into_iter().map(move |load| (metric, load)))
             .collect();
-        let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].2));
+        let mut entries = configurations::keys(inputs, |i| Key::Box(CONFIGURATIONS[i].1));
         entries.extend(configurations::reference_key(inputs, &shown));
         entries.extend(configurations::target_key(inputs, &shown));
         let loads: Vec<&str> = shown.iter().map(|(_, load)| *load).collect();

@@ -21,7 +21,7 @@ use analysis::{
     lead::Lead,
     limits,
 };
-use profile::{Profile, role};
+use profile::Profile;
 
 /// An interval as wide as this, in percent or points, is shown without digits after the point.
 const WIDE_PERCENT: f64 = 20.0;
@@ -210,15 +210,12 @@ impl<'a> Table<'a> {
             }
         }
         let is_judged = rows.iter().any(|row| row.change.is_some());
-        let tuned = match comparison.decision.recommendation {
-            Recommendation::Change if comparison.decision.label == role::TUNED => "tuned",
-            _ => "candidate",
-        };
+        let candidate = words::candidate_name(&comparison.decision);
         let default = profile.endpoint().map_or("default", |_| &profile.name);
         let columns = [
             (!profile.baseline_args.is_empty(), Column::Baseline, "baseline"),
             (true, Column::Default, default),
-            (is_judged, Column::Tuned, tuned),
+            (is_judged, Column::Tuned, candidate),
         ];
         let columns = columns.into_iter().filter(|(is_shown, ..)| *is_shown);
         let columns = columns.map(|(_, column, title)| (column, title.to_owned())).collect();
@@ -238,8 +235,16 @@ impl<'a> Table<'a> {
         };
         let mut lines = Vec::new();
         if !self.rows.is_empty() {
-            let titles: Vec<_> = self.columns.iter().map(|(_, title)| title.clone()).collect();
+            // A title wider than a column goes on below.
+            let titles = self.columns.iter().map(|(_, title)| title.split_once(", "));
+            let titles = titles.zip(&self.columns).map(|(two, (_, title))| match two {
+                Some((first, second)) => (format!("{first},"), second.to_owned()),
+                None => (title.clone(), String::new()),
+            });
+            let (titles, below): (Vec<_>, Vec<_>) = titles.unzip();
             lines.push(self.line(&titles, if self.is_judged { "change" } else { "" }));
+            lines
+                .extend(below.iter().any(|title| !title.is_empty()).then(|| self.line(&below, "")));
         }
         // What nobody measured has no row.
         let without_row = decision.limits.iter().filter(|limit| {
@@ -258,7 +263,7 @@ impl<'a> Table<'a> {
     fn line(&self, cells: &[String], last: &str) -> String {
         let width = |column| {
             let cells = self.rows.iter().map(|row| cell(row, column).chars().count());
-            cells.max().unwrap_or(0).max("candidate".len()) + 2
+            cells.max().unwrap_or(0).max("not deployed".len()) + 2
         };
         let padded = cells.iter().zip(&self.columns).map(|(text, (column, _))| {
             let pad = width(*column).saturating_sub(text.chars().count());
@@ -364,13 +369,13 @@ fn beside(profile: &Profile, comparison: &CompareResult, problems: &[String]) ->
             let named = format::list(&worse[..n.min(WORSE_MAX)]);
             let rest =
                 if more > 0 { format!("; {more} more in the report") } else { String::new() };
-            lines.push(format!("Also worse: {named}{rest}."));
+            lines.push(format!("Also worse{}: {named}{rest}.", of_candidate(&comparison.decision)));
         }
     }
     if is_judged {
-        lines.extend(
-            comparison.findings.first().map(|went| format!("Where the time went: {went}.")),
-        );
+        lines.extend(comparison.findings.first().map(|went| {
+            format!("Where the time went{}: {went}.", of_candidate(&comparison.decision))
+        }));
     }
     if problems.is_empty() {
         lines.push("Every setting ran, and every trial counts.".to_owned());
@@ -379,6 +384,11 @@ fn beside(profile: &Profile, comparison: &CompareResult, problems: &[String]) ->
         lines.push(format!("Does not count: {problem}."));
     }
     lines
+}
+
+/// Of what figures against the defaults are, where that is not deployed.
+fn of_candidate(decision: &Decision) -> &'static str {
+    if decision.deploys_candidate() { "" } else { " with the candidate, not deployed" }
 }
 
 /// Markdown's marks are for the report.
@@ -416,7 +426,7 @@ mod tests {
         ("what did the objective do?", &[" Output throughput, tokens/s on burst (objective"]),
         ("against what?", &["   baseline "]),
         ("are my targets met?", &[" Targets: "]),
-        ("what got worse?", &[" Also worse: ", " Nothing else is proven", " Nothing was judged"]),
+        ("what got worse?", &[" Also worse", " Nothing else is proven", " Nothing was judged"]),
         ("what failed, and why?", &[" Does not count: 4096: sampler warm-up (out of memory)"]),
     ];
 

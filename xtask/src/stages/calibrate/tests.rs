@@ -83,7 +83,13 @@ fn a_model_predicts_itself_on_the_profiles_own_sweeps() {
     let any = measured.expect("a trial a line").swap_remove(0).measured;
     for leaf in &missing {
         let (args, load) = (leaf.what.args.clone(), leaf.what.load.clone());
-        let trial = MeasuredTrial { args, load, measured: any.clone(), host: 0 };
+        let trial = MeasuredTrial {
+            args,
+            load,
+            measured: any.clone(),
+            host: 0,
+            engine: Digest::of(b"engine"),
+        };
         let outcome = Outcome::Measured(predict(model, &trial).expect("it starts"));
         let record = serde_json::to_vec(&outcome).expect("plain JSON");
         let outputs = BTreeMap::from([(RECORD.to_owned(), record)]);
