@@ -165,7 +165,7 @@ pub const VISUALIZE: Stage = Stage {
     needs: &[&BASELINE, &COMPARE],
     reads: &[&COMPREHENSIVE, &SWEEP],
     files: &["*.svg", "*.png"],
-    epoch: 9,
+    epoch: 10,
     runs: Runs::OfSettings,
 };
 

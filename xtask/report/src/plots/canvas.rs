@@ -152,8 +152,7 @@ impl Canvas<'_> {
     }
 
     /// An interval: a thin upright with feet.
-    pub fn whisker(&self, x: i32, (low, high): (i32, i32), foot: i32) {
-        let ink = super::style::INK;
+    pub fn whisker(&self, x: i32, (low, high): (i32, i32), foot: i32, ink: RGBColor) {
         self.line(&[(x, low), (x, high)], ink, 1);
         self.line(&[(x - foot, low), (x + foot, low)], ink, 1);
         self.line(&[(x - foot, high), (x + foot, high)], ink, 1);

@@ -32,6 +32,8 @@ const HEADLINES: [&str; 9] = [
     "long_e2e_p95_ms",
     "length_slowdown",
 ];
+/// Height of the page without its tables.
+const UPPER: i32 = 577;
 /// Most loads whose tail latency is shown.
 const TAIL_LOADS: usize = 6;
 
@@ -44,7 +46,9 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
             .map_or(inputs.objective_metric.to_owned(), |m| lower_first(m.title)),
         inputs.objective_load
     );
-    page((1600, 1000), "Optimization summary", &subtitle, |canvas, body| {
+    // As many rows below as there are targets, so that neither table leaves a hole in the page.
+    let tables = table::height(inputs.targets.len().clamp(8, 12));
+    page((1600, UPPER + tables), "Optimization summary", &subtitle, |canvas, body| {
         let throughput = ("output_tokens_per_s", inputs.objective_load);
         let queue = ("queue_share", queue_load(inputs));
         let shown = [throughput, queue];
@@ -53,7 +57,7 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
         entries.extend(configurations::target_key(inputs, &shown));
         entries.extend(configurations::saturated_key(inputs, &shown.map(|(_, load)| load)));
         let top = body.top + legend(canvas, body, &entries) + 16;
-        let middle = i32::midpoint(top, body.bottom);
+        let middle = body.bottom - tables - 14;
         let cell = |row: i32, from: i32, to: i32| {
             let (top, bottom) =
                 if row == 0 { (top, middle - 14) } else { (middle + 14, body.bottom) };
@@ -229,7 +233,9 @@ fn target_row(target: &TargetOutcome, has_reference: bool) -> Vec<Cell> {
                 Some(bare(&target.metric, found, number::figure))
             }
             (Some(found), Some(baseline), Column::Default | Column::Tuned) => {
-                Some(format!("+{}", number::grouped(100.0 * (found / baseline.mean - 1.0), 0)))
+                let gain = 100.0 * (found / baseline.mean - 1.0);
+                let sign = if gain < 0.0 { "" } else { "+" };
+                Some(format!("{sign}{} %", number::grouped(gain, 0)))
             }
             _ => None,
         };

@@ -9,7 +9,7 @@ use super::{
     data::{Figure, Measure},
     panel::{Frame, Key, Panel, page},
     scale::Scale,
-    style::{BLUE, CONFIGURATIONS, FAINT_INK, GRID, INK, PAPER, VERMILLION, faint, label},
+    style::{BLUE, CONFIGURATIONS, FAINT_GREY, FAINT_INK, GRID, INK, PAPER, VERMILLION, faint, label},
 };
 use analysis::pareto::{Candidate, Front};
 
@@ -148,8 +148,8 @@ impl Across<'_, '_, '_> {
     /// The dots, and beside those that none beats, or that have a name, its number in the list.
     fn dots(&self, dots: &[Dot<'_>], list: Rect) {
         let canvas = self.panel.canvas;
-        for dot in dots {
-            self.intervals(dot);
+        for named in [false, true] {
+            dots.iter().filter(|dot| is_named(dot) == named).for_each(|dot| self.intervals(dot));
         }
         let mut taken: Vec<Rect> = Vec::new();
         for dot in dots {
@@ -157,9 +157,8 @@ impl Across<'_, '_, '_> {
             canvas.mark((x, y), shape(dot.candidate.role), color(dot), dot.candidate.saturated);
             taken.push(Rect::new(x - 7, y - 7, x + 7, y + 7));
         }
-        let named = dots.iter().filter(|d| is_unbeaten(d) || d.candidate.role != Role::Sweep);
         let mut line = list.top;
-        for (i, dot) in named.enumerate() {
+        for (i, dot) in dots.iter().filter(|dot| is_named(dot)).enumerate() {
             let how = label(Anchor::Middle).bold();
             let text = format!("{}", i + 1);
             let half = how.width(&text) / 2 + 2;
@@ -183,9 +182,13 @@ impl Across<'_, '_, '_> {
 
     fn intervals(&self, dot: &Dot<'_>) {
         let (x, y) = self.at(dot);
-        self.panel.interval(x, &dot.throughput);
+        let canvas = self.panel.canvas;
+        let ink = if is_named(dot) { INK } else { FAINT_GREY };
+        if let Some((low, high)) = dot.throughput.interval {
+            canvas.whisker(x, (self.panel.y(low), self.panel.y(high)), 4, ink);
+        }
         if let Some((low, high)) = dot.latency.interval {
-            self.panel.canvas.line(&[(self.x(low), y), (self.x(high), y)], INK, 1);
+            canvas.line(&[(self.x(low), y), (self.x(high), y)], ink, 1);
         }
     }
 }
@@ -204,6 +207,11 @@ fn entry(canvas: &Canvas<'_>, (x, y): (i32, i32), number: &str, dot: &Dot<'_>, r
 
 fn is_unbeaten(dot: &Dot<'_>) -> bool {
     dot.candidate.beaten_by.is_none()
+}
+
+/// Whether the list names the dot. The intervals of the others stay in the background.
+fn is_named(dot: &Dot<'_>) -> bool {
+    is_unbeaten(dot) || dot.candidate.role != Role::Sweep
 }
 
 fn color(dot: &Dot<'_>) -> RGBColor {

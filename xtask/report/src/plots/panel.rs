@@ -23,7 +23,7 @@ pub const TARGET: Key = Key::Dashes(VERMILLION);
 /// Height of a line of labels.
 const LINE: i32 = 15;
 /// Most lines that a label below the axis takes.
-pub const X_LINES: usize = 3;
+pub const X_LINES: usize = 5;
 /// Distance between the page's edge and what is drawn.
 const MARGIN: i32 = 28;
 
@@ -136,8 +136,11 @@ impl<'c, 'a> Panel<'c, 'a> {
         let aside = cell.left + how.width(&title) + 14;
         if !scale.contains(0.0) && !scale.is_log() {
             let how = faint(Anchor::Start);
-            let text = how.cut("axis does not start at 0", cell.right - aside);
-            canvas.text(&text, (aside, cell.top + 8), how);
+            let room = cell.right - aside;
+            let words = ["axis does not start at 0", "axis not from 0"];
+            if let Some(text) = words.into_iter().find(|text| how.width(text) <= room) {
+                canvas.text(text, (aside, cell.top + 8), how);
+            }
         }
         let top = cell.top + 28;
         let legend_height = legend(canvas, Rect { top, ..cell }, frame.legend);
@@ -194,7 +197,7 @@ impl<'c, 'a> Panel<'c, 'a> {
     /// An interval at `x`.
     pub fn interval(&self, x: i32, figure: &Figure) {
         if let Some((low, high)) = figure.interval {
-            self.canvas.whisker(x, (self.y(low), self.y(high)), 4);
+            self.canvas.whisker(x, (self.y(low), self.y(high)), 4, INK);
         }
     }
 

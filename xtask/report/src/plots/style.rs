@@ -9,6 +9,7 @@ pub const PAPER: RGBColor = RGBColor(255, 255, 255);
 pub const INK: RGBColor = RGBColor(33, 33, 33);
 pub const FAINT_INK: RGBColor = RGBColor(95, 95, 95);
 pub const GRID: RGBColor = RGBColor(225, 225, 225);
+pub const FAINT_GREY: RGBColor = RGBColor(190, 190, 190);
 pub const BAND: RGBColor = RGBColor(222, 235, 246);
 
 const ORANGE: RGBColor = RGBColor(230, 159, 0);

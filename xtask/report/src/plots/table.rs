@@ -15,9 +15,17 @@ const GAP: i32 = 9;
 /// The text of a cell and its colour.
 pub type Cell = (String, RGBColor);
 
+/// Height of title, heads and note.
+const AROUND: i32 = 56 + ROW;
+
+/// Height of a table of so many rows.
+pub fn height(rows: usize) -> i32 {
+    AROUND + rows as i32 * ROW
+}
+
 /// Rows that fit into the rectangle, below title and heads and above a note.
 pub fn capacity(within: Rect) -> usize {
-    usize::try_from((within.height() - 56) / ROW - 1).unwrap_or_default()
+    usize::try_from((within.height() - AROUND) / ROW).unwrap_or_default()
 }
 
 /// Draws the rows below the heads, and a note below the rows. The columns are as wide as their
