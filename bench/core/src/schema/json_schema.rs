@@ -7,8 +7,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, js
 use serde_json::{Value, json};
 
 use super::{
-    ArgValue, BaselineResult, CapacityResult, ChooseResult, CompareResult, ComprehensiveResult,
-    ConfirmResult, FORMAT, ProvisionResult, SavedResult, SweepResult, TuneResult,
+    AnswersResult, ArgValue, BaselineResult, CapacityResult, ChooseResult, CompareResult,
+    ComprehensiveResult, ConfirmResult, FORMAT, ProvisionResult, SavedResult, SweepResult,
+    TuneResult,
 };
 use crate::canonical::Digest;
 
@@ -43,12 +44,13 @@ impl JsonSchema for Digest {
 /// A file of any stage, or a saved baseline.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
-#[expect(dead_code, reason = "only its schema is asked for")]
+#[expect(dead_code, clippy::large_enum_variant, reason = "only its schema is asked for")]
 enum AnyResult {
     Provision(ProvisionResult),
     Baseline(BaselineResult),
     Sweep(SweepResult),
     Tune(TuneResult),
+    Answers(AnswersResult),
     Choose(ChooseResult),
     Comprehensive(ComprehensiveResult),
     Capacity(CapacityResult),
