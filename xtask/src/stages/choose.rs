@@ -3,7 +3,8 @@
 
 use anyhow::{Result, anyhow};
 use bench_core::schema::{
-    AnswerRefusal, AnswersResult, Args, Candidate, Choice, ChooseResult, Point, Role, SweepResult, TuneResult,
+    AnswerRefusal, AnswersResult, Args, Candidate, Choice, ChooseResult, Point, Role, SweepResult,
+    TuneResult,
 };
 use serde_json::{Value, json};
 

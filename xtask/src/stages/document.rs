@@ -15,7 +15,8 @@ use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use super::{
-    Context, Node, answers, capacity, comprehensive, pruning, read, read_if_upstream, tune, visualize,
+    Context, Node, answers, capacity, comprehensive, pruning, read, read_if_upstream, tune,
+    visualize,
 };
 use crate::calibration;
 use dag::{Inputs, Leaf, Outputs, Task};
