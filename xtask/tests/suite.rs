@@ -1,6 +1,8 @@
 //! The program as people run it, in a project folder of its own, on a simulated engine that
 //! preempts early.
 
+#[path = "suite/answers.rs"]
+mod answers;
 #[path = "suite/cases.rs"]
 mod cases;
 mod common;
@@ -90,6 +92,11 @@ e2e_p95_ms = 60000
 [targets]
 queue_share = { max = 0.5, on = "burst" }
 "#;
+
+/// A flag's value that is a word.
+fn text(value: &str) -> bench_core::schema::ArgValue {
+    bench_core::schema::ArgValue::Text(value.to_owned())
+}
 
 /// A project with one profile, `test`.
 struct Project(tempfile::TempDir);

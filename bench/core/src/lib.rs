@@ -5,6 +5,7 @@
 //! output depends on the iteration order of a hash map. That is what lets a simulated suite
 //! yield the same bytes everywhere.
 
+pub mod answers;
 pub mod arrival;
 pub mod canonical;
 pub mod capacity;

@@ -239,6 +239,7 @@ impl Summarizer {
             saturated: self.load.arrival.is_open_loop() && self.timeline.grows(),
             summary,
             checks,
+            answers: None,
         }
     }
 

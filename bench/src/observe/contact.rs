@@ -223,7 +223,7 @@ fn listed(names: &[String]) -> String {
 }
 
 /// The server's own words about an error, in quotes after a colon; nothing where there are none.
-fn said(body: &str) -> String {
+pub(super) fn said(body: &str) -> String {
     let json: Option<Value> = serde_json::from_str(body).ok();
     let message = json.as_ref().and_then(|json| {
         let error = json.get("error").unwrap_or(json);

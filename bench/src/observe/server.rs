@@ -7,7 +7,7 @@ use bench_core::schema::{Api, Observed, RequestShape, ServerEngine};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{prometheus::Scrape, watch};
+use super::{contact::said, prometheus::Scrape, watch};
 use crate::client::connection::header_map;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,16 +64,37 @@ impl ControlPlane {
         response.error_for_status().ok()?.json().await.ok()
     }
 
+    /// Posts JSON and reads the JSON that comes back.
+    ///
+    /// # Errors
+    /// What went wrong, in the server's words where it has some.
+    pub(crate) async fn post<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+        limit: Duration,
+    ) -> Result<T, String> {
+        let told = |error: reqwest::Error| self.masked(&format!("POST {path}: {error}"));
+        let request = self.request(reqwest::Method::POST, path).timeout(limit).json(body);
+        let response = request.send().await.map_err(told)?;
+        let status = response.status();
+        if !status.is_success() {
+            let said = said(&response.text().await.unwrap_or_default());
+            return Err(self.masked(&format!("{status} to POST {path}{said}")));
+        }
+        response.json().await.map_err(told)
+    }
+
     pub(super) fn url(&self) -> &str {
         &self.engine.base_url
     }
 
-    pub(super) fn model(&self) -> &str {
+    pub(crate) fn model(&self) -> &str {
         &self.engine.model
     }
 
     /// What a server said, without the key that it was given.
-    pub(super) fn masked(&self, text: &str) -> String {
+    pub(crate) fn masked(&self, text: &str) -> String {
         match self.api_key.as_deref() {
             Some(key) if !key.is_empty() => text.replace(key, "…"),
             _ => text.to_owned(),

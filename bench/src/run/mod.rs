@@ -4,6 +4,7 @@
 //! closes the connections, the server drops the requests, and what has no record has no file
 //! under its final name.
 
+mod answers;
 mod args;
 mod server;
 mod silence;

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 use bench_core::{
+    answers::Prompt,
     canonical::Digest,
     schema::{
         Check, Event, FORMAT, LaunchPlan, LoadSpec, MachineUse, Observed, Outcome, PlannedTrial,
@@ -19,10 +20,10 @@ use bench_core::{
     },
     workload::Workload,
 };
-use bench_trials::{Recorder, emit, planned, workload};
+use bench_trials::{Recorder, emit, planned, prompts, workload};
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 
-use super::{args::RunArgs, silence::Silence};
+use super::{answers, args::RunArgs, silence::Silence};
 use crate::{
     client::{
         body::{Bodies, Dialect},
@@ -76,6 +77,12 @@ pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> an
             let load = &workload(trial)?;
             let measured_at = Some(clock::now_rfc3339());
             let recorder = Recorder::create(&args.out, key, load)?;
+            if let Some(prompts) = prompts(trial)? {
+                let (outcome, samples) =
+                    session.answers(key, load, prompts, recorder, &plan.launch).await?;
+                emit(&Event::Trial { key: *key, outcome, samples: Some(samples) })?;
+                continue;
+            }
             let (recorder, observation, machine) = session.trial(key, load, recorder).await?;
             let (summarizer, samples) = recorder.finish()?;
             let cpu = client_cpu(machine.client_thread_cores);
@@ -109,6 +116,32 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Asks for answers in place of a load, on the server as it is.
+    async fn answers(
+        &self,
+        key: &Digest,
+        load: &Workload,
+        prompts: Vec<Prompt>,
+        mut recorder: Recorder,
+        launch: &str,
+    ) -> anyhow::Result<(Box<Outcome>, String)> {
+        let (measured_at, planned) = (Some(clock::now_rfc3339()), prompts.len() as u64);
+        let done =
+            |requests_done| emit(&Event::Progress(Progress::of(*key, requests_done, planned)));
+        done(0)?;
+        let answered = answers::ask(&self.control, load, prompts, done).await?;
+        for sample in &answered.samples {
+            recorder.push(sample).context("cannot write samples")?;
+        }
+        let (summarizer, samples) = recorder.finish()?;
+        let none = ServerObservation::default();
+        let mut measured = summarizer.finish(&none, &self.observed, launch, measured_at);
+        // Checks of a load's timing say nothing of answers.
+        measured.checks = vec![answered.check];
+        measured.answers = Some(answered.answers);
+        Ok((Box::new(Outcome::Measured(measured)), samples))
+    }
+
     /// Runs one load point; the server is idle before and after.
     async fn trial(
         &self,
@@ -122,15 +155,7 @@ impl Session {
         let salt = has_texts(load).then(|| key.short());
         let planned = planned(load);
         // Names the load before anything is sent: a server that dies at once dies of this one.
-        emit(&Event::Progress(Progress {
-            key: *key,
-            running: 0,
-            waiting: 0,
-            kv_cache_percent: 0.0,
-            output_tokens_per_s: 0.0,
-            requests_done: 0,
-            requests_planned: planned,
-        }))?;
+        emit(&Event::Progress(Progress::of(*key, 0, planned)))?;
         let mut ended = self.start(load, salt.as_deref(), samples, Arc::clone(&traffic)).await?;
         let (mut watch, start) = (Watch::default(), Instant::now());
         watch.push(0.0, &before);

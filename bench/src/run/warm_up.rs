@@ -38,7 +38,8 @@ const ROUNDS_MAX: usize = 16;
 impl Session {
     /// Sends rounds of requests until they get no faster, and notes them.
     pub(super) async fn warm_up(&mut self, trials: &[PlannedTrial]) -> anyhow::Result<()> {
-        let heaviest = trials.iter().map(|trial| &trial.load).max_by_key(|load| in_flight(load));
+        let timed = trials.iter().map(|trial| &trial.load).filter(|load| load.answers.is_none());
+        let heaviest = timed.max_by_key(|load| in_flight(load));
         let Some(load) = heaviest else { return Ok(()) };
         let most = in_flight(load).clamp(REQUESTS_MIN, REQUESTS_MAX);
         let (start, mut requests) = (Instant::now(), REQUESTS_MIN);

@@ -2,6 +2,7 @@
 //! program: the plan of a launch, the requests of a load, raw samples on their way to disk, events for the
 //! parent process, and trials on the simulator.
 
+mod answers;
 mod data;
 mod recorder;
 mod simulated;
@@ -14,7 +15,7 @@ use bench_core::{
     workload::{Plan, Workload},
 };
 
-pub use self::{data::workload, recorder::Recorder, simulated::simulate};
+pub use self::{answers::prompts, data::workload, recorder::Recorder, simulated::simulate};
 
 /// Reads a launch plan and checks what running it relies on.
 ///

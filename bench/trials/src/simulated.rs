@@ -12,7 +12,7 @@ use bench_core::{
     sim::{self, Model},
 };
 
-use crate::{Recorder, emit, planned, workload};
+use crate::{Recorder, emit, planned, prompts, workload};
 
 /// A simulated hour takes seconds: progress is for the eye and follows the real clock.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
@@ -52,7 +52,10 @@ pub fn simulate(plan: &LaunchPlan, model: &Model, out: &Path) -> anyhow::Result<
         written.context("cannot write samples")?;
         printed?;
         let (summarizer, samples) = recorder.finish()?;
-        let measured = summarizer.finish(&observation, &observed, &plan.launch, None);
+        let mut measured = summarizer.finish(&observation, &observed, &plan.launch, None);
+        // Times are those of drawn requests, as many and about as long.
+        measured.answers = prompts(trial)?
+            .map(|prompts| sim::answers(model, &plan.args, plan.replicate, &prompts));
         let outcome = Box::new(Outcome::Measured(measured));
         emit(&Event::Trial { key: *key, outcome, samples: Some(samples) })?;
     }

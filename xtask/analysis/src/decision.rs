@@ -234,6 +234,8 @@ impl Judged<'_> {
             default_limits: self.default_limits(),
             candidate: candidate.map(|candidate| candidate.args.clone()),
             candidate_limits: candidate.map(|c| c.limits.clone()).unwrap_or_default(),
+            unchecked: Args::new(),
+            refused: Vec::new(),
         }
     }
 

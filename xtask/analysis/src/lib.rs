@@ -1,6 +1,7 @@
 //! What the figures come to: limits, candidates, verdicts, the decision, the gate. Functions of
 //! results and profile alone: no stage, no report, no words.
 
+pub mod answers;
 pub mod capacity;
 pub mod choice;
 pub mod comparison;

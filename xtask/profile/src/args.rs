@@ -18,8 +18,11 @@ const ITEMS_MAX: usize = 1000;
 
 /// What an engine accepts.
 pub(super) enum Accepted {
-    /// Flags that the simulator models.
-    Simulated,
+    /// Flags that the simulator models, these of its model included.
+    Simulated {
+        /// Flags of which the model says what their values do.
+        planted: Vec<String>,
+    },
     /// Any flag, these included although they look like slips.
     Any {
         /// `allow_unknown_flags` of the profile.
@@ -163,6 +166,7 @@ impl Accepted {
                 Self::Any { .. } => problem(unknown, suggest(name, flags::names()))
                     .map(|problem| problem.note("a flag is lower case with dashes")),
                 _ if KNOWN_FLAGS.contains(&name) => None,
+                Self::Simulated { planted } if planted.iter().any(|flag| flag == name) => None,
                 _ if flags::exists(name)
                     || nearest(name, KNOWN_FLAGS.iter().copied()).is_none() =>
                 {

@@ -41,6 +41,16 @@ impl Engine {
         flags::check_combination(args, &self.defaults).or_else(|| self.too_many_workers(args))
     }
 
+    /// Longest request, as far as it is known before a start.
+    pub(super) fn longest(&self) -> Option<u32> {
+        let args = [&self.args.args, &self.defaults];
+        let value = args.into_iter().find_map(|args| args.get("max-model-len"))?;
+        match value {
+            ArgValue::Int(tokens) => u32::try_from(*tokens).ok(),
+            _ => None,
+        }
+    }
+
     /// vLLM starts one worker a device and refuses to start more.
     fn too_many_workers(&self, args: &Args) -> Option<Refusal> {
         const FLAGS: &[&str] =
@@ -111,13 +121,19 @@ pub(super) fn read(
 }
 
 fn simulator(problems: &Problems, table: &mut Table<'_>, models: &dyn ReadModel) -> Engine {
-    let accepted = Accepted::Simulated;
-    let model = table.require("model", "model = NAME of a file in bench/models");
+    let config =
+        table.require("model", "model = NAME of a file in bench/models").and_then(|item| {
+            let (model_name, model) = read_model(&item, models)?;
+            Some(EngineConfig::Simulator { model_name, model })
+        });
+    let planted = match &config {
+        Some(EngineConfig::Simulator { model, .. }) => {
+            model.effects.iter().map(|effect| effect.flag.clone()).collect()
+        }
+        _ => Vec::new(),
+    };
+    let accepted = Accepted::Simulated { planted };
     let args = args(problems, table, &accepted);
-    let config = model.and_then(|item| {
-        let (model_name, model) = read_model(&item, models)?;
-        Some(EngineConfig::Simulator { model_name, model })
-    });
     let defaults = match &config {
         Some(EngineConfig::Simulator { model, .. }) => integers(&[
             ("max-num-seqs", model.defaults.max_num_seqs.into()),

@@ -5,6 +5,7 @@
 //! [`Profile`] with every default filled in. What cannot work is refused here, before anything
 //! is started or written.
 
+mod answers;
 mod args;
 mod arrival;
 mod calibrate;
@@ -38,6 +39,7 @@ use std::{
 
 use models::stems;
 
+pub use answers::AnswersConfig;
 pub use diagnostic::{ConfigError, Diagnostic, nearest};
 pub use models::{ModelFolder, ReadModel};
 pub use parse::parse;

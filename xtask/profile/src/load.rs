@@ -137,6 +137,7 @@ fn one(
             max_concurrency: absent_or_right(max_concurrency)?,
             goodput: absent_or_right(goodput)?,
             poll_ms: absent_or_right(poll_ms)?,
+            answers: None,
         };
         let part = absent_or_right(part)?;
         let (name, repeats) = (name.clone()?.value, repeats?);

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     ReadModel,
+    answers::{self, AnswersConfig},
     args::{Accepted, PlacedArgs, overlay},
     calibrate, capacity,
     diagnostic::Diagnostic,
@@ -73,8 +74,10 @@ fn resolve(
     let reference = document.get("reference").and_then(|item| reference(problems, &item));
     let tune = document.get("tune");
     let capacity = document.section("capacity", |table| capacity::read(table, &loads));
+    let longest = engine.as_ref().and_then(|engine| engine.longest());
+    let answers = document.section("answers", |table| answers::read(table, folder, longest));
     let is_simulated =
-        engine.as_ref().is_some_and(|engine| matches!(engine.accepted, Accepted::Simulated));
+        engine.as_ref().is_some_and(|engine| matches!(engine.accepted, Accepted::Simulated { .. }));
     let calibrate =
         document.section("calibrate", |table| calibrate::read(table, is_simulated, &loads, models));
     let spreads = document.section("spread", |table| calibrate::read_spread(table, models));
@@ -114,6 +117,7 @@ fn resolve(
         tune.map(|item| tune::read(problems, item.table("[tune]")?, &engine, models)),
     )?;
     let capacity = absent_or_right(capacity)?;
+    let answers = absent_or_right(answers)?;
     let tables = [
         (tune.is_some(), "[tune]"),
         (capacity.is_some(), "[capacity]"),
@@ -122,7 +126,7 @@ fn resolve(
     let tables = tables.into_iter().filter_map(|(is_there, table)| is_there.then_some(table));
     let tables: Vec<_> = tables.collect();
     stages.extend(stage::of_tables(&tables).map(|stage| stage.name.to_owned()));
-    Some(Profile {
+    let mut profile = Profile {
         name: String::new(),
         instrument_epoch: bench_core::INSTRUMENT_EPOCH,
         path: std::path::PathBuf::new(),
@@ -147,10 +151,24 @@ fn resolve(
         spreads: absent_or_right(spreads)?.unwrap_or_default(),
         tune,
         capacity,
+        answers,
         budget_engine_minutes: budget,
         remote: absent_or_right(remote)?,
         executor: absent_or_right(executor)?.unwrap_or(ExecutorConfig::Local),
-    })
+    };
+    check_answers(&mut profile, longest);
+    Some(profile)
+}
+
+/// Adds the stage that checks answers, where a setting may change them; without the table by its defaults.
+fn check_answers(profile: &mut Profile, longest: Option<u32>) {
+    if profile.settings_that_change_answers().is_empty() {
+        return;
+    }
+    let config = profile.answers.get_or_insert_with(|| AnswersConfig::new(longest));
+    if config.check {
+        profile.stages.push(stage::ANSWERS.name.to_owned());
+    }
 }
 
 /// The name of a saved baseline.

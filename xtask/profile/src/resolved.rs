@@ -14,7 +14,7 @@ use bench_core::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::args::overlay;
+use super::{answers::AnswersConfig, args::overlay};
 
 /// A profile.
 #[derive(Clone, Debug)]
@@ -68,6 +68,8 @@ pub struct Profile {
     pub tune: Option<Tune>,
     /// The load whose rate is raised until it breaks the limits, if any.
     pub capacity: Option<Capacity>,
+    /// How answers are judged, where a setting that is tried may change them or the profile says.
+    pub answers: Option<AnswersConfig>,
     /// Most engine minutes that a run may plan, if capped.
     pub budget_engine_minutes: Option<u32>,
     /// Where trials are shared, if anywhere; it bears on no result.
@@ -123,6 +125,9 @@ impl Profile {
         }
         if let Some(capacity) = &self.capacity {
             hashed["capacity"] = json!(capacity);
+        }
+        if let Some(answers) = &self.answers {
+            hashed["answers"] = json!(answers);
         }
         if let Some(reference) = &self.reference {
             hashed["reference"] = json!(reference);

@@ -92,12 +92,23 @@ pub const PREDICT: Stage = Stage {
     runs: Runs::Table("[tune]"),
 };
 
+/// `answers`.
+pub const ANSWERS: Stage = Stage {
+    name: "answers",
+    about: "with settings that may change answers: their answers, held to those of the defaults",
+    needs: &[&PROVISION],
+    reads: &[],
+    files: &["answers.json", "answers.md"],
+    epoch: 1,
+    runs: Runs::Table("[answers]"),
+};
+
 /// `tune`.
 pub const TUNE: Stage = Stage {
     name: "tune",
     about: "with [tune]: several flags searched together, and the winner confirmed",
     needs: &[&PROVISION, &PREDICT],
-    reads: &[],
+    reads: &[&ANSWERS],
     files: &["tune.json", "tuning.md", "tuning.csv"],
     epoch: 4,
     runs: Runs::Table("[tune]"),
@@ -108,7 +119,7 @@ pub const CHOOSE: Stage = Stage {
     name: "choose",
     about: "the best value of each sweep, put together, and of these flags those that do something",
     needs: &[&PROVISION],
-    reads: &[&TUNE, &SWEEP],
+    reads: &[&ANSWERS, &TUNE, &SWEEP],
     files: &["recommendation.json"],
     epoch: 5,
     runs: Runs::OfSettings,
@@ -141,7 +152,7 @@ pub const COMPARE: Stage = Stage {
     name: "compare",
     about: "baseline, defaults and chosen settings side by side, with verdicts and targets",
     needs: &[&PROVISION, &BASELINE],
-    reads: &[&CHOOSE, &COMPREHENSIVE, &SWEEP],
+    reads: &[&ANSWERS, &CHOOSE, &COMPREHENSIVE, &SWEEP],
     files: &["comparison.json"],
     epoch: 10,
     runs: Runs::Named,
@@ -174,7 +185,7 @@ pub const DOCUMENT: Stage = Stage {
     name: "document",
     about: "the report and the configuration to deploy",
     needs: &[&PROVISION, &BASELINE, &COMPARE],
-    reads: &[&CHOOSE, &COMPREHENSIVE, &CONFIRM, &VISUALIZE, &SWEEP, &TUNE, &CAPACITY],
+    reads: &[&CHOOSE, &COMPREHENSIVE, &CONFIRM, &VISUALIZE, &SWEEP, &ANSWERS, &TUNE, &CAPACITY],
     files: &["OPTIMIZATION_RESULTS.md", "report.html", "recommended.yaml"],
     epoch: 13,
     runs: Runs::Named,
@@ -198,11 +209,12 @@ pub const CALIBRATE: Stage = Stage {
 };
 
 /// Every stage, in the order of the report: each comes after what it needs and reads.
-pub const STAGES: [&Stage; 13] = [
+pub const STAGES: [&Stage; 14] = [
     &PROVISION,
     &BASELINE,
     &SWEEP,
     &PREDICT,
+    &ANSWERS,
     &TUNE,
     &CHOOSE,
     &COMPREHENSIVE,

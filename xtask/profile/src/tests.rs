@@ -23,6 +23,7 @@ macro_rules! assert_text {
     };
 }
 
+mod answers;
 mod schema;
 mod workloads;
 

@@ -86,6 +86,7 @@ impl Fixture {
         let choose = ChooseResult {
             header: header("choose"),
             candidates: vec![candidate(&choice.args)],
+            refused: Vec::new(),
             choice,
             tested: Vec::new(),
             findings: Vec::new(),
@@ -678,6 +679,7 @@ fn profile() -> Profile {
         spreads: Default::default(),
         tune: None,
         capacity: None,
+        answers: None,
         guards: Vec::new(),
         margins_percent: BTreeMap::new(),
         budget_engine_minutes: None,

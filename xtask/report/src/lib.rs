@@ -3,6 +3,7 @@
 //! Rust counts and formats, the templates beside this file hold the words: changing a sentence
 //! needs no Rust. Pure: the same results yield the same bytes.
 
+mod answers;
 mod calibration;
 mod capacity;
 mod deploy;
@@ -36,6 +37,7 @@ use anyhow::{Context as _, Result};
 use bench_core::canonical::Digest;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
 
+pub use answers::{AnswersPage, refusal};
 pub use calibration::CalibrationPage;
 pub use capacity::{CapacityPage, Configuration, CurvePoint};
 pub use deploy::{Recommended, recommended, serve_command};

@@ -10,7 +10,10 @@ use bench_core::{
 };
 
 use super::provenance::distinct;
-use crate::format::{self, NOTHING};
+use crate::{
+    answers,
+    format::{self, NOTHING},
+};
 use profile::{Guard, Profile};
 
 /// The first words of all: what to deploy.
@@ -45,6 +48,13 @@ pub fn candidate_name(decision: &Decision) -> &'static str {
 
 /// Why, in sentences. `rows`: defaults against candidate.
 pub fn grounds(decision: &Decision, rows: &[Comparison], profile: &Profile) -> String {
+    let carried = carried(decision, rows, profile);
+    let answers = answers::of_decision(decision, profile);
+    [carried, answers].into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// What carries the decision.
+fn carried(decision: &Decision, rows: &[Comparison], profile: &Profile) -> String {
     let primary = primary(rows, profile);
     let candidate = || decision.candidate.as_ref().map_or_else(String::new, format::args);
     let judged = |word: &str| match primary.and_then(change) {

@@ -3,7 +3,7 @@
 use bench_core::metric::{Direction, METRICS, Margin, Metric};
 
 use profile::{
-    flags::{self, Flag, Memory},
+    flags::{self, Answers, Flag, Memory},
     stage::{Runs, STAGES},
 };
 use report::format;
@@ -76,7 +76,8 @@ pub fn text() -> String {
 
     out += "\n## Flags\n\nAny flag of `vllm serve` may be swept. Of these more is known: their domain is \
             checked, and what\nvLLM refuses together is an error before anything starts. Beyond a value that did not start \
-            for want of memory,\na sweep does not try those further out.\n\n";
+            for want of memory,\na sweep does not try those further out. What may change answers, and any flag that is \
+            not here, is not recommended\nbefore the stage `answers` has judged it.\n\n";
     out += &known_flags();
     out
 }
@@ -129,11 +130,18 @@ fn known_flags() -> String {
             Some(Memory::Between) => "beyond two edges",
             None => format::NOTHING,
         };
-        let cells = [flag.default, memory, flag.help].map(str::to_owned);
+        let answers = match flag.answers {
+            Answers::MayChange { why, .. } => why,
+            Answers::Same => format::NOTHING,
+        };
+        let cells = [flag.default, memory, answers, flag.help].map(str::to_owned);
         [vec![code(flag.name)], cells.to_vec()].concat()
     };
     let rows: Vec<_> = flags::FLAGS.iter().map(row).collect();
-    format::table(&header(&["Flag", "Default", "Needs more memory", "What it does"]), &rows)
+    format::table(
+        &header(&["Flag", "Default", "Needs more memory", "May change answers", "What it does"]),
+        &rows,
+    )
 }
 
 #[cfg(test)]

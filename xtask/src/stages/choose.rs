@@ -3,7 +3,8 @@
 
 use anyhow::{Result, anyhow};
 use bench_core::schema::{
-    Args, Candidate, Choice, ChooseResult, Point, Role, SweepResult, TuneResult,
+    AnswerRefusal, AnswersResult, Args, Candidate, Choice, ChooseResult, Point, Role, SweepResult,
+    TuneResult,
 };
 use serde_json::{Value, json};
 
@@ -14,6 +15,7 @@ use super::{
 };
 use analysis::{
     Configuration,
+    answers::KnownAnswers,
     choice::{self, Swept},
     pruning,
 };
@@ -64,22 +66,25 @@ impl Task for Choose<'_> {
     }
 
     fn further_leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        let candidates = self.named(&Files::read(self.context, inputs)?);
-        Ok(self.tested(inputs, candidates)?.err().unwrap_or_default())
+        let files = Files::read(self.context, inputs)?;
+        let (candidates, _) = self.named(&files);
+        let answers = files.answers(self.context.profile);
+        Ok(self.tested(inputs, candidates, answers)?.err().unwrap_or_default())
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let profile = self.context.profile;
         let files = Files::read(self.context, inputs)?;
         let sweeps = files.sweeps(profile);
-        let named = self.named(&files);
-        let tested = self.tested(inputs, named)?;
+        let (named, refused) = self.named(&files);
+        let tested = self.tested(inputs, named, files.answers(profile))?;
         let (candidates, tested) = tested.map_err(|_| anyhow!("trials of the test are missing"))?;
-        let Files { sweeps: files, searched } = &files;
+        let Files { sweeps: files, searched, .. } = &files;
         let proposed = files.iter().filter_map(|(name, file)| Some((*name, file.choice.as_ref()?)));
         let proposed = searched.iter().map(|file| (choice::TUNE, &file.choice)).chain(proposed);
         let mut findings: Vec<String> =
             proposed.map(|(name, choice)| format!("{name}: {}", choice.reason)).collect();
+        findings.extend(refused.iter().map(|refused| report::refusal(refused, profile)));
         let dropped = candidates.first().into_iter().flat_map(|first| &first.dropped);
         findings.extend(dropped.map(|reason| words::dropped(reason, profile)));
         let is_well = |swept: &Swept<'_>| {
@@ -100,7 +105,7 @@ impl Task for Choose<'_> {
             },
         };
         let header = self.context.header(CHOOSE.name, inputs)?;
-        written(&ChooseResult { header, choice, candidates, tested, findings })
+        written(&ChooseResult { header, choice, candidates, tested, refused, findings })
     }
 }
 
@@ -110,13 +115,21 @@ impl Choose<'_> {
         self.context.has(&COMPREHENSIVE) && pruning::starts(self.context.profile) > 0
     }
 
-    /// The candidates as the sweeps name them.
-    fn named(&self, files: &Files<'_>) -> Vec<Candidate> {
+    /// The candidates as the sweeps name them, and what they do not name for its answers.
+    fn named(&self, files: &Files<'_>) -> (Vec<Candidate>, Vec<AnswerRefusal>) {
         let profile = self.context.profile;
+        let answers = files.answers(profile);
         let searched = files.searched.as_ref();
         let tuned = searched.map(|file| swept(choice::TUNE, &file.points, profile));
-        let fits = |args: &Args| fits(args, profile);
-        choice::candidates(&files.sweeps(profile), tuned.as_ref(), profile, &fits)
+        let mut all = files.sweeps(profile);
+        all.extend(tuned);
+        let refused = answers.withhold(&mut all);
+        let tuned = searched.is_some().then(|| all.pop()).flatten();
+        let fits = |args: &Args| match answers.permits(args) {
+            true => fits(args, profile),
+            false => Err("their answers together were not judged".to_owned()),
+        };
+        (choice::candidates(&all, tuned.as_ref(), profile, &fits), refused)
     }
 
     /// The candidates, of the first one the flags that do something, and the points that show it; or the
@@ -125,11 +138,16 @@ impl Choose<'_> {
         &self,
         inputs: &Inputs<'_>,
         mut candidates: Vec<Candidate>,
+        answers: KnownAnswers<'_>,
     ) -> Result<Stored<(Vec<Candidate>, Vec<Point>)>> {
         let Some(first) = candidates.first().filter(|_| self.tests()) else {
             return Ok(Ok((candidates, Vec::new())));
         };
         Ok(pruned(self.context, inputs, first)?.map(|Pruned { candidate, tested }| {
+            // What is left of two flags whose answers were judged together was perhaps not.
+            if !answers.permits(&candidate.args) {
+                return (candidates, tested);
+            }
             candidates.remove(0);
             candidates.retain(|other| other.args != candidate.args);
             candidates.insert(0, candidate);
@@ -142,6 +160,7 @@ impl Choose<'_> {
 struct Files<'a> {
     sweeps: Vec<(&'a str, SweepResult)>,
     searched: Option<TuneResult>,
+    answers: Option<AnswersResult>,
 }
 
 impl<'a> Files<'a> {
@@ -150,7 +169,14 @@ impl<'a> Files<'a> {
         for sweep in &context.profile.sweeps {
             sweeps.push((&sweep.name, inputs.json(&sweep.name, &sweep.file)?));
         }
-        Ok(Self { sweeps, searched: read_if_upstream(inputs)? })
+        let (searched, answers) = (read_if_upstream(inputs)?, read_if_upstream(inputs)?);
+        Ok(Self { sweeps, searched, answers })
+    }
+
+    /// What is known of the settings' answers.
+    fn answers<'k>(&'k self, profile: &'k Profile) -> KnownAnswers<'k> {
+        let judged = self.answers.as_ref().map_or(&[][..], |file| &file.settings);
+        KnownAnswers { profile, judged }
     }
 
     fn sweeps(&self, profile: &Profile) -> Vec<Swept<'_>> {

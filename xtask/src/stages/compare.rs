@@ -4,8 +4,8 @@
 use anyhow::{Result, anyhow};
 use bench_core::{
     schema::{
-        BaselineResult, Candidate, CompareResult, Comparison, ComprehensiveResult, Decision, Point,
-        Role, Stopping,
+        AnswersResult, BaselineResult, Candidate, ChooseResult, CompareResult, Comparison,
+        ComprehensiveResult, Decision, Point, Role, Stopping,
     },
     stats::LEVEL,
 };
@@ -15,7 +15,9 @@ use super::{
     Context, StageResult, comprehensive, goals, hardware, read, read_if_upstream, written,
 };
 use analysis::{
-    Configuration, comparison,
+    Configuration,
+    answers::KnownAnswers,
+    comparison,
     decision::{self, Judged},
     targets,
 };
@@ -74,7 +76,7 @@ impl Task for Compare<'_> {
         let comparisons = comparison::comparisons(&points, &known, reference, profile, level);
         let hardware = hardware::hardware(profile, &self.context.identity(inputs)?);
         let server = targets::server(profile, &points, hardware);
-        let decision = self.decide(&points, judges, candidate.as_ref(), &comparisons)?;
+        let decision = self.decide(inputs, &points, judges, candidate.as_ref(), &comparisons)?;
         let targets = targets::outcomes(profile, &comparisons, &server, decision.deployed);
         let floors = targets::floors(profile, &comparisons, &server);
         let mut findings = Vec::new();
@@ -100,6 +102,7 @@ impl Task for Compare<'_> {
 impl Compare<'_> {
     fn decide(
         &self,
+        inputs: &Inputs<'_>,
         points: &[Point],
         judges: bool,
         candidate: Option<&Candidate>,
@@ -108,14 +111,26 @@ impl Compare<'_> {
         let profile = self.context.profile;
         let of = |role| Configuration::of(points, profile, |point: &Point| point.role == role);
         let (default, baseline, tuned) = (of(Role::Default), of(Role::Baseline), of(Role::Tuned));
+        let refused =
+            read_if_upstream::<ChooseResult>(inputs)?.map(|file| file.refused).unwrap_or_default();
+        let answers: Option<AnswersResult> = read_if_upstream(inputs)?;
+        let judged = answers.as_ref().map_or(&[][..], |file| &file.settings);
+        let answers = KnownAnswers { profile, judged };
+        let candidate = candidate.filter(|candidate| answers.permits(&candidate.args));
         let judged = Judged {
             default: default.as_ref(),
-            baseline: baseline.as_ref(),
+            // Its figures stand beside; whether it may be deployed, its answers say too.
+            baseline: baseline.as_ref().filter(|baseline| answers.permits(baseline.args)),
             candidate: candidate.zip(tuned.as_ref()),
             rows: comparisons,
             judges,
         };
-        decision::decide(profile, &judged).ok_or_else(|| {
+        let decided = decision::decide(profile, &judged).map(|decision| Decision {
+            unchecked: answers.unchecked(&decision.args),
+            refused,
+            ..decision
+        });
+        decided.ok_or_else(|| {
             let causes = causes(points);
             let of = if profile.endpoint().is_some() { "" } else { " at vLLM's defaults" };
             anyhow!(

@@ -163,6 +163,9 @@ pub fn goals(profile: &Profile) -> Value {
     if !profile.gains.is_empty() {
         goals["gains"] = serde_json::json!(profile.gains);
     }
+    if !profile.checks_answers() {
+        goals["answers"] = "not checked".into();
+    }
     goals
 }
 

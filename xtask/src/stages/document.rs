@@ -15,14 +15,15 @@ use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use super::{
-    Context, Node, capacity, comprehensive, pruning, read, read_if_upstream, tune, visualize,
+    Context, Node, answers, capacity, comprehensive, pruning, read, read_if_upstream, tune,
+    visualize,
 };
 use crate::calibration;
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     SAMPLES, Trial,
     role::{TrialRole, of_stage, split_stage},
-    stage::{CAPACITY, CHOOSE, COMPREHENSIVE, DOCUMENT, TUNE, VISUALIZE},
+    stage::{ANSWERS, CAPACITY, CHOOSE, COMPREHENSIVE, DOCUMENT, TUNE, VISUALIZE},
 };
 use report::TrialView;
 
@@ -31,8 +32,11 @@ pub const RECOMMENDED: &str = "recommended.yaml";
 
 /// Stages with a page of their own, which is a chapter at the report's end, and the page's name. Their
 /// trials are named in their own results.
-const CHAPTERS: [(&str, &str); 2] =
-    [(TUNE.name, tune::MARKDOWN), (CAPACITY.name, capacity::MARKDOWN)];
+const CHAPTERS: [(&str, &str); 3] = [
+    (ANSWERS.name, answers::MARKDOWN),
+    (TUNE.name, tune::MARKDOWN),
+    (CAPACITY.name, capacity::MARKDOWN),
+];
 
 /// Steps of a trial's time that the page draws.
 const STEPS: usize = 60;

@@ -1,6 +1,7 @@
 //! What the stages do, one a file; [`tasks`] makes them. What else is known of each is in the table
 //! [`profile::stage`].
 
+mod answers;
 mod baseline;
 mod calibrate;
 mod capacity;
@@ -27,8 +28,8 @@ use context::{digest_of, goals, one_file, read, read_if_upstream, written};
 use profile::{
     Stage,
     stage::{
-        BASELINE, CALIBRATE, CAPACITY, CHOOSE, COMPARE, COMPREHENSIVE, CONFIRM, DOCUMENT, PREDICT,
-        PROVISION, Runs, STAGES, TUNE, VISUALIZE,
+        ANSWERS, BASELINE, CALIBRATE, CAPACITY, CHOOSE, COMPARE, COMPREHENSIVE, CONFIRM, DOCUMENT,
+        PREDICT, PROVISION, Runs, STAGES, TUNE, VISUALIZE,
     },
 };
 pub use trial::{Grid, Setting};
@@ -36,10 +37,11 @@ pub use trial::{Grid, Setting};
 type Make = for<'a> fn(&'a Context<'a>) -> Node<'a>;
 
 /// What each stage of the table does; each sweep is a [`sweep::Sweep`].
-const BUILT_IN: [(&Stage, Make); 12] = [
+const BUILT_IN: [(&Stage, Make); 13] = [
     (&PROVISION, |context| Box::new(provision::Provision { context })),
     (&BASELINE, |context| Box::new(baseline::Baseline { context })),
     (&PREDICT, |context| Box::new(predict::Predict { context })),
+    (&ANSWERS, |context| Box::new(answers::Check::new(context))),
     (&TUNE, |context| Box::new(tune::Tune::new(context))),
     (&CHOOSE, |context| Box::new(choose::Choose { context })),
     (&COMPREHENSIVE, |context| Box::new(comprehensive::Comprehensive { context })),

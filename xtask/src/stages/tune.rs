@@ -7,7 +7,7 @@ use std::{cell::RefCell, ops::Range};
 
 use anyhow::Result;
 use bench_core::{
-    schema::{Args, Outcome, Point, Role, TuneResult},
+    schema::{AnswersResult, Args, FailureClass, Outcome, Point, Role, SettingFailure, TuneResult},
     search::{
         self, Candidate, DEFAULTS, Evaluation, Goal, Over, Predicted, Problem, STARTS_MAX, Step,
         Want,
@@ -16,8 +16,11 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, StageResult, choose, written};
-use analysis::comparison::{self, Known};
+use super::{Context, Grid, Setting, StageResult, choose, read_if_upstream, written};
+use analysis::{
+    answers::KnownAnswers,
+    comparison::{self, Known},
+};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     Bound, NamedLoad,
@@ -199,9 +202,16 @@ impl<'a> Tune<'a> {
     /// one.
     fn walk(&self, inputs: &Inputs<'_>, identity: &Value) -> Result<Option<Leaf<Trial>>> {
         let problem = self.problem(inputs.json(PREDICT.name, PREDICT.file())?);
+        let judged: Option<AnswersResult> = read_if_upstream(inputs)?;
+        let judged = judged.map(|file| file.settings).unwrap_or_default();
+        let answers = KnownAnswers { profile: self.context.profile, judged: &judged };
         let mut walk = self.walked.borrow_mut();
         while walk.over.is_none() {
             match problem.next(&walk.evaluations) {
+                Step::Measure(trial) if !answers.permits(&self.args(trial.candidate)) => {
+                    let seen = problem.seen(trial.load, &refused_for_answers());
+                    problem.note(&mut walk.evaluations, trial, &seen);
+                }
                 Step::Measure(trial) => {
                     let leaf = self.leaf(trial, identity)?;
                     if !inputs.has_leaf(&leaf.role) {
@@ -216,6 +226,15 @@ impl<'a> Tune<'a> {
         }
         Ok(None)
     }
+}
+
+/// What is noted of a setting whose answers did not pass: nothing is measured of it.
+fn refused_for_answers() -> Outcome {
+    Outcome::Refused(SettingFailure {
+        class: FailureClass::BadCombination,
+        evidence: vec!["its answers did not pass".to_owned()],
+        foreseen: Some("its answers did not pass".to_owned()),
+    })
 }
 
 impl Task for Tune<'_> {

@@ -61,9 +61,10 @@ fn read(name: &str) -> String {
 
 /// What stands in a document for the same command on a small profile, in an order in which each has
 /// what it needs.
-const RUNS: [(&str, &str); 27] = [
+const RUNS: [(&str, &str); 28] = [
     ("suite", "suite -p small"),
     ("suite --profile h100-qwen2.5-7b", "suite -p small"),
+    ("suite --profile sim-answers", "suite -p small"),
     (
         "suite [--profile P] [--only A,B] [--without C,D] [--dry-run] [--fresh]",
         "suite -p small --only compare --fresh",

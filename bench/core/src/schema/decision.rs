@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Args, Column, Estimate};
+use super::{AnswerRefusal, Args, Column, Estimate};
 
 /// Whether a setting meets a limit, by the 95 % interval of the figure over server starts; the
 /// better the earlier.
@@ -188,4 +188,10 @@ pub struct Decision {
     /// The limits with that candidate's figures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidate_limits: Vec<LimitOutcome>,
+    /// Arguments of the setting that may change answers and were not checked, since the profile says so.
+    #[serde(default, skip_serializing_if = "Args::is_empty")]
+    pub unchecked: Args,
+    /// Settings that promised a gain and were refused for their answers, the greatest gain first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<AnswerRefusal>,
 }

@@ -60,3 +60,18 @@ pub struct Progress {
     /// Requests planned; 0 when unknown.
     pub requests_planned: u64,
 }
+
+impl Progress {
+    /// What is known without looking at the server.
+    pub fn of(key: Digest, requests_done: u64, requests_planned: u64) -> Self {
+        Self {
+            key,
+            running: 0,
+            waiting: 0,
+            kv_cache_percent: 0.0,
+            output_tokens_per_s: 0.0,
+            requests_done,
+            requests_planned,
+        }
+    }
+}

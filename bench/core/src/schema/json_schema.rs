@@ -7,8 +7,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, js
 use serde_json::{Value, json};
 
 use super::{
-    ArgValue, BaselineResult, CapacityResult, ChooseResult, CompareResult, ComprehensiveResult,
-    ConfirmResult, FORMAT, ProvisionResult, SavedResult, SweepResult, TuneResult,
+    AnswersResult, ArgValue, BaselineResult, CapacityResult, ChooseResult, CompareResult,
+    ComprehensiveResult, ConfirmResult, FORMAT, ProvisionResult, SavedResult, SweepResult,
+    TuneResult,
 };
 use crate::canonical::Digest;
 
@@ -49,6 +50,7 @@ enum AnyResult {
     Baseline(BaselineResult),
     Sweep(SweepResult),
     Tune(TuneResult),
+    Answers(AnswersResult),
     Choose(ChooseResult),
     Comprehensive(ComprehensiveResult),
     Capacity(CapacityResult),

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::AnswerSet;
 use crate::{canonical::Digest, decimal::Decimal};
 
 /// A load point: what is asked of a server, when, and how much. Part of a trial's key.
@@ -35,6 +36,10 @@ pub struct LoadSpec {
     /// How often `/metrics` is read during the load; [`LoadSpec::POLL_MS`] where it does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_ms: Option<u32>,
+    /// Prompts that are asked for their answers in place of requests; of these, arrival and size say how
+    /// many at once and how many in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<AnswerSet>,
 }
 
 impl LoadSpec {
@@ -77,6 +82,7 @@ impl LoadSpec {
             max_concurrency,
             goodput,
             poll_ms: None,
+            answers: None,
         }
     }
 }

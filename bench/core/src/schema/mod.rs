@@ -3,6 +3,7 @@
 //! No `untagged`, and no `flatten` but for the header of result files: a reader knows from a tag or a
 //! key what it reads. What is part of a key (arguments, load points) holds no floats; summaries may.
 
+mod answers;
 mod args;
 mod calibration;
 mod contact;
@@ -21,6 +22,10 @@ mod result;
 mod sample;
 mod stages;
 
+pub use answers::{
+    AnswerExample, AnswerGroup, AnswerRefusal, AnswerSet, AnswerState, AnswerVerdict, Answers,
+    GroupChange, JudgedAnswers, PromptAnswer, RightAnswers,
+};
 pub use args::{ArgValue, Args};
 pub use calibration::{Accuracy, Calibration, Ceiling, Host, Pair, Synchronised};
 pub use contact::{Contact, Fault};
@@ -47,8 +52,9 @@ pub use result::{
 };
 pub use sample::{Phases, RequestSample, RequestStatus, ServerObservation};
 pub use stages::{
-    BaselineResult, CapacityResult, ChooseResult, CompareResult, ComprehensiveResult,
-    ConfirmResult, Figures, Header, ProvisionResult, SavedResult, SweepResult, TuneResult,
+    AnswersResult, BaselineResult, CapacityResult, ChooseResult, CompareResult,
+    ComprehensiveResult, ConfirmResult, Figures, Header, ProvisionResult, SavedResult, SweepResult,
+    TuneResult,
 };
 
 /// Version of every type in this module. A reader refuses a version that it does not know.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MachineUse, Quantiles};
+use super::{Answers, MachineUse, Quantiles};
 use crate::{canonical::Digest, warm_up::WarmUp};
 
 /// What is stored of a trial.
@@ -37,6 +37,9 @@ pub struct Measured {
     /// Offered above capacity: no steady state, latency grows with the length of the trial. A
     /// finding, not an error.
     pub saturated: bool,
+    /// What was answered, of a trial that asks for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Answers>,
 }
 
 impl Measured {

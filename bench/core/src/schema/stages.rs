@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Candidate, Choice, Comparison, Decision, EngineLabel, FloorOutcome, Point, Stopping,
-    TargetOutcome,
+    AnswerRefusal, Candidate, Choice, Comparison, Decision, EngineLabel, FloorOutcome,
+    JudgedAnswers, Point, Stopping, TargetOutcome, TrialRef,
 };
 
 /// What every result file begins with.
@@ -91,6 +91,21 @@ pub struct TuneResult {
     pub findings: Vec<String>,
 }
 
+/// Of `answers`: the settings that may change answers, judged by them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AnswersResult {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// Each set of such arguments.
+    pub settings: Vec<JudgedAnswers>,
+    /// Trials of the reference setting, one a start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reference: Vec<TrialRef>,
+}
+
 /// Of `choose`: the settings worth being judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -107,6 +122,9 @@ pub struct ChooseResult {
     /// The first candidate as it was named, and without one flag after the other, on starts of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tested: Vec<Point>,
+    /// Values that promise a gain and are not named for their answers, the greatest gain first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<AnswerRefusal>,
     /// Findings in words, each drawn from the figures above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,

@@ -13,6 +13,7 @@
 pub const EPOCH: u32 = 4;
 
 pub mod accuracy;
+mod answers;
 pub mod blocks;
 mod clients;
 pub mod engine;
@@ -27,7 +28,8 @@ pub mod scheduler;
 pub mod server;
 pub mod settings;
 
-pub use model::Model;
+pub use answers::answers;
+pub use model::{Effect, Model};
 pub use noise::HostNoise;
 pub use server::{Progress, Server, launch};
 pub use settings::{KNOWN_FLAGS, Settings};

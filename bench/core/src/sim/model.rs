@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{decimal::Decimal, rng::Random};
+use crate::{
+    decimal::Decimal,
+    rng::Random,
+    schema::{ArgValue, Args},
+};
 
 /// A fitted model of one engine on one machine: a file in `bench/models/`.
 ///
@@ -29,6 +33,32 @@ pub struct Model {
     pub start: Start,
     /// How much measurements vary.
     pub noise: Noise,
+    /// What flags do of which the simulator knows nothing else: made up, to try what hangs on such flags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Effect>,
+}
+
+/// What one value of a flag does, made up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Effect {
+    /// Name of the flag.
+    pub flag: String,
+    /// Its value.
+    pub value: ArgValue,
+    /// Times of a step on the device, in millionths of those without it.
+    pub device_ppm: u64,
+    /// By how much the negative log-likelihood of a text rises, in millionths.
+    pub nll_increase_ppm: u64,
+    /// Right answers that are lost, in millionths of them.
+    pub right_lost_ppm: u64,
+}
+
+impl Effect {
+    /// Whether these arguments have it.
+    pub fn is_on(&self, args: &Args) -> bool {
+        args.get(&self.flag) == Some(&self.value)
+    }
 }
 
 /// Resolved defaults of the arguments that the simulator knows.
@@ -132,6 +162,20 @@ impl Model {
             *ns = scale(*ns, latency);
         }
         found
+    }
+
+    /// The same engine with what made-up flags among these arguments do to its steps.
+    #[must_use]
+    pub fn with_effects(&self, args: &Args) -> Self {
+        let mut model = self.clone();
+        for effect in self.effects.iter().filter(|effect| effect.is_on(args)) {
+            let (device, _) = model.times_mut();
+            // The last of them is a share of the host's time.
+            for time in device.into_iter().take(5) {
+                *time = scale(*time, effect.device_ppm);
+            }
+        }
+        model
     }
 
     /// The same engine without noise: what is expected of a start, without its luck.

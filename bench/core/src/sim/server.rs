@@ -60,7 +60,8 @@ pub fn launch(model: &Model, args: &Args, replicate: u32) -> Result<Server, Sett
         // Starts vary far more than steps: files, caches, other processes.
         scale(start.base_ms + compile_ms + graphs_ms, factor(&mut random, START_TIME_PPM))
     };
-    Ok(Server { model: model.clone(), settings, blocks, identity, pace, host_pace, start_ms })
+    let model = model.with_effects(args);
+    Ok(Server { model, settings, blocks, identity, pace, host_pace, start_ms })
 }
 
 /// Standard deviation of the time that a start takes.

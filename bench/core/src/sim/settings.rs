@@ -60,8 +60,17 @@ impl Settings {
     /// What vLLM refuses before it looks at the device's memory: an unknown flag, a value outside
     /// its domain, a combination that makes no sense.
     pub fn from_args(model: &Model, args: &Args) -> Result<Self, SettingFailure> {
-        if let Some(flag) = args.keys().find(|flag| !KNOWN_FLAGS.contains(&flag.as_str())) {
-            return Err(refused(format!("error: unrecognized arguments: --{flag}")));
+        for flag in args.keys().filter(|flag| !KNOWN_FLAGS.contains(&flag.as_str())) {
+            let mut planted = model.effects.iter().filter(|effect| effect.flag == *flag).peekable();
+            if planted.peek().is_none() {
+                return Err(refused(format!("error: unrecognized arguments: --{flag}")));
+            }
+            if !planted.any(|effect| effect.is_on(args)) {
+                let value = &args[flag];
+                return Err(refused(format!(
+                    "error: argument --{flag}: invalid choice: '{value}'"
+                )));
+            }
         }
         let defaults = &model.defaults;
         let mut settings = Self {

@@ -19,6 +19,7 @@ pub use crate::metric::MARGIN_PERCENT;
 pub use looks::{Looks, levels};
 pub use repeats::{Costs, REPEATS_MAX, repeats};
 pub use spread::{Spread, Start};
+pub use student::critical;
 pub use verdict::{Judgement, LEVEL, POWER, Question, QuestionRole, STARTS_MAX, judge, spread};
 
 /// Mean of one value a start, with its 95 % interval by Student's t.

@@ -1,11 +1,19 @@
 //! The flags of which something is known, in alphabetical order.
 
-use super::{Flag, Kind, Memory};
+use super::{Answers, Flag, Kind, Memory};
 
 const MANY: i64 = 1 << 30;
 
 const fn flag(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Flag {
-    Flag { name, kind, default, help, more_needs_memory: None, compile_cache_ignores: false }
+    Flag {
+        name,
+        kind,
+        default,
+        help,
+        more_needs_memory: None,
+        compile_cache_ignores: false,
+        answers: Answers::Same,
+    }
 }
 
 impl Flag {
@@ -18,12 +26,21 @@ impl Flag {
         self.compile_cache_ignores = true;
         self
     }
+
+    const fn changes_answers(mut self, why: &'static str, except: &'static [&'static str]) -> Self {
+        self.answers = Answers::MayChange { why, except };
+        self
+    }
 }
 
 /// Everything known, one definition a flag.
 ///
 /// Defaults are those of the OpenAI server in 0.22.1 and 0.32.0. What the compile cache ignores
 /// follows `compute_hash` of vLLM's configuration classes.
+///
+/// Flags that only change which requests share a step, in which order sums are made, or when a token is
+/// sent leave answers as they are by design: the rounding of another batch is the noise by which the
+/// reference setting differs from itself from start to start.
 pub static FLAGS: &[Flag] = &[
     flag(
         "api-server-count",
@@ -50,6 +67,10 @@ pub static FLAGS: &[Flag] = &[
         Kind::Json,
         "from the optimization level",
         "torch.compile and CUDA graphs in detail",
+    )
+    .changes_answers(
+        "custom passes fuse and replace operations, some of them with quantized ones",
+        &[],
     ),
     flag(
         "cudagraph-capture-sizes",
@@ -70,6 +91,10 @@ pub static FLAGS: &[Flag] = &[
         Kind::Choice(&["auto", "bfloat16", "float", "float16", "float32", "half"]),
         "auto: the model's own",
         "number format of weights and activations",
+    )
+    .changes_answers(
+        "weights, activations and sums are rounded to another number format",
+        &["auto"],
     ),
     flag(
         "enable-chunked-prefill",
@@ -125,6 +150,10 @@ pub static FLAGS: &[Flag] = &[
         ]),
         "auto: the model's",
         "number format of the KV cache; fp8 holds twice the tokens",
+    )
+    .changes_answers(
+        "keys and values are rounded to another number format",
+        &["auto"],
     ),
     flag(
         "kv-cache-memory-bytes",
@@ -183,12 +212,20 @@ pub static FLAGS: &[Flag] = &[
         Kind::Int { min: 0, max: 3 },
         "2",
         "start-up time for speed: 0 is eager, 3 the most",
+    )
+    .changes_answers(
+        "other levels fuse and replace operations",
+        &["2"],
     ),
     flag(
         "performance-mode",
         Kind::Choice(&["balanced", "interactivity", "throughput"]),
         "balanced",
         "vLLM's own presets; throughput doubles the default batch sizes",
+    )
+    .changes_answers(
+        "a preset whose contents differ between versions, kernels included",
+        &["balanced"],
     ),
     flag("pipeline-parallel-size", Kind::Int { min: 1, max: 4096 }, "1", "stages of layers")
         .needs(Memory::Decreasing),
@@ -239,6 +276,10 @@ pub static FLAGS: &[Flag] = &[
         ]),
         "the model's",
         "method by which weights are quantized",
+    )
+    .changes_answers(
+        "weights are rounded to fewer bits",
+        &[],
     ),
     flag(
         "scheduling-policy",
@@ -248,7 +289,11 @@ pub static FLAGS: &[Flag] = &[
     )
     .cached(),
     flag("seed", Kind::Int { min: 0, max: i64::MAX }, "0", "seed of sampling").cached(),
-    flag("speculative-config", Kind::Json, "none", "speculative decoding"),
+    flag("speculative-config", Kind::Json, "none", "speculative decoding").changes_answers(
+        "drafts are accepted in a batch of another shape, and some methods accept what the model would \
+         not have said",
+        &[],
+    ),
     flag(
         "stream-interval",
         Kind::Int { min: 1, max: MANY },

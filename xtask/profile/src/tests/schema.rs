@@ -137,6 +137,7 @@ fn schema() -> Value {
             ("compare", compare()),
             ("tune", tune()),
             ("capacity", capacity()),
+            ("answers", answers()),
             ("calibrate", calibrate()),
             (
                 "spread",
@@ -448,6 +449,34 @@ fn tune() -> Value {
             ("model", text("Of bench/models, for predictions.")),
             ("seed", integer("Another seed searches otherwise.", 0)),
         ],
+    )
+}
+
+fn answers() -> Value {
+    told(
+        "Whether settings that may change answers are held to the defaults by their answers.",
+        table(
+            "[answers]",
+            [
+                (
+                    "check",
+                    boolean("false: they may be recommended unchecked, and the report says so."),
+                ),
+                (
+                    "max_nll_increase_percent",
+                    above_zero("By how much the reference texts may become less likely, a token."),
+                ),
+                (
+                    "min_exact_match_change_points",
+                    json!({
+                        "description": "By how much the share of right answers may change.",
+                        "type": "number", "minimum": -100, "maximum": 0,
+                    }),
+                ),
+                ("context_tokens", integer("Tokens of the longest context.", 256)),
+                ("prompts", text("A file of your own prompts, beside the profile.")),
+            ],
+        ),
     )
 }
 
