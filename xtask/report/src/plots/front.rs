@@ -9,7 +9,9 @@ use super::{
     data::{Figure, Measure},
     panel::{Frame, Key, Panel, page},
     scale::Scale,
-    style::{BLUE, CONFIGURATIONS, FAINT_GREY, FAINT_INK, GRID, INK, PAPER, VERMILLION, faint, label},
+    style::{
+        BLUE, CONFIGURATIONS, FAINT_GREY, FAINT_INK, GRID, INK, PAPER, VERMILLION, faint, label,
+    },
 };
 use analysis::pareto::{Candidate, Front};
 
