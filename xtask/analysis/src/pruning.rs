@@ -201,6 +201,22 @@ pub fn reduced(candidate: &Candidate, dropped: FlagReason) -> Candidate {
     Candidate { args, for_objective: candidate.for_objective, flags, dropped }
 }
 
+/// The candidate before flags were left out of it, to be judged where what is left is not known to meet the
+/// limits; `None` where none was left out.
+pub fn whole(candidate: &Candidate) -> Option<Candidate> {
+    let first = candidate.dropped.first()?;
+    let args: Args =
+        first.others.iter().chain(&first.args).map(|(f, v)| (f.clone(), v.clone())).collect();
+    let needed = |dropped: &FlagReason| FlagReason {
+        others: without(&args, dropped.args.keys().next().map_or("", String::as_str)),
+        effect: Effect::Needed { why: "judged, they are not known to meet the limits".to_owned() },
+        ..dropped.clone()
+    };
+    let flags =
+        candidate.flags.iter().cloned().chain(candidate.dropped.iter().map(needed)).collect();
+    Some(Candidate { args, for_objective: false, flags, dropped: Vec::new() })
+}
+
 #[cfg(test)]
 mod tests {
     use bench_core::schema::{ArgValue, FailureClass, SettingFailure};
@@ -333,5 +349,26 @@ mod tests {
         assert_eq!(starts(&Profile { starts: 1, ..profile.clone() }), 2, "one shows no spread");
         profile.choose_starts = Some(0);
         assert!(!is_tested(&profile, &candidate()));
+    }
+
+    /// What is judged where the flags that are left are not known to meet the limits.
+    #[test]
+    fn a_reduced_candidate_knows_the_whole() {
+        let whole_of = candidate();
+        assert_eq!(whole(&whole_of), None);
+        let args = |flag: &str| -> Args {
+            let own = whole_of.args.iter().filter(|(other, _)| *other == flag);
+            own.map(|(flag, value)| (flag.clone(), value.clone())).collect()
+        };
+        let dropped = FlagReason {
+            args: args("budget"),
+            others: args("max-num-seqs"),
+            ..whole_of.flags[0].clone()
+        };
+        let less = reduced(&whole_of, dropped);
+        assert_eq!(less.args, args("max-num-seqs"));
+        let again = whole(&less).expect("a flag was left out");
+        assert_eq!((&again.args, again.for_objective), (&whole_of.args, false));
+        assert!(matches!(again.flags.last().expect("a flag").effect, Effect::Needed { .. }));
     }
 }

@@ -110,10 +110,13 @@ impl Comprehensive<'_> {
             default = Configuration::of(&walk.default, profile, |_| true).and_then(|c| state(&c));
         }
         while let Some(next) = choice::next(default, candidates, &states) {
-            // `choose` has tested the flags of the first one.
-            let candidate = match next {
-                0 => candidates[0].clone(),
-                _ => match pruned(self.context, inputs, &candidates[next])? {
+            // `choose` has tested the flags of the first one, and of the whole that it was.
+            let is_tested = next == 0
+                || analysis::pruning::whole(&candidates[0])
+                    .is_some_and(|whole| whole.args == candidates[next].args);
+            let candidate = match is_tested {
+                true => candidates[next].clone(),
+                false => match pruned(self.context, inputs, &candidates[next])? {
                     Err(wanted) => return Ok(Walk { wanted, ..walk }),
                     Ok(Pruned { candidate, tested }) => {
                         walk.tested.extend(tested);
@@ -279,8 +282,15 @@ impl Comprehensive<'_> {
         Ok(leaves)
     }
 
+    /// In the order in which they are judged: after the first one the whole that it was before `choose` left
+    /// flags out.
     fn candidates(inputs: &Inputs<'_>) -> Result<Vec<Candidate>> {
-        Ok(read::<ChooseResult>(inputs)?.candidates)
+        let mut candidates = read::<ChooseResult>(inputs)?.candidates;
+        if let Some(whole) = candidates.first().and_then(analysis::pruning::whole) {
+            candidates.retain(|other| other.args != whole.args);
+            candidates.insert(1, whole);
+        }
+        Ok(candidates)
     }
 }
 

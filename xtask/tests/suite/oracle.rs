@@ -292,6 +292,39 @@ fn is_better(before: &[f64], after: &[f64], maximize: bool, margin: f64) -> bool
     difference >= margin * 0.999 && (se == 0.0 || difference / se >= t)
 }
 
+/// The same, start by start.
+fn is_better_paired(before: &[f64], after: &[f64], maximize: bool, margin: f64) -> bool {
+    let sign = if maximize { 1.0 } else { -1.0 };
+    let pairs = before.iter().zip(after).map(|(b, a)| sign * (a / b).ln());
+    let changes: Vec<f64> = pairs.collect();
+    if changes.len() < 2 || before.len() != after.len() {
+        return false;
+    }
+    let se = (variance(&changes) / changes.len() as f64).sqrt();
+    let t = T95[(changes.len() - 2).min(7)];
+    mean(&changes) >= margin * 0.999 && mean(&changes) >= se * t
+}
+
+/// The same, with the spread that all of these settings have.
+fn is_better_at<'a>(
+    before: &[f64],
+    after: &[f64],
+    maximize: bool,
+    margin: f64,
+    others: impl Iterator<Item = &'a Vec<f64>>,
+) -> bool {
+    let log = |values: &[f64]| values.iter().map(|v| v.ln()).collect::<Vec<_>>();
+    let sign = if maximize { 1.0 } else { -1.0 };
+    let difference = sign * (mean(&log(after)) - mean(&log(before)));
+    let (mut squares, mut free) = (0.0, 0.0);
+    for other in others.filter(|other| other.len() > 1) {
+        let degrees = other.len() as f64 - 1.0;
+        (squares, free) = (squares + variance(&log(other)) * degrees, free + degrees);
+    }
+    let se = (squares / free * (1.0 / before.len() as f64 + 1.0 / after.len() as f64)).sqrt();
+    free > 0.0 && difference >= margin * 0.999 && difference >= se * T95[(free as usize - 1).min(7)]
+}
+
 /// Runs one suite: its exit code, and what the oracle does not agree with.
 fn disagreements(seed: u64) -> (i32, Vec<String>) {
     let drawn = draw(seed);
@@ -361,7 +394,7 @@ fn recommendation(drawn: &Drawn, seen: &Seen, project: &Project) -> Vec<String> 
             wrong.push(format!("{flag} is not in recommended.yaml"));
         }
     }
-    if args.len() > 1 && decision["label"] == "tuned" {
+    if args.len() > 1 && decision["label"] == "tuned" && !less_fails(drawn, seen, args) {
         wrong.extend(args.keys().filter_map(|flag| idle(drawn, seen, decision, flag)));
     }
     let changed = lines.iter().filter(|line| {
@@ -384,6 +417,16 @@ fn recommendation(drawn: &Drawn, seen: &Seen, project: &Project) -> Vec<String> 
     wrong
 }
 
+/// Whether some of the flags alone were judged, and are not known to keep the limits.
+fn less_fails(drawn: &Drawn, seen: &Seen, args: &serde_json::Map<String, Value>) -> bool {
+    seen.judged.iter().any(|(judged, setting)| {
+        let judged: Value = serde_json::from_str(judged).expect("arguments");
+        let judged = judged.as_object().expect("arguments");
+        let is_part = judged.iter().all(|(flag, value)| args.get(flag) == Some(value));
+        is_part && judged.len() < args.len() && setting.keeps(drawn) != Keeps::Yes
+    })
+}
+
 /// What is wrong with a recommended flag beside the others: it was not tried without, or does nothing there.
 fn idle(drawn: &Drawn, seen: &Seen, decision: &Value, flag: &str) -> Option<String> {
     let whole = &decision["args"];
@@ -399,8 +442,15 @@ fn idle(drawn: &Drawn, seen: &Seen, decision: &Value, flag: &str) -> Option<Stri
     };
     let margin = if drawn.objective.0.contains("p95") { 0.0295 } else { 0.0198 };
     let (before, now) = (less.standing(drawn), with.standing(drawn));
+    // The suite pairs starts that took turns, and knows the spread of the other settings of the test.
     let is_better = || match (less.objective(drawn), with.objective(drawn)) {
-        (Some(before), Some(after)) => is_better(before, after, drawn.objective.1, margin),
+        (Some(before), Some(after)) => {
+            let maximize = drawn.objective.1;
+            let others = seen.tested.values().filter_map(|other| other.objective(drawn));
+            is_better(before, after, maximize, margin)
+                || is_better_paired(before, after, maximize, margin)
+                || is_better_at(before, after, maximize, margin, others)
+        }
         _ => false,
     };
     let comes_nearer = now >= 2 && less.excess(drawn) > with.excess(drawn);
