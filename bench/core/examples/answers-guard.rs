@@ -37,7 +37,9 @@ fn main() {
         .expect("the folder can be read")
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter_map(|name| name.strip_suffix(".json").map(str::to_owned))
-        .filter(|name| name.starts_with("equal-") || name.starts_with("fault-"))
+        .filter(|name| {
+            name.starts_with("equal-") || name.starts_with("fault-") || name == "small-damage"
+        })
         .filter(|name| !name.ends_with(".plan"))
         .collect();
     names.sort();

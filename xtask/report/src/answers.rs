@@ -193,10 +193,7 @@ fn by_group(verdict: &AnswerVerdict) -> String {
         ]
     };
     let rows: Vec<_> = verdict.groups.iter().map(row).collect();
-    format::table(
-        &["Prompts", "> Number", "> NLL a token, of the mean of all"].map(str::to_owned),
-        &rows,
-    )
+    format::table(&["Prompts", "> Number", "> NLL a token"].map(str::to_owned), &rows)
 }
 
 fn example_row(example: &AnswerExample) -> Vec<String> {

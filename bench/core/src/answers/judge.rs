@@ -180,8 +180,8 @@ fn with_interval(mean: f64, error: f64, freedom: f64, level: f64) -> Estimate {
 }
 
 /// Each kind apart, at a level that keeps their number from making chance a finding (Bonferroni), in
-/// percent of the mean over all prompts: of what a model all but knows, such as a fact to copy, a rise that
-/// nobody would notice is a multiple.
+/// percent of its own mean or of that over all prompts, whichever is larger: of what a model all but knows,
+/// such as a fact to copy, a rise that nobody would notice is a multiple.
 fn groups(pairs: &[Pair<'_>]) -> Vec<GroupChange> {
     let of = |group: AnswerGroup| move |pair: &&Pair<'_>| pair.setting.group == group;
     let there: Vec<AnswerGroup> = AnswerGroup::ALL
@@ -193,7 +193,7 @@ fn groups(pairs: &[Pair<'_>]) -> Vec<GroupChange> {
         let own: Vec<Pair<'_>> = pairs.iter().filter(of(group)).copied().collect();
         let own_nll = nll_a_token(&own)?;
         let nll_change_percent = change_percent(&own, level)?;
-        let share = own_nll / nll_a_token(pairs)?;
+        let share = (own_nll / nll_a_token(pairs)?).min(1.0);
         let of_all = |percent: f64| round(share * percent);
         let nll_change_percent = Estimate {
             mean: of_all(nll_change_percent.mean),

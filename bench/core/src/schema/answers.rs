@@ -168,8 +168,8 @@ pub struct GroupChange {
     pub group: AnswerGroup,
     /// Prompts.
     pub prompts: u32,
-    /// Change of the negative log-likelihood a token, in percent of the reference setting's mean over all
-    /// prompts.
+    /// Change of the negative log-likelihood a token, in percent of the reference setting's mean, its own
+    /// or that over all prompts, whichever is larger.
     pub nll_change_percent: Estimate,
 }
 
