@@ -7,7 +7,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::ControlPlane;
+use super::{ControlPlane, said::said};
 
 /// Pause between two looks at a server that is not ready.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
@@ -15,9 +15,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 const FIRST_TOKEN_MAX: Duration = Duration::from_secs(300);
 /// How long a server is asked for the models that it serves.
 const EXPLAIN_MAX: Duration = Duration::from_secs(1);
-/// Names that are listed, and characters of a server's own words that are quoted.
+/// Names that are listed.
 const NAMES_MAX: usize = 5;
-const QUOTED_CHARS: usize = 200;
 
 impl ControlPlane {
     /// Waits until the server has generated a token. What is wrong ends the waiting, unless the server
@@ -220,18 +219,6 @@ fn listed(names: &[String]) -> String {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
-}
-
-/// The server's own words about an error, in quotes after a colon; nothing where there are none.
-pub(super) fn said(body: &str) -> String {
-    let json: Option<Value> = serde_json::from_str(body).ok();
-    let message = json.as_ref().and_then(|json| {
-        let error = json.get("error").unwrap_or(json);
-        error.get("message").unwrap_or(error).as_str()
-    });
-    let words = message.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
-    let quoted = words.map(|text| text.chars().take(QUOTED_CHARS).collect::<String>());
-    quoted.map_or_else(String::new, |text| format!(": \"{text}\""))
 }
 
 fn answered(status: StatusCode, to: &str) -> Fault {

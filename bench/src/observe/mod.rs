@@ -3,6 +3,7 @@
 mod contact;
 mod machine;
 mod prometheus;
+mod said;
 mod server;
 mod watch;
 

@@ -7,7 +7,7 @@ use bench_core::schema::{Api, Observed, RequestShape, ServerEngine};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{contact::said, prometheus::Scrape, watch};
+use super::{prometheus::Scrape, said::said, watch};
 use crate::client::connection::header_map;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);

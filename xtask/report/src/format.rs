@@ -5,6 +5,9 @@ use bench_core::{
     schema::{Args, Estimate},
 };
 
+/// Name of the engine's own settings.
+pub const DEFAULT: &str = "vLLM default";
+
 /// Shown where there is no figure.
 pub const NOTHING: &str = "–";
 

@@ -11,7 +11,7 @@ use super::{
     Inputs, findings,
     format::{self, NOTHING},
     provenance::distinct,
-    tables, words,
+    words,
 };
 use analysis::comparison::{self, Known, carries};
 use profile::{Objective, Profile, role};
@@ -204,7 +204,7 @@ fn against_default(points: &[&Point], metrics: &[&str], profile: &Profile) -> Ve
 
 /// A point's label as it is shown.
 fn shown(label: &str) -> String {
-    if label == role::DEFAULT { tables::DEFAULT.to_owned() } else { label.to_owned() }
+    if label == role::DEFAULT { format::DEFAULT.to_owned() } else { label.to_owned() }
 }
 
 /// Metrics worth a column: the objective's, the usual ones, and those in which values differ.

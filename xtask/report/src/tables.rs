@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     Inputs, findings,
-    format::{self, NOTHING},
+    format::{self, DEFAULT, NOTHING},
     plots::Reference,
     provenance::distinct,
     words,
@@ -35,9 +35,6 @@ const WEEK2: [&str; 9] = [
     "long_e2e_p95_ms",
     "length_slowdown",
 ];
-
-/// Name of the engine's own settings.
-pub const DEFAULT: &str = "vLLM default";
 
 /// Rows that share their columns.
 #[derive(Debug, Serialize)]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     Context, StageResult, goals,
-    pruning::{Pruned, Stored, pruned},
+    pruning::{Pruned, Stored, fits, pruned},
     read_if_upstream, tune, written,
 };
 use analysis::{
@@ -21,7 +21,7 @@ use analysis::{
 };
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
-    Profile, Stage, Trial, flags, role,
+    Profile, Stage, Trial, role,
     stage::{CHOOSE, COMPREHENSIVE},
 };
 use report::{format, words};
@@ -181,14 +181,6 @@ impl<'a> Files<'a> {
 
     fn sweeps(&self, profile: &Profile) -> Vec<Swept<'_>> {
         self.sweeps.iter().map(|(name, file)| swept(name, &file.points, profile)).collect()
-    }
-}
-
-/// Why arguments do not go together on this engine.
-pub fn fits(args: &Args, profile: &Profile) -> Result<(), String> {
-    match flags::check_combination(&profile.all_args(args), &Args::new()) {
-        None => Ok(()),
-        Some(why) => Err(why.message),
     }
 }
 

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use bench_core::schema::{Args, Candidate, Outcome, Point, Role};
 
-use super::{Context, Grid, Setting, choose::fits, sweep::Sweep, tune};
+use super::{Context, Grid, Setting, sweep::Sweep, tune};
 use analysis::{
     choice,
     pruning::{self, Step, Without},
     stopping::Spent,
 };
 use dag::{Inputs, Leaf, Task};
-use profile::{Trial, role::of_stage};
+use profile::{Profile, Trial, flags, role::of_stage};
 use report::format;
 
 /// With this begin the roles of trials that are read for what they took alone.
@@ -91,6 +91,14 @@ pub fn pruned(
         is_new
     });
     Ok(Ok(Pruned { candidate, tested }))
+}
+
+/// Why arguments do not go together on this engine.
+pub fn fits(args: &Args, profile: &Profile) -> Result<(), String> {
+    match flags::check_combination(&profile.all_args(args), &Args::new()) {
+        None => Ok(()),
+        Some(why) => Err(why.message),
+    }
 }
 
 /// The trials behind the points of a test.

@@ -8,6 +8,7 @@ mod args;
 mod calibration;
 mod contact;
 mod decision;
+mod estimate;
 mod event;
 #[cfg(test)]
 mod json_schema;
@@ -32,6 +33,7 @@ pub use contact::{Contact, Fault};
 pub use decision::{
     Candidate, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Recommendation,
 };
+pub use estimate::Estimate;
 pub use event::{Event, Progress};
 pub use launch::{Engine, LaunchPlan, PlannedTrial, ServerEngine, StartWay, VllmEngine};
 pub use load::{
@@ -47,7 +49,7 @@ pub use record::{
 };
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{
-    Choice, ClassPoint, Column, Comparison, EngineLabel, Estimate, Floor, FloorOutcome, FloorPart,
+    Choice, ClassPoint, Column, Comparison, EngineLabel, Floor, FloorOutcome, FloorPart,
     OverBaseline, Point, Role, StopReason, Stopping, TargetOutcome, TargetState, TrialRef, Verdict,
 };
 pub use sample::{Phases, RequestSample, RequestStatus, ServerObservation};

@@ -9,7 +9,7 @@ use bench_core::{
 };
 
 use super::number;
-use crate::{distinct, tables};
+use crate::{distinct, format};
 
 /// How the figures are named that the profile shows beside its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ impl<'a> Inputs<'a> {
         match role {
             Role::Baseline => "baseline",
             Role::Tuned => self.candidate,
-            _ => tables::DEFAULT,
+            _ => format::DEFAULT,
         }
     }
 
