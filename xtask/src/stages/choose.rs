@@ -3,7 +3,7 @@
 
 use anyhow::{Result, anyhow};
 use bench_core::schema::{
-    AnswerRefusal, AnswersResult, Args, Candidate, Choice, ChooseResult, Point, Role, SweepResult,
+    AnswerRefusal, AnswersResult, Args, Candidate, Choice, ChooseResult, Point, SweepResult,
     TuneResult,
 };
 use serde_json::{Value, json};
@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use super::{
     Context, StageResult, goals,
     pruning::{Pruned, Stored, fits, pruned},
-    read_if_upstream, tune, written,
+    read_if_upstream,
+    swept::swept,
+    tune, written,
 };
 use analysis::{
-    Configuration,
     answers::KnownAnswers,
     choice::{self, Swept},
     pruning,
@@ -24,7 +25,7 @@ use profile::{
     Profile, Stage, Trial, role,
     stage::{CHOOSE, COMPREHENSIVE},
 };
-use report::{format, words};
+use report::words;
 
 impl StageResult for ChooseResult {
     const STAGE: &'static Stage = &CHOOSE;
@@ -182,35 +183,4 @@ impl<'a> Files<'a> {
     fn sweeps(&self, profile: &Profile) -> Vec<Swept<'_>> {
         self.sweeps.iter().map(|(name, file)| swept(name, &file.points, profile)).collect()
     }
-}
-
-/// The points of a sweep as configurations.
-pub fn swept<'a>(name: &'a str, points: &'a [Point], profile: &Profile) -> Swept<'a> {
-    let is_value = |point: &Point| matches!(point.role, Role::Sweep | Role::Tuned);
-    Swept {
-        name,
-        values: Configuration::all(points, profile, is_value),
-        default: Configuration::of(points, profile, |point| point.role == Role::Default),
-    }
-}
-
-/// The best value of a sweep in words, or why the defaults do as well.
-pub fn best(name: &str, points: &[Point], profile: &Profile) -> Choice {
-    let swept = swept(name, points, profile);
-    if let Some((value, reason)) = choice::best(&swept, profile) {
-        return Choice {
-            label: value.label.to_owned(),
-            args: value.args.clone(),
-            reason: words::flag(&reason, profile),
-        };
-    }
-    let measured = swept.values.iter().any(Configuration::is_measured);
-    let objective =
-        format!("{} on `{}`", format::name(&profile.objective.metric), profile.objective.load);
-    let reason = if measured {
-        format!("no value is worth a change by {objective} within the limits")
-    } else {
-        format!("no value gave a valid {objective}")
-    };
-    Choice { label: role::DEFAULT.to_owned(), args: Args::new(), reason }
 }

@@ -16,6 +16,7 @@ mod predict;
 mod provision;
 mod pruning;
 mod sweep;
+mod swept;
 mod trial;
 mod tune;
 mod visualize;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use bench_core::schema::{Args, BaselineResult, Point, Role, SweepResult};
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, choose, one_file, read_if_upstream};
+use super::{Context, Grid, Setting, one_file, read_if_upstream, swept};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     Trial, role,
@@ -88,7 +88,7 @@ impl Task for Sweep<'_> {
             beside(&mut result, self.sweep, &judged.points, profile);
         }
         if result.points.iter().any(|point| point.role == Role::Default) {
-            result.choice = Some(choose::best(&self.sweep.name, &result.points, profile));
+            result.choice = Some(swept::best(&self.sweep.name, &result.points, profile));
         }
         one_file(&self.sweep.file, &result)
     }

@@ -16,7 +16,7 @@ use bench_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, Grid, Setting, StageResult, choose, read_if_upstream, written};
+use super::{Context, Grid, Setting, StageResult, read_if_upstream, swept, written};
 use analysis::{
     answers::KnownAnswers,
     comparison::{self, Known},
@@ -276,7 +276,7 @@ impl Task for Tune<'_> {
         let profile = self.context.profile;
 
         let mut points = self.confirmation(&finalists).points(inputs, &identity)?;
-        let choice = choose::best(TUNE.name, &points, profile);
+        let choice = swept::best(TUNE.name, &points, profile);
         // Where the defaults stay, it is the winner that was not better.
         let is_choice = |point: &Point| point.role == Role::Sweep && point.label == choice.label;
         let compared = match points.iter().any(is_choice) {
