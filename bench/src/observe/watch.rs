@@ -1,6 +1,9 @@
 //! From scrapes to a [`ServerObservation`].
 
-use bench_core::schema::{Observed, ServerObservation};
+use bench_core::{
+    schema::{Observed, ServerObservation},
+    summarize::POLLS_MIN,
+};
 
 use super::prometheus::Scrape;
 
@@ -147,6 +150,17 @@ impl Watch {
             Some(grown(&[total])? / number * 1e3)
         };
         let mean = |integral: f64| (self.elapsed_s > 0.0).then(|| integral / self.elapsed_s);
+        // Without those before and after the load.
+        let polls = (self.polls > 0).then(|| self.polls.saturating_sub(2));
+        // The time that all requests spent somewhere is the number there over time (Little 1961): what few
+        // looks at the gauges tell less well.
+        let spent_s = |names: &[[&'static str; 2]]| {
+            names.iter().map(|[total, _]| grown(&[*total])).sum::<Option<f64>>()
+        };
+        let held = |gauge_s: f64, names: &[[&'static str; 2]]| match polls {
+            Some(polls) if polls < POLLS_MIN => mean(spent_s(names).unwrap_or(gauge_s)),
+            _ => mean(gauge_s),
+        };
         ServerObservation {
             requests_succeeded: count(SUCCEEDED),
             prompt_tokens: count(PROMPT_TOKENS),
@@ -160,12 +174,11 @@ impl Watch {
             queue_mean_ms: mean_ms(QUEUE),
             prefill_mean_ms: mean_ms(PREFILL),
             decode_mean_ms: mean_ms(DECODE),
-            running_mean: mean(self.running_s),
-            waiting_mean: mean(self.waiting_s),
+            running_mean: held(self.running_s, &[PREFILL, DECODE]),
+            waiting_mean: held(self.waiting_s, &[QUEUE]),
             held_error: mean(self.held_error_s),
             kv_cache_percent_max: self.kv_cache_max.map(|use_| 100.0 * use_),
-            // Without those before and after the load.
-            polls: (self.polls > 0).then(|| self.polls.saturating_sub(2)),
+            polls,
         }
     }
 }
@@ -196,6 +209,33 @@ mod tests {
         assert_eq!(held(&[(0.0, 0), (2.0, 512), (6.0, 512), (8.0, 0)]), (384.0, 128.0));
         let (mean, error) = held(&[(0.0, 0), (0.01, 512), (7.99, 512), (8.0, 0)]);
         assert!((mean - 511.36).abs() < 1e-9 && (error - 0.64).abs() < 1e-9, "{mean} {error}");
+    }
+
+    #[test]
+    fn where_gauges_are_seldom_read_the_times_of_requests_say_what_was_held() {
+        let times = |prefill, decode, queue| {
+            scrape(&format!(
+                "vllm:request_prefill_time_seconds_sum {prefill}\n\
+                 vllm:request_decode_time_seconds_sum {decode}\n\
+                 vllm:request_queue_time_seconds_sum {queue}\n"
+            ))
+        };
+        let held = |looks: u32| {
+            let mut watch = Watch::default();
+            for look in 0..looks {
+                watch.push(f64::from(look), &gauges(8));
+            }
+            let found = watch.observation(&times(1, 2, 0), &times(5, 46, 10));
+            (found.running_mean, found.waiting_mean, found.polls)
+        };
+        // Over ten seconds, requests were prefilled for 4 s, decoded for 44 s and queued for 10 s.
+        assert_eq!(held(11), (Some(4.8), Some(1.0), Some(9)));
+        assert_eq!(held(22), (Some(8.0), Some(0.0), Some(20)), "often enough");
+        let mut without = Watch::default();
+        without.push(0.0, &gauges(8));
+        without.push(1.0, &gauges(8));
+        let found = without.observation(&Scrape::default(), &Scrape::default());
+        assert_eq!(found.running_mean, Some(8.0), "a server without these times");
     }
 
     #[test]

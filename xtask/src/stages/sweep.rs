@@ -19,20 +19,21 @@ pub struct Sweep<'a> {
 
 impl Sweep<'_> {
     pub(super) fn grid(&self) -> Result<Grid<'_>> {
+        let is_chosen_from = self.context.has(&CHOOSE);
         let setting = |label: &str, role, args: &Args| Setting {
             label: label.to_owned(),
             role,
             args: args.clone(),
             starts: self.sweep.starts,
             first_start: 0,
-            in_blocks: false,
+            // Where nothing is chosen, the sweep's verdicts are all there is.
+            in_blocks: !is_chosen_from,
         };
         let settings = self.sweep.values.iter();
         let settings = settings.map(|value| setting(&value.label, Role::Sweep, &value.args));
         // Values are held against starts of the defaults that judge nothing afterwards.
         let none = Args::new();
-        let reference = self.context.has(&CHOOSE);
-        let reference = reference.then(|| setting(role::DEFAULT, Role::Default, &none));
+        let reference = is_chosen_from.then(|| setting(role::DEFAULT, Role::Default, &none));
         let loads = self.sweep.loads.iter().map(|name| self.context.load(name));
         Ok(Grid {
             profile: self.context.profile,

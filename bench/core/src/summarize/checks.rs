@@ -18,6 +18,8 @@ const LITTLE_SHARE_MAX: f64 = 0.15;
 const LITTLE_REQUESTS_MAX: f64 = 1.0;
 /// Trials shorter than this give the gauges too few samples.
 const LITTLE_DURATION_S_MIN: f64 = 5.0;
+/// Looks at the gauges during a load from which their mean says something.
+pub const POLLS_MIN: u64 = 20;
 
 /// Every check that the server's account allows.
 pub(super) fn run(
@@ -162,7 +164,8 @@ fn completions_match(summary: &Summary, server: u64) -> Check {
 fn littles_law(summary: &Summary, server: &ServerObservation) -> Option<Check> {
     let anatomy = summary.anatomy.as_ref()?;
     let found = server.running_mean? + server.waiting_mean?;
-    if summary.duration_s < LITTLE_DURATION_S_MIN {
+    let is_seldom_read = server.polls.is_some_and(|polls| polls < POLLS_MIN);
+    if is_seldom_read || summary.duration_s < LITTLE_DURATION_S_MIN {
         return None;
     }
     let engine_s = (anatomy.queue_ms + anatomy.prefill_ms + anatomy.decode_ms) / 1e3;

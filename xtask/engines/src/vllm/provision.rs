@@ -280,7 +280,7 @@ torch = os.path.dirname(importlib.util.find_spec('torch').origin)
 version = '%d.%d.%d' % sys.version_info[:3]
 print(json.dumps(dict(python=sys.argv[2], version=version, site=str(site), torch=torch)))";
         let args = ["-c", SCRIPT, package].map(OsStr::new).into_iter().chain([python.as_os_str()]);
-        let output = duct::cmd(python, args)
+        let output = duct::cmd(python.as_os_str(), args)
             .stdout_capture()
             .stderr_capture()
             .unchecked()
