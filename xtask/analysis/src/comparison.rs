@@ -32,9 +32,32 @@ pub fn comparisons(
     level: f64,
 ) -> Vec<Comparison> {
     let known = known.and(points.iter().cloned());
+    let mut rows = rows(points, &known, reference, profile, level, |_| true);
+    over_baseline(&mut rows, points, &known, profile, level);
+    rows
+}
+
+/// [`comparisons`] of the goals' metrics alone: all by which a comparison is decided, and a small part of the
+/// work. On all loads, since a metric's spread on other loads tells of its own; the verdicts of goals are the
+/// same, for each role's questions are corrected for apart.
+pub fn goals(points: &[Point], known: &Known, profile: &Profile, level: f64) -> Vec<Comparison> {
+    let known = known.and(points.iter().cloned());
+    let is_asked =
+        |metric: &str| profile.loads.iter().any(|load| is_goal(profile, metric, &load.name));
+    rows(points, &known, &[], profile, level, is_asked)
+}
+
+fn rows(
+    points: &[Point],
+    known: &Known,
+    reference: &[Point],
+    profile: &Profile,
+    level: f64,
+    is_asked: impl Fn(&str) -> bool,
+) -> Vec<Comparison> {
     let mut rows = Vec::new();
     for load in &profile.loads {
-        for metric in &METRICS {
+        for metric in METRICS.iter().filter(|metric| is_asked(metric.id)) {
             let mut columns: BTreeMap<Column, Estimate> = points
                 .iter()
                 .filter(|point| point.load == load.name)
@@ -50,14 +73,12 @@ pub fn comparisons(
             let sides = side(Role::Default).zip(side(Role::Tuned));
             let row = row(metric.id, &load.name, columns, sides);
             rows.push(match sides {
-                Some((default, tuned)) => (row, Sides::of_points(metric, default, tuned, &known)),
+                Some((default, tuned)) => (row, Sides::of_points(metric, default, tuned, known)),
                 None => (row, Sides::default()),
             });
         }
     }
-    let mut rows = judged_at(rows, Some(profile), level);
-    over_baseline(&mut rows, points, &known, profile, level);
-    rows
+    judged_at(rows, Some(profile), level)
 }
 
 /// Judges the tuned settings against the profile's baseline, in the objective and the limits.

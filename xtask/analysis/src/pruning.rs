@@ -150,7 +150,7 @@ fn of_flag(
         points.iter().map(|point| Point { role, ..point.clone() }).collect()
     };
     let sides = [as_role(without, Role::Default), as_role(with, Role::Tuned)].concat();
-    let rows = comparison::comparisons(&sides, known, &[], profile, LEVEL);
+    let rows = comparison::goals(&sides, known, profile, LEVEL);
     let primary = comparison::primary(&rows, profile);
     let change = primary.and_then(|row| row.change.clone());
     let objective = || Effect::Objective { change: change.clone().unwrap_or_default() };

@@ -70,10 +70,15 @@ pub trait Task {
     fn also_reads(&self) -> &[&str] {
         &[]
     }
-    /// Leaves that it reads too, given the records of those that are stored: asked whenever one of
-    /// its leaves is. What was asked for once stays asked for, whatever is stored later.
+    /// Leaves that it reads too, given the records of those that are stored: asked once all that it
+    /// asked for are, or whenever one is ([`Task::asks_early`]). What was asked for once stays asked for,
+    /// whatever is stored later.
     fn further_leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Self::Leaf>>> {
         Ok(Vec::new())
+    }
+    /// Whether some of its leaves may call for further ones while others are missing.
+    fn asks_early(&self) -> bool {
+        false
     }
     /// From inputs to outputs: a function, with no other effect (provisioning apart).
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs>;
@@ -363,16 +368,19 @@ impl<'a, L: Clone> Dag<'a, L> {
             });
             self.ask(index, leaves)?;
         }
-        while self.ask(index, self.tasks[index].further_leaves(&self.inputs_of(index))?)? {}
-        let Asked { leaves, records, .. } = self.asked[index].as_ref().expect("it was just asked");
-        let is_missing = |leaf: &&Leaf<L>| !records.contains_key(&leaf.role);
-        let missing: Vec<_> = leaves.iter().filter(is_missing).cloned().collect();
+        let mut missing = self.missing(index);
+        while (missing.is_empty() || self.tasks[index].asks_early())
+            && self.ask(index, self.tasks[index].further_leaves(&self.inputs_of(index))?)?
+        {
+            missing = self.missing(index);
+        }
         if !missing.is_empty() {
             return Ok(State::Wanting(missing));
         }
         if !waiting.is_empty() {
             return Ok(State::Waiting(waiting));
         }
+        let Asked { leaves, records, .. } = self.asked[index].as_ref().expect("it was asked");
         let key = self.key(index, records);
         match self.store.action(&TASK, &key.digest()?)? {
             Some(action) => Ok(State::Done(Box::new(action))),
@@ -381,6 +389,12 @@ impl<'a, L: Clone> Dag<'a, L> {
                 Ok(State::Runnable(key, keys))
             }
         }
+    }
+
+    /// The leaves that a task asked for and that are not stored.
+    fn missing(&self, index: usize) -> Vec<Leaf<L>> {
+        let Asked { leaves, records, .. } = self.asked[index].as_ref().expect("it was asked");
+        leaves.iter().filter(|leaf| !records.contains_key(&leaf.role)).cloned().collect()
     }
 
     /// Digest of a leaf's record, when it is stored and counts.

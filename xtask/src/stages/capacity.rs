@@ -316,6 +316,11 @@ impl Task for Capacity<'_> {
         Ok(self.walk(inputs)?.1)
     }
 
+    /// Each server start searches by itself.
+    fn asks_early(&self) -> bool {
+        true
+    }
+
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let (starts, _) = self.walk(inputs)?;
         let settings: Vec<&Setting> = distinct(starts.iter().map(|start| &start.setting));

@@ -188,7 +188,7 @@ impl Comprehensive<'_> {
             let mut points = walk.default.clone();
             points.extend(walk.judged[settled].iter().cloned());
             let level = looks.level(starts);
-            let rows = comparison::comparisons(&points, &known, &[], profile, level);
+            let rows = comparison::goals(&points, &known, profile, level);
             let next = looks.next(starts);
             let budget = profile.budget_engine_minutes.map(f64::from);
             let reason =
