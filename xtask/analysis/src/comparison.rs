@@ -47,6 +47,21 @@ pub fn goals(points: &[Point], known: &Known, profile: &Profile, level: f64) -> 
     rows(points, &known, &[], profile, level, is_asked)
 }
 
+/// Level at which the settings of `[baseline]` are held against the defaults where no candidate is better: a
+/// second question beside the candidate's, which together with it is wrongly answered in at most 6 of 100.
+pub const BASELINE_LEVEL: f64 = 0.01;
+
+/// [`goals`] of the settings of `[baseline]` against the defaults, at [`BASELINE_LEVEL`].
+pub fn baseline_goals(points: &[Point], known: &Known, profile: &Profile) -> Vec<Comparison> {
+    let role = |role| match role {
+        Role::Default => Some(Role::Default),
+        Role::Baseline => Some(Role::Tuned),
+        _ => None,
+    };
+    let sides = points.iter().filter_map(|p| Some(Point { role: role(p.role)?, ..p.clone() }));
+    goals(&sides.collect::<Vec<_>>(), &known.and(points.iter().cloned()), profile, BASELINE_LEVEL)
+}
+
 fn rows(
     points: &[Point],
     known: &Known,

@@ -21,6 +21,8 @@ pub struct Judged<'a> {
     pub candidate: Option<(&'a Candidate, &'a Configuration<'a>)>,
     /// Every metric, defaults against candidate.
     pub rows: &'a [Comparison],
+    /// The goals, defaults against baseline, at [`comparison::BASELINE_LEVEL`].
+    pub baseline_rows: &'a [Comparison],
     /// Whether the profile judges candidates at all.
     pub judges: bool,
 }
@@ -37,14 +39,19 @@ pub fn decide(profile: &Profile, judged: &Judged<'_>) -> Option<Decision> {
         let grounds = Grounds::OneConfiguration;
         return default.map(|one| judged.decision(Recommendation::Measured, grounds, one));
     }
-    if default.is_none() && !judged.default.is_some_and(|default| default.fails) {
+    if default.is_none() && judged.default.is_none_or(|default| default.failure.is_none()) {
         return None;
     }
     let others = others(judged);
     if default.is_none() && others.is_empty() {
         return None;
     }
-    let better = |state| by_verdict(profile, judged, state).map(|one| (one, Grounds::Better));
+    let better = |state| {
+        let carried = by_verdict(profile, judged, state);
+        carried
+            .or_else(|| baseline_by_verdict(profile, judged, state))
+            .map(|s| (s, Grounds::Better))
+    };
     let keeping = |grounds| by_limits(profile, &others).map(|one| (one, grounds));
     let carried = match default.map(Configuration::state) {
         Some(LimitState::Met) => better(LimitState::Met),
@@ -87,7 +94,25 @@ fn by_verdict<'a>(
     let (_, setting) = judged.candidate?;
     let is_kept = setting.is_measured() && setting.state() <= default;
     let is_better = is_better(profile, judged.primary(profile));
-    (is_kept && is_better && judged.is_guarded(profile)).then_some(setting)
+    (is_kept && is_better && is_guarded(judged.rows, profile)).then_some(setting)
+}
+
+/// The settings of `[baseline]`, likewise.
+fn baseline_by_verdict<'a>(
+    profile: &Profile,
+    judged: &Judged<'a>,
+    default: LimitState,
+) -> Option<&'a Configuration<'a>> {
+    let setting = judged.baseline.filter(|setting| !setting.args.is_empty())?;
+    let is_kept = setting.is_measured() && setting.state() <= default;
+    let is_better = is_better(profile, comparison::primary(judged.baseline_rows, profile));
+    (is_kept && is_better && is_guarded(judged.baseline_rows, profile)).then_some(setting)
+}
+
+/// Whether every guard is shown to be no worse.
+fn is_guarded(rows: &[Comparison], profile: &Profile) -> bool {
+    let is_kept = |row: Option<&Comparison>| row.is_some_and(|row| row.excludes_worse);
+    comparison::guards(rows, profile).all(|(_, row)| is_kept(row))
 }
 
 /// Better, and by more than nobody would care for.
@@ -127,17 +152,11 @@ impl Judged<'_> {
         comparison::primary(self.rows, profile)
     }
 
-    /// Whether every guard is shown to be no worse.
-    fn is_guarded(&self, profile: &Profile) -> bool {
-        let is_kept = |row: Option<&Comparison>| row.is_some_and(|row| row.excludes_worse);
-        comparison::guards(self.rows, profile).all(|(_, row)| is_kept(row))
-    }
-
     fn change(&self, profile: &Profile, setting: &Configuration<'_>, grounds: Grounds) -> Decision {
         let own = self.candidate.filter(|(_, candidate)| candidate.label == setting.label);
         let flags = match own {
             Some((candidate, _)) => self.own_flags(profile, candidate, setting, grounds),
-            None => vec![self.of_baseline(setting)],
+            None => vec![self.of_baseline(profile, setting, grounds)],
         };
         debug_assert!(profile.slo.len() == setting.limits.len());
         let decision = self.decision(Recommendation::Change, grounds, setting);
@@ -161,6 +180,7 @@ impl Judged<'_> {
         let change = self.primary(profile).and_then(|row| row.change.clone());
         let effect = match (grounds, change) {
             (Grounds::Better, Some(change)) => Effect::Objective { change },
+            (Grounds::DefaultsFail, _) => Effect::Needed { why: self.why_defaults_fail() },
             _ if setting.limits.is_empty() => single.effect.clone(),
             _ => Effect::Limit {
                 limits: setting.limits.clone(),
@@ -171,17 +191,34 @@ impl Judged<'_> {
         vec![FlagReason { label, effect, ..single.clone() }]
     }
 
+    fn why_defaults_fail(&self) -> String {
+        let failure = self.default.and_then(|default| default.failure);
+        failure.map_or_else(|| "no valid trial".to_owned(), |failure| failure.title())
+    }
+
     /// Why the settings to beat are to be deployed.
-    fn of_baseline(&self, setting: &Configuration<'_>) -> FlagReason {
-        FlagReason {
-            from: role::BASELINE.to_owned(),
-            label: setting.label.to_owned(),
-            args: setting.args.clone(),
-            others: Args::new(),
-            effect: Effect::Limit {
+    fn of_baseline(
+        &self,
+        profile: &Profile,
+        setting: &Configuration<'_>,
+        grounds: Grounds,
+    ) -> FlagReason {
+        let change = comparison::primary(self.baseline_rows, profile);
+        let change = change.and_then(|row| row.change.clone());
+        let effect = match (grounds, change) {
+            (Grounds::Better, Some(change)) => Effect::Objective { change },
+            _ => Effect::Limit {
                 limits: setting.limits.clone(),
                 default_limits: self.default_limits(),
             },
+        };
+        let single = setting.args.values().next().filter(|_| setting.args.len() == 1);
+        FlagReason {
+            from: role::BASELINE.to_owned(),
+            label: single.map_or_else(|| setting.label.to_owned(), ToString::to_string),
+            args: setting.args.clone(),
+            others: Args::new(),
+            effect,
         }
     }
 
@@ -326,6 +363,7 @@ mod tests {
             baseline: baseline.as_ref(),
             candidate: candidate.as_ref().zip(tuned.as_ref()),
             rows,
+            baseline_rows: &[],
             judges: true,
         };
         let decision = decide(profile, &judged)?;
@@ -335,6 +373,36 @@ mod tests {
     fn is(points: &[Point], row: Option<&Comparison>, expected: (Recommendation, Grounds, &str)) {
         let (recommendation, grounds, label) = decided(points, row).expect("a decision");
         assert_eq!((recommendation, grounds, label.as_str()), expected);
+    }
+
+    #[test]
+    fn settings_of_the_baseline_that_are_better_are_not_thrown_away() {
+        let points = [of(Role::Default, 100.0, 10.0), of(Role::Baseline, 130.0, 10.0)];
+        let configuration = |role| {
+            Configuration::of(&points, &profile(Some(20)), |point| point.role == role)
+                .expect("it was measured")
+        };
+        let (default, baseline) = (configuration(Role::Default), configuration(Role::Baseline));
+        let decided = |row: &Comparison| {
+            let judged = Judged {
+                default: Some(&default),
+                baseline: Some(&baseline),
+                candidate: None,
+                rows: &[],
+                baseline_rows: std::slice::from_ref(row),
+                judges: true,
+            };
+            decide(&profile(Some(20)), &judged).expect("it was measured")
+        };
+        let better = decided(&verdict(Verdict::Better, 30.0));
+        assert_eq!(
+            (better.recommendation, better.grounds),
+            (Recommendation::Change, Grounds::Better)
+        );
+        assert_eq!((better.deployed, better.args), (Some(Column::Baseline), baseline.args.clone()));
+        assert!(matches!(better.flags[0].effect, Effect::Objective { .. }));
+        let open = decided(&verdict(Verdict::Inconclusive, 30.0));
+        assert_eq!(open.recommendation, Recommendation::Defaults);
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use bench_core::{
     metric,
-    schema::{Args, Estimate, LimitState, Point, Role, Verdict},
+    schema::{Args, Estimate, LimitOutcome, LimitState, Point, Role, Verdict},
     stats::{self, LEVEL, Question, QuestionRole},
 };
 
-use super::{Configuration, is_share};
+use super::{Configuration, is_share, limits};
 use profile::Profile;
 
 /// A value of a sweep that its figures favour, and that may do so by chance.
@@ -16,8 +16,11 @@ pub struct Lead {
     pub label: String,
     /// What it sets.
     pub args: Args,
-    /// The change of the objective against the defaults of the same sweep.
+    /// The change of the objective against the defaults of the same sweep; of one with open limits, against
+    /// what is deployed.
     pub change: Estimate,
+    /// The limits that it may meet and is not known to, where that keeps it from being deployed.
+    pub limits: Vec<LimitOutcome>,
     /// Its server starts.
     pub starts: usize,
     /// Starts a side that might settle it; `None` where it would take more than anybody makes.
@@ -35,6 +38,36 @@ pub fn undecided<'a>(
     leads
         .filter(|lead| sign * lead.change.mean >= profile.objective.margin_percent())
         .max_by(|a, b| (sign * a.change.mean).total_cmp(&(sign * b.change.mean)))
+}
+
+/// The value of a sweep that would serve the objective better than what is deployed for the limits, and of
+/// which it is open whether it meets them: its means do.
+pub fn open<'a>(
+    sweeps: impl IntoIterator<Item = &'a [Point]>,
+    profile: &Profile,
+    deployed: &Estimate,
+) -> Option<Lead> {
+    let sign = if profile.objective.maximize { 1.0 } else { -1.0 };
+    let values = sweeps
+        .into_iter()
+        .flat_map(|points| Configuration::all(points, profile, |point| point.role == Role::Sweep));
+    let lead = |value: Configuration<'_>| {
+        let is_likely = value.state() > LimitState::Met
+            && value.state() != LimitState::Violated
+            && limits::excess(&value.limits).is_some_and(|excess| excess <= 0.0);
+        let after = value.objective.filter(|_| is_likely && value.is_measured())?;
+        let change = stats::change(deployed, after, is_share(profile))?;
+        let open = value.limits.iter().filter(|limit| limit.state != LimitState::Met);
+        (sign * change.mean >= profile.objective.margin_percent()).then(|| Lead {
+            label: value.label.to_owned(),
+            args: value.args.clone(),
+            change,
+            limits: open.cloned().collect(),
+            starts: after.values().len(),
+            starts_to_settle: None,
+        })
+    };
+    values.filter_map(lead).max_by(|a, b| (sign * a.change.mean).total_cmp(&(sign * b.change.mean)))
 }
 
 fn of_sweep(points: &[Point], profile: &Profile) -> Vec<Lead> {
@@ -61,6 +94,7 @@ fn of_sweep(points: &[Point], profile: &Profile) -> Vec<Lead> {
             label: value.label.to_owned(),
             args: value.args.clone(),
             change,
+            limits: Vec::new(),
             starts: starts_after.len(),
             starts_to_settle: judgement.starts_to_settle,
         })
@@ -99,5 +133,24 @@ mod tests {
         broken[1].metrics.insert("tpot_p95_ms".to_owned(), slow);
         let lead = undecided([&broken[..]], &profile(Some(20)));
         assert_eq!(lead.map(|lead| lead.label), None);
+    }
+
+    #[test]
+    fn a_value_that_may_meet_the_limits_for_less_is_named() {
+        let with_tpot = |label, value, rate: &[f64], tpot: &[f64]| {
+            let figures: [(&str, &[f64]); 2] =
+                [("output_tokens_per_s", rate), ("tpot_p95_ms", tpot)];
+            point(label, &[("max-num-seqs", value)], "burst", &figures)
+        };
+        let points = [
+            with_tpot("64", 64, &[100.0, 101.0, 99.0], &[11.0, 12.0, 11.5]),
+            with_tpot("128", 128, &[130.0, 131.0, 129.0], &[17.0, 21.0, 19.0]),
+            with_tpot("256", 256, &[160.0, 161.0, 159.0], &[40.0, 41.0, 42.0]),
+        ];
+        let deployed = points[0].metrics["output_tokens_per_s"].clone();
+        let found = open([&points[..]], &profile(Some(20)), &deployed).expect("128 may do it");
+        assert_eq!((&*found.label, found.limits.len(), found.starts), ("128", 1, 3));
+        assert!(found.change.mean > 25.0, "against what is deployed: {found:?}");
+        assert_eq!(open([&points[..1]], &profile(Some(20)), &deployed), None);
     }
 }

@@ -24,7 +24,7 @@ pub mod targets;
 
 use bench_core::{
     metric,
-    schema::{Args, Estimate, LimitOutcome, LimitState, Point},
+    schema::{Args, Estimate, LimitOutcome, LimitState, Point, SettingFailure},
 };
 
 use profile::Profile;
@@ -40,8 +40,8 @@ pub struct Configuration<'a> {
     pub objective: Option<&'a Estimate>,
     /// Every limit of the profile.
     pub limits: Vec<LimitOutcome>,
-    /// Whether it could not start, or failed under a load.
-    pub fails: bool,
+    /// Why it could not start, or failed under a load.
+    pub failure: Option<&'a SettingFailure>,
 }
 
 impl<'a> Configuration<'a> {
@@ -60,7 +60,7 @@ impl<'a> Configuration<'a> {
             args: &first.args,
             objective: measured.and_then(|point| point.metrics.get(&objective.metric)),
             limits: profile.slo.iter().map(|limit| limits::judge(limit, &own)).collect(),
-            fails: own.iter().any(|point| point.failure.is_some()),
+            failure: own.iter().find_map(|point| point.failure.as_ref()),
         })
     }
 
@@ -84,7 +84,7 @@ impl<'a> Configuration<'a> {
 
     /// Whether it runs and gave a valid figure for the objective.
     pub fn is_measured(&self) -> bool {
-        !self.fails && self.objective.is_some()
+        self.failure.is_none() && self.objective.is_some()
     }
 
     /// The worst of its limits; met where there is none.

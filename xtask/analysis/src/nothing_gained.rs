@@ -83,6 +83,7 @@ fn recommends_a_change(seed: u64, noise: [f64; 2], starts: usize) -> bool {
         baseline: None,
         candidate: Some(candidate).zip(tuned.as_ref()),
         rows: &compared.rows,
+        baseline_rows: &[],
         judges: true,
     };
     let decision = decision::decide(&profile, &judged).expect("all was measured");

@@ -154,7 +154,7 @@ pub const COMPARE: Stage = Stage {
     needs: &[&PROVISION, &BASELINE],
     reads: &[&ANSWERS, &CHOOSE, &COMPREHENSIVE, &SWEEP],
     files: &["comparison.json"],
-    epoch: 10,
+    epoch: 11,
     runs: Runs::Named,
 };
 

@@ -579,6 +579,7 @@ fn decision(
         baseline: baseline.as_ref(),
         candidate: candidates.and_then(<[_]>::first).zip(tuned.as_ref()),
         rows,
+        baseline_rows: &[],
         judges: candidates.is_some(),
     };
     decision::decide(profile, &judged).expect("the defaults were measured, or fail")

@@ -65,6 +65,15 @@ fn carried(decision: &Decision, rows: &[Comparison], profile: &Profile) -> Strin
         None => format!("Of what was tried {} promised most: {word}.", candidate()),
     };
     match decision.grounds {
+        Grounds::Better if !decision.deploys_candidate() => match decision.flags.first() {
+            Some(FlagReason { effect: Effect::Objective { change }, .. }) => format!(
+                "It is what `[baseline]` sets, and changes {} on `{}` by {} against vLLM's defaults: better.",
+                format::name(&profile.objective.metric),
+                profile.objective.load,
+                format::change(metric::find(&profile.objective.metric), change)
+            ),
+            _ => String::new(),
+        },
         Grounds::Better => match primary.and_then(change) {
             Some(change) => format!("It changes {change} against vLLM's defaults: better."),
             None => String::new(),
@@ -84,8 +93,11 @@ fn carried(decision: &Decision, rows: &[Comparison], profile: &Profile) -> Strin
             format!("It meets the limits, {verb} ({}).{beside}", format::list(&open))
         }
         Grounds::DefaultsFail => "vLLM's defaults do not run here.".to_owned(),
+        Grounds::NothingPromised if profile.sweeps.is_empty() && profile.tune.is_none() => {
+            "No other value was tried.".to_owned()
+        }
         Grounds::NothingPromised => format!(
-            "No value tried promises a change of {} on `{}` beyond the margin of {} %.",
+            "No value tried improves {} on `{}` by more than the margin of {} % and than chance may.",
             format::name(&profile.objective.metric),
             profile.objective.load,
             profile.objective.margin_percent()
@@ -125,16 +137,26 @@ fn carried(decision: &Decision, rows: &[Comparison], profile: &Profile) -> Strin
             let open = || decision.limits.iter().filter(is_open);
             let (verb, advice) = match is_violated(&decision.limits) {
                 true => ("violates", ""),
+                false if starts_of(&decision.limits) < 2 => {
+                    ("is not known to meet", " One start cannot tell: set `starts` to 3 or more.")
+                }
                 false => ("is not known to meet", " More `starts` may settle it."),
             };
             let broken: Vec<_> = open().map(bound).collect();
-            let nearest = match decision.args.is_empty() {
-                true => "vLLM's defaults".to_owned(),
-                false => format::args(&decision.args),
+            let (nearest, verb) = match decision.args.is_empty() {
+                true if verb == "violates" => ("vLLM's defaults".to_owned(), "violate"),
+                true => ("vLLM's defaults".to_owned(), "are not known to meet"),
+                false => (format::args(&decision.args), verb),
             };
             format!("Nearest: {nearest}, which {verb} {}.{advice}", format::list(&broken))
         }
     }
+}
+
+/// The fewest starts that a limit was judged by.
+fn starts_of(limits: &[LimitOutcome]) -> usize {
+    let found = limits.iter().filter_map(|limit| limit.found.as_ref());
+    found.map(|found| found.values().len()).min().unwrap_or(0)
 }
 
 fn is_violated(limits: &[LimitOutcome]) -> bool {
@@ -270,6 +292,9 @@ pub fn flag(reason: &FlagReason, profile: &Profile) -> String {
                 (true, _) => "together; what each of them does was not tested",
             };
             format!("{subject}changes {name} on `{}` by {change} {how}", objective.load)
+        }
+        Effect::Needed { why } if reason.others.is_empty() => {
+            format!("without it vLLM does not serve here: {why}")
         }
         Effect::Needed { why } => format!("without it the other flags do not serve: {why}"),
         Effect::Limit { limits, default_limits } => {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
-    schema::{CompareResult, Figures, Measured, Outcome, Point},
+    schema::{CompareResult, Estimate, Figures, Grounds, Measured, Outcome, Point},
 };
 
 use super::{Session, repeats};
@@ -23,7 +23,9 @@ use crate::{
     ui::{self, Ui},
     usage::{self, UsageError},
 };
-use analysis::{comparison, ending::Ending, engine_time::EngineTime, lead, pruning};
+use analysis::{
+    comparison, comparison::primary, ending::Ending, engine_time::EngineTime, lead, pruning,
+};
 use dag::{Dag, Leaf, State};
 use engines::{
     Engine, Foreseen, History,
@@ -597,6 +599,12 @@ fn write_results(
     Ok(())
 }
 
+/// The objective of what is deployed.
+fn deployed<'a>(profile: &Profile, comparison: &'a CompareResult) -> Option<&'a Estimate> {
+    let row = primary(&comparison.comparisons, profile)?;
+    row.columns.get(&comparison.decision.deployed?)
+}
+
 /// Shows the last screen; the comparison, if there is one.
 fn show(
     session: &Session,
@@ -615,7 +623,11 @@ fn show(
     let Some(bytes) = session.store.get(digest)? else { return Ok(None) };
     let comparison: CompareResult =
         serde_json::from_slice(&bytes).context("reading the comparison")?;
-    let lead = lead::undecided(sweeps.iter().map(Vec::as_slice), &session.profile);
+    let sweeps = sweeps.iter().map(Vec::as_slice);
+    let lead = match (&comparison.decision.grounds, deployed(&session.profile, &comparison)) {
+        (Grounds::Limits, Some(deployed)) => lead::open(sweeps, &session.profile, deployed),
+        _ => lead::undecided(sweeps, &session.profile),
+    };
     ui.closing(&session.profile, &comparison, &report::causes(points), lead.as_ref());
     Ok(Some(comparison))
 }

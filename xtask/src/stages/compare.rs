@@ -76,7 +76,8 @@ impl Task for Compare<'_> {
         let comparisons = comparison::comparisons(&points, &known, reference, profile, level);
         let hardware = hardware::hardware(profile, &self.context.identity(inputs)?);
         let server = targets::server(profile, &points, hardware);
-        let decision = self.decide(inputs, &points, judges, candidate.as_ref(), &comparisons)?;
+        let rows = [&*comparisons, &comparison::baseline_goals(&points, &known, profile)];
+        let decision = self.decide(inputs, &points, judges, candidate.as_ref(), rows)?;
         let targets = targets::outcomes(profile, &comparisons, &server, decision.deployed);
         let floors = targets::floors(profile, &comparisons, &server);
         let mut findings = Vec::new();
@@ -106,7 +107,7 @@ impl Compare<'_> {
         points: &[Point],
         judges: bool,
         candidate: Option<&Candidate>,
-        comparisons: &[Comparison],
+        [rows, baseline_rows]: [&[Comparison]; 2],
     ) -> Result<Decision> {
         let profile = self.context.profile;
         let of = |role| Configuration::of(points, profile, |point: &Point| point.role == role);
@@ -122,7 +123,8 @@ impl Compare<'_> {
             // Its figures stand beside; whether it may be deployed, its answers say too.
             baseline: baseline.as_ref().filter(|baseline| answers.permits(baseline.args)),
             candidate: candidate.zip(tuned.as_ref()),
-            rows: comparisons,
+            rows,
+            baseline_rows,
             judges,
         };
         let decided = decision::decide(profile, &judged).map(|decision| Decision {

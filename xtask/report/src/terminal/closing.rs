@@ -48,6 +48,13 @@ pub fn closing(
     if !grounds.is_empty() {
         say(&grounds, 1);
     }
+    let own = &profile.engine_args;
+    if own.keys().any(|flag| flag != "max-model-len") {
+        say(
+            &format!("Here vLLM's defaults are those with [engine.args]: {}.", format::args(own)),
+            1,
+        );
+    }
     if let Some(undecided) = undecided(profile, comparison, lead) {
         say(&undecided, 1);
     }
@@ -155,7 +162,20 @@ fn command(words: &[String]) -> Vec<String> {
 /// its sweep.
 fn undecided(profile: &Profile, comparison: &CompareResult, lead: Option<&Lead>) -> Option<String> {
     let decision = &comparison.decision;
-    if decision.recommendation == Recommendation::Change {
+    let metric = metric::find(&profile.objective.metric);
+    let open = lead.filter(|lead| !lead.limits.is_empty() && lead.args != decision.args);
+    if let Some(lead) = open {
+        let limits: Vec<_> = lead.limits.iter().map(|limit| words::limit(limit, profile)).collect();
+        return Some(format!(
+            "Undecided: {} changes {} by {} against these; {}. More `starts` may settle it.",
+            format::args(&lead.args),
+            format::name(&profile.objective.metric),
+            format::change(metric, &lead.change),
+            format::list(&limits)
+        ));
+    }
+    // Where no limit is known to be met, it is not the objective that more starts must settle.
+    if [Recommendation::Change, Recommendation::NoneMeets].contains(&decision.recommendation) {
         return None;
     }
     let settled_by = |starts: Option<u32>, now: usize| match starts {
@@ -174,7 +194,6 @@ fn undecided(profile: &Profile, comparison: &CompareResult, lead: Option<&Lead>)
         return Some(format!("Undecided: {}; {settled_by}.", format::args(candidate)));
     }
     let lead = lead.filter(|lead| decision.candidate.as_ref() != Some(&lead.args))?;
-    let metric = metric::find(&profile.objective.metric);
     Some(format!(
         "Undecided: {} led its sweep by {}; {}.",
         format::args(&lead.args),
@@ -210,12 +229,17 @@ impl<'a> Table<'a> {
             }
         }
         let is_judged = rows.iter().any(|row| row.change.is_some());
+        // Where the defaults do not run, what is deployed has nothing beside it.
+        let is_alone = |row: &&Comparison| {
+            row.columns.contains_key(&Column::Tuned) && !row.columns.contains_key(&Column::Default)
+        };
+        let has_candidate = is_judged || rows.iter().any(is_alone);
         let candidate = words::candidate_name(&comparison.decision);
         let default = profile.endpoint().map_or("default", |_| &profile.name);
         let columns = [
             (!profile.baseline_args.is_empty(), Column::Baseline, "baseline"),
             (true, Column::Default, default),
-            (is_judged, Column::Tuned, candidate),
+            (has_candidate, Column::Tuned, candidate),
         ];
         let columns = columns.into_iter().filter(|(is_shown, ..)| *is_shown);
         let columns = columns.map(|(_, column, title)| (column, title.to_owned())).collect();
@@ -360,6 +384,9 @@ fn beside(profile: &Profile, comparison: &CompareResult, problems: &[String]) ->
         0 if profile.endpoint().is_some() => lines.push(
             "Nothing was compared with it, so nothing is known to be better or worse.".to_owned(),
         ),
+        0 if comparison.decision.deployed == Some(Column::Baseline) => lines.push(
+            "Nothing but the goals of [baseline] was judged against vLLM's defaults.".to_owned(),
+        ),
         0 => lines.push(
             "Nothing was judged against vLLM's defaults, so nothing is known to be worse."
                 .to_owned(),
@@ -413,6 +440,7 @@ mod tests {
                 " It changes ",
                 " Of what was tried ",
                 " No value tried ",
+                " No other value was tried.",
                 " It meets the limits, which ",
                 " Nearest: ",
                 " vLLM's defaults do not run",
@@ -480,6 +508,7 @@ mod tests {
                 high: Some(16.0),
                 ..Estimate::default()
             },
+            limits: Vec::new(),
             starts: 3,
             starts_to_settle: Some(7),
         };
