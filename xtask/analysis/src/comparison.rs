@@ -9,6 +9,7 @@ use bench_core::{
     summarize::long_prompt_share,
 };
 
+use super::shared::{apart, shared};
 use profile::{Guard, NamedLoad, Profile};
 
 fn column(role: Role) -> Option<Column> {
@@ -108,7 +109,7 @@ fn over_baseline(
     let mut asked: Vec<(&mut Comparison, Sides)> = Vec::new();
     for row in rows.iter_mut().filter(|row| is_goal(profile, &row.metric, &row.load)) {
         let sides = side(Role::Baseline, &row.load).zip(side(Role::Tuned, &row.load));
-        let Some((before, after)) = sides.filter(|(a, b)| !hold_the_same(a, b)) else { continue };
+        let Some((before, after)) = sides.filter(|(a, b)| are_apart(a, b)) else { continue };
         let metric = metric::find(&row.metric).expect("rows are of known metrics");
         asked.push((row, Sides::of_points(metric, before, after, known)));
     }
@@ -218,21 +219,32 @@ fn reference_figure<'a>(
 }
 
 /// A row to be judged, unless both sides are the same measurements: then they are one
-/// configuration, and no test could tell them apart.
+/// configuration, and no test could tell them apart. Where only one side has measurements of its own,
+/// nothing is left to judge.
 fn row(
     metric: &str,
     load: &str,
     columns: BTreeMap<Column, Estimate>,
     sides: Option<(&Point, &Point)>,
 ) -> Comparison {
-    let is_same = sides.is_some_and(|(before, after)| hold_the_same(before, after));
     let (metric, load) = (metric.to_owned(), load.to_owned());
     let row = Comparison { metric, load, columns, ..Comparison::default() };
-    if !is_same {
-        return row;
+    let Some(shared) = sides.map(|(before, after)| shared(before, after)) else { return row };
+    if shared.is_all() {
+        let reason = "the same trials on both sides".to_owned();
+        return Comparison {
+            verdict: Some(Verdict::Equivalent),
+            reason,
+            excludes_worse: true,
+            ..row
+        };
     }
-    let reason = "the same trials on both sides".to_owned();
-    Comparison { verdict: Some(Verdict::Equivalent), reason, excludes_worse: true, ..row }
+    if shared.leaves_a_side_nothing() {
+        let reason = "every start of one side is the other's too: nothing is left to compare";
+        let verdict = Some(Verdict::Inconclusive);
+        return Comparison { verdict, reason: reason.to_owned(), ..row };
+    }
+    row
 }
 
 /// The rows with their changes and verdicts, from the defaults' column to the tuned one, by their
@@ -286,8 +298,9 @@ struct Sides {
 impl Sides {
     fn of_points(metric: &Metric, before: &Point, after: &Point, known: &Known) -> Self {
         let history = known.spreads(metric, before, after);
-        let in_blocks = are_in_blocks(before, after);
-        let [before, after] = [before, after].map(|point| starts(point, metric.id, in_blocks));
+        let sides = apart(before, after);
+        let in_blocks = are_in_blocks(&sides[0], &sides[1]);
+        let [before, after] = sides.map(|point| starts(&point, metric.id, in_blocks));
         Self { before, after, history }
     }
 
@@ -427,6 +440,8 @@ pub struct Compared<'a> {
     pub other_loads: Vec<String>,
     /// Loads that the first set ran and the second cannot, and why.
     pub broken: Vec<(String, String)>,
+    /// Loads that both sets have and of which the first has no figure, and why.
+    pub unknown: Vec<(String, String)>,
 }
 
 /// Compares by load and metric, with the verdicts that [`comparisons`] has for the same points, `known` and
@@ -438,18 +453,24 @@ pub fn any_two<'a>(
     known: &Known,
     level: f64,
 ) -> Compared<'a> {
-    let (mut other_loads, mut broken, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut other_loads, mut rows) = (Vec::new(), Vec::new());
+    let (mut broken, mut unknown) = (Vec::new(), Vec::new());
     for a in before {
         let Some(b) = after.iter().find(|b| b.load == a.load) else { continue };
         if a.load_digest.zip(b.load_digest).is_some_and(|(a, b)| a != b) {
             other_loads.push(a.load.clone());
             continue;
         }
-        if let (None, Some(failure)) = (&a.failure, &b.failure) {
-            broken.push((a.load.clone(), failure.title()));
+        match (why_without_figures(a), why_without_figures(b)) {
+            (Some(why), _) => unknown.push((a.load.clone(), why)),
+            (None, Some(why)) => broken.push((a.load.clone(), why)),
+            (None, None) => {}
         }
+        // What is shown is what is judged.
+        let own = apart(a, b);
+        let sides = if are_apart(a, b) { [own[0].as_ref(), own[1].as_ref()] } else { [a, b] };
         for metric in &METRICS {
-            let [before, after] = [a, b].map(|point| point.metrics.get(metric.id).cloned());
+            let [before, after] = sides.map(|point| point.metrics.get(metric.id).cloned());
             if let (Some(before), Some(after)) = (before, after) {
                 let columns = BTreeMap::from([(Column::Default, before), (Column::Tuned, after)]);
                 let row = row(metric.id, &a.load, columns, Some((a, b)));
@@ -457,7 +478,23 @@ pub fn any_two<'a>(
             }
         }
     }
-    Compared { before, after, rows: judged_at(rows, profile, level), other_loads, broken }
+    let rows = judged_at(rows, profile, level);
+    Compared { before, after, rows, other_loads, broken, unknown }
+}
+
+/// Why a point has no figure, where it has none: its setting does not run, or no trial counts.
+fn why_without_figures(point: &Point) -> Option<String> {
+    if let Some(failure) = &point.failure {
+        return Some(failure.title());
+    }
+    let mut causes: Vec<&str> = Vec::new();
+    for cause in point.trials.iter().filter_map(|trial| trial.invalid.as_deref()) {
+        if !causes.contains(&cause) {
+            causes.push(cause);
+        }
+    }
+    let cause = if causes.is_empty() { String::new() } else { format!(": {}", causes.join("; ")) };
+    point.metrics.is_empty().then(|| format!("no trial counts{cause}"))
 }
 
 /// Figures of another system under loads of its own, such as the seed's, beside a profile's: metric by
@@ -488,12 +525,20 @@ pub fn with_reference<'a>(
         })
     };
     let rows = METRICS.iter().filter_map(row).collect();
-    Compared { before, after, rows, other_loads: Vec::new(), broken: Vec::new() }
+    Compared {
+        before,
+        after,
+        rows,
+        other_loads: Vec::new(),
+        broken: Vec::new(),
+        unknown: Vec::new(),
+    }
 }
 
-/// Whether two points share a measurement: a trial by its key, and its figure.
-fn hold_the_same(a: &Point, b: &Point) -> bool {
-    share_a_figure(a, b) && a.trials.iter().any(|a| b.trials.iter().any(|b| a.key == b.key))
+/// Whether each of two points has starts that the other has not.
+fn are_apart(a: &Point, b: &Point) -> bool {
+    let shared = shared(a, b);
+    !shared.is_all() && !shared.leaves_a_side_nothing()
 }
 
 /// Whether a start of one has the throughput of a start of the other, to the last digit.

@@ -243,6 +243,47 @@ mod tests {
         assert_eq!(gate_of(&full, &one, None), Gate::Inconclusive);
     }
 
+    /// A side that has none of its own is no proof that nothing changed, and no regression hides behind a
+    /// trial that both have.
+    #[test]
+    fn a_trial_of_both_sides_does_not_make_them_the_same() {
+        let rates = |rates: &[f64]| {
+            let ms: Vec<f64> = rates.iter().map(|rate| 1e3 / rate).collect();
+            let mut side = side(rates, &ms, &vec![0.1; rates.len()]);
+            for (trial, rate) in side[0].trials.iter_mut().zip(rates) {
+                trial.key = bench_core::canonical::Digest::of(rate.to_string().as_bytes());
+            }
+            side
+        };
+        let slow = [66.0, 66.5, 66.2];
+        let of = |before: &[f64], after: &[f64]| gate_of(&rates(before), &rates(after), None);
+        let with = |first: f64| [&[first][..], &slow].concat();
+        assert_eq!(of(&[100.0, 100.4, 99.7], &with(100.0)), Gate::Regression, "three of their own");
+        assert_eq!(of(&[100.0, 100.4], &with(100.0)), Gate::Inconclusive, "one of its own");
+        assert_eq!(of(&[100.0], &with(100.0)), Gate::Inconclusive, "none of its own");
+        let (before, after) = (rates(&[100.0]), rates(&with(100.0)));
+        let profile = profile(None);
+        let compared = two(&before, &after, &profile);
+        assert!(compared.rows[0].reason.contains("nothing is left"), "{}", compared.rows[0].reason);
+    }
+
+    #[test]
+    fn a_load_without_figures_is_told_with_the_cause() {
+        let full = side(&[100.0, 101.0, 99.0], &[10.0, 10.1, 9.9], &[0.1; 3]);
+        let mut none = full.clone();
+        none[0].metrics.clear();
+        none[0].trials.iter_mut().for_each(|trial| trial.invalid = Some("half failed".to_owned()));
+        let profile = profile(Some(20));
+        let lost = two(&full, &none, &profile);
+        assert_eq!(lost.broken, [("burst".to_owned(), "no trial counts: half failed".to_owned())]);
+        assert_eq!(gate(&lost, Some(&profile)), Gate::Regression);
+        for after in [&full, &none] {
+            let unknown = two(&none, after, &profile);
+            assert!(unknown.broken.is_empty() && unknown.unknown.len() == 1);
+            assert_eq!(gate(&unknown, Some(&profile)), Gate::NotJudged);
+        }
+    }
+
     #[test]
     fn exit_codes_are_stable() {
         let codes = [Gate::Passed, Gate::Regression, Gate::Inconclusive, Gate::NotJudged];

@@ -19,6 +19,7 @@ mod nothing_gained;
 pub mod pareto;
 pub mod pruning;
 pub mod repeats;
+pub mod shared;
 pub mod stopping;
 pub mod targets;
 

@@ -101,8 +101,8 @@ const NOTHING_CHANGED: &str = "nothing was changed.";
 /// Mistakes that are shown; of the others the number is said.
 const SHOWN_MAX: usize = 20;
 
-/// Bytes of a line that are shown around a mistake.
-const LINE_BYTES_MAX: usize = 400;
+/// Bytes of a line that are shown around a mistake: with the line's number no wider than a terminal.
+const LINE_BYTES_MAX: usize = 72;
 
 /// Columns before a note of a mistake in a line whose number has three digits.
 const NOTE_MARGIN: usize = 6;
@@ -121,7 +121,7 @@ fn unshown(problems: &[Diagnostic]) -> String {
     }
 }
 
-/// The part of a profile around a mistake: whole, unless its line is very long.
+/// The part of a profile around a mistake: whole, unless its line is too long for a terminal.
 struct Excerpt<'a> {
     file: SimpleFile<&'a str, &'a str>,
     /// Lines and columns that were left out before it.
@@ -140,12 +140,18 @@ impl<'a> Excerpt<'a> {
             let file = SimpleFile::new(file, source);
             return (Self { file, lines: 0, columns: 0 }, problem);
         }
-        let from = source.floor_char_boundary(at.saturating_sub(LINE_BYTES_MAX / 2).max(begin));
-        let to = source.floor_char_boundary((at + LINE_BYTES_MAX / 2).min(end));
+        let middle = at.saturating_sub(LINE_BYTES_MAX / 2).min(end - LINE_BYTES_MAX);
+        let from = source.ceil_char_boundary(middle.max(begin));
+        let to = source.floor_char_boundary(from + LINE_BYTES_MAX);
         let shifted = |place: usize| place.clamp(from, to) - from;
         problem.span = shifted(problem.span.start)..shifted(problem.span.end);
         // The other place may be far away.
-        problem.related.take_if(|(span, _)| span.start < from || span.end > to);
+        let is_outside =
+            |(span, _): &mut (Range<usize>, String)| span.start < from || span.end > to;
+        if let Some((span, label)) = problem.related.take_if(is_outside) {
+            let line = source[..source.floor_char_boundary(span.start)].matches('\n').count() + 1;
+            problem.notes.push(format!("line {line}: {label}"));
+        }
         if let Some((span, _)) = &mut problem.related {
             *span = shifted(span.start)..shifted(span.end);
         }

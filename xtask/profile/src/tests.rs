@@ -407,6 +407,7 @@ fn a_flood_of_mistakes_is_cut() {
     let text = read(&source).expect_err("mistakes").to_string();
     assert_eq!(text.matches("does not take this value").count(), 20, "{text}");
     assert!(text.contains("error: 9980 more mistakes like these, 10000 in all\n"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     assert!(text.len() < 30_000, "{} bytes", text.len());
     let line =
         source.lines().position(|line| line.starts_with("values = [\"")).expect("it is there");

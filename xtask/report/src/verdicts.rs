@@ -12,6 +12,7 @@ use crate::format::{self, NOTHING};
 use analysis::{
     comparison::{Compared, is_goal},
     gate::{self, Gate, Goal},
+    shared::{Shared, apart, shared},
 };
 use profile::Profile;
 
@@ -102,6 +103,9 @@ impl Page<'_> {
         for (load, why) in &self.compared.broken {
             sentences.push(format!("Does not run any more on `{load}`: {why}."));
         }
+        for (load, why) in &self.compared.unknown {
+            sentences.push(format!("`{}` has no figure on `{load}`: {why}.", self.before.name));
+        }
         if self.is_with_reference() {
             sentences.push(
                 "One side is of other hardware and another load: changes, and no verdict."
@@ -109,7 +113,10 @@ impl Page<'_> {
             );
             return sentences;
         }
+        sentences.extend(self.in_common());
         sentences.push(self.open());
+        sentences.extend(self.within_margin());
+        sentences.extend(self.next_step());
         sentences.extend(self.single_starts());
         let worse = self.also_worse();
         if !worse.is_empty() {
@@ -156,6 +163,101 @@ impl Page<'_> {
         sentences
     }
 
+    /// The trials that both sides have, of which nothing can be told.
+    fn in_common(&self) -> Option<String> {
+        let pairs = self.pairs();
+        let all: Vec<_> = pairs.iter().map(|(a, b)| (&a.load, shared(a, b))).collect();
+        if !all.is_empty() && all.iter().all(|(_, shared)| shared.is_all()) {
+            return Some("The same trials on both sides: nothing was measured anew.".to_owned());
+        }
+        let (a, b) = (&self.before.name, &self.after.name);
+        let counts: Vec<String> = all
+            .iter()
+            .filter(|(_, shared)| shared.both > 0)
+            .map(|(load, Shared { both, before, after })| {
+                format!("on `{load}` {both}, of {before} of `{a}` and {after} of `{b}`")
+            })
+            .collect();
+        let what_to_do = match all.iter().any(|(_, shared)| shared.leaves_a_side_nothing()) {
+            false => String::new(),
+            true if self.profile.is_some_and(|profile| profile.endpoint().is_some()) => {
+                " Of one side nothing is left: give the changed server an `identity` of its own, and count \
+                 its starts from 1."
+                    .to_owned()
+            }
+            true => " Of one side nothing is left: measure the other anew with `--fresh`.".to_owned(),
+        };
+        (!counts.is_empty()).then(|| {
+            format!(
+                "Starts that are on both sides say nothing and are left out: {}.{what_to_do}",
+                format::list(&counts)
+            )
+        })
+    }
+
+    /// Both sides under each load that they have in common.
+    fn pairs(&self) -> Vec<(&Point, &Point)> {
+        let is_same = |a: &Point, b: &Point| {
+            a.load == b.load && a.load_digest.zip(b.load_digest).is_none_or(|(a, b)| a == b)
+        };
+        let other = |a| self.after.points.iter().find(|b| is_same(a, b));
+        self.before.points.iter().filter_map(|a| Some((a, other(a)?))).collect()
+    }
+
+    /// Goals that pass although nothing is shown of them, with the margin that is excluded.
+    fn within_margin(&self) -> Option<String> {
+        let profile = self.profile?;
+        let goals = self.goals().into_iter().filter(|goal| goal.gate == Gate::Passed);
+        let told = goals.filter_map(|goal| {
+            let row = self.row(&goal)?;
+            let is_open = row.verdict == Some(Verdict::Inconclusive) && row.excludes_worse;
+            let metric = metric::find(&row.metric).filter(|_| is_open)?;
+            let margin = profile.margin_percent(metric, &row.load);
+            let unit = if metric.is_share() { "points" } else { "%" };
+            Some(format!("{} (by more than {margin} {unit})", goal_name(&goal)))
+        });
+        let told: Vec<String> = told.collect();
+        (!told.is_empty()).then(|| {
+            format!(
+                "Inconclusive, and a change for the worse is excluded: {}.",
+                format::list(&told)
+            )
+        })
+    }
+
+    /// What would settle the goals that are not settled, where more starts may.
+    fn next_step(&self) -> Option<String> {
+        let profile = self.profile?;
+        let goals = self.goals();
+        let open: Vec<&Comparison> = goals
+            .iter()
+            .filter(|goal| goal.gate == Gate::Inconclusive)
+            .filter_map(|goal| self.row(goal))
+            // A single start settles nothing, and has its own sentence.
+            .filter(|row| row.detectable.is_some())
+            .collect();
+        let most = open.iter().map(|row| row.starts_to_settle).reduce(|a, b| Some(a?.max(b?)))?;
+        Some(match (most, profile.endpoint()) {
+            (Some(starts), None) => format!(
+                "About {starts} starts a side would settle it: set `starts = {starts}` in the [baseline] or \
+                 [sweep] that each is of, run its suite again, and compare again."
+            ),
+            (Some(starts), Some(_)) => format!(
+                "About {starts} starts a side would settle it: restart the server, count `start` in [engine] \
+                 on, and run its suite again, up to `start = {starts}`."
+            ),
+            (None, _) => format!(
+                "More than {} starts a side would be needed: take a quieter machine, a load with more \
+                 requests, or a wider margin (`margin_percent` in [compare]).",
+                stats::STARTS_MAX
+            ),
+        })
+    }
+
+    fn row(&self, goal: &Goal) -> Option<&Comparison> {
+        self.rows().find(|row| row.metric == goal.metric && row.load == goal.load)
+    }
+
     fn is_with_reference(&self) -> bool {
         let points = |side: &Side| side.points.iter().all(|point| point.role == Role::Reference);
         points(self.before) != points(self.after)
@@ -172,9 +274,7 @@ impl Page<'_> {
             return "No profile says which metrics count: name one with --profile.".to_owned();
         };
         let goals = self.goals();
-        let row = |goal: &Goal| {
-            self.rows().find(|row| row.metric == goal.metric && row.load == goal.load)
-        };
+        let row = |goal: &Goal| self.row(goal);
         let of = |gate, is_measured| {
             let goals = goals.iter().filter(move |goal| goal.gate == gate);
             goals.filter(move |goal| row(goal).is_some() == is_measured)
@@ -217,14 +317,17 @@ impl Page<'_> {
 
     /// What to do where a side has one start, with which nothing can be told from chance.
     fn single_starts(&self) -> Option<String> {
-        let is_single = |side: &&Side| {
-            let figures = side.points.iter().flat_map(|point| point.metrics.values());
+        // Those of both sides count for neither.
+        let sides: Vec<_> = self.pairs().into_iter().map(|(a, b)| apart(a, b)).collect();
+        let is_single = |index: usize| {
+            let figures = sides.iter().flat_map(|pair| pair[index].metrics.values());
             figures.map(|figure| figure.values().len()).max() == Some(1)
         };
         let single: Vec<_> = [self.before, self.after]
             .into_iter()
-            .filter(is_single)
-            .map(|side| format!("`{}`", side.name))
+            .enumerate()
+            .filter(|(index, _)| is_single(*index))
+            .map(|(_, side)| format!("`{}`", side.name))
             .collect();
         let how = match self.profile?.endpoint() {
             Some(_) => {
@@ -260,14 +363,6 @@ impl Page<'_> {
             Gate::Inconclusive => "inconclusive",
             Gate::NotJudged => "could not be judged",
         }
-    }
-
-    /// The rows as cells, for a terminal.
-    pub fn lines(&self) -> Vec<Vec<String>> {
-        let header =
-            ["metric", "load", &self.before.name, &self.after.name, "change", "verdict", "why"];
-        let rows = self.rows().map(cells);
-        std::iter::once(header.map(str::to_owned).to_vec()).chain(rows).collect()
     }
 
     /// For programs.

@@ -1,6 +1,6 @@
 //! `compare A B`: any two results or baselines, metric by metric.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use bench_core::{
@@ -63,7 +63,7 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
             comparison::any_two(&a.points, &b.points, profile.as_ref(), &known, level)
         }
     };
-    if compared.rows.is_empty() && compared.broken.is_empty() {
+    if compared.rows.is_empty() && compared.broken.is_empty() && compared.unknown.is_empty() {
         let message = match compared.other_loads.as_slice() {
             [] => format!(
                 "{} and {} have no load in common: {} and {}",
@@ -235,15 +235,18 @@ fn side(root: &Root, args: &CompareArgs, name: &str) -> Result<Found> {
 
 /// The files that a name stands for; those that there are.
 fn files(root: &Root, source: &str) -> Vec<PathBuf> {
-    let of_folder = |folder: PathBuf| {
-        [stage::COMPREHENSIVE.file(), stage::BASELINE.file()].map(|file| folder.join(file))
-    };
     let mut files = vec![root.baselines().join(format!("{source}.json"))];
-    files.extend(of_folder(root.path().join("results").join(source)));
-    files.extend(of_folder(PathBuf::from(source)));
+    files.extend(of_folder(&root.path().join("results").join(source)));
+    files.extend(of_folder(Path::new(source)));
     files.push(PathBuf::from(source));
     files.retain(|path| path.is_file());
     files
+}
+
+/// The files of a profile's results that hold configurations to compare; those that there are.
+fn of_folder(folder: &Path) -> Vec<PathBuf> {
+    let files = [stage::COMPREHENSIVE.file(), stage::BASELINE.file()].map(|file| folder.join(file));
+    files.into_iter().filter(|path| path.is_file()).collect()
 }
 
 fn read(files: &[PathBuf]) -> Result<Vec<Figures>> {
@@ -267,8 +270,13 @@ fn known(root: &Root) -> Result<Vec<String>> {
     for folder in [root.baselines(), root.path().join("results")] {
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
         for entry in entries {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            names.push(name.trim_end_matches(".json").to_owned());
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            match name.strip_suffix(".json") {
+                Some(name) => names.push(name.to_owned()),
+                None if !of_folder(&entry.path()).is_empty() => names.push(name),
+                None => {}
+            }
         }
     }
     names.sort();

@@ -16,15 +16,16 @@ pub mod verify;
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead as _, IsTerminal as _},
+    io::{BufRead, IsTerminal as _},
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bench_core::{
     canonical::Digest,
     schema::{Calibration, FORMAT, Figures, Header, SavedResult},
+    wrap,
 };
 use serde::de::DeserializeOwned;
 
@@ -120,22 +121,59 @@ fn agreed(question: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
-    output::print(format_args!("{question} [y/N] "))?;
+    answered(question, &mut std::io::stdin().lock(), &mut |text| output::print(text))
+}
+
+/// Asks on lines of their own, also where the answer is the end of the input.
+fn answered(
+    question: &str,
+    input: &mut dyn BufRead,
+    say: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<bool> {
+    say(wrap::fold(&format!("{question} [y/N]")).trim_end())?;
+    say(" ")?;
     let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
+    input.read_line(&mut answer)?;
+    if !answer.ends_with('\n') {
+        say("\n")?;
+    }
     Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
 /// Reads a result file, refusing versions that this program does not know.
 fn read_result<R: DeserializeOwned>(path: &Path, header: fn(&R) -> &Header) -> Result<R> {
     let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    let result: R = serde_json::from_slice(&text)
-        .with_context(|| format!("reading {}: not a result file", path.display()))?;
+    let result: R = serde_json::from_slice(&text).map_err(|error| unread(path, &text, &error))?;
     let format = header(&result).format;
     if format != FORMAT {
         bail!("{} has format {format}, this program reads {FORMAT}", path.display());
     }
     Ok(result)
+}
+
+/// Why a file is not read: another kind of file is a mistake of who named it, half of one is damage.
+fn unread(path: &Path, text: &[u8], error: &serde_json::Error) -> anyhow::Error {
+    let name = path.display();
+    let parsed: Option<serde_json::Value> = serde_json::from_slice(text).ok();
+    let is_ours = match &parsed {
+        Some(value) => value.get("format").is_some(),
+        None => text.trim_ascii_start().first().is_none_or(|byte| *byte == b'{'),
+    };
+    if !is_ours {
+        return UsageError::new(format!(
+            "{name} is no baseline and no result: expected what `cargo xtask baseline save` wrote, or a \
+             result file of a profile"
+        ))
+        .into();
+    }
+    let format = parsed.as_ref().and_then(|value| value["format"].as_u64());
+    if let Some(format) = format.filter(|format| *format != u64::from(FORMAT)) {
+        return anyhow!("{name} has format {format}, this program reads {FORMAT}");
+    }
+    anyhow!(
+        "{name} is damaged ({error}): write it again (a baseline with `cargo xtask baseline save`, results \
+         with `cargo xtask suite`), or take it from git with `git checkout -- {name}`"
+    )
 }
 
 /// Reads the configurations of a result file of any stage.
@@ -247,5 +285,27 @@ impl Session {
         };
         let reference = self.reference.as_ref();
         stages::Context { profile: &self.profile, engine, reference, calibration }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_ends_its_line_also_where_nobody_answers() {
+        let long = format!("replace /a/folder/{}/before.json?", "of/many/names/".repeat(5));
+        for (input, expected) in [("y\n", true), ("n\n", false), ("", false), ("y", true)] {
+            let mut shown = String::new();
+            let mut say = |text: &str| {
+                shown += text;
+                Ok(())
+            };
+            let found = answered(&long, &mut input.as_bytes(), &mut say);
+            assert_eq!(found.expect("it answers"), expected, "{input:?}");
+            // A terminal shows the end of a line that was typed.
+            assert_eq!(shown.ends_with('\n'), !input.ends_with('\n'), "{input:?}: {shown:?}");
+            assert_eq!(shown.lines().count(), 3, "the path is a line of its own: {shown}");
+        }
     }
 }

@@ -137,6 +137,36 @@ fn a_gate_tells_what_cannot_be_judged_from_a_regression() {
     fs::write(project.path("baselines/damaged.json"), &saved[..saved.len() / 2]).expect("writes");
     assert_eq!(code("damaged", &["--gate"]), 5);
     assert_eq!(code("damaged", &[]), 1);
+    let error = |before: &str| {
+        let output = project.run(&["compare", before, "test", "--gate"]);
+        let error = String::from_utf8(output.stderr).expect("UTF-8");
+        let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
+        (output.status.code().expect("an exit code"), error)
+    };
+    let (_, text) = error("damaged");
+    for part in ["baselines/damaged.json is damaged (", "git checkout -- ", "baseline save"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    // What never was a baseline is a mistake of the command line.
+    fs::write(project.path("Cargo.toml"), "[package]\nname = \"x\"\n").expect("writes");
+    fs::write(project.path("package.json"), "{\"name\": \"x\"}").expect("writes");
+    for file in ["Cargo.toml", "package.json", "results/test/report.html"] {
+        let (code, text) = error(file);
+        assert_eq!(code, 2, "{file}: {text}");
+        let expected = format!("error: {file} is no baseline and no result: expected what");
+        assert!(text.starts_with(&expected), "{text}");
+    }
+    fs::write(project.path("baselines/README.md"), "notes").expect("writes");
+    fs::create_dir_all(project.path("results/empty")).expect("creates");
+    let (_, text) = error("nothing-like-it");
+    let expected =
+        "no result or baseline `nothing-like-it`: there are before, damaged, test, week2";
+    assert!(text.contains(expected), "{text}");
     let other = project.path("results/test/comparison.json");
     assert_eq!(code(other.to_str().expect("UTF-8"), &["--gate"]), 2, "it is no baseline");
+    for sides in [["before#baseline", "test"], ["before", "test"]] {
+        let all = project.ok(&["compare", sides[0], sides[1], "--all"]);
+        assert!(all.lines().all(|line| line.chars().count() <= 80), "{all}");
+        assert!(all.contains(" E2E P99 on steady\n"), "{all}");
+    }
 }

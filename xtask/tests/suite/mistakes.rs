@@ -163,6 +163,29 @@ fn an_endpoint_is_one_configuration_and_two_are_compared() {
     assert!(!compared.contains("Not measured on both sides"), "{compared}");
 }
 
+/// Half of its requests fail: a change for the worse where the other side has figures, and nothing to
+/// compare with where it is the side before.
+#[test]
+fn a_side_without_figures_is_told_with_its_cause() {
+    let project = Project::new();
+    calibrate(&project.path(""));
+    let (good, half) = (completions(MODELS), serving(MODELS, Manner::FailsHalf));
+    write(&project, "good", &endpoint(&good, "identity = \"a\"\n"));
+    write(&project, "half", &endpoint(&half, "identity = \"b\"\n"));
+    project.measured_suite("good");
+    assert_eq!(project.run(&["suite", "--profile", "half"]).status.code(), Some(1));
+    for (sides, code, expected) in [
+        (["good", "half"], 1, "Does not run any more on burst: no trial counts: "),
+        (["half", "good"], 5, "half has no figure on burst: no trial counts: "),
+        (["half", "half"], 5, "half has no figure on burst: no trial counts: "),
+    ] {
+        let output = project.run(&["compare", sides[0], sides[1], "--gate"]);
+        assert_eq!(output.status.code(), Some(code), "{sides:?}: {output:?}");
+        assert!(folded(&output.stdout).contains(expected), "{sides:?}: {output:?}");
+        assert!(folded(&output.stdout).contains("http_500"), "{sides:?}: {output:?}");
+    }
+}
+
 /// The owner restarts the server and counts on; what ran before cannot be measured any more.
 #[test]
 fn starts_of_an_endpoint_are_counted_by_its_owner() {

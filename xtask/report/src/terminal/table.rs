@@ -2,6 +2,7 @@
 
 use bench_core::{
     metric,
+    schema::Comparison,
     wrap::{WIDTH, wrap},
 };
 
@@ -10,26 +11,6 @@ use crate::{
     verdicts::{FIGURES, figures},
     words,
 };
-
-/// Lays out rows in columns wide enough for their cells; the first is left-aligned like the rest.
-fn layout(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |i: usize| {
-        rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut out = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let pad = width - cell.chars().count();
-            line += &format!(" {cell}{}  ", " ".repeat(pad));
-        }
-        out += line.trim_end();
-        out.push('\n');
-    }
-    out
-}
 
 /// Two results side by side, for `cargo xtask compare A B`: the verdict, the goals, what else got
 /// worse; with `all` every metric.
@@ -60,17 +41,33 @@ pub fn compared(page: &Page<'_>, all: bool) -> String {
             say("not measured on both sides", 3);
             continue;
         };
-        let verdict = words::verdict(row).unwrap_or_default();
-        let [before, after] = figures(row);
-        say(&format!("{before:<18}{after:<18}{verdict}"), 3);
+        say(&line(row), 3);
     }
     say("", 0);
     page.summary().iter().for_each(|sentence| say(sentence, 1));
     say(FIGURES, 1);
-    if all {
-        out += &format!("\n{}", layout(&page.lines()));
-    } else {
-        out += " Every metric: --all\n";
+    if !all {
+        say("Every metric: --all", 1);
+        return out;
+    }
+    for row in &page.compared.rows {
+        say("", 0);
+        say(
+            &format!("{} on {}", format::title(metric::find(&row.metric), &row.metric), row.load),
+            1,
+        );
+        say(&line(row), 3);
+        if !row.reason.is_empty() {
+            say(&format!("{}.", row.reason), 3);
+        }
     }
     out
+}
+
+/// The figures of both sides, change and verdict.
+fn line(row: &Comparison) -> String {
+    let verdict = words::verdict(row)
+        .or_else(|| row.verdict.map(|verdict| words::verdict_word(verdict).to_owned()));
+    let [before, after] = figures(row);
+    format!("{before:<18}{after:<18}{}", verdict.unwrap_or_default())
 }
