@@ -14,7 +14,11 @@ mod samples;
 mod serve;
 mod timer;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    io::Write as _,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use clap::{Parser, Subcommand};
 
@@ -39,6 +43,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // A write beyond the limit on the size of files then fails; the signal would end this without a word.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::<AtomicBool>::default());
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Probe(args) => probe::run(&args),

@@ -27,6 +27,8 @@ use commands::suite;
 
 /// Runs the command line; what failed is printed.
 pub fn main() -> ExitCode {
+    // Where this fails, a limit on files ends the program as it would have.
+    let _ = engines::launch::survive_file_limits();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {

@@ -16,7 +16,7 @@ use crate::{
     },
     workload::{Plan, Workload, plan_digest, prefix_hit_percent},
 };
-pub use checks::POLLS_MIN;
+pub use checks::{POLLS_MIN, failure_advice};
 use jobs::Jobs;
 pub use mixed::{LONG_PROMPT_TOKENS, long_prompt_share};
 pub use series::{Series, series};

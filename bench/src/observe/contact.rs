@@ -2,7 +2,10 @@
 
 use std::{error::Error, io, time::Duration};
 
-use bench_core::schema::{Api, Contact, Fault};
+use bench_core::{
+    schema::{Api, Contact, Fault},
+    summarize::failure_advice,
+};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
@@ -222,11 +225,11 @@ fn listed(names: &[String]) -> String {
 }
 
 fn answered(status: StatusCode, to: &str) -> Fault {
-    Fault {
-        what: format!("answers {status} to {to}"),
-        fix: "see its log; if it is still starting: start_timeout_s = N in [engine]".to_owned(),
-        passes: true,
-    }
+    let fix = match status {
+        StatusCode::TOO_MANY_REQUESTS => failure_advice(["http_429"]),
+        _ => "see its log; if it is still starting: start_timeout_s = N in [engine]",
+    };
+    Fault { what: format!("answers {status} to {to}"), fix: fix.to_owned(), passes: true }
 }
 
 fn other_server(what: &str) -> Fault {

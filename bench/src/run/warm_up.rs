@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use bench_core::{
     hist::round,
     schema::{Arrival, LoadSpec, PlannedTrial, RequestStatus, Size},
-    summarize::Summarizer,
+    summarize::{Summarizer, failure_advice},
     warm_up::{Round, WarmUp, is_settled},
     workload::Workload,
 };
@@ -60,9 +60,8 @@ impl Session {
                 Err((kind, text)) => {
                     let said = text.as_deref().or_else(|| meaning(&kind));
                     let said = said.map(|text| format!(": {text}")).unwrap_or_default();
-                    anyhow::bail!(
-                        "a request of the warm-up failed ({kind}{said}); see the server's log"
-                    );
+                    let advice = failure_advice([&*kind]);
+                    anyhow::bail!("a request of the warm-up failed ({kind}{said}); {advice}");
                 }
             };
             warm_up.rounds.push(round);

@@ -35,7 +35,7 @@ use crate::{
 const TICK: Duration = Duration::from_millis(100);
 
 /// How long a server that we did not start, and that takes requests, may take to its first token.
-pub(crate) const READY_LIMIT: Duration = Duration::from_secs(120);
+const READY_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a load may go on without a request that ends or a token that comes.
 const STALL_LIMIT: Duration = Duration::from_secs(600);
@@ -150,6 +150,17 @@ pub fn interrupt_flag() -> Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&flag)).context("no signal handler")?;
     }
     Ok(flag)
+}
+
+/// Lets a write beyond the limit on the size of files (`ulimit -f`) fail, where the signal's default
+/// action would end the program without a word.
+///
+/// # Errors
+/// When there is no handler to be had.
+pub fn survive_file_limits() -> Result<()> {
+    let signal = signal_hook::consts::SIGXFSZ;
+    signal_hook::flag::register(signal, Arc::default()).context("no signal handler")?;
+    Ok(())
 }
 
 /// Runs one launch. On every way out, whatever it started is ended and waited for.
@@ -607,7 +618,7 @@ pub fn silent(requests: u64, seconds: u64) -> String {
         if requests == 1 { "1 request".to_owned() } else { format!("{requests} requests") };
     format!(
         "warning: nothing has come of {requests} for {seconds} s: the server is busy or hangs, see its \
-         log; it has {left} s more before the launch fails"
+         log; it has {left} s more before the launch fails, Ctrl-C ends it now and keeps what is measured"
     )
 }
 

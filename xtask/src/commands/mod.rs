@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod compare;
 pub mod doctor;
 pub mod explain;
+mod failures;
 pub mod gc;
 pub mod graph;
 pub mod launch;

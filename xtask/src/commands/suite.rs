@@ -11,7 +11,7 @@ use bench_core::{
     schema::{CompareResult, Estimate, Figures, Grounds, Measured, Outcome, Point},
 };
 
-use super::{Session, repeats};
+use super::{Session, failures, repeats};
 use crate::{
     calibration,
     cli::RunArgs,
@@ -174,6 +174,12 @@ fn history(session: &Session, engine: &dyn Engine, dag: &Dag<'_, Trial>) -> Resu
     measure::history(&session.store, dag)
 }
 
+/// Where the server was on which the profile was measured last; `None` where it was on none.
+fn measured_at(session: &Session) -> Option<String> {
+    let identity = session.recorded_engine().ok()?.fingerprint()?;
+    identity["base_url"].as_str().map(str::to_owned)
+}
+
 /// Contacts a server that runs already, if something is to be measured on it.
 fn reach(
     session: &Session,
@@ -190,11 +196,21 @@ fn reach(
     if let Some(leaf) = gone {
         let message = format!(
             "{}: start {} is not in the store, and can no longer be measured, since start = {} runs \
-             now; measure each start before the next, or begin again with start = 1 and another \
-             `identity` in [engine]",
+             now; {}",
             leaf.role,
             leaf.what.replicate + 1,
             endpoint.start,
+            match measured_at(session).filter(|url| *url != endpoint.base_url) {
+                Some(url) => format!(
+                    "the profile's trials are of {url}, and `url` is {} now: set it back, or begin again \
+                     with start = 1",
+                    endpoint.base_url
+                ),
+                None =>
+                    "measure each start before the next, or begin again with start = 1 and another \
+                         `identity` in [engine]"
+                        .to_owned(),
+            }
         );
         return Err(UsageError::new(message).into());
     }
@@ -563,16 +579,31 @@ fn finish(
             state => ui.not_done(task.name(), state),
         }
     }
-    let written = write_results(session, dag, &files, is_interrupted).with_context(|| {
-        format!(
-            "the results are in the store and not in results/{}: when files can be written there, the same \
-             command writes them and measures nothing again",
-            session.profile.name
-        )
-    });
+    let trials = dag.stored_leaves()?.len();
+    let written = write_results(session, dag, &files, is_interrupted)
+        .with_context(|| unwritten(&session.profile.name, dag.missing_leaves().len(), trials));
     // What came of the suite is shown all the same.
     let comparison = show(session, dag, &files, &points, &sweeps, ui)?;
     written.map(|()| comparison)
+}
+
+/// What is true of results that could not be written: all is measured, or some, or nothing.
+fn unwritten(profile: &str, missing: usize, stored: usize) -> String {
+    let folder = format!("results/{profile} could not be written");
+    match (missing, stored) {
+        (0, _) => format!(
+            "the results are in the store and not in results/{profile}: when files can be written there, the \
+             same command writes them and measures nothing again"
+        ),
+        (_, 0) => format!(
+            "{folder}, and no trial is in the store: when files can be written, the same command measures \
+             all"
+        ),
+        (missing, stored) => format!(
+            "{folder}; trials in the store: {stored}, missing: {missing}. When files can be written, the \
+             same command measures what is missing"
+        ),
+    }
 }
 
 /// Makes the results folder that of these files.
@@ -629,5 +660,6 @@ fn show(
         _ => lead::undecided(sweeps, &session.profile),
     };
     ui.closing(&session.profile, &comparison, &report::causes(points), lead.as_ref());
+    failures::tolerated(session, dag, points)?.iter().for_each(|line| ui.noted(line));
     Ok(Some(comparison))
 }

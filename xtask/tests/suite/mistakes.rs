@@ -27,6 +27,10 @@ pub enum Manner {
     Fine,
     /// Every other completion with status 500.
     FailsHalf,
+    /// One of twenty so.
+    FailsFew,
+    /// All with status 429.
+    Limits,
     /// Whatever model it is asked for, and says which one it is.
     AnyModel(&'static str),
 }
@@ -39,9 +43,12 @@ pub fn serving(models: &'static str, manner: Manner) -> String {
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let asked = asked.clone();
-            let is_failed = move || {
-                manner == Manner::FailsHalf && asked.fetch_add(1, Ordering::Relaxed) % 2 == 1
+            let every = match manner {
+                Manner::FailsHalf => 2,
+                Manner::FailsFew => 20,
+                _ => usize::MAX,
             };
+            let is_failed = move || asked.fetch_add(1, Ordering::Relaxed) % every == every - 1;
             thread::spawn(move || answer(stream, models, manner, is_failed));
         }
     });
@@ -85,6 +92,8 @@ fn answer(
         };
         if !models.contains(&format!("\"{name}\"")) {
             (404, "application/json", "{}".to_owned())
+        } else if manner == Manner::Limits {
+            (429, "application/json", "{}".to_owned())
         } else if tokens > 1 && is_failed() {
             (500, "application/json", "{}".to_owned())
         } else {
@@ -204,6 +213,11 @@ fn starts_of_an_endpoint_are_counted_by_its_owner() {
     }
     let result = fs::read_to_string(project.path("results/rack/baseline.json")).expect("reads");
     let result: serde_json::Value = serde_json::from_str(&result).expect("JSON");
+    let moved = completions(MODELS);
+    write(&project, "rack", &endpoint(&moved, "identity = \"a\"\nstart = 4\n"));
+    let output = project.run(&["suite", "--profile", "rack"]);
+    let expected = format!("the profile's trials are of {url}, and `url` is {moved} now");
+    assert!(folded(&output.stderr).contains(&expected), "{output:?}");
     // A busy machine may make one of them invalid; it is a start all the same.
     assert_eq!(project.stored_trials(), 3);
     assert_eq!(result["points"].as_array().map(Vec::len), Some(1));
@@ -235,9 +249,43 @@ fn mistakes_about_an_endpoint_are_told_at_once() {
         let doctor = project.run(&["doctor", "--profile", "rack"]);
         assert!(folded(&doctor.stdout).contains(expected), "{doctor:?}");
     }
-    write(&project, "rack", &endpoint(&completions(MODELS), "identity = \"a\"\n"));
-    let doctor = project.ok(&["doctor", "--profile", "rack"]);
-    assert!(doctor.contains("serves served"), "{doctor}");
+    let url = completions(MODELS);
+    for identity in ["identity = \"a\"\n", ""] {
+        write(&project, "rack", &endpoint(&url, identity));
+        let doctor = project.ok(&["doctor", "--profile", "rack"]);
+        assert!(doctor.contains("serves served"), "{doctor}");
+    }
+    write(&project, "rack", &endpoint(&serving(MODELS, Manner::Limits), ""));
+    let output = project.run(&["suite", "--profile", "rack"]);
+    let expected = "the server limits the rate: send less (`requests_per_second`";
+    assert!(folded(&output.stderr).contains(expected), "{output:?}");
+}
+
+/// They count, and so does nothing else say that they were.
+#[test]
+fn requests_that_may_fail_are_told_with_their_kind() {
+    let project = Project::new();
+    calibrate(&project.path(""));
+    let profile = endpoint(&serving(MODELS, Manner::FailsFew), "identity = \"a\"\n");
+    write(&project, "rack", &profile.replace("requests = 8", "requests = 40"));
+    let text = folded(project.measured_suite("rack").as_bytes());
+    let expected =
+        "failed requests: 2 of 40 of rack on burst (5.0 %: http_500 2); the trials count";
+    assert!(text.contains(expected), "{text}");
+}
+
+/// The signal that a limit on the size of files sends ended it without a word.
+#[test]
+fn a_limit_on_the_size_of_files_is_told() {
+    let project = Project::new();
+    let xtask = project.command(&[]).get_program().to_owned();
+    let mut command = Command::new("sh");
+    command.arg("-c").arg("ulimit -f 1; exec \"$0\" suite --profile test").arg(xtask);
+    let output = command.current_dir(project.path(".")).output().expect("sh runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let error = folded(&output.stderr);
+    assert!(error.contains("File too large"), "{output:?}");
+    assert!(!error.contains("the results are in the store"), "{error}");
 }
 
 /// Two names of one server: the one that it knows, and another under which it answers too.

@@ -72,8 +72,19 @@ fn errors(summary: &Summary) -> Check {
         summary.counts.completed > 0
             && failed as f64 <= FAILED_SHARE_MAX * summary.counts.sent as f64,
         found,
-        "see the server's log",
+        failure_advice(summary.counts.failed.keys().map(String::as_str)),
     )
+}
+
+/// What to do about failures of these kinds.
+pub fn failure_advice<'a>(kinds: impl IntoIterator<Item = &'a str>) -> &'static str {
+    let is_limited = |kind: &str| kind == "http_429";
+    if kinds.into_iter().any(is_limited) {
+        "the server limits the rate: send less (`requests_per_second` or `max_concurrency` of the load), or \
+         use a key with a higher limit (`api_key_env` in [engine])"
+    } else {
+        "see the server's log"
+    }
 }
 
 fn send_lag(summary: &Summary) -> Check {

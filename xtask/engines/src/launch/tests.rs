@@ -430,7 +430,7 @@ fn limits_are_of_the_start_and_of_standing_still() {
     assert_eq!(
         silent(4, 5),
         "warning: nothing has come of 4 requests for 5 s: the server is busy or hangs, see its log; it \
-         has 595 s more before the launch fails"
+         has 595 s more before the launch fails, Ctrl-C ends it now and keeps what is measured"
     );
     watch.note(&progress(1, 3.0), s(300));
     assert_eq!(watch.exceeded(s(101) + STALL_LIMIT), None);
