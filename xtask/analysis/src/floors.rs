@@ -128,6 +128,8 @@ impl Alone {
                     api_server_ms: point.anatomy.map_or(0.0, |anatomy| anatomy.front_end_ms),
                 })
             })
+            // Where too many requests failed, a time was not reached.
+            .filter(|alone| alone.step_ms.is_finite() && alone.ttft_ms.is_finite())
             .min_by(|a, b| a.step_ms.total_cmp(&b.step_ms))
     }
 }
