@@ -12,8 +12,8 @@ use profile::Trial;
 const SECONDS_A_TRIAL: f64 = 0.1;
 
 /// Seconds a request and a token that it generates, samples written and compressed. (Measured on one core of
-/// two with 5,000 and 20,000 requests of 8 to 16 and of 64 to 192 tokens all at once on the model
-/// `h100-qwen2.5-7b`, 2026-11-29: 0.33 and 1.35 s for the latter.)
+/// two on the model `h100-qwen2.5-7b`, 2026-11-29: 20,000 requests all at once take 0.33 s with 8 to 16 tokens
+/// each, 1.35 s with 64 to 192.)
 const SECONDS_A_REQUEST: f64 = 11e-6;
 const SECONDS_A_TOKEN: f64 = 0.44e-6;
 
