@@ -512,7 +512,7 @@ const OTHERS: [Metric; 35] = [
         title: "Requests running, mean",
         unit: "requests",
         direction: Direction::Neither,
-        formula: "mean of the gauge over the trial; read less than 20 times, time in prefill and decode of all requests ÷ duration",
+        formula: "mean of the gauge over the trial; of fewer than 20 looks, time in prefill and decode of all requests ÷ duration",
         vllm: "vllm:num_requests_running",
         value: |m| m.summary.server.running_mean,
     },

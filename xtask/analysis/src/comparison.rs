@@ -52,7 +52,8 @@ pub fn goals(points: &[Point], known: &Known, profile: &Profile, level: f64) -> 
 /// second question beside the candidate's, which together with it is wrongly answered in at most 6 of 100.
 pub const BASELINE_LEVEL: f64 = 0.01;
 
-/// [`goals`] of the settings of `[baseline]` against the defaults, at [`BASELINE_LEVEL`].
+/// [`goals`] of the settings of `[baseline]` against the defaults: verdicts at [`BASELINE_LEVEL`], intervals as
+/// everywhere.
 pub fn baseline_goals(points: &[Point], known: &Known, profile: &Profile) -> Vec<Comparison> {
     let role = |role| match role {
         Role::Default => Some(Role::Default),
@@ -60,7 +61,11 @@ pub fn baseline_goals(points: &[Point], known: &Known, profile: &Profile) -> Vec
         _ => None,
     };
     let sides = points.iter().filter_map(|p| Some(Point { role: role(p.role)?, ..p.clone() }));
-    goals(&sides.collect::<Vec<_>>(), &known.and(points.iter().cloned()), profile, BASELINE_LEVEL)
+    let (sides, known) = (sides.collect::<Vec<_>>(), known.and(points.iter().cloned()));
+    let [judged, shown] =
+        [BASELINE_LEVEL, LEVEL].map(|level| goals(&sides, &known, profile, level));
+    let shown = shown.into_iter().map(|row| row.change);
+    judged.into_iter().zip(shown).map(|(row, change)| Comparison { change, ..row }).collect()
 }
 
 fn rows(

@@ -33,8 +33,12 @@ pub fn undecided<'a>(
     sweeps: impl IntoIterator<Item = &'a [Point]>,
     profile: &Profile,
 ) -> Option<Lead> {
+    greatest(sweeps.into_iter().flat_map(|points| of_sweep(points, profile)), profile)
+}
+
+/// The one that improves the objective most, and by more than its margin.
+fn greatest(leads: impl Iterator<Item = Lead>, profile: &Profile) -> Option<Lead> {
     let sign = if profile.objective.maximize { 1.0 } else { -1.0 };
-    let leads = sweeps.into_iter().flat_map(|points| of_sweep(points, profile));
     leads
         .filter(|lead| sign * lead.change.mean >= profile.objective.margin_percent())
         .max_by(|a, b| (sign * a.change.mean).total_cmp(&(sign * b.change.mean)))
@@ -47,7 +51,6 @@ pub fn open<'a>(
     profile: &Profile,
     deployed: &Estimate,
 ) -> Option<Lead> {
-    let sign = if profile.objective.maximize { 1.0 } else { -1.0 };
     let values = sweeps
         .into_iter()
         .flat_map(|points| Configuration::all(points, profile, |point| point.role == Role::Sweep));
@@ -58,7 +61,7 @@ pub fn open<'a>(
         let after = value.objective.filter(|_| is_likely && value.is_measured())?;
         let change = stats::change(deployed, after, is_share(profile))?;
         let open = value.limits.iter().filter(|limit| limit.state != LimitState::Met);
-        (sign * change.mean >= profile.objective.margin_percent()).then(|| Lead {
+        Some(Lead {
             label: value.label.to_owned(),
             args: value.args.clone(),
             change,
@@ -67,7 +70,7 @@ pub fn open<'a>(
             starts_to_settle: None,
         })
     };
-    values.filter_map(lead).max_by(|a, b| (sign * a.change.mean).total_cmp(&(sign * b.change.mean)))
+    greatest(values.filter_map(lead), profile)
 }
 
 fn of_sweep(points: &[Point], profile: &Profile) -> Vec<Lead> {

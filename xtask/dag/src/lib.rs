@@ -70,8 +70,8 @@ pub trait Task {
     fn also_reads(&self) -> &[&str] {
         &[]
     }
-    /// Leaves that it reads too, given the records of those that are stored: asked once all that it
-    /// asked for are, or whenever one is ([`Task::asks_early`]). What was asked for once stays asked for,
+    /// Leaves that it reads too, given the records of those that are stored: asked once all
+    /// of these are, or whenever one is ([`Task::asks_early`]). What was asked for once stays asked for,
     /// whatever is stored later.
     fn further_leaves(&self, _inputs: &Inputs<'_>) -> Result<Vec<Leaf<Self::Leaf>>> {
         Ok(Vec::new())

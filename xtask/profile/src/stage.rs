@@ -154,7 +154,7 @@ pub const COMPARE: Stage = Stage {
     needs: &[&PROVISION, &BASELINE],
     reads: &[&ANSWERS, &CHOOSE, &COMPREHENSIVE, &SWEEP],
     files: &["comparison.json"],
-    epoch: 11,
+    epoch: 12,
     runs: Runs::Named,
 };
 
@@ -187,7 +187,7 @@ pub const DOCUMENT: Stage = Stage {
     needs: &[&PROVISION, &BASELINE, &COMPARE],
     reads: &[&CHOOSE, &COMPREHENSIVE, &CONFIRM, &VISUALIZE, &SWEEP, &ANSWERS, &TUNE, &CAPACITY],
     files: &["OPTIMIZATION_RESULTS.md", "report.html", "recommended.yaml"],
-    epoch: 14,
+    epoch: 15,
     runs: Runs::Named,
 };
 

@@ -3,8 +3,8 @@
 use bench_core::{
     metric,
     schema::{
-        Column, Comparison, Decision, Estimate, LimitState, Point, Recommendation, Role,
-        StopReason, Verdict,
+        Column, Comparison, Decision, Effect, Estimate, FlagReason, LimitState, Point,
+        Recommendation, Role, StopReason, Verdict,
     },
 };
 use serde::Serialize;
@@ -16,7 +16,7 @@ use super::{Inputs, format, tables, words};
 /// Sentences, each a paragraph of its own; empty where there is nothing to say.
 #[derive(Debug, Serialize)]
 pub struct First {
-    /// The objective, defaults against candidate, with its verdict.
+    /// The objective, defaults against candidate or what `[baseline]` sets, with its verdict.
     primary: String,
     /// Every limit.
     guardrails: String,
@@ -34,8 +34,12 @@ impl First {
     pub fn new(inputs: &Inputs<'_>) -> Self {
         let rows = &inputs.comparison.comparisons;
         Self {
-            primary: primary(rows, inputs.profile).map(verdict).unwrap_or_default()
-                + of_rejected(&inputs.comparison.decision),
+            primary: primary(rows, inputs.profile)
+                .and_then(|row| {
+                    of_baseline(row, &inputs.comparison.decision).or_else(|| verdict(row))
+                })
+                .map(|said| said + of_rejected(&inputs.comparison.decision))
+                .unwrap_or_default(),
             guardrails: guardrails(inputs),
             worse: worse(inputs),
             limited_by: limited_by(inputs).unwrap_or_default(),
@@ -46,14 +50,11 @@ impl First {
 }
 
 /// ``Output throughput on `burst` is better: +35 %, from … with vLLM's defaults to … (95 % …, p = …)``
-fn verdict(row: &Comparison) -> String {
+fn verdict(row: &Comparison) -> Option<String> {
     let metric = metric::find(&row.metric);
-    let name = format::sentence(&format!("{} on `{}`", format::name(&row.metric), row.load));
-    let name = name.trim_end_matches('.');
+    let name = name(row);
     let figure = |column| row.columns.get(&column).map(|e| format::estimate(metric, e));
-    let (Some(default), Some(tuned)) = (figure(Column::Default), figure(Column::Tuned)) else {
-        return format!("{name} was not compared: {}.", row.reason);
-    };
+    let (default, tuned) = figure(Column::Default).zip(figure(Column::Tuned))?;
     let unit = format::unit_of_title(metric);
     let change = row.change.clone().map(|change| match row.detectable {
         // The reason of what was tested has the interval.
@@ -69,13 +70,41 @@ fn verdict(row: &Comparison) -> String {
         None => "is not judged",
     };
     let starts = |column| row.columns.get(&column).map_or(0, |e| e.values().len());
-    format!(
+    Some(format!(
         "{name} {word}: {change}, from {default}{unit} with vLLM's defaults to {tuned}{unit} ({} against {} \
          server starts; {}).",
         starts(Column::Default),
         starts(Column::Tuned),
         row.reason
-    )
+    ))
+}
+
+/// ``Output throughput on `burst` ``
+fn name(row: &Comparison) -> String {
+    let name = format::sentence(&format!("{} on `{}`", format::name(&row.metric), row.load));
+    name.trim_end_matches('.').to_owned()
+}
+
+/// The same of what `[baseline]` sets, where it is deployed since it is better.
+fn of_baseline(row: &Comparison, decision: &Decision) -> Option<String> {
+    let [FlagReason { effect: Effect::Objective { change }, .. }] = decision.flags.as_slice()
+    else {
+        return None;
+    };
+    let metric = metric::find(&row.metric);
+    let figure = |column| {
+        let figure = format::estimate(metric, row.columns.get(&column)?);
+        Some(figure + &format::unit_of_title(metric))
+    };
+    let deployed = decision.deployed.filter(|column| *column == Column::Baseline)?;
+    Some(format!(
+        "{} is **better**: {}, from {} with vLLM's defaults to {} with what `[baseline]` sets (tested at 1 %, \
+         since the candidate's is the first question).",
+        name(row),
+        format::change(metric, change),
+        figure(Column::Default)?,
+        figure(deployed)?
+    ))
 }
 
 /// Says that what the change is of is not what is deployed, where that is so.
@@ -121,7 +150,10 @@ fn worse(inputs: &Inputs<'_>) -> String {
     let rows = inputs.comparison.comparisons.iter();
     let judged: Vec<&Comparison> = rows.filter(|row| row.verdict.is_some()).collect();
     if judged.is_empty() {
-        return String::new();
+        return match inputs.comparison.decision.deployed {
+            Some(Column::Baseline) => words::BASELINE_ALONE.to_owned(),
+            _ => String::new(),
+        };
     }
     let is_open =
         |row: &&&Comparison| row.verdict == Some(Verdict::Inconclusive) && !row.excludes_worse;

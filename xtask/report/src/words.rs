@@ -41,6 +41,10 @@ pub fn headline(decision: &Decision) -> String {
     }
 }
 
+/// What is said of all else where the settings of `[baseline]` are deployed and no candidate was judged.
+pub const BASELINE_ALONE: &str =
+    "Nothing but the goals of `[baseline]` was judged against vLLM's defaults.";
+
 /// The head of the column that shows the candidate.
 pub fn candidate_name(decision: &Decision) -> &'static str {
     if decision.deploys_candidate() { "tuned" } else { "candidate, not deployed" }

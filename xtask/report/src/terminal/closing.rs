@@ -384,9 +384,9 @@ fn beside(profile: &Profile, comparison: &CompareResult, problems: &[String]) ->
         0 if profile.endpoint().is_some() => lines.push(
             "Nothing was compared with it, so nothing is known to be better or worse.".to_owned(),
         ),
-        0 if comparison.decision.deployed == Some(Column::Baseline) => lines.push(
-            "Nothing but the goals of [baseline] was judged against vLLM's defaults.".to_owned(),
-        ),
+        0 if comparison.decision.deployed == Some(Column::Baseline) => {
+            lines.push(words::BASELINE_ALONE.to_owned());
+        }
         0 => lines.push(
             "Nothing was judged against vLLM's defaults, so nothing is known to be worse."
                 .to_owned(),
