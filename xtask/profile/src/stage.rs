@@ -176,7 +176,7 @@ pub const VISUALIZE: Stage = Stage {
     needs: &[&BASELINE, &COMPARE],
     reads: &[&COMPREHENSIVE, &SWEEP],
     files: &["*.svg", "*.png"],
-    epoch: 10,
+    epoch: 11,
     runs: Runs::OfSettings,
 };
 

@@ -67,9 +67,6 @@ impl Task for Compare<'_> {
         let (mut judges, mut candidate, mut stopping) = (false, None, None);
         if let Some(mut judged) = read_if_upstream::<ComprehensiveResult>(inputs)? {
             comprehensive::with_all_starts(&mut points, &mut judged.points);
-            // Where nothing was a candidate, the defaults stood in its place.
-            let has_candidate = judged.candidate.is_some();
-            judged.points.retain(|point| has_candidate || point.role != Role::Tuned);
             points.extend(judged.points);
             (judges, candidate, stopping) = (true, judged.candidate, judged.stopping);
         }

@@ -1,7 +1,9 @@
 //! `visualize`: the plots, as SVG and as PNG drawn from the SVG.
 
 use anyhow::Result;
-use bench_core::schema::{BaselineResult, CompareResult, ComprehensiveResult, SweepResult};
+use bench_core::schema::{
+    BaselineResult, Column, CompareResult, Comparison, ComprehensiveResult, Role, SweepResult,
+};
 use serde_json::{Value, json};
 
 use super::{Context, comprehensive, read, read_if_upstream, sweep};
@@ -85,8 +87,27 @@ pub fn read_all(context: &Context<'_>, inputs: &Inputs<'_>) -> Result<Results> {
         }
         sweeps.push(file);
     }
+    let mut comparison: CompareResult = read(inputs)?;
     if let Some(comprehensive) = &mut comprehensive {
         comprehensive::with_all_starts(&mut baseline.points, &mut comprehensive.points);
+        if comprehensive.candidate.is_none() {
+            comprehensive.points.retain(|point| point.role != Role::Tuned);
+            without_candidate(&mut comparison);
+        }
     }
-    Ok(Results { baseline, sweeps, comprehensive, comparison: read(inputs)? })
+    Ok(Results { baseline, sweeps, comprehensive, comparison })
+}
+
+/// Where nothing was a candidate, the defaults stand in its place: nobody is shown them twice.
+fn without_candidate(comparison: &mut CompareResult) {
+    for row in &mut comparison.comparisons {
+        row.columns.remove(&Column::Tuned);
+        *row = Comparison {
+            metric: row.metric.clone(),
+            load: row.load.clone(),
+            columns: std::mem::take(&mut row.columns),
+            ..Comparison::default()
+        };
+    }
+    comparison.targets.iter_mut().for_each(|target| drop(target.columns.remove(&Column::Tuned)));
 }
