@@ -7,9 +7,10 @@ use std::{
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
-        mpsc,
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -20,20 +21,24 @@ use bench_core::{
     },
 };
 
-use dag::{Dag, LEAF, Leaf, RECORD};
+use analysis::{choice, pruning};
+use dag::{Dag, LEAF, Leaf, RECORD, State};
 use engines::{
     History, LaunchHost, RUN_DIR,
     executor::Executor,
     launch::{self, LaunchError, Tools},
 };
 use profile::{
-    SAMPLES, Trial,
+    Profile, SAMPLES, Trial,
     feasibility::Feasibility,
     flags,
     role::{self, TrialRole},
     stage,
 };
 use store::Store;
+
+/// How often a run that waits says so.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// One server start and the trials it serves.
 #[derive(Clone, Debug)]
@@ -159,6 +164,37 @@ pub fn later(dag: &Dag<'_, Trial>) -> Vec<Launch> {
     launches(known(stage::BASELINE.name).iter().filter(of_default).cloned().collect())
 }
 
+/// Seconds that the tests of a candidate's flags and the further starts of an undecided comparison take at
+/// most, beyond what is [`left`].
+pub fn further_s(
+    dag: &Dag<'_, Trial>,
+    profile: &Profile,
+    engine: &dyn engines::Engine,
+    history: &History,
+) -> f64 {
+    let is_to_judge =
+        matches!(dag.state(stage::COMPREHENSIVE.name), Some(State::Waiting(_) | State::Wanting(_)));
+    let leaves = dag.leaves(stage::BASELINE.name).unwrap_or_default();
+    let of_default = |leaf: &&Leaf<Trial>| {
+        TrialRole::parse(&leaf.role).is_some_and(|role| role.setting == role::DEFAULT)
+    };
+    let starts = launches(leaves.iter().filter(of_default).cloned().collect());
+    let Some(start) = starts.first().filter(|_| is_to_judge) else { return 0.0 };
+    let limits = profile.slo.iter().map(|limit| &limit.load);
+    let goals: Vec<&String> = std::iter::once(&profile.objective.load).chain(limits).collect();
+    let is_of_goals = |leaf: &&Leaf<Trial>| {
+        let load = TrialRole::parse(&leaf.role).map(|role| role.load).unwrap_or_default();
+        goals.iter().any(|goal| load.split('~').next() == Some(goal.as_str()))
+    };
+    let trials = start.trials.iter().filter(is_of_goals).cloned().collect();
+    let of_goals = Launch { digest: start.digest, trials };
+    let is_to_choose = matches!(dag.state(stage::CHOOSE.name), Some(State::Waiting(_)));
+    let tests = pruning::planned(profile).filter(|_| is_to_choose).map_or(0, |(_, most)| most);
+    let further = 2 * profile.starts_max.saturating_sub(choice::judged_starts(profile));
+    f64::from(tests) * of_goals.estimate_s(engine, history)
+        + f64::from(further) * start.estimate_s(engine, history)
+}
+
 /// The arguments by which vLLM looks for compiled graphs: all of which nothing else is known.
 fn compiled_args(args: &Args) -> Args {
     let counts = |flag: &str| !flags::find(flag).is_some_and(|flag| flag.compile_cache_ignores);
@@ -183,6 +219,8 @@ pub enum Update {
     },
     /// A launch is over.
     Ended,
+    /// Nothing has happened for a while, as when a server starts.
+    Waiting,
     /// A launch failed because its server could not be started as a fork, for this reason.
     NoFork(String),
     /// A launch failed for reasons that are not the setting's; its trials stay missing.
@@ -278,7 +316,14 @@ pub fn run(
             });
         }
         drop(sender);
-        let outcome = updates.iter().try_for_each(&mut on_update);
+        let mut take = || loop {
+            match updates.recv_timeout(LOOK) {
+                Ok(update) => on_update(update)?,
+                Err(RecvTimeoutError::Timeout) => on_update(Update::Waiting)?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        };
+        let outcome = take();
         stop.store(true, Ordering::Relaxed);
         abandoned.store(true, Ordering::Relaxed);
         // With the receiver go the questions in it, so that no worker waits for an answer.
@@ -362,6 +407,10 @@ impl Worker<'_> {
             Event::Refused { failure } => self.refuse(trials, failure.clone())?,
             Event::Silent { requests, seconds } => {
                 self.report(Update::Note(launch::silent(*requests, *seconds)));
+            }
+            Event::Stalled { requests, under_way, seconds } => {
+                let told = launch::stalled(*requests, *under_way, *seconds);
+                self.report(Update::Note(told));
             }
             Event::Ready { .. } | Event::Done {} => {}
         }
@@ -452,7 +501,7 @@ impl LaunchHost for Owner<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io, os::unix::fs::PermissionsExt as _, time::Duration};
+    use std::{fs, io, os::unix::fs::PermissionsExt as _};
 
     use anyhow::bail;
     use bench_core::schema::{ArgValue, Arrival, FailureClass, LoadSpec, Size, VllmEngine};
@@ -651,6 +700,21 @@ mod tests {
         );
         outcome.expect("the failure is the launch's");
         assert!(matches!(&told[..], [one] if one.contains("no storage space")), "{told:?}");
+    }
+
+    /// Nothing comes of a server that starts; whoever shows the run is asked to all the same.
+    #[test]
+    fn a_run_in_which_nothing_happens_says_that_it_waits() {
+        let (outcome, _) = measured(
+            "until [ -e \"$HERE/seen\" ]; do sleep 0.02; done\ntell 'SECOND'\ntell 'DONE'",
+            |here, update| {
+                if matches!(update, Update::Waiting) {
+                    fs::write(here.join("seen"), "")?;
+                }
+                Ok(())
+            },
+        );
+        outcome.expect("it ends when it was seen to wait");
     }
 
     fn example_trial(args: &[(&str, &str)]) -> Trial {

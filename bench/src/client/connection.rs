@@ -2,14 +2,14 @@
 //! on it, and the times of reads and writes are taken at the socket. No proxy is used.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     error::Error as _,
     future::Future,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -56,6 +56,52 @@ pub(crate) struct Traffic {
     pub(crate) done: AtomicU64,
     /// Pieces of answers that have come.
     pub(crate) heard: AtomicU64,
+    /// Answers under way.
+    pub(crate) streams: Streams,
+}
+
+/// The connections of requests under way.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    /// By the address of their marks.
+    open: Mutex<HashMap<usize, Stream>>,
+    /// What the marks' times count from.
+    epoch: OnceLock<Instant>,
+}
+
+/// The connection of a request under way.
+#[derive(Debug)]
+struct Stream {
+    marks: Arc<Marks>,
+    /// Pieces that had come on it for earlier requests.
+    frames_before: u64,
+}
+
+/// Pieces of an answer after which it has begun: the first may come before any token.
+const PIECES_OF_BEGUN: u64 = 2;
+
+impl Streams {
+    fn begin(&self, marks: &Arc<Marks>, epoch: Instant) {
+        self.epoch.get_or_init(|| epoch);
+        let stream = Stream { marks: Arc::clone(marks), frames_before: marks.frames.load(Relaxed) };
+        lock(&self.open).insert(Arc::as_ptr(marks).addr(), stream);
+    }
+
+    fn end(&self, marks: &Arc<Marks>) {
+        lock(&self.open).remove(&Arc::as_ptr(marks).addr());
+    }
+
+    /// Answers that have begun and of which nothing has come for so long.
+    pub(crate) fn stalled(&self, now: Instant, patience: Duration) -> u64 {
+        let Some(epoch) = self.epoch.get() else { return 0 };
+        let since_ns = now.saturating_duration_since(*epoch).saturating_sub(patience).as_nanos();
+        let is_stalled = |stream: &&Stream| {
+            let Marks { frames, read_ns, .. } = &*stream.marks;
+            frames.load(Relaxed) - stream.frames_before >= PIECES_OF_BEGUN
+                && u128::from(read_ns.load(Relaxed)) < since_ns
+        };
+        lock(&self.open).values().filter(is_stalled).count() as u64
+    }
 }
 
 /// Where requests go.
@@ -233,6 +279,7 @@ impl Target {
         });
         let now_ns = self.now_ns();
         let Course { marks, is_resent } = course;
+        marks.iter().for_each(|marks| self.traffic.streams.end(marks));
         let mark = |pick: fn(&Marks) -> &std::sync::atomic::AtomicU64| {
             marks.as_deref().map(|marks| pick(marks).load(Relaxed)).filter(|ns| *ns > 0)
         };
@@ -256,6 +303,7 @@ impl Target {
         if let Some(mut link) = self.take_idle().await {
             link.marks.reset();
             course.marks = Some(Arc::clone(&link.marks));
+            self.traffic.streams.begin(&link.marks, self.endpoint.epoch);
             match link.exchange(self.request(body.clone())?, answer, &self.traffic).await {
                 Ok(()) => {
                     self.put_back(link);
@@ -265,6 +313,7 @@ impl Target {
                 // said to nobody else: it is sent once more.
                 Err(failure) if failure.is_closed() && !link.has_read() => {
                     course.is_resent = true;
+                    self.traffic.streams.end(&link.marks);
                     let first_ns = link.marks.sent_ns.load(Relaxed);
                     sent_ns = if first_ns > 0 { first_ns } else { sent_ns };
                 }
@@ -273,6 +322,7 @@ impl Target {
         }
         let new = Arc::new(Marks::since(sent_ns));
         course.marks = Some(Arc::clone(&new));
+        self.traffic.streams.begin(&new, self.endpoint.epoch);
         let mut link = self.endpoint.connect(new).await?;
         link.exchange(self.request(body)?, answer, &self.traffic).await?;
         self.put_back(link);

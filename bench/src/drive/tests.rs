@@ -35,6 +35,16 @@ fn options() -> Options {
 
 /// The samples of a load, in the order of the plan.
 fn drive(fake: &Fake, load: &Workload, options: Options) -> Vec<RequestSample> {
+    drive_watched(fake, load, options, Arc::default())
+}
+
+/// The same, while somebody may look at its traffic.
+fn drive_watched(
+    fake: &Fake,
+    load: &Workload,
+    options: Options,
+    traffic: Arc<Traffic>,
+) -> Vec<RequestSample> {
     let engine = ServerEngine {
         base_url: format!("http://{}", fake.address),
         model: "m".into(),
@@ -48,7 +58,6 @@ fn drive(fake: &Fake, load: &Workload, options: Options) -> Vec<RequestSample> {
         .block_on(Target::resolve(&engine.base_url, bodies.path(), &load.request.headers, None))
         .expect("an address needs no resolver");
     let (samples, received) = crate::samples::channel();
-    let traffic = Arc::<Traffic>::default();
     Driver::new(target, load.clone(), bodies, options, samples, Arc::clone(&traffic))
         .run()
         .expect("the load runs");
@@ -251,6 +260,42 @@ fn a_stream_that_never_goes_on_ends_at_the_limit() {
     let short = Options { request_timeout: Duration::from_millis(20) };
     let samples = drive(&fake, &load(closed(2), 4), short);
     assert!(samples.iter().all(|sample| kind(sample) == "timeout"));
+}
+
+/// One stream stops after its first token until somebody has seen that it did.
+#[test]
+fn streams_that_stop_are_counted_as_long_as_they_do() {
+    let fake = Fake::start(|n| match n {
+        0 => {
+            let mut steps = vec![stream_head(), chunk(&token(1)), chunk(b": and then\n\n")];
+            steps.push(Step::Await(2));
+            steps.extend(good().drain(2..));
+            steps
+        }
+        _ => good(),
+    });
+    let traffic = Arc::<Traffic>::default();
+    let (seen, address) = (Arc::clone(&traffic), fake.address);
+    let patience = Duration::from_secs(30);
+    let looker = std::thread::spawn(move || {
+        let in_a_minute = || Instant::now() + 2 * patience;
+        while seen.streams.stalled(in_a_minute(), patience) == 0 {
+            if seen.done.load(Relaxed) == 2 {
+                return None;
+            }
+            std::thread::yield_now();
+        }
+        let now = seen.streams.stalled(Instant::now(), patience);
+        // A request more, for which the first one's answer waits.
+        let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+        std::io::Write::write_all(&mut stream, b"POST / HTTP/1.1\r\n\r\n").expect("it reads");
+        Some(now)
+    });
+    let samples = drive_watched(&fake, &load(closed(1), 2), options(), Arc::clone(&traffic));
+    assert_eq!(looker.join().expect("it looks"), Some(0), "half a minute is not over");
+    assert!(samples.iter().all(|sample| kind(sample) == "completed"));
+    let later = Instant::now() + 2 * patience;
+    assert_eq!(traffic.streams.stalled(later, patience), 0, "what has ended is not silent");
 }
 
 #[test]

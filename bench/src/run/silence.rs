@@ -13,6 +13,11 @@ use crate::client::connection::Traffic;
 const STREAMS_MAX: Duration = Duration::from_secs(5);
 /// An answer that is not streamed comes at its end, and says nothing before.
 const WHOLE_MAX: Duration = Duration::from_secs(60);
+/// How long a stream that has begun may be silent while others go on: a server preempts requests when its KV
+/// cache is full, and goes on with them when others have ended.
+const STREAM_MAX: Duration = Duration::from_secs(30);
+/// How often streams are looked at one by one.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Watches one load.
 #[derive(Debug)]
@@ -24,6 +29,9 @@ pub(super) struct Silence {
     /// When something came last, or nothing was under way.
     moved_at: Duration,
     is_told: bool,
+    looked_at: Duration,
+    /// Streams that were told of, until none is silent.
+    stalled: u64,
 }
 
 impl Silence {
@@ -31,12 +39,35 @@ impl Silence {
     pub(super) fn of(load: &LoadSpec) -> Self {
         let patience = if load.request.stream { STREAMS_MAX } else { WHOLE_MAX };
         let (begin, moved_at) = (Instant::now(), Duration::ZERO);
-        Self { patience, begin, heard: 0, moved_at, is_told: false }
+        let looked_at = Duration::ZERO;
+        Self { patience, begin, heard: 0, moved_at, is_told: false, looked_at, stalled: 0 }
     }
 
     /// What is to be told now. `generates`: the server says that it generates tokens.
     pub(super) fn look(&mut self, traffic: &Traffic, generates: bool) -> Option<Event> {
-        self.look_at(self.begin.elapsed(), traffic, generates)
+        let now = self.begin.elapsed();
+        let is_due = now.saturating_sub(self.looked_at) >= LOOK;
+        let stalled = is_due.then(|| {
+            self.looked_at = now;
+            traffic.streams.stalled(Instant::now(), STREAM_MAX)
+        });
+        let silence = self.look_at(now, traffic, generates);
+        silence.or_else(|| self.stalled(stalled?, traffic))
+    }
+
+    /// Tells of streams that stopped among others that go on: at the first one, and when they are twice as
+    /// many.
+    fn stalled(&mut self, stalled: u64, traffic: &Traffic) -> Option<Event> {
+        if stalled == 0 {
+            self.stalled = 0;
+        }
+        if self.is_told || stalled == 0 || stalled < 2 * self.stalled {
+            return None;
+        }
+        self.stalled = stalled;
+        let done = traffic.done.load(Relaxed);
+        let under_way = traffic.sent.load(Relaxed).saturating_sub(done);
+        Some(Event::Stalled { requests: stalled, under_way, seconds: STREAM_MAX.as_secs() })
     }
 
     fn look_at(&mut self, now: Duration, traffic: &Traffic, generates: bool) -> Option<Event> {
@@ -69,8 +100,12 @@ mod tests {
         let mut silence = Silence::of(&load);
         let mut told = Vec::new();
         for (ms, sent, done, heard) in looks {
-            let traffic =
-                Traffic { sent: (*sent).into(), done: (*done).into(), heard: (*heard).into() };
+            let traffic = Traffic {
+                sent: (*sent).into(),
+                done: (*done).into(),
+                heard: (*heard).into(),
+                ..Traffic::default()
+            };
             let event = silence.look_at(Duration::from_millis(*ms), &traffic, false);
             if let Some(Event::Silent { requests, seconds }) = event {
                 told.push((*ms, requests, seconds));
@@ -112,6 +147,22 @@ mod tests {
     fn an_answer_that_is_not_streamed_has_longer() {
         let looks = [(250, 4, 0, 0), (30_000, 4, 0, 0), (60_000, 4, 0, 0)];
         assert_eq!(told(false, &looks), [(60_000, 4, 60)]);
+    }
+
+    #[test]
+    fn streams_that_stop_among_others_are_told_of_and_when_they_are_twice_as_many() {
+        let load = LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(9), Vec::new(), 1);
+        let traffic = Traffic { sent: 9.into(), done: 1.into(), ..Traffic::default() };
+        let mut silence = Silence::of(&load);
+        let told = [0, 1, 1, 2, 3, 4, 0, 1].map(|stalled| silence.stalled(stalled, &traffic));
+        let told = told.map(|event| match event {
+            Some(Event::Stalled { requests, under_way: 8, seconds: 30 }) => requests,
+            _ => 0,
+        });
+        assert_eq!(told, [0, 1, 0, 2, 0, 4, 0, 1]);
+        // Where all are silent, that was told.
+        silence.is_told = true;
+        assert!(silence.stalled(8, &traffic).is_none());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Metrics side by side, with their verdicts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bench_core::{
     metric::{self, METRICS, Metric},
@@ -9,7 +9,7 @@ use bench_core::{
     summarize::long_prompt_share,
 };
 
-use super::shared::{apart, shared};
+use super::shared::{Pair, Start as OwnStart};
 use profile::{Guard, NamedLoad, Profile};
 
 fn column(role: Role) -> Option<Column> {
@@ -33,7 +33,8 @@ pub fn comparisons(
     level: f64,
 ) -> Vec<Comparison> {
     let known = known.and(points.iter().cloned());
-    let mut rows = rows(points, &known, reference, profile, level, |_| true);
+    let asked = asked_of(points, &known, reference, profile, |_| true);
+    let mut rows = judged_at(asked, Some(profile), level);
     over_baseline(&mut rows, points, &known, profile, level);
     rows
 }
@@ -42,10 +43,14 @@ pub fn comparisons(
 /// work. On all loads, since a metric's spread on other loads tells of its own; the verdicts of goals are the
 /// same, for each role's questions are corrected for apart.
 pub fn goals(points: &[Point], known: &Known, profile: &Profile, level: f64) -> Vec<Comparison> {
+    judged_at(asked_of_goals(points, known, profile), Some(profile), level)
+}
+
+/// The questions of [`goals`].
+fn asked_of_goals(points: &[Point], known: &Known, profile: &Profile) -> Vec<(Comparison, Sides)> {
     let known = known.and(points.iter().cloned());
-    let is_asked =
-        |metric: &str| profile.loads.iter().any(|load| is_goal(profile, metric, &load.name));
-    rows(points, &known, &[], profile, level, is_asked)
+    let asked: BTreeSet<&str> = goal_metrics(profile).collect();
+    asked_of(points, &known, &[], profile, |metric| asked.contains(metric))
 }
 
 /// Level at which the settings of `[baseline]` are held against the defaults where no candidate is better: a
@@ -62,22 +67,26 @@ pub fn baseline_goals(points: &[Point], known: &Known, profile: &Profile) -> Vec
     };
     let sides = points.iter().filter_map(|p| Some(Point { role: role(p.role)?, ..p.clone() }));
     let (sides, known) = (sides.collect::<Vec<_>>(), known.and(points.iter().cloned()));
-    let [judged, shown] =
-        [BASELINE_LEVEL, LEVEL].map(|level| goals(&sides, &known, profile, level));
+    let asked = asked_of_goals(&sides, &known, profile);
+    let shown = judged_at(asked.clone(), Some(profile), LEVEL);
+    let judged = judged_at(asked, Some(profile), BASELINE_LEVEL);
     let shown = shown.into_iter().map(|row| row.change);
     judged.into_iter().zip(shown).map(|(row, change)| Comparison { change, ..row }).collect()
 }
 
-fn rows(
+/// Metrics on loads, with the starts by which each is judged.
+fn asked_of(
     points: &[Point],
     known: &Known,
     reference: &[Point],
     profile: &Profile,
-    level: f64,
     is_asked: impl Fn(&str) -> bool,
-) -> Vec<Comparison> {
+) -> Vec<(Comparison, Sides)> {
     let mut rows = Vec::new();
     for load in &profile.loads {
+        let side = |role| points.iter().find(|p| p.role == role && p.load == load.name);
+        let sides = side(Role::Default).zip(side(Role::Tuned));
+        let compared = sides.map(|(before, after)| Both::of(before, after, known));
         for metric in METRICS.iter().filter(|metric| is_asked(metric.id)) {
             let mut columns: BTreeMap<Column, Estimate> = points
                 .iter()
@@ -90,16 +99,12 @@ fn rows(
             if let Some(figure) = reference_figure(metric.id, &load.name, reference, profile) {
                 columns.insert(Column::Week2, figure.clone());
             }
-            let side = |role| points.iter().find(|p| p.role == role && p.load == load.name);
-            let sides = side(Role::Default).zip(side(Role::Tuned));
-            let row = row(metric.id, &load.name, columns, sides);
-            rows.push(match sides {
-                Some((default, tuned)) => (row, Sides::of_points(metric, default, tuned, known)),
-                None => (row, Sides::default()),
-            });
+            let row = row(metric.id, &load.name, columns, compared.as_ref());
+            let sides = compared.as_ref().map(|both| both.sides(metric)).unwrap_or_default();
+            rows.push((row, sides));
         }
     }
-    judged_at(rows, Some(profile), level)
+    rows
 }
 
 /// Judges the tuned settings against the profile's baseline, in the objective and the limits.
@@ -111,12 +116,17 @@ fn over_baseline(
     level: f64,
 ) {
     let side = |role, load: &str| points.iter().find(|p| p.role == role && p.load == load);
+    let compared = profile.loads.iter().filter_map(|load| {
+        let sides = side(Role::Baseline, &load.name).zip(side(Role::Tuned, &load.name));
+        let both = sides.map(|(before, after)| Both::of(before, after, known))?;
+        (!both.pair.shared.is_all()).then_some((load.name.as_str(), both))
+    });
+    let compared: BTreeMap<&str, Both<'_>> = compared.collect();
     let mut asked: Vec<(&mut Comparison, Sides)> = Vec::new();
     for row in rows.iter_mut().filter(|row| is_goal(profile, &row.metric, &row.load)) {
-        let sides = side(Role::Baseline, &row.load).zip(side(Role::Tuned, &row.load));
-        let Some((before, after)) = sides.filter(|(a, b)| are_apart(a, b)) else { continue };
+        let Some(both) = compared.get(row.load.as_str()) else { continue };
         let metric = metric::find(&row.metric).expect("rows are of known metrics");
-        asked.push((row, Sides::of_points(metric, before, after, known)));
+        asked.push((row, both.sides(metric)));
     }
     let questions: Vec<Question<'_>> =
         asked.iter().map(|(row, sides)| sides.question(row, Some(profile))).collect();
@@ -129,50 +139,72 @@ fn over_baseline(
 
 /// What was measured on the same engine and card: the starts of other settings say how much starts differ.
 #[derive(Clone, Debug, Default)]
-pub struct Known(Vec<Point>);
+pub struct Known(Vec<(Point, Vec<OwnStart>)>);
 
 impl Known {
     /// Each start once, however many results have it.
     pub fn of(points: Vec<Point>) -> Self {
-        let mut seen = std::collections::BTreeSet::new();
-        let is_new = |point: &Point| {
-            let keys = || point.trials.iter().map(|trial| trial.key);
-            let is_new = keys().all(|key| !seen.contains(&key));
-            seen.extend(keys());
-            is_new
-        };
-        let own = |point: &Point| point.role != Role::Reference;
-        Self(points.into_iter().filter(own).filter(is_new).collect())
+        Self::default().and(points)
     }
 
     /// With points of more settings.
     pub fn and(&self, points: impl IntoIterator<Item = Point>) -> Self {
-        Self::of(self.0.iter().cloned().chain(points).collect())
+        let mut known = self.0.clone();
+        for point in points.into_iter().filter(|point| point.role != Role::Reference) {
+            let starts = OwnStart::all(&point);
+            let is_known = known.iter().any(|(other, others)| {
+                other.load == point.load && starts.iter().any(|start| start.is_among(others))
+            });
+            if !is_known {
+                known.push((point, starts));
+            }
+        }
+        Self(known)
     }
 
     /// Settings under the same load as two sides, and none of their starts.
-    fn others<'a>(
-        &'a self,
-        before: &'a Point,
-        after: &'a Point,
-    ) -> impl Iterator<Item = &'a Point> {
-        let is_other = move |point: &&Point| {
+    fn others<'a>(&'a self, before: &Point, pair: &Pair<'_>) -> Vec<&'a Point> {
+        let is_other = |(point, starts): &&(Point, Vec<OwnStart>)| {
             let digests = point.load_digest.zip(before.load_digest);
             point.load == before.load
                 && digests.is_none_or(|(a, b)| a == b)
-                && ![before, after].iter().any(|side| share_a_figure(point, side))
+                && !pair.has_any_of(starts)
         };
-        self.0.iter().filter(is_other)
-    }
-
-    fn spreads(&self, metric: &Metric, before: &Point, after: &Point) -> Vec<Spread> {
-        let spread = |point| stats::spread(metric, &starts(point, metric.id, false));
-        self.others(before, after).filter_map(spread).collect()
+        self.0.iter().filter(is_other).map(|(point, _)| point).collect()
     }
 
     /// How many settings say how much the starts of two sides differ in a metric on their load.
     pub fn lenders(&self, metric: &Metric, before: &Point, after: &Point) -> usize {
-        self.spreads(metric, before, after).len()
+        Both::of(before, after, self).spreads(metric).len()
+    }
+}
+
+/// Two sides under one load, and all by which every metric of theirs is judged.
+struct Both<'a> {
+    pair: Pair<'a>,
+    in_blocks: bool,
+    others: Vec<&'a Point>,
+}
+
+impl<'a> Both<'a> {
+    fn of(before: &'a Point, after: &'a Point, known: &'a Known) -> Self {
+        let pair = Pair::of(before, after);
+        let others = known.others(before, &pair);
+        // Further starts of one setting have blocks of their own.
+        let in_blocks = !pair.shared.is_grown() && are_in_blocks(&pair.sides[0], &pair.sides[1]);
+        Self { pair, in_blocks, others }
+    }
+
+    fn spreads(&self, metric: &Metric) -> Vec<Spread> {
+        let spread = |point: &&Point| stats::spread(metric, &starts(point, metric.id, false));
+        self.others.iter().filter_map(spread).collect()
+    }
+
+    fn sides(&self, metric: &Metric) -> Sides {
+        let [before, after] =
+            [0, 1].map(|side| starts(&self.pair.sides[side], metric.id, self.in_blocks));
+        let is_one_setting = self.pair.shared.is_grown();
+        Sides { before, after, history: self.spreads(metric), is_one_setting }
     }
 }
 
@@ -224,18 +256,16 @@ fn reference_figure<'a>(
 }
 
 /// A row to be judged, unless both sides are the same measurements: then they are one
-/// configuration, and no test could tell them apart. Where only one side has measurements of its own,
-/// nothing is left to judge.
+/// configuration, and no test could tell them apart.
 fn row(
     metric: &str,
     load: &str,
     columns: BTreeMap<Column, Estimate>,
-    sides: Option<(&Point, &Point)>,
+    both: Option<&Both<'_>>,
 ) -> Comparison {
     let (metric, load) = (metric.to_owned(), load.to_owned());
     let row = Comparison { metric, load, columns, ..Comparison::default() };
-    let Some(shared) = sides.map(|(before, after)| shared(before, after)) else { return row };
-    if shared.is_all() {
+    if both.is_some_and(|both| both.pair.shared.is_all()) {
         let reason = "the same trials on both sides".to_owned();
         return Comparison {
             verdict: Some(Verdict::Equivalent),
@@ -243,11 +273,6 @@ fn row(
             excludes_worse: true,
             ..row
         };
-    }
-    if shared.leaves_a_side_nothing() {
-        let reason = "every start of one side is the other's too: nothing is left to compare";
-        let verdict = Some(Verdict::Inconclusive);
-        return Comparison { verdict, reason: reason.to_owned(), ..row };
     }
     row
 }
@@ -257,7 +282,7 @@ fn row(
 pub fn judged(rows: Vec<Comparison>, profile: Option<&Profile>) -> Vec<Comparison> {
     let sides = |row: &Comparison| {
         let starts = |column| row.columns.get(&column).map(stats::starts_of).unwrap_or_default();
-        Sides { before: starts(Column::Default), after: starts(Column::Tuned), history: Vec::new() }
+        Sides { before: starts(Column::Default), after: starts(Column::Tuned), ..Sides::default() }
     };
     let rows = rows.into_iter().map(|row| {
         let sides = sides(&row);
@@ -279,36 +304,51 @@ fn judged_at(
     let questions: Vec<Question<'_>> =
         open.iter().map(|(row, sides)| sides.question(row, profile)).collect();
     let judgements = stats::judge(&questions, level);
-    let judged = open.iter().zip(judgements).map(|((row, _), judgement)| Comparison {
-        change: judgement.change,
-        verdict: judgement.verdict,
-        reason: judgement.reason,
-        detectable: judgement.detectable,
-        starts_to_settle: judgement.starts_to_settle,
-        excludes_worse: judgement.excludes_worse,
-        ..row.clone()
+    // What is behind an endpoint only its owner knows.
+    let is_known = profile.is_none_or(|profile| profile.endpoint().is_none());
+    let judged = open.iter().zip(judgements).map(|((row, sides), judgement)| {
+        let row = Comparison {
+            change: judgement.change,
+            verdict: judgement.verdict,
+            reason: judgement.reason,
+            detectable: judgement.detectable,
+            starts_to_settle: judgement.starts_to_settle,
+            excludes_worse: judgement.excludes_worse,
+            ..row.clone()
+        };
+        if is_known && sides.is_one_setting { of_one_setting(row) } else { row }
     });
     settled.extend(judged);
     settled
 }
 
+/// The first starts of a setting against its further ones: what is tested and not shown to have changed has
+/// not, for nothing was changed.
+fn of_one_setting(row: Comparison) -> Comparison {
+    let is_tested = row.verdict == Some(Verdict::Inconclusive) && row.detectable.is_some();
+    if !is_tested {
+        return row;
+    }
+    Comparison {
+        verdict: Some(Verdict::Equivalent),
+        reason: format!("one setting, and no change is shown ({})", row.reason),
+        starts_to_settle: None,
+        excludes_worse: true,
+        ..row
+    }
+}
+
 /// The server starts of a row, and what other settings say of their spread.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Sides {
     before: Vec<Start>,
     after: Vec<Start>,
     history: Vec<Spread>,
+    /// Whether both are of one setting, which was measured further.
+    is_one_setting: bool,
 }
 
 impl Sides {
-    fn of_points(metric: &Metric, before: &Point, after: &Point, known: &Known) -> Self {
-        let history = known.spreads(metric, before, after);
-        let sides = apart(before, after);
-        let in_blocks = are_in_blocks(&sides[0], &sides[1]);
-        let [before, after] = sides.map(|point| starts(&point, metric.id, in_blocks));
-        Self { before, after, history }
-    }
-
     fn question<'a>(&'a self, row: &'a Comparison, profile: Option<&Profile>) -> Question<'a> {
         let metric = metric::find(&row.metric).expect("rows are of known metrics");
         Question {
@@ -398,6 +438,13 @@ pub fn is_goal(profile: &Profile, metric: &str, load: &str) -> bool {
         || profile.guards.iter().any(|guard| metric == guard.metric && load == guard.load)
 }
 
+/// The metrics of which one is a goal on some load ([`is_goal`]).
+fn goal_metrics(profile: &Profile) -> impl Iterator<Item = &str> {
+    let limits = profile.slo.iter().map(|limit| limit.metric.as_str());
+    let guards = profile.guards.iter().map(|guard| guard.metric.as_str());
+    std::iter::once(profile.objective.metric.as_str()).chain(limits).chain(guards)
+}
+
 /// Each guard of the profile with its row, where it was measured.
 pub fn guards<'a>(
     rows: &'a [Comparison],
@@ -471,15 +518,14 @@ pub fn any_two<'a>(
             (None, Some(why)) => broken.push((a.load.clone(), why)),
             (None, None) => {}
         }
-        // What is shown is what is judged.
-        let own = apart(a, b);
-        let sides = if are_apart(a, b) { [own[0].as_ref(), own[1].as_ref()] } else { [a, b] };
+        let both = Both::of(a, b, known);
         for metric in &METRICS {
-            let [before, after] = sides.map(|point| point.metrics.get(metric.id).cloned());
-            if let (Some(before), Some(after)) = (before, after) {
+            // What is shown is what is judged.
+            let figure = |side: usize| both.pair.sides[side].metrics.get(metric.id).cloned();
+            if let (Some(before), Some(after)) = (figure(0), figure(1)) {
                 let columns = BTreeMap::from([(Column::Default, before), (Column::Tuned, after)]);
-                let row = row(metric.id, &a.load, columns, Some((a, b)));
-                rows.push((row, Sides::of_points(metric, a, b, known)));
+                let row = row(metric.id, &a.load, columns, Some(&both));
+                rows.push((row, both.sides(metric)));
             }
         }
     }
@@ -538,19 +584,6 @@ pub fn with_reference<'a>(
         broken: Vec::new(),
         unknown: Vec::new(),
     }
-}
-
-/// Whether each of two points has starts that the other has not.
-fn are_apart(a: &Point, b: &Point) -> bool {
-    let shared = shared(a, b);
-    !shared.is_all() && !shared.leaves_a_side_nothing()
-}
-
-/// Whether a start of one has the throughput of a start of the other, to the last digit.
-fn share_a_figure(a: &Point, b: &Point) -> bool {
-    let figures =
-        |point: &Point| point.metrics.get("output_tokens_per_s").map(|e| e.starts.clone());
-    figures(a).zip(figures(b)).is_some_and(|(a, b)| a.iter().any(|x| b.contains(x)))
 }
 
 #[cfg(test)]
@@ -678,14 +711,17 @@ mod tests {
         let rate = |values: &'static [f64]| [("output_tokens_per_s", values)];
         let before = point("d", &[], "burst", &rate(&[100.0, 101.0]));
         let after = point("t", &[], "burst", &rate(&[106.0, 107.0]));
-        // The same measurements under another name, as in a file of published trials.
-        let same = point("other", &[], "burst", &rate(&[99.0, 106.0]));
+        // Of a file of published trials, which has their keys.
+        let mut same = point("other", &[], "burst", &rate(&[99.0, 106.0]));
+        same.trials[1].key = after.trials[0].key;
         let metric = metric::find("output_tokens_per_s").expect("a metric");
         let lenders = |points: &[&Point]| {
             let known = Known::of(points.iter().map(|point| (*point).clone()).collect());
             known.lenders(metric, &before, &after)
         };
         assert_eq!(lenders(&[&before, &after, &same]), 0);
+        let again = point("t", &[], "burst", &rate(&[105.0, 108.0]));
+        assert_eq!(lenders(&[&before, &after, &again]), 1, "measured again, and another figure");
         let other = point("o", &[], "burst", &rate(&[50.0, 51.0]));
         let elsewhere = point("e", &[], "production", &rate(&[50.0, 51.0]));
         assert_eq!(lenders(&[&before, &after, &other, &elsewhere]), 1);

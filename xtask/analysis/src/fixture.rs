@@ -9,7 +9,8 @@ use bench_core::{
 };
 
 use profile::{
-    Bound, EngineConfig, ExecutorConfig, Limit, NamedLoad, Objective, Profile, VllmConfig,
+    Bound, EndpointConfig, EngineConfig, ExecutorConfig, Limit, NamedLoad, Objective, Profile,
+    VllmConfig,
 };
 
 /// A point of a sweep: flags with numbers, and figures with one value a start.
@@ -89,6 +90,19 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
         remote: None,
         executor: ExecutorConfig::Local,
     }
+}
+
+/// A server that runs already.
+pub fn endpoint() -> EngineConfig {
+    EngineConfig::Endpoint(EndpointConfig {
+        base_url: "http://127.0.0.1:1".to_owned(),
+        model: "model".to_owned(),
+        vocab_size: 100,
+        declared_identity: Some("a".to_owned()),
+        start: 1,
+        start_timeout_s: None,
+        api_key_env: None,
+    })
 }
 
 /// A burst of 1,000 requests.

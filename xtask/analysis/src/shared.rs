@@ -12,29 +12,43 @@ use bench_core::{
 const MARK: &str = "output_tokens_per_s";
 
 /// A server start whose trials count.
-struct Start {
+#[derive(Clone, Debug)]
+pub struct Start {
     replicate: u32,
     keys: Vec<Digest>,
     /// Its figure in [`MARK`]; `None` where that cannot be said of each start.
     figure: Option<f64>,
 }
 
-fn starts(point: &Point) -> Vec<Start> {
-    let mut starts: Vec<Start> = Vec::new();
-    for trial in point.trials.iter().filter(|trial| trial.invalid.is_none()) {
-        match starts.last_mut() {
-            Some(start) if start.replicate == trial.replicate => start.keys.push(trial.key),
-            _ => {
-                let (replicate, keys) = (trial.replicate, vec![trial.key]);
-                starts.push(Start { replicate, keys, figure: None });
+impl Start {
+    /// The starts of a point.
+    pub fn all(point: &Point) -> Vec<Self> {
+        let mut starts: Vec<Self> = Vec::new();
+        for trial in point.trials.iter().filter(|trial| trial.invalid.is_none()) {
+            match starts.last_mut() {
+                Some(start) if start.replicate == trial.replicate => start.keys.push(trial.key),
+                _ => {
+                    let (replicate, keys) = (trial.replicate, vec![trial.key]);
+                    starts.push(Self { replicate, keys, figure: None });
+                }
             }
         }
+        let figures = point.metrics.get(MARK).map_or(&[][..], |figure| &figure.starts);
+        if figures.len() == starts.len() {
+            starts.iter_mut().zip(figures).for_each(|(start, f)| start.figure = Some(*f));
+        }
+        starts
     }
-    let figures = point.metrics.get(MARK).map_or(&[][..], |figure| &figure.starts);
-    if figures.len() == starts.len() {
-        starts.iter_mut().zip(figures).for_each(|(start, figure)| start.figure = Some(*figure));
+
+    /// Whether it is one of these: it has the key of one, and its figure.
+    pub fn is_among(&self, others: &[Self]) -> bool {
+        let is_same = |other: &Self| {
+            let figures = self.figure.zip(other.figure);
+            let has_key = self.keys.iter().any(|key| other.keys.contains(key));
+            has_key && figures.is_none_or(|(a, b)| a == b)
+        };
+        others.iter().any(is_same)
     }
-    starts
 }
 
 /// How many starts two points have, and how many of these are the same measurements.
@@ -54,39 +68,50 @@ impl Shared {
         self.both > 0 && self.both == self.before.max(self.after)
     }
 
-    /// Whether only one of them has starts of its own.
-    pub fn leaves_a_side_nothing(self) -> bool {
+    /// Whether each start of one is one of the other's, which has more: keys name engine and settings, so it
+    /// is one setting that was measured further.
+    pub fn is_grown(self) -> bool {
         !self.is_all() && self.both > 0 && self.both == self.before.min(self.after)
     }
 }
 
-/// What two points under one load have in common.
-pub fn shared(before: &Point, after: &Point) -> Shared {
-    let [a, b] = [before, after].map(starts);
-    let both = a.iter().filter(|start| is_among(start, &b)).count();
-    Shared { both, before: a.len(), after: b.len() }
+/// Two points under one load.
+#[derive(Debug)]
+pub struct Pair<'a> {
+    /// What they have in common.
+    pub shared: Shared,
+    /// What is judged of each: the starts that the other has not. Of one setting that was measured further the
+    /// first starts against the further ones.
+    pub sides: [Cow<'a, Point>; 2],
+    /// The starts of either.
+    starts: [Vec<Start>; 2],
 }
 
-/// Both points without the starts that they have in common; of these a metric has no figure where no start
-/// is left.
-pub fn apart<'a>(before: &'a Point, after: &'a Point) -> [Cow<'a, Point>; 2] {
-    let [a, b] = [before, after].map(starts);
-    if !a.iter().any(|start| is_among(start, &b)) {
-        return [Cow::Borrowed(before), Cow::Borrowed(after)];
+impl<'a> Pair<'a> {
+    /// Of two points.
+    pub fn of(before: &'a Point, after: &'a Point) -> Self {
+        let [a, b] = [before, after].map(Start::all);
+        let both = a.iter().filter(|start| start.is_among(&b)).count();
+        let shared = Shared { both, before: a.len(), after: b.len() };
+        let is_first = |own: usize| shared.is_grown() && own == both;
+        let is_whole = |own| both == 0 || shared.is_all() || is_first(own);
+        let side = |point: &'a Point, own: &[Start], others: &[Start]| match is_whole(own.len()) {
+            true => Cow::Borrowed(point),
+            false => Cow::Owned(without(point, own, others)),
+        };
+        let sides = [side(before, &a, &b), side(after, &b, &a)];
+        Self { shared, sides, starts: [a, b] }
     }
-    [Cow::Owned(without(before, &a, &b)), Cow::Owned(without(after, &b, &a))]
+
+    /// Whether a start of either is one of these.
+    pub fn has_any_of(&self, starts: &[Start]) -> bool {
+        starts.iter().any(|start| self.starts.iter().any(|own| start.is_among(own)))
+    }
 }
 
-fn is_among(start: &Start, others: &[Start]) -> bool {
-    let is_same = |other: &Start| {
-        let figures = start.figure.zip(other.figure);
-        start.keys.iter().any(|key| other.keys.contains(key)) && figures.is_none_or(|(a, b)| a == b)
-    };
-    others.iter().any(is_same)
-}
-
+/// A point without the starts that are among others; of these a metric has no figure where no start is left.
 fn without(point: &Point, starts: &[Start], others: &[Start]) -> Point {
-    let own: Vec<bool> = starts.iter().map(|start| !is_among(start, others)).collect();
+    let own: Vec<bool> = starts.iter().map(|start| !start.is_among(others)).collect();
     let kept: Vec<u32> = starts
         .iter()
         .zip(&own)
@@ -125,23 +150,37 @@ mod tests {
     #[test]
     fn starts_of_both_sides_are_left_out_and_counted() {
         let (before, after) = (side("a", 1, &[100.0, 101.0]), side("b", 2, &[101.0, 50.0, 51.0]));
-        let found = shared(&before, &after);
-        assert_eq!(found, Shared { both: 1, before: 2, after: 3 });
-        assert!(!found.is_all() && !found.leaves_a_side_nothing());
-        let [a, b] = apart(&before, &after);
+        let Pair { shared, sides: [a, b], .. } = Pair::of(&before, &after);
+        assert_eq!(shared, Shared { both: 1, before: 2, after: 3 });
+        assert!(!shared.is_all() && !shared.is_grown());
         assert_eq!(a.metrics["e2e_p95_ms"].starts, [100.0]);
         assert_eq!(b.metrics["e2e_p95_ms"].starts, [50.0, 51.0]);
         assert_eq!((a.trials.len(), b.trials.len()), (1, 2));
-        assert!(shared(&before, &before).is_all());
-        let within = shared(&side("a", 2, &[101.0]), &after);
-        assert!(within.leaves_a_side_nothing() && !within.is_all());
+        let same = Pair::of(&before, &before);
+        assert!(same.shared.is_all());
+        assert_eq!(same.sides[0].trials.len(), 2, "what is compared with itself is shown whole");
+    }
+
+    /// What was measured further is judged as what it is: the first starts against the further ones.
+    #[test]
+    fn the_first_starts_of_a_setting_stay_whole_on_either_side() {
+        let (first, grown) = (side("a", 1, &[100.0, 101.0]), side("b", 1, &[100.0, 101.0, 50.0]));
+        let figures = |pair: Pair<'_>| {
+            assert!(pair.shared.is_grown() && !pair.shared.is_all());
+            pair.sides.map(|side| side.metrics["e2e_p95_ms"].starts.clone())
+        };
+        assert_eq!(figures(Pair::of(&first, &grown)), [vec![100.0, 101.0], vec![50.0]]);
+        assert_eq!(figures(Pair::of(&grown, &first)), [vec![50.0], vec![100.0, 101.0]]);
     }
 
     /// A trial that was measured again has its key, and is another measurement.
     #[test]
     fn a_key_with_another_figure_is_another_measurement() {
         let (before, after) = (side("a", 1, &[100.0, 101.0]), side("b", 1, &[99.0, 102.0]));
-        assert_eq!(shared(&before, &after).both, 0);
-        assert!(apart(&before, &after).iter().all(|side| matches!(side, Cow::Borrowed(_))));
+        let pair = Pair::of(&before, &after);
+        assert_eq!(pair.shared.both, 0);
+        assert!(pair.sides.iter().all(|side| matches!(side, Cow::Borrowed(_))));
+        assert!(pair.has_any_of(&Start::all(&before)));
+        assert!(!pair.has_any_of(&Start::all(&side("c", 1, &[98.0, 103.0]))));
     }
 }

@@ -475,7 +475,7 @@ impl Launch<'_> {
                 }
             }
             Event::Progress(progress) => self.running = Some(progress.key),
-            Event::Silent { .. } | Event::Done {} => {}
+            Event::Silent { .. } | Event::Stalled { .. } | Event::Done {} => {}
         }
         self.tell(event)
     }
@@ -579,9 +579,10 @@ impl Watch {
                 self.requests_done = *requests_done;
                 is_other || *output_tokens_per_s > 0.0
             }
+            Event::Stalled { .. } => false,
             _ => true,
         };
-        self.ready |= !matches!(event, Event::Progress(_));
+        self.ready |= !matches!(event, Event::Progress(_) | Event::Stalled { .. });
         if moved {
             self.moved_at = now;
         }
@@ -619,6 +620,16 @@ pub fn silent(requests: u64, seconds: u64) -> String {
     format!(
         "warning: nothing has come of {requests} for {seconds} s: the server is busy or hangs, see its \
          log; it has {left} s more before the launch fails, Ctrl-C ends it now and keeps what is measured"
+    )
+}
+
+/// What a person is told of streams that stopped among others that go on.
+pub fn stalled(requests: u64, under_way: u64, seconds: u64) -> String {
+    let streams = if requests == 1 { "stream has" } else { "streams have" };
+    format!(
+        "warning: {requests} of {under_way} {streams} stopped: nothing has come for {seconds} s, while others go \
+         on. The server has preempted or lost them, see its log; the load ends when they do, or when they have \
+         taken half an hour. Ctrl-C ends it now and keeps what is measured"
     )
 }
 

@@ -176,7 +176,7 @@ pub const VISUALIZE: Stage = Stage {
     needs: &[&BASELINE, &COMPARE],
     reads: &[&COMPREHENSIVE, &SWEEP],
     files: &["*.svg", "*.png"],
-    epoch: 11,
+    epoch: 12,
     runs: Runs::OfSettings,
 };
 
@@ -187,7 +187,7 @@ pub const DOCUMENT: Stage = Stage {
     needs: &[&PROVISION, &BASELINE, &COMPARE],
     reads: &[&CHOOSE, &COMPREHENSIVE, &CONFIRM, &VISUALIZE, &SWEEP, &ANSWERS, &TUNE, &CAPACITY],
     files: &["OPTIMIZATION_RESULTS.md", "report.html", "recommended.yaml"],
-    epoch: 15,
+    epoch: 16,
     runs: Runs::Named,
 };
 

@@ -3,8 +3,8 @@
 use bench_core::{
     metric,
     schema::{
-        Column, Comparison, Decision, Effect, Estimate, FlagReason, LimitState, Point,
-        Recommendation, Role, StopReason, Verdict,
+        Column, Comparison, Decision, Effect, Estimate, FlagReason, LimitState, Recommendation,
+        StopReason, Verdict,
     },
 };
 use serde::Serialize;
@@ -33,6 +33,8 @@ pub struct First {
 impl First {
     pub fn new(inputs: &Inputs<'_>) -> Self {
         let rows = &inputs.comparison.comparisons;
+        let judged = inputs.comprehensive.map_or(&[][..], |file| &file.points);
+        let points = inputs.baseline.points.iter().chain(judged);
         Self {
             primary: primary(rows, inputs.profile)
                 .and_then(|row| {
@@ -42,8 +44,14 @@ impl First {
                 .unwrap_or_default(),
             guardrails: guardrails(inputs),
             worse: worse(inputs),
-            limited_by: limited_by(inputs).unwrap_or_default(),
-            capacity: capacity(inputs).unwrap_or_default(),
+            limited_by: words::limited_by(inputs.profile, &inputs.comparison.decision, points)
+                .unwrap_or_default(),
+            capacity: inputs
+                .capacity
+                .and_then(|found| {
+                    words::capacity(found, &inputs.comparison.decision, inputs.profile)
+                })
+                .unwrap_or_default(),
             stopping: stopping(inputs).unwrap_or_default(),
         }
     }
@@ -175,61 +183,6 @@ fn worse(inputs: &Inputs<'_>) -> String {
             format::list(some)
         ),
     }
-}
-
-/// What a request on the objective's load spends most of its time with, at the settings to deploy.
-fn limited_by(inputs: &Inputs<'_>) -> Option<String> {
-    let decision = &inputs.comparison.decision;
-    let load = &inputs.profile.objective.load;
-    let of = |role: Role, points: &[Point]| {
-        points.iter().find(|p| p.role == role && p.load == *load).and_then(|p| p.anatomy)
-    };
-    let tuned = inputs.comprehensive.and_then(|file| of(Role::Tuned, &file.points));
-    let anatomy = match decision.deployed {
-        Some(Column::Tuned) => tuned,
-        Some(Column::Baseline) => of(Role::Baseline, &inputs.baseline.points),
-        _ => of(Role::Default, &inputs.baseline.points),
-    }?;
-    let all = anatomy.e2e_ms();
-    let parts = [
-        (anatomy.queue_ms, "vLLM's queue"),
-        (anatomy.front_end_ms, "the API server (HTTP, tokenizer, sending tokens out)"),
-        (anatomy.prefill_ms, "prefill"),
-        (anatomy.decode_ms, "decoding"),
-        (anatomy.send_lag_ms, "the client's send lag"),
-    ];
-    let mut parts = parts.map(|(ms, what)| (100.0 * ms / all, what));
-    parts.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let [first, second, ..] = parts;
-    (all > 0.0).then(|| {
-        format!(
-            "On `{load}` a request now spends most of its time in {} ({:.0} %), then in {} ({:.0} %).",
-            first.1, first.0, second.1, second.0
-        )
-    })
-}
-
-fn capacity(inputs: &Inputs<'_>) -> Option<String> {
-    let row = inputs.capacity?.comparisons.first()?;
-    let load = row.load.split('@').next().unwrap_or_default();
-    let figure = |(column, name)| {
-        let found = row.columns.get(&column)?;
-        let half = found.low.zip(found.high).map(|(low, high)| (high - low) / 2.0);
-        let half = half.map(|half| format!(" ± {}", format::number(half, 1))).unwrap_or_default();
-        Some(format!("{name} {}{half}", format::number(found.mean, 1)))
-    };
-    let columns = [
-        (Column::Tuned, words::candidate_name(&inputs.comparison.decision)),
-        (Column::Default, "vLLM's defaults"),
-        (Column::Baseline, "the baseline"),
-    ];
-    let figures: Vec<String> = columns.into_iter().filter_map(figure).collect();
-    let change = words::verdict(row).map(|change| format!(": {change} ({})", row.reason));
-    Some(format!(
-        "Requests/s of `{load}` within the limits: {}{}.",
-        format::list(&figures),
-        change.unwrap_or_default()
-    ))
 }
 
 fn stopping(inputs: &Inputs<'_>) -> Option<String> {

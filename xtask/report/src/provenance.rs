@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bench_core::schema::{ComprehensiveResult, Point, Role, SweepResult};
 use serde::Serialize;
 
-use super::Inputs;
+use super::{Inputs, format, words};
 
 /// Where the figures come from, and what is not behind them.
 #[derive(Debug, Serialize)]
@@ -20,6 +20,8 @@ pub struct Provenance {
     single_starts: Vec<String>,
     /// Settings without a figure since they do not run: stage, settings, cause.
     failed: Vec<Vec<String>>,
+    /// Settings under which requests failed in trials that count, with their share.
+    failed_requests: Vec<String>,
 }
 
 impl Provenance {
@@ -50,6 +52,9 @@ impl Provenance {
                 let cause = point.failure.as_ref()?.title();
                 Some(vec![(*stage).to_owned(), point.label.clone(), cause])
             })),
+            failed_requests: distinct(
+                points.iter().filter_map(|(_, point)| failed_requests(point)),
+            ),
         }
     }
 }
@@ -59,6 +64,13 @@ fn files<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = (&'a str, &'a [Point])
     let sweeps = inputs.sweeps.iter().map(SweepResult::measured);
     let judged = inputs.comprehensive.map(ComprehensiveResult::measured);
     std::iter::once(inputs.baseline.measured()).chain(sweeps).chain(judged)
+}
+
+/// `default on `burst` 5.0 %`
+fn failed_requests(point: &Point) -> Option<String> {
+    let share = point.mean("failed_share").filter(|share| *share > 0.0)?;
+    let share = format::number(100.0 * share, 1);
+    Some(format!("{} on `{}` {share} %", words::setting(point), point.load))
 }
 
 fn is_single(point: &Point) -> bool {

@@ -142,7 +142,9 @@ pub fn name(column: Column, inputs: &Inputs<'_>) -> String {
         Column::Week2 => format!("{} ¹", reference_name(inputs.profile)),
         Column::Baseline => "baseline".to_owned(),
         Column::Default => default_name(inputs.profile).to_owned(),
-        Column::Tuned => words::candidate_name(&inputs.comparison.decision).to_owned(),
+        Column::Tuned => {
+            words::candidate_name(&inputs.comparison.decision).unwrap_or_default().to_owned()
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::format::{self, NOTHING};
 use analysis::{
     comparison::{Compared, is_goal},
     gate::{self, Gate, Goal},
-    shared::{Shared, apart, shared},
+    shared::{Pair, Shared},
 };
 use profile::Profile;
 
@@ -42,12 +42,36 @@ pub struct Page<'a> {
     pub profile: Option<&'a Profile>,
     /// Of whose results how many other settings say how much starts differ in the objective.
     pub lenders: Vec<(String, usize)>,
+    /// Both sides under each load that they have in common.
+    pairs: Vec<(&'a str, Pair<'a>)>,
+    /// The goals, the objective first; none without a profile.
+    goals: Vec<Goal>,
 }
 
-impl Page<'_> {
+impl<'a> Page<'a> {
+    /// Of two sides.
+    pub fn new(
+        before: &'a Side,
+        after: &'a Side,
+        compared: &'a Compared<'a>,
+        profile: Option<&'a Profile>,
+        lenders: Vec<(String, usize)>,
+    ) -> Self {
+        let is_same = |a: &Point, b: &Point| {
+            a.load == b.load && a.load_digest.zip(b.load_digest).is_none_or(|(a, b)| a == b)
+        };
+        let pair = |a: &'a Point| {
+            let b = after.points.iter().find(|b| is_same(a, b))?;
+            Some((a.load.as_str(), Pair::of(a, b)))
+        };
+        let pairs = before.points.iter().filter_map(pair).collect();
+        let goals = profile.map(|profile| gate::goals(compared, profile)).unwrap_or_default();
+        Self { before, after, compared, profile, lenders, pairs, goals }
+    }
+
     /// Whether B may replace A.
     pub fn gate(&self) -> Gate {
-        gate::gate(self.compared, self.profile)
+        gate::gate(self.compared, &self.goals)
     }
 
     /// For a pull request.
@@ -165,8 +189,7 @@ impl Page<'_> {
 
     /// The trials that both sides have, of which nothing can be told.
     fn in_common(&self) -> Option<String> {
-        let pairs = self.pairs();
-        let all: Vec<_> = pairs.iter().map(|(a, b)| (&a.load, shared(a, b))).collect();
+        let all: Vec<_> = self.pairs.iter().map(|(load, pair)| (load, pair.shared)).collect();
         if !all.is_empty() && all.iter().all(|(_, shared)| shared.is_all()) {
             return Some("The same trials on both sides: nothing was measured anew.".to_owned());
         }
@@ -178,43 +201,37 @@ impl Page<'_> {
                 format!("on `{load}` {both}, of {before} of `{a}` and {after} of `{b}`")
             })
             .collect();
-        let what_to_do = match all.iter().any(|(_, shared)| shared.leaves_a_side_nothing()) {
-            false => String::new(),
-            true if self.profile.is_some_and(|profile| profile.endpoint().is_some()) => {
-                " Of one side nothing is left: give the changed server an `identity` of its own, and count \
-                 its starts from 1."
-                    .to_owned()
+        let counts = (!counts.is_empty()).then(|| format::list(&counts))?;
+        if !all.iter().any(|(_, shared)| shared.is_grown()) {
+            return Some(format!(
+                "Starts that are on both sides say nothing and are left out: {counts}."
+            ));
+        }
+        let is_endpoint = self.profile.is_some_and(|profile| profile.endpoint().is_some());
+        let advice = match is_endpoint {
+            true => {
+                " If the server was changed between them, give it an `identity` of its own and count its \
+                 starts from 1."
             }
-            true => " Of one side nothing is left: measure the other anew with `--fresh`.".to_owned(),
+            false => "",
         };
-        (!counts.is_empty()).then(|| {
-            format!(
-                "Starts that are on both sides say nothing and are left out: {}.{what_to_do}",
-                format::list(&counts)
-            )
-        })
-    }
-
-    /// Both sides under each load that they have in common.
-    fn pairs(&self) -> Vec<(&Point, &Point)> {
-        let is_same = |a: &Point, b: &Point| {
-            a.load == b.load && a.load_digest.zip(b.load_digest).is_none_or(|(a, b)| a == b)
-        };
-        let other = |a| self.after.points.iter().find(|b| is_same(a, b));
-        self.before.points.iter().filter_map(|a| Some((a, other(a)?))).collect()
+        Some(format!(
+            "The same setting on both sides, which was measured further; starts of both: {counts}. So the \
+             first starts are compared with the further ones.{advice}"
+        ))
     }
 
     /// Goals that pass although nothing is shown of them, with the margin that is excluded.
     fn within_margin(&self) -> Option<String> {
         let profile = self.profile?;
-        let goals = self.goals().into_iter().filter(|goal| goal.gate == Gate::Passed);
+        let goals = self.goals.iter().filter(|goal| goal.gate == Gate::Passed);
         let told = goals.filter_map(|goal| {
-            let row = self.row(&goal)?;
+            let row = self.row(goal)?;
             let is_open = row.verdict == Some(Verdict::Inconclusive) && row.excludes_worse;
             let metric = metric::find(&row.metric).filter(|_| is_open)?;
             let margin = profile.margin_percent(metric, &row.load);
             let unit = if metric.is_share() { "points" } else { "%" };
-            Some(format!("{} (by more than {margin} {unit})", goal_name(&goal)))
+            Some(format!("{} (by more than {margin} {unit})", goal_name(goal)))
         });
         let told: Vec<String> = told.collect();
         (!told.is_empty()).then(|| {
@@ -228,8 +245,8 @@ impl Page<'_> {
     /// What would settle the goals that are not settled, where more starts may.
     fn next_step(&self) -> Option<String> {
         let profile = self.profile?;
-        let goals = self.goals();
-        let open: Vec<&Comparison> = goals
+        let open: Vec<&Comparison> = self
+            .goals
             .iter()
             .filter(|goal| goal.gate == Gate::Inconclusive)
             .filter_map(|goal| self.row(goal))
@@ -264,8 +281,8 @@ impl Page<'_> {
     }
 
     /// The goals, the objective first; none without a profile.
-    pub fn goals(&self) -> Vec<Goal> {
-        self.profile.map(|profile| gate::goals(self.compared, profile)).unwrap_or_default()
+    pub fn goals(&self) -> &[Goal] {
+        &self.goals
     }
 
     /// How the goals fare, in a sentence.
@@ -273,7 +290,7 @@ impl Page<'_> {
         let Some(profile) = self.profile else {
             return "No profile says which metrics count: name one with --profile.".to_owned();
         };
-        let goals = self.goals();
+        let goals = &self.goals;
         let row = |goal: &Goal| self.row(goal);
         let of = |gate, is_measured| {
             let goals = goals.iter().filter(move |goal| goal.gate == gate);
@@ -318,9 +335,9 @@ impl Page<'_> {
     /// What to do where a side has one start, with which nothing can be told from chance.
     fn single_starts(&self) -> Option<String> {
         // Those of both sides count for neither.
-        let sides: Vec<_> = self.pairs().into_iter().map(|(a, b)| apart(a, b)).collect();
         let is_single = |index: usize| {
-            let figures = sides.iter().flat_map(|pair| pair[index].metrics.values());
+            let sides = self.pairs.iter().map(|(_, pair)| &pair.sides[index]);
+            let figures = sides.flat_map(|side| side.metrics.values());
             figures.map(|figure| figure.values().len()).max() == Some(1)
         };
         let single: Vec<_> = [self.before, self.after]

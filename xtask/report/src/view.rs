@@ -178,6 +178,7 @@ impl View {
         let label = &inputs.identity.header.engine;
         let row = primary(&inputs.comparison.comparisons, profile);
         let slo = tables::slo(inputs);
+        let candidate = words::candidate_name(&inputs.comparison.decision).unwrap_or_default();
         let anatomy: Vec<_> = loads_of_interest(inputs)
             .into_iter()
             .filter_map(|load| AnatomyView::new(inputs, load))
@@ -211,10 +212,8 @@ impl View {
                 load: profile.objective.load.clone(),
                 limits: profile.slo.iter().map(limit).collect(),
             },
-            candidate_head: format::sentence(words::candidate_name(&inputs.comparison.decision))
-                .trim_end_matches('.')
-                .to_owned(),
-            candidate: words::candidate_name(&inputs.comparison.decision),
+            candidate_head: format::sentence(candidate).trim_end_matches('.').to_owned(),
+            candidate,
             headline: row.map(Headline::new),
             first: First::new(inputs),
             deploy: Deploy::new(inputs),

@@ -4,8 +4,8 @@ use analysis::comparison::{guards, primary, too_few};
 use bench_core::{
     metric::{self, Metric},
     schema::{
-        Column, Comparison, Decision, Effect, FlagReason, Grounds, LimitOutcome, LimitState, Point,
-        Recommendation, Verdict,
+        CapacityResult, Column, Comparison, Decision, Effect, FlagReason, Grounds, LimitOutcome,
+        LimitState, Point, Recommendation, Role, Verdict,
     },
 };
 
@@ -45,9 +45,13 @@ pub fn headline(decision: &Decision) -> String {
 pub const BASELINE_ALONE: &str =
     "Nothing but the goals of `[baseline]` was judged against vLLM's defaults.";
 
-/// The head of the column that shows the candidate.
-pub fn candidate_name(decision: &Decision) -> &'static str {
-    if decision.deploys_candidate() { "tuned" } else { "candidate, not deployed" }
+/// The head of the column that shows the candidate, where there is one.
+pub fn candidate_name(decision: &Decision) -> Option<&'static str> {
+    match decision.candidate {
+        _ if decision.deploys_candidate() => Some("tuned"),
+        Some(_) => Some("candidate, not deployed"),
+        None => None,
+    }
 }
 
 /// Why, in sentences. `rows`: defaults against candidate.
@@ -377,6 +381,96 @@ pub fn verdict(row: &Comparison) -> Option<String> {
     })
 }
 
+/// What a request on the objective's load spends most of its time with, at the settings to deploy. Of the
+/// defaults the point with most starts tells.
+pub fn limited_by<'a>(
+    profile: &Profile,
+    decision: &Decision,
+    points: impl IntoIterator<Item = &'a Point>,
+) -> Option<String> {
+    let load = &profile.objective.load;
+    let role = match decision.deployed {
+        Some(Column::Tuned) => Role::Tuned,
+        Some(Column::Baseline) => Role::Baseline,
+        _ => Role::Default,
+    };
+    let own = points.into_iter().filter(|point| point.role == role && point.load == *load);
+    let anatomy = own.max_by_key(|point| point.trials.len())?.anatomy?;
+    let all = anatomy.e2e_ms();
+    let parts = [
+        (anatomy.queue_ms, "vLLM's queue"),
+        (anatomy.front_end_ms, "the API server (HTTP, tokenizer, sending tokens out)"),
+        (anatomy.prefill_ms, "prefill"),
+        (anatomy.decode_ms, "decoding"),
+        (anatomy.send_lag_ms, "the client's send lag"),
+    ];
+    let mut parts = parts.map(|(ms, what)| (100.0 * ms / all, what));
+    parts.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let [first, second, ..] = parts;
+    (all > 0.0).then(|| {
+        format!(
+            "On `{load}` a request now spends most of its time in {} ({:.0} %), then in {} ({:.0} %).",
+            first.1, first.0, second.1, second.0
+        )
+    })
+}
+
+/// The rates that the settings sustain within the limits, with the verdict and what may settle an open one.
+pub fn capacity(found: &CapacityResult, decision: &Decision, profile: &Profile) -> Option<String> {
+    let row = found.comparisons.first()?;
+    let load = row.load.split('@').next().unwrap_or_default();
+    let figure = |(column, name): (Column, Option<&str>)| {
+        let found = row.columns.get(&column)?;
+        let half = found.low.zip(found.high).map(|(low, high)| (high - low) / 2.0);
+        let half = half.map(|half| format!(" ± {}", format::number(half, 1))).unwrap_or_default();
+        Some(format!("{} {}{half}", name?, format::number(found.mean, 1)))
+    };
+    let default = profile.endpoint().map_or("vLLM's defaults", |_| &profile.name);
+    let columns = [
+        (Column::Tuned, candidate_name(decision)),
+        (Column::Default, Some(default)),
+        (Column::Baseline, Some("the baseline")),
+    ];
+    let figures: Vec<String> = columns.into_iter().filter_map(figure).collect();
+    let change = verdict(row).map(|change| format!(": {change} ({})", row.reason));
+    let advice = match row.verdict {
+        Some(Verdict::Inconclusive) => " More `starts` in `[capacity]` may settle it.",
+        _ => "",
+    };
+    Some(format!(
+        "Requests/s of `{load}` within the limits: {}{}.{advice}",
+        format::list(&figures),
+        change.unwrap_or_default()
+    ))
+}
+
+/// What to do where nothing is to be deployed and no more starts are asked for already.
+pub fn next(profile: &Profile, decision: &Decision, is_undecided: bool) -> Option<String> {
+    let tries = "other values or flags (`[sweep.NAME]`)";
+    match decision.recommendation {
+        Recommendation::Defaults if !is_undecided && decision.grounds != Grounds::Guard => {
+            Some(format!("Next: nothing has to change; a gain may lie in {tries}."))
+        }
+        Recommendation::NoneMeets if is_violated(&decision.limits) => {
+            Some(format!("Next: try {tries} beyond the nearest, less load, or a wider limit."))
+        }
+        Recommendation::Measured if is_violated(&decision.limits) => Some(format!(
+            "Next: change the server's settings or send less, then compare: `cargo xtask compare` with \
+             `{}`.",
+            profile.name
+        )),
+        _ => None,
+    }
+}
+
+/// A setting as lists of causes name it: a value of a sweep with its flags, others by their label.
+pub fn setting(point: &Point) -> String {
+    match point.role {
+        Role::Sweep if !point.args.is_empty() => format::args(&point.args),
+        _ => point.label.clone(),
+    }
+}
+
 /// Why settings gave no valid figures, each cause once with the settings that it struck.
 pub fn causes(points: &[Point]) -> Vec<String> {
     let mut causes: Vec<(String, Vec<String>)> = Vec::new();
@@ -388,10 +482,10 @@ pub fn causes(points: &[Point]) -> Vec<String> {
         if let Some(failure) = &point.failure {
             let evidence = failure.evidence.first();
             let evidence = evidence.map(|line| format!(" ({})", line.trim())).unwrap_or_default();
-            add(failure.title() + &evidence, &point.label);
+            add(failure.title() + &evidence, &setting(point));
         }
         for why in point.trials.iter().filter_map(|trial| trial.invalid.as_ref()) {
-            add(format!("invalid on {}: {why}", point.load), &point.label);
+            add(format!("invalid on {}: {why}", point.load), &setting(point));
         }
     }
     let told =

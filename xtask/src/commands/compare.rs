@@ -82,8 +82,7 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         return Err(UsageError::new(message).into());
     }
     let lenders = lenders(lent, a, b, profile.as_ref());
-    let page =
-        Page { before: a, after: b, compared: &compared, profile: profile.as_ref(), lenders };
+    let page = Page::new(a, b, &compared, profile.as_ref(), lenders);
     match args.format {
         CompareFormat::Table => output::print(terminal::compared(&page, args.all))?,
         CompareFormat::Markdown => output::print(page.markdown())?,

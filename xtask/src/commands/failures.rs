@@ -32,13 +32,13 @@ pub fn tolerated(session: &Session, dag: &Dag<'_, Trial>, points: &[Point]) -> R
                 counts.push(record.summary.counts);
             }
         }
-        let line = line(&point.label, &point.load, &counts);
+        let line = line(&report::setting(point), &point.load, &counts);
         lines.extend(line.filter(|line| !lines.contains(line)));
     }
     Ok(lines)
 }
 
-/// `default on burst: 15 of 300 requests failed (5.0 %: http_500 15), within the 10 % that are allowed`
+/// `15 of 300 of default on burst (5.0 %: http_500 15), few enough for the trials to count`
 fn line(label: &str, load: &str, counts: &[Counts]) -> Option<String> {
     let (sent, failed): (u64, u64) =
         (counts.iter().map(|c| c.sent).sum(), counts.iter().map(Counts::failed_total).sum());
@@ -49,8 +49,7 @@ fn line(label: &str, load: &str, counts: &[Counts]) -> Option<String> {
     let kinds: Vec<String> = kinds.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
     (failed > 0).then(|| {
         format!(
-            "failed requests: {failed} of {sent} of {label} on {load} ({:.1} %: {}); the trials count all the \
-             same",
+            "{failed} of {sent} of {label} on {load} ({:.1} %: {}), few enough for the trials to count",
             100.0 * failed as f64 / sent as f64,
             kinds.join(", ")
         )
@@ -72,8 +71,7 @@ mod tests {
             [counts(150, &[("http_500", 5)]), counts(150, &[("http_500", 9), ("timeout", 1)])];
         assert_eq!(
             line("default", "burst", &both).expect("some failed"),
-            "failed requests: 15 of 300 of default on burst (5.0 %: http_500 14, timeout 1); the trials count \
-             all the same"
+            "15 of 300 of default on burst (5.0 %: http_500 14, timeout 1), few enough for the trials to count"
         );
         assert_eq!(line("default", "burst", &[counts(150, &[])]), None);
     }

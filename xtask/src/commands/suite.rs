@@ -1,6 +1,7 @@
 //! `suite` and `stage`: plan, measure, run, project, show.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -20,7 +21,7 @@ use crate::{
     remote::{self, Remote},
     results,
     stages::{self},
-    ui::{self, Ui},
+    ui::{self, Cost, Ui},
     usage::{self, UsageError},
 };
 use analysis::{
@@ -33,6 +34,8 @@ use engines::{
     launch,
 };
 use profile::{Profile, Trial, nearest, stage};
+use report::terminal::Beside;
+use serde::de::DeserializeOwned;
 
 /// Runs the stages named by `only`, or all of them, of the profile without some of its sweeps.
 pub fn run(profile: &str, only: &[String], without: &[String], args: &RunArgs) -> Result<Ending> {
@@ -91,7 +94,8 @@ fn plan_and_run(
     let prepared = prepare();
     if interrupted.load(Ordering::Relaxed) {
         let ending = Ending::Interrupted;
-        ui.ending(&session.profile, started.elapsed(), engine.is_simulated(), ending, false);
+        let cost = Cost { elapsed: started.elapsed(), ..Cost::default() };
+        ui.ending(&session.profile, cost, engine.is_simulated(), ending, false);
         return Ok(Some(ending));
     }
     prepared?;
@@ -102,7 +106,10 @@ fn plan_and_run(
         // It may compile for minutes, of which no estimate below knows.
         engines::driver(&engine.to_launch()?)?;
     }
-    ui.header(&engine.title(), &ui::plan_line(&dag, &*engine, &history, is_missing));
+    ui.header(
+        &engine.title(),
+        &ui::plan_line(&dag, &session.profile, &*engine, &history, is_missing),
+    );
     let recommends = session.profile.endpoint().is_none();
     if let Some(why) = comparison::unjudgeable(&session.profile).filter(|_| recommends) {
         ui.warn(&why);
@@ -139,6 +146,7 @@ fn plan_and_run(
         args,
         interrupted: &interrupted,
         ui: &ui,
+        measured: Cell::new(0),
     };
     if let Some(why) = run.execute(&mut dag, &mut remote)? {
         engine.refuse_forks(&why)?;
@@ -155,7 +163,9 @@ fn plan_and_run(
     let ending = Ending::of(is_interrupted, failed, decision);
     let has_file = comparison
         .is_some_and(|comparison| report::recommended(&session.profile, &comparison).is_some());
-    ui.ending(&session.profile, started.elapsed(), engine.is_simulated(), ending, has_file);
+    let (measured, all) = (run.measured.get(), dag.stored_leaves()?.len());
+    let cost = Cost { elapsed: started.elapsed(), measured, all };
+    ui.ending(&session.profile, cost, engine.is_simulated(), ending, has_file);
     Ok(Some(ending))
 }
 
@@ -329,6 +339,8 @@ struct Run<'r> {
     args: &'r RunArgs,
     interrupted: &'r AtomicBool,
     ui: &'r Ui,
+    /// Trials so far.
+    measured: Cell<usize>,
 }
 
 impl Run<'_> {
@@ -399,6 +411,7 @@ impl Run<'_> {
             match &update {
                 Update::NoFork(why) => no_fork = Some(why.clone()),
                 Update::Stored(keys) => {
+                    self.measured.update(|n| n + keys.len());
                     ui.stored(dag, keys);
                     dag.leaves_stored(keys)?;
                     if let Some(remote) = remote {
@@ -419,6 +432,7 @@ impl Run<'_> {
                     let _ = reply.send(wanted);
                 }
                 Update::Ended => left(dag, engine, &history, ui),
+                Update::Waiting => ui.wait(),
             }
             Ok(())
         })?;
@@ -636,6 +650,18 @@ fn deployed<'a>(profile: &Profile, comparison: &'a CompareResult) -> Option<&'a 
     row.columns.get(&comparison.decision.deployed?)
 }
 
+/// What a stage wrote, if it did.
+fn read<T: DeserializeOwned>(
+    session: &Session,
+    files: &BTreeMap<String, Digest>,
+    name: &str,
+) -> Result<Option<T>> {
+    let Some(digest) = files.get(name) else { return Ok(None) };
+    let bytes = session.store.get(digest)?;
+    let read = bytes.map(|bytes| serde_json::from_slice(&bytes));
+    read.transpose().with_context(|| format!("reading {name}"))
+}
+
 /// Shows the last screen; the comparison, if there is one.
 fn show(
     session: &Session,
@@ -645,21 +671,25 @@ fn show(
     sweeps: &[Vec<Point>],
     ui: &Ui,
 ) -> Result<Option<CompareResult>> {
-    let Some(digest) = files.get(stage::COMPARE.file()) else {
+    let Some(comparison) = read::<CompareResult>(session, files, stage::COMPARE.file())? else {
         if matches!(dag.state(stage::COMPARE.name), Some(State::Failed(_) | State::Blocked(_))) {
             ui.failed(&session.profile, points, &report::causes(points));
         }
         return Ok(None);
     };
-    let Some(bytes) = session.store.get(digest)? else { return Ok(None) };
-    let comparison: CompareResult =
-        serde_json::from_slice(&bytes).context("reading the comparison")?;
     let sweeps = sweeps.iter().map(Vec::as_slice);
     let lead = match (&comparison.decision.grounds, deployed(&session.profile, &comparison)) {
         (Grounds::Limits, Some(deployed)) => lead::open(sweeps, &session.profile, deployed),
         _ => lead::undecided(sweeps, &session.profile),
     };
-    ui.closing(&session.profile, &comparison, &report::causes(points), lead.as_ref());
-    failures::tolerated(session, dag, points)?.iter().for_each(|line| ui.noted(line));
+    let capacity = read(session, files, stage::CAPACITY.file())?;
+    let beside = Beside {
+        points,
+        problems: &report::causes(points),
+        failed_requests: &failures::tolerated(session, dag, points)?,
+        lead: lead.as_ref(),
+        capacity: capacity.as_ref(),
+    };
+    ui.closing(&session.profile, &comparison, &beside);
     Ok(Some(comparison))
 }

@@ -78,12 +78,12 @@ impl Task for CalibrateSimulator<'_> {
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let calibrate = self.calibrate();
         let mut trials = calibrate.trials.clone();
-        for Leaf { role, what, .. } in self.leaves(inputs)? {
+        for Leaf { role, what, key } in self.leaves(inputs)? {
             if let Outcome::Measured(measured) = inputs.leaf(&role)? {
                 let host = calibrate.files.len();
                 let engine = Digest::of_json(&what.identity)?;
                 let (args, load) = (what.args, what.load);
-                trials.push(MeasuredTrial { args, load, measured, host, engine });
+                trials.push(MeasuredTrial { args, load, measured, host, engine, key });
             }
         }
         let of = if calibrate.fit { fit } else { judge };

@@ -115,8 +115,7 @@ pub fn spread_points(profile: &Profile, engine: Digest) -> Vec<Point> {
             let outcomes: Vec<_> = (0..)
                 .zip(served)
                 .map(|(start, trial)| {
-                    let name = format!("{file}/{}/{}/{start}", trial.measured.launch, load.name);
-                    let reference = TrialRef::new(Digest::of(name.as_bytes()), start);
+                    let reference = TrialRef::new(trial.key, start);
                     (reference, Outcome::Measured(trial.measured.clone()))
                 })
                 .collect();

@@ -110,4 +110,5 @@ fn without_candidate(comparison: &mut CompareResult) {
         };
     }
     comparison.targets.iter_mut().for_each(|target| drop(target.columns.remove(&Column::Tuned)));
+    comparison.floors.iter_mut().for_each(|floor| drop(floor.columns.remove(&Column::Tuned)));
 }

@@ -23,14 +23,14 @@ use crate::{
     remote::Moved,
     stages::{self},
 };
-use analysis::{ending::Ending, lead::Lead, repeats::Proposal};
+use analysis::{ending::Ending, repeats::Proposal};
 use counts::{duration, number_of};
 use dag::{Dag, Leaf, State};
 use engines::{Engine, History};
 use live::{Live, Waiting};
 use message::{FORMAT, Message};
 use profile::{Profile, Trial, role::TrialRole, stage};
-use report::terminal;
+use report::terminal::{self, Beside};
 use store::Action;
 
 /// Says what happens: to people in lines, below which a terminal shows what runs; to programs in
@@ -44,7 +44,7 @@ pub struct Ui {
 
 impl Ui {
     pub fn new(format: MessageFormat) -> Self {
-        let live = if format == MessageFormat::Human { Live::new() } else { None };
+        let live = (format == MessageFormat::Human).then(Live::new);
         Self { format, live: Mutex::new(live), told: Mutex::default() }
     }
 
@@ -241,6 +241,7 @@ impl Ui {
                 Some(Waiting { name: name.to_owned(), done: all - missing, all })
             };
             live.view.stages = dag.iter().filter_map(|(task, _)| waiting(task.name())).collect();
+            live.view.point.take_if(|(_, now)| keys.contains(&now.key));
             live.draw();
         });
     }
@@ -264,6 +265,11 @@ impl Ui {
         });
     }
 
+    /// Time goes by, and nothing happens.
+    pub fn wait(&self) {
+        self.with_live(Live::draw);
+    }
+
     /// Nothing runs any more.
     pub fn idle(&self) {
         self.with_live(|live| {
@@ -283,18 +289,15 @@ impl Ui {
     }
 
     /// What came of the suite: the last screen, or the decision for programs.
-    pub fn closing(
-        &self,
-        profile: &Profile,
-        comparison: &CompareResult,
-        problems: &[String],
-        lead: Option<&Lead>,
-    ) {
+    pub fn closing(&self, profile: &Profile, comparison: &CompareResult, beside: &Beside<'_>) {
         let command = report::serve_command(profile, comparison).map(|words| words.join(" "));
         let (decision, command) = (&comparison.decision, command.as_deref());
-        self.json(&Message::Decision { decision, command, problems });
+        self.json(&Message::Decision { decision, command, problems: beside.problems });
+        for failed in beside.failed_requests {
+            self.json(&Message::Note { text: &format!("failed requests: {failed}") });
+        }
         self.line("");
-        self.line(terminal::closing(profile, comparison, problems, lead).trim_end());
+        self.line(terminal::closing(profile, comparison, beside).trim_end());
     }
 
     /// What is known where no comparison came of the suite.
@@ -307,13 +310,13 @@ impl Ui {
     pub fn ending(
         &self,
         profile: &Profile,
-        elapsed: Duration,
+        cost: Cost,
         simulated: bool,
         ending: Ending,
         has_file: bool,
     ) {
         let results = &format!("results/{}", profile.name);
-        let seconds = elapsed.as_secs_f64();
+        let seconds = cost.elapsed.as_secs_f64();
         if profile.stages.iter().any(|stage| stage == stage::DOCUMENT.name)
             && matches!(ending, Ending::Done | Ending::NoneMeets)
         {
@@ -333,7 +336,7 @@ impl Ui {
         }
         let (outcome, exit_code) = (ending.name(), ending.exit_code());
         let message = Message::End { outcome, exit_code, results, seconds };
-        self.say(&message, &format!(" took     {seconds:.2} s"));
+        self.say(&message, &format!(" took     {seconds:.2} s{}", cost.trials()));
         if ending == Ending::Interrupted {
             self.line(
                 " interrupted: finished trials are kept; the same command goes on from there",
@@ -344,6 +347,32 @@ impl Ui {
     /// Something that a person should know.
     pub fn noted(&self, text: &str) {
         self.note(text, &format!(" {text}"));
+    }
+}
+
+/// What a run took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// From its first moment on.
+    pub elapsed: Duration,
+    /// Trials that it measured.
+    pub measured: usize,
+    /// Trials that its results are made of.
+    pub all: usize,
+}
+
+impl Cost {
+    /// `: 52 trials measured, 22 reused`
+    fn trials(self) -> String {
+        match (self.measured, self.all.saturating_sub(self.measured)) {
+            (0, 0) => String::new(),
+            (0, reused) => {
+                format!(": {} reused, none measured", number_of(reused, "trial", "trials"))
+            }
+            (measured, reused) => {
+                format!(": {} measured, {reused} reused", number_of(measured, "trial", "trials"))
+            }
+        }
     }
 }
 
@@ -402,6 +431,7 @@ fn find<'d>(dag: &'d Dag<'_, Trial>, key: &Digest) -> Option<(&'d str, &'d str, 
 /// `12 stages, 74 trials on 13 launches: 4 stages cached, 52 trials on 9 launches to run, about 14 s`
 pub fn plan_line(
     dag: &Dag<'_, Trial>,
+    profile: &Profile,
     engine: &dyn Engine,
     history: &History,
     engine_is_missing: bool,
@@ -433,6 +463,11 @@ pub fn plan_line(
         let seconds: f64 = later.iter().map(|launch| launch.estimate_s(engine, history)).sum();
         line += &format!(", then {} at the chosen settings", duration(seconds));
     }
+    let seconds = measure::further_s(dag, profile, engine, history);
+    if seconds > 0.0 {
+        let most = duration(seconds);
+        line += &format!("; tests of single flags and further starts may add up to {most}");
+    }
     line
 }
 
@@ -459,7 +494,7 @@ pub fn engine_line(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History)
     })
 }
 
-/// `best 256; 4096: KV cache memory`
+/// `best 256; max-num-seqs 4096: KV cache memory`
 pub fn stage_summary(result: &Figures) -> String {
     let mut parts = Vec::new();
     if let Some(choice) = &result.choice {
@@ -470,7 +505,8 @@ pub fn stage_summary(result: &Figures) -> String {
         if let Some(failure) = &point.failure
             && seen.insert(&point.label)
         {
-            parts.push(format!("{}: {}", point.label, failure.title()));
+            let setting = report::setting(point).replace('`', "");
+            parts.push(format!("{setting}: {}", failure.title()));
         }
     }
     let invalid =

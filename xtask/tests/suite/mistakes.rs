@@ -269,9 +269,12 @@ fn requests_that_may_fail_are_told_with_their_kind() {
     let profile = endpoint(&serving(MODELS, Manner::FailsFew), "identity = \"a\"\n");
     write(&project, "rack", &profile.replace("requests = 8", "requests = 40"));
     let text = folded(project.measured_suite("rack").as_bytes());
-    let expected =
-        "failed requests: 2 of 40 of rack on burst (5.0 %: http_500 2); the trials count";
-    assert!(text.contains(expected), "{text}");
+    let expected = "Every setting ran. Some requests failed. Failed requests: 2 of 40 of rack on burst (5.0 %: \
+         http_500 2), few enough for the trials to count.";
+    assert!(text.contains(expected) && !text.contains("every trial counts"), "{text}");
+    let report = fs::read_to_string(project.path("results/rack/OPTIMIZATION_RESULTS.md"));
+    let expected = "Of the requests of trials that count some failed: rack on `burst` 5.0 %.";
+    assert!(report.expect("a report").contains(expected));
 }
 
 /// The signal that a limit on the size of files sends ended it without a word.

@@ -28,6 +28,15 @@ pub enum Event {
         /// For how long nothing has come, whole seconds.
         seconds: u64,
     },
+    /// Streams that had begun have stopped, while others go on.
+    Stalled {
+        /// Requests whose streams have stopped.
+        requests: u64,
+        /// Requests that are under way.
+        under_way: u64,
+        /// For how long nothing has come of them at least, whole seconds.
+        seconds: u64,
+    },
     /// A trial has ended and this is its record.
     Trial {
         /// Key of the trial.

@@ -279,8 +279,8 @@ mod tests {
                 let host_model = model.on_host([1_000_000, 1_300_000][host]);
                 let simulated = simulate(&host_model, &args, 0, &[load.clone().into()]);
                 let measured = simulated.expect("starts").1.remove(0);
-                let engine = Digest::of(b"tiny");
-                trials.push(MeasuredTrial { args, load, measured, host, engine });
+                let (engine, key) = (Digest::of(b"tiny"), Digest::of(b"trial"));
+                trials.push(MeasuredTrial { args, load, measured, host, engine, key });
             }
         }
         trials

@@ -41,6 +41,8 @@ pub struct MeasuredTrial {
     pub host: usize,
     /// Digest of the engine's identity.
     pub engine: Digest,
+    /// Its key.
+    pub key: Digest,
 }
 
 /// A line of `bench/models/measured/*.jsonl`: the preimage of a trial's key, and what came of it.
@@ -61,13 +63,14 @@ impl MeasuredTrial {
         let read = |line| -> Result<Option<Self>, serde_json::Error> {
             let Line { mut preimage, outcome } = serde_json::from_str(line)?;
             let Outcome::Measured(measured) = outcome else { return Ok(None) };
+            let key = Digest::of_json(&preimage).map_err(serde_json::Error::custom)?;
             let args = serde_json::from_value(preimage["args"].take())?;
             let load: LoadSpec = serde_json::from_value(preimage["load"].take())?;
             if load.data.is_some() {
                 return Ok(None);
             }
             let engine = Digest::of_json(&preimage["engine"]).map_err(serde_json::Error::custom)?;
-            Ok(Some(Self { args, load, measured, host, engine }))
+            Ok(Some(Self { args, load, measured, host, engine, key }))
         };
         let lines = (1..).zip(text.lines());
         lines.filter_map(|(n, line)| read(line).map_err(|error| (n, error)).transpose()).collect()

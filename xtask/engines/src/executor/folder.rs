@@ -248,7 +248,10 @@ impl Known {
             match event {
                 Event::Trial { key, .. } => drop(known.recorded.insert(key)),
                 Event::Refused { .. } | Event::Done {} => known.is_over = true,
-                Event::Ready { .. } | Event::Progress(_) | Event::Silent { .. } => {}
+                Event::Ready { .. }
+                | Event::Progress(_)
+                | Event::Silent { .. }
+                | Event::Stalled { .. } => {}
             }
         }
         Ok(known)

@@ -206,7 +206,7 @@ fn told(events: &[Event]) -> Vec<String> {
         Some(match event {
             Event::Ready { .. } => "ready".to_owned(),
             Event::Refused { failure } => format!("refused: {}", failure.class.title()),
-            Event::Progress(_) | Event::Silent { .. } => return None,
+            Event::Progress(_) | Event::Silent { .. } | Event::Stalled { .. } => return None,
             Event::Trial { key, outcome, .. } => match &**outcome {
                 Outcome::Measured(_) => format!("trial {}", name(key)),
                 Outcome::Refused(failure) => {

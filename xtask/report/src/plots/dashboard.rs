@@ -202,7 +202,16 @@ fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let all = inputs.targets;
     let capacity = table::capacity(cell);
     let reference = inputs.reference.map(|reference| reference.name);
-    let row = |target| target_row(target, reference.is_some());
+    let columns: Vec<(Column, &str)> = [
+        (Column::Week2, reference),
+        (Column::Baseline, Some("baseline")),
+        (Column::Default, Some("default")),
+        (Column::Tuned, inputs.candidate),
+    ]
+    .into_iter()
+    .filter_map(|(column, head)| Some((column, head?)))
+    .collect();
+    let row = |target| target_row(target, &columns);
     let rows: Vec<_> = all.iter().take(capacity).map(row).collect();
     let note = match all.len() {
         0 => "the profile names no targets".to_owned(),
@@ -211,13 +220,13 @@ fn targets(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     };
     let heads: Vec<&str> = ["metric, load", "target"]
         .into_iter()
-        .chain(reference)
-        .chain(["baseline", "default", inputs.candidate, "floor", ""])
+        .chain(columns.iter().map(|(_, head)| *head))
+        .chain(["floor", ""])
         .collect();
     table::draw(canvas, cell, "Targets", &heads, &rows, &note);
 }
 
-fn target_row(target: &TargetOutcome, has_reference: bool) -> Vec<Cell> {
+fn target_row(target: &TargetOutcome, columns: &[(Column, &str)]) -> Vec<Cell> {
     let sign = if target.bound == "min" { "≥" } else { "≤" };
     let limit = if target.over_baseline {
         format!("{sign} +{} %", number::plain(target.limit))
@@ -252,8 +261,7 @@ fn target_row(target: &TargetOutcome, has_reference: bool) -> Vec<Cell> {
     let gain = if target.over_baseline { ", gain" } else { "" };
     [(format!("{}{gain}", subject(&target.metric, &target.load)), INK), (limit, INK)]
         .into_iter()
-        .chain(has_reference.then(|| cell(Column::Week2)))
-        .chain([Column::Baseline, Column::Default, Column::Tuned].map(cell))
+        .chain(columns.iter().map(|(column, _)| cell(*column)))
         .chain([
             (floor.unwrap_or_else(|| "–".to_owned()), FAINT_INK),
             (outcome.0.to_owned(), outcome.1),
@@ -280,9 +288,12 @@ fn verdicts(inputs: &Inputs<'_>, canvas: &Canvas<'_>, cell: Rect) {
     let rows: Vec<_> =
         judged.iter().take(table::capacity(cell)).map(|row| verdict_row(row)).collect();
     let heads = ["metric, load", "change", "interval", "verdict"];
-    let title = format::sentence(&format!("{} against vLLM default", inputs.candidate));
-    let title = title.trim_end_matches('.').to_owned();
-    table::draw(canvas, cell, &title, &heads, &rows, &tally(&judged));
+    let title = match inputs.candidate {
+        Some(name) => format::sentence(&format!("{name} against vLLM default")),
+        None => "Verdicts against vLLM default".to_owned(),
+    };
+    let title = title.trim_end_matches('.');
+    table::draw(canvas, cell, title, &heads, &rows, &tally(&judged));
 }
 
 fn verdict_row(row: &Comparison) -> [Cell; 4] {

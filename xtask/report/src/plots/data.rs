@@ -43,8 +43,8 @@ pub struct Inputs<'a> {
     pub objective_load: &'a str,
     /// Load whose latency stands against the objective.
     pub latency_load: &'a str,
-    /// What the candidate's figures are called: it may not be what is deployed.
-    pub candidate: &'static str,
+    /// What the candidate's figures are called, where there is a candidate: it may not be what is deployed.
+    pub candidate: Option<&'static str>,
 }
 
 /// A finished plot.
@@ -158,7 +158,8 @@ impl<'a> Inputs<'a> {
     pub fn name(&self, role: Role) -> &'static str {
         match role {
             Role::Baseline => "baseline",
-            Role::Tuned => self.candidate,
+            // Without a candidate no point has this role.
+            Role::Tuned => self.candidate.unwrap_or_default(),
             _ => format::DEFAULT,
         }
     }

@@ -37,7 +37,7 @@ impl Results {
             objective_metric: "output_tokens_per_s",
             objective_load: "burst",
             latency_load: "burst",
-            candidate: "tuned",
+            candidate: self.comprehensive.as_ref().map(|_| "tuned"),
         }
     }
 }

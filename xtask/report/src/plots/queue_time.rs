@@ -227,5 +227,6 @@ fn where_it_went(inputs: &Inputs<'_>) -> String {
         .filter(|i| share(&before, *i) >= 0.5 || share(&after, *i) >= 0.5)
         .map(|i| format!("{} {:.0} → {:.0} %", before[i].0, share(&before, i), share(&after, i)))
         .collect();
-    format!("Where the time went, vLLM default → {}: {}", inputs.candidate, moved.join(", "))
+    let candidate = inputs.name(Role::Tuned);
+    format!("Where the time went, vLLM default → {candidate}: {}", moved.join(", "))
 }

@@ -1,4 +1,4 @@
-use bench_core::schema::{Anatomy, FailureClass, Point, SettingFailure};
+use bench_core::schema::{Anatomy, Column, FailureClass, Point, SettingFailure};
 use proptest::prelude::*;
 use tiny_skia::Rect;
 
@@ -100,6 +100,26 @@ fn titles_say_what_was_measured_and_that_it_is_simulated() {
     }
 }
 
+/// Where nothing was a candidate no table has a column or a title of one.
+#[test]
+fn without_a_candidate_none_is_named() {
+    let mut results = results();
+    results.comprehensive = None;
+    for row in &mut results.comparisons {
+        row.columns.remove(&Column::Tuned);
+        (row.change, row.verdict) = (None, None);
+    }
+    results.targets.iter_mut().for_each(|target| drop(target.columns.remove(&Column::Tuned)));
+    let drawings = drawings(&results);
+    for Drawing { name, svg } in &drawings {
+        for word in ["andidate", "uned"] {
+            assert!(!svg.contains(word), "{name}: {word}");
+        }
+    }
+    let dashboard = drawings.iter().find(|drawing| drawing.name.ends_with("dashboard"));
+    assert!(dashboard.is_some_and(|drawing| drawing.svg.contains("Verdicts against vLLM default")));
+}
+
 #[test]
 fn the_figures_beside_have_the_name_that_the_profile_gives_them() {
     let named = |results: &Results, text: &str| {
@@ -110,7 +130,7 @@ fn the_figures_beside_have_the_name_that_the_profile_gives_them() {
     results.reference = Some(Reference { name: "march", legend: "march" });
     assert_eq!((named(&results, "march"), named(&results, "Week 2")), (7, 0));
     for row in &mut results.comparisons {
-        row.columns.retain(|column, _| *column != bench_core::schema::Column::Week2);
+        row.columns.retain(|column, _| *column != Column::Week2);
     }
     // The head of a column stays, as long as there is one.
     assert_eq!(named(&results, "march"), 1);

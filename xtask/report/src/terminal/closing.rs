@@ -4,8 +4,8 @@
 use bench_core::{
     metric,
     schema::{
-        Column, CompareResult, Comparison, Decision, Estimate, LimitOutcome, Point, Recommendation,
-        Role, TargetState, Verdict,
+        CapacityResult, Column, CompareResult, Comparison, Decision, Estimate, LimitOutcome, Point,
+        Recommendation, Role, TargetState, Verdict,
     },
     stats::STARTS_MAX,
     wrap::{WIDTH, wrap},
@@ -32,14 +32,23 @@ const WORSE_MAX: usize = 3;
 /// How to read figures and changes.
 const INTERVALS: &str = "± is half the 95 % interval over server starts, (a to b) are its ends.";
 
-/// The screen. `problems` are the causes for which settings or trials do not count, `lead` is a value of
-/// a sweep that nothing is decided of.
-pub fn closing(
-    profile: &Profile,
-    comparison: &CompareResult,
-    problems: &[String],
-    lead: Option<&Lead>,
-) -> String {
+/// What the screen shows beside the comparison.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside<'a> {
+    /// Every configuration that was measured.
+    pub points: &'a [Point],
+    /// Causes for which settings or trials do not count.
+    pub problems: &'a [String],
+    /// Failed requests of trials that count.
+    pub failed_requests: &'a [String],
+    /// A value of a sweep that nothing is decided of.
+    pub lead: Option<&'a Lead>,
+    /// The rates that the settings sustain, where the profile has `[capacity]`.
+    pub capacity: Option<&'a CapacityResult>,
+}
+
+/// The screen.
+pub fn closing(profile: &Profile, comparison: &CompareResult, beside: &Beside<'_>) -> String {
     let mut out = String::new();
     let mut say = |text: &str, indent: usize| out += &wrap(&plain(text), indent, WIDTH);
     let decision = &comparison.decision;
@@ -55,9 +64,9 @@ pub fn closing(
             1,
         );
     }
-    if let Some(undecided) = undecided(profile, comparison, lead) {
-        say(&undecided, 1);
-    }
+    let undecided = undecided(profile, comparison, beside.lead);
+    let next = words::next(profile, decision, undecided.is_some());
+    undecided.into_iter().chain(next).for_each(|sentence| say(&sentence, 1));
     if let Some(words) = crate::serve_command(profile, comparison) {
         say("", 0);
         command(&words).iter().for_each(|line| say(line, 1));
@@ -80,7 +89,7 @@ pub fn closing(
     if let Some(note) = words::few_note(profile, limits.chain(targets)) {
         say(&note, 1);
     }
-    for line in beside(profile, comparison, problems) {
+    for line in besides(profile, comparison, beside) {
         say(&line, 1);
     }
     explained(out)
@@ -126,6 +135,7 @@ pub fn failed(profile: &Profile, points: &[Point], problems: &[String]) -> Strin
     }
     say("Nothing was compared, so nothing is known to be better or worse.");
     problems.iter().for_each(|problem| say(&format!("Does not count: {problem}.")));
+    say("Next: remove the cause, then run the same command: it goes on from what is stored.");
     explained(out)
 }
 
@@ -234,15 +244,17 @@ impl<'a> Table<'a> {
             row.columns.contains_key(&Column::Tuned) && !row.columns.contains_key(&Column::Default)
         };
         let has_candidate = is_judged || rows.iter().any(is_alone);
-        let candidate = words::candidate_name(&comparison.decision);
+        let candidate = words::candidate_name(&comparison.decision).filter(|_| has_candidate);
         let default = profile.endpoint().map_or("default", |_| &profile.name);
+        let baseline = Some("baseline").filter(|_| !profile.baseline_args.is_empty());
         let columns = [
-            (!profile.baseline_args.is_empty(), Column::Baseline, "baseline"),
-            (true, Column::Default, default),
-            (has_candidate, Column::Tuned, candidate),
+            (Column::Baseline, baseline),
+            (Column::Default, Some(default)),
+            (Column::Tuned, candidate),
         ];
-        let columns = columns.into_iter().filter(|(is_shown, ..)| *is_shown);
-        let columns = columns.map(|(_, column, title)| (column, title.to_owned())).collect();
+        let columns = columns.into_iter();
+        let columns = columns.filter_map(|(column, title)| Some((column, title?.to_owned())));
+        let columns = columns.collect();
         Self { profile, comparison, rows, columns, is_judged }
     }
 
@@ -373,8 +385,8 @@ fn targets_met(profile: &Profile, comparison: &CompareResult) -> Option<String> 
     (!targets.is_empty()).then(|| text + ".")
 }
 
-/// What else got worse, where the time went, and what does not count.
-fn beside(profile: &Profile, comparison: &CompareResult, problems: &[String]) -> Vec<String> {
+/// What else got worse, where the time goes, what rates are sustained, and what does not count.
+fn besides(profile: &Profile, comparison: &CompareResult, beside: &Beside<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     let worse =
         words::worse(&comparison.comparisons, |row| is_goal(profile, &row.metric, &row.load));
@@ -404,12 +416,18 @@ fn beside(profile: &Profile, comparison: &CompareResult, problems: &[String]) ->
             format!("Where the time went{}: {went}.", of_candidate(&comparison.decision))
         }));
     }
-    if problems.is_empty() {
-        lines.push("Every setting ran, and every trial counts.".to_owned());
+    lines.extend(words::limited_by(profile, &comparison.decision, beside.points));
+    lines.extend(
+        beside.capacity.and_then(|found| words::capacity(found, &comparison.decision, profile)),
+    );
+    match (beside.problems, beside.failed_requests) {
+        ([], []) => lines.push("Every setting ran, and every trial counts.".to_owned()),
+        ([], _) => lines.push("Every setting ran. Some requests failed.".to_owned()),
+        (problems, _) => {
+            lines.extend(problems.iter().map(|problem| format!("Does not count: {problem}.")));
+        }
     }
-    for problem in problems {
-        lines.push(format!("Does not count: {problem}."));
-    }
+    lines.extend(beside.failed_requests.iter().map(|failed| format!("Failed requests: {failed}.")));
     lines
 }
 
@@ -425,7 +443,7 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bench_core::schema::ArgValue;
+    use bench_core::{schema::ArgValue, stats};
 
     use super::*;
     use crate::{fixture::Fixture, outcomes::outcomes};
@@ -458,11 +476,15 @@ mod tests {
         ("what failed, and why?", &[" Does not count: 4096: sampler warm-up (out of memory)"]),
     ];
 
+    fn shown(profile: &Profile, comparison: &CompareResult, problems: &[String]) -> String {
+        closing(profile, comparison, &Beside { problems, ..Beside::default() })
+    }
+
     #[test]
     fn ten_questions_are_answered_by_the_last_screen_alone() {
         for (name, Fixture { profile, comparison, .. }) in outcomes() {
             let problems = ["4096: sampler warm-up (out of memory)".to_owned()];
-            let screen = closing(&profile, &comparison, &problems, None);
+            let screen = shown(&profile, &comparison, &problems);
             for (question, answers) in QUESTIONS {
                 let is_answer = |line: &str| answers.iter().any(|answer| line.starts_with(answer));
                 assert!(screen.lines().any(is_answer), "{name}: {question}\n{screen}");
@@ -474,7 +496,7 @@ mod tests {
     fn what_comes_of_too_few_requests_is_marked() {
         let mut fixture = Fixture::full();
         let screen = |fixture: &Fixture| {
-            closing(&fixture.profile, &fixture.comparison, &[], None).replace("\n   ", " ")
+            shown(&fixture.profile, &fixture.comparison, &[]).replace("\n   ", " ")
         };
         assert!(!screen(&fixture).contains('†'), "1,000 requests");
         fixture.few_requests("production");
@@ -512,7 +534,10 @@ mod tests {
             starts: 3,
             starts_to_settle: Some(7),
         };
-        let screen = |lead| closing(&fixture.profile, &fixture.comparison, &[], lead);
+        let screen = |lead| {
+            let beside = Beside { lead, ..Beside::default() };
+            closing(&fixture.profile, &fixture.comparison, &beside)
+        };
         let text = screen(Some(&lead)).replace("\n   ", " ");
         let line = " Undecided: max-num-seqs 512 led its sweep by +6.1 ± 9.5 %; about 7 starts a side \
                     might settle it, it has 3.";
@@ -523,8 +548,44 @@ mod tests {
             .iter()
             .find(|(name, _)| name.contains("not proven better"))
             .expect("it is one");
-        let text = closing(&judged.profile, &judged.comparison, &[], Some(&lead));
+        let beside = Beside { lead: Some(&lead), ..Beside::default() };
+        let text = closing(&judged.profile, &judged.comparison, &beside);
         assert!(text.contains(" Undecided: max-num-batched-tokens 16384; "), "{text}");
+    }
+
+    /// Rates of [capacity] and failed requests stand on the screen, and nothing there contradicts them.
+    #[test]
+    fn an_open_gain_of_capacity_and_failed_requests_are_on_the_screen() {
+        let Fixture { profile, comparison, .. } = Fixture::full();
+        let rate = |rate: f64| stats::estimate(vec![rate]).expect("a start");
+        let row = Comparison {
+            metric: "requests_per_s".to_owned(),
+            load: "production@capacity".to_owned(),
+            columns: [(Column::Default, rate(45.0)), (Column::Tuned, rate(52.4))].into(),
+            change: Some(Estimate { mean: 16.4, ..Estimate::default() }),
+            verdict: Some(Verdict::Inconclusive),
+            reason: "a single start on one side".to_owned(),
+            ..Comparison::default()
+        };
+        let capacity = CapacityResult {
+            header: Fixture::full().baseline.header,
+            points: Vec::new(),
+            comparisons: vec![row],
+            findings: Vec::new(),
+        };
+        let failed = ["2 of 40 of default on burst (5.0 %: http_500 2), few enough".to_owned()];
+        let beside =
+            Beside { capacity: Some(&capacity), failed_requests: &failed, ..Beside::default() };
+        let screen = closing(&profile, &comparison, &beside).replace("\n   ", " ");
+        for line in [
+            " Requests/s of production within the limits: tuned 52.4 and vLLM's defaults 45.0: +16.4 %, \
+             inconclusive (a single start on one side). More starts in [capacity] may settle it.",
+            " Every setting ran. Some requests failed.",
+            " Failed requests: 2 of 40 of default on burst (5.0 %: http_500 2), few enough.",
+        ] {
+            assert!(screen.lines().any(|found| found == line), "{line}\n{screen}");
+        }
+        assert!(!screen.contains("every trial counts"), "{screen}");
     }
 
     #[test]
@@ -551,7 +612,7 @@ mod tests {
         let mut out = String::new();
         for (name, Fixture { profile, comparison, .. }) in outcomes() {
             let problems = ["4096: sampler warm-up (out of memory)".to_owned()];
-            let screen = closing(&profile, &comparison, &problems, None);
+            let screen = shown(&profile, &comparison, &problems);
             for line in screen.lines() {
                 assert!(line.chars().count() <= WIDTH, "{name}: {line}");
             }

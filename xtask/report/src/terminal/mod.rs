@@ -3,5 +3,5 @@
 mod closing;
 mod table;
 
-pub use closing::{closing, failed};
+pub use closing::{Beside, closing, failed};
 pub use table::compared;

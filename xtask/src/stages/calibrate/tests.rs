@@ -89,6 +89,7 @@ fn a_model_predicts_itself_on_the_profiles_own_sweeps() {
             measured: any.clone(),
             host: 0,
             engine: Digest::of(b"engine"),
+            key: leaf.key,
         };
         let outcome = Outcome::Measured(predict(model, &trial).expect("it starts"));
         let record = serde_json::to_vec(&outcome).expect("plain JSON");

@@ -379,9 +379,16 @@ impl Job<'_> {
                         samples.take().map(|name| format!("{}/{name}", attempt_name(attempt)));
                 }
                 Event::Refused { .. } => self.closed = true,
-                Event::Progress(_) | Event::Silent { .. } if attempt < self.attempt => continue,
+                Event::Progress(_) | Event::Silent { .. } | Event::Stalled { .. }
+                    if attempt < self.attempt =>
+                {
+                    continue;
+                }
                 Event::Done {} => self.done = true,
-                Event::Ready { .. } | Event::Progress(_) | Event::Silent { .. } => {}
+                Event::Ready { .. }
+                | Event::Progress(_)
+                | Event::Silent { .. }
+                | Event::Stalled { .. } => {}
             }
             if host.event(event).is_break() {
                 return Err(LaunchError::Interrupted);
