@@ -35,7 +35,7 @@ fn options() -> Options {
 
 /// The samples of a load, in the order of the plan.
 fn drive(fake: &Fake, load: &Workload, options: Options) -> Vec<RequestSample> {
-    drive_watched(fake, load, options, Arc::default())
+    drive_watched(fake, load, options, &Arc::default())
 }
 
 /// The same, while somebody may look at its traffic.
@@ -43,7 +43,7 @@ fn drive_watched(
     fake: &Fake,
     load: &Workload,
     options: Options,
-    traffic: Arc<Traffic>,
+    traffic: &Arc<Traffic>,
 ) -> Vec<RequestSample> {
     let engine = ServerEngine {
         base_url: format!("http://{}", fake.address),
@@ -58,7 +58,7 @@ fn drive_watched(
         .block_on(Target::resolve(&engine.base_url, bodies.path(), &load.request.headers, None))
         .expect("an address needs no resolver");
     let (samples, received) = crate::samples::channel();
-    Driver::new(target, load.clone(), bodies, options, samples, Arc::clone(&traffic))
+    Driver::new(target, load.clone(), bodies, options, samples, Arc::clone(traffic))
         .run()
         .expect("the load runs");
     let mut samples: Vec<_> = received.iter().flatten().collect();
@@ -291,7 +291,7 @@ fn streams_that_stop_are_counted_as_long_as_they_do() {
         std::io::Write::write_all(&mut stream, b"POST / HTTP/1.1\r\n\r\n").expect("it reads");
         Some(now)
     });
-    let samples = drive_watched(&fake, &load(closed(1), 2), options(), Arc::clone(&traffic));
+    let samples = drive_watched(&fake, &load(closed(1), 2), options(), &traffic);
     assert_eq!(looker.join().expect("it looks"), Some(0), "half a minute is not over");
     assert!(samples.iter().all(|sample| kind(sample) == "completed"));
     let later = Instant::now() + 2 * patience;

@@ -2,7 +2,7 @@
 
 use bench_core::{
     metric::{self, Direction, Metric},
-    schema::{Args, Estimate},
+    schema::{Args, Estimate, Point, Role},
 };
 
 /// Name of the engine's own settings.
@@ -190,6 +190,14 @@ pub fn args(args: &Args) -> String {
         return "vLLM's defaults".to_owned();
     }
     args.iter().map(|(flag, value)| format!("`{flag} {value}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A setting as lists of causes name it: a value of a sweep with its flags, others by their label.
+pub fn setting(point: &Point) -> String {
+    match point.role {
+        Role::Sweep if !point.args.is_empty() => args(&point.args),
+        _ => point.label.clone(),
+    }
 }
 
 /// Arguments as the short name of a setting: `max-num-seqs=256 enforce-eager=true`.

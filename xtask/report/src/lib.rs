@@ -49,7 +49,7 @@ pub use tables::reference;
 pub use tuning::TuningPage;
 pub use verdicts::{Page, Side};
 use view::View;
-pub use words::{causes, setting};
+pub use words::causes;
 
 const REPORT: (&str, &str) =
     ("OPTIMIZATION_RESULTS.md.j2", include_str!("OPTIMIZATION_RESULTS.md.j2"));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bench_core::schema::{ComprehensiveResult, Point, Role, SweepResult};
 use serde::Serialize;
 
-use super::{Inputs, format, words};
+use super::{Inputs, format};
 
 /// Where the figures come from, and what is not behind them.
 #[derive(Debug, Serialize)]
@@ -70,7 +70,7 @@ fn files<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = (&'a str, &'a [Point])
 fn failed_requests(point: &Point) -> Option<String> {
     let share = point.mean("failed_share").filter(|share| *share > 0.0)?;
     let share = format::number(100.0 * share, 1);
-    Some(format!("{} on `{}` {share} %", words::setting(point), point.load))
+    Some(format!("{} on `{}` {share} %", format::setting(point), point.load))
 }
 
 fn is_single(point: &Point) -> bool {

@@ -463,14 +463,6 @@ pub fn next(profile: &Profile, decision: &Decision, is_undecided: bool) -> Optio
     }
 }
 
-/// A setting as lists of causes name it: a value of a sweep with its flags, others by their label.
-pub fn setting(point: &Point) -> String {
-    match point.role {
-        Role::Sweep if !point.args.is_empty() => format::args(&point.args),
-        _ => point.label.clone(),
-    }
-}
-
 /// Why settings gave no valid figures, each cause once with the settings that it struck.
 pub fn causes(points: &[Point]) -> Vec<String> {
     let mut causes: Vec<(String, Vec<String>)> = Vec::new();
@@ -482,10 +474,10 @@ pub fn causes(points: &[Point]) -> Vec<String> {
         if let Some(failure) = &point.failure {
             let evidence = failure.evidence.first();
             let evidence = evidence.map(|line| format!(" ({})", line.trim())).unwrap_or_default();
-            add(failure.title() + &evidence, &setting(point));
+            add(failure.title() + &evidence, &format::setting(point));
         }
         for why in point.trials.iter().filter_map(|trial| trial.invalid.as_ref()) {
-            add(format!("invalid on {}: {why}", point.load), &setting(point));
+            add(format!("invalid on {}: {why}", point.load), &format::setting(point));
         }
     }
     let told =

@@ -32,7 +32,7 @@ pub fn tolerated(session: &Session, dag: &Dag<'_, Trial>, points: &[Point]) -> R
                 counts.push(record.summary.counts);
             }
         }
-        let line = line(&report::setting(point), &point.load, &counts);
+        let line = line(&report::format::setting(point), &point.load, &counts);
         lines.extend(line.filter(|line| !lines.contains(line)));
     }
     Ok(lines)

@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     collections::BTreeMap,
+    io,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -148,7 +149,8 @@ fn plan_and_run(
         ui: &ui,
         measured: Cell::new(0),
     };
-    if let Some(why) = run.execute(&mut dag, &mut remote)? {
+    let executed = run.execute(&mut dag, &mut remote);
+    if let Some(why) = executed.map_err(|error| with_what_is_stored(error, &dag))? {
         engine.refuse_forks(&why)?;
         return Ok(None);
     }
@@ -617,6 +619,26 @@ fn unwritten(profile: &str, missing: usize, stored: usize) -> String {
             "{folder}; trials in the store: {stored}, missing: {missing}. When files can be written, the \
              same command measures what is missing"
         ),
+    }
+}
+
+/// An error with what a full disk leaves, where it is one.
+fn with_what_is_stored(error: anyhow::Error, dag: &Dag<'_, Trial>) -> anyhow::Error {
+    let is_full = |cause: &io::Error| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        )
+    };
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let stored = dag.stored_leaves().map(|leaves| leaves.len());
+    match stored {
+        Ok(stored) if causes.any(is_full) => error.context(format!(
+            "the run ended, with trials in the store: {stored}, missing: {}. When there is room on the disk, the \
+             same command measures what is missing",
+            dag.missing_leaves().len()
+        )),
+        _ => error,
     }
 }
 

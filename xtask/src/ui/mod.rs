@@ -505,7 +505,7 @@ pub fn stage_summary(result: &Figures) -> String {
         if let Some(failure) = &point.failure
             && seen.insert(&point.label)
         {
-            let setting = report::setting(point).replace('`', "");
+            let setting = report::format::setting(point).replace('`', "");
             parts.push(format!("{setting}: {}", failure.title()));
         }
     }

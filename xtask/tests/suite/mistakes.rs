@@ -291,6 +291,45 @@ fn a_limit_on_the_size_of_files_is_told() {
     assert!(!error.contains("the results are in the store"), "{error}");
 }
 
+/// On a disk of its own, which a user namespace may mount, and which is full when some trials are stored.
+#[test]
+fn a_full_disk_ends_the_suite_and_nothing_stored_is_measured_again() {
+    let project = Project::new();
+    let xtask = project.command(&[]).get_program().to_owned();
+    let script = "mkdir artifacts && mount -t tmpfs -o size=200k tmpfs artifacts || exit 99
+        \"$0\" suite --profile test > first 2>&1; code=$?
+        mount -o remount,size=100m artifacts && \"$0\" suite --profile test > second || exit 98
+        umount artifacts; exit $code";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(xtask);
+    command.env_remove("CARGO");
+    let output = command.current_dir(project.path(".")).output();
+    let code = output.as_ref().ok().and_then(|output| output.status.code());
+    if !project.path("first").exists() {
+        println!("skipped: no disk can be mounted here: {output:?}");
+        return;
+    }
+    let text = |name| fs::read_to_string(project.path(name)).expect("it was written");
+    let (first, second) = (text("first"), text("second"));
+    assert_eq!(code, Some(1), "{first}{second}");
+    let first = folded(first.as_bytes());
+    assert!(first.contains("No space left on device"), "{first}");
+    // What could not be written was a trial, or the result of a stage.
+    let number = |text: &str, before: &str, after: &str| -> Option<usize> {
+        let (_, rest) = text.split_once(before)?;
+        let (number, _) = rest.split_once(after)?;
+        number.rsplit(' ').next()?.parse().ok()
+    };
+    let of_trial = || {
+        assert!(first.contains("Next: remove the cause, then run the same command"), "{first}");
+        number(&first, " took ", " trials measured")
+    };
+    let stored = number(&first, "with trials in the store: ", ", missing").or_else(of_trial);
+    let stored = stored.expect("it says how many are stored");
+    assert!(stored > 0, "some are: {first}");
+    assert_eq!(number(&second, "measured, ", " reused"), Some(stored), "{first}{second}");
+}
+
 /// Two names of one server: the one that it knows, and another under which it answers too.
 #[test]
 fn a_server_that_names_another_model_is_measured_with_a_warning() {
