@@ -625,11 +625,11 @@ pub fn silent(requests: u64, seconds: u64) -> String {
 
 /// What a person is told of streams that stopped among others that go on.
 pub fn stalled(requests: u64, under_way: u64, seconds: u64) -> String {
-    let streams = if requests == 1 { "stream has" } else { "streams have" };
+    let (have, them) = if requests == 1 { ("has", "it") } else { ("have", "them") };
     format!(
-        "warning: {requests} of {under_way} {streams} stopped: nothing has come for {seconds} s, while others go \
-         on. The server has preempted or lost them, see its log; the load ends when they do, or when they have \
-         taken half an hour. Ctrl-C ends it now and keeps what is measured"
+        "warning: {requests} of {under_way} answers under way {have} stopped: nothing has come of {them} for \
+         {seconds} s, while others go on. The server has preempted or lost {them}, see its log; a request has half \
+         an hour. Ctrl-C ends it now and keeps what is measured"
     )
 }
 

@@ -5,6 +5,8 @@ use bench_core::{
     schema::{Args, Estimate, Point, Role},
 };
 
+use profile::role;
+
 /// Name of the engine's own settings.
 pub const DEFAULT: &str = "vLLM default";
 
@@ -119,8 +121,12 @@ const LOPSIDED: f64 = 0.1;
 
 /// A change in percent, or in points between shares: `+5.8 ± 1.1 %`.
 pub fn change(metric: Option<&Metric>, change: &Estimate) -> String {
+    change_to(metric, change, usize::from(change.mean.abs() < 100.0))
+}
+
+/// [`change`] with so many digits after the point.
+pub fn change_to(metric: Option<&Metric>, change: &Estimate, digits: usize) -> String {
     let unit = if metric.is_some_and(Metric::is_share) { "points" } else { "%" };
-    let digits = usize::from(change.mean.abs() < 100.0);
     let mean = signed(change.mean, digits);
     match (change.low, change.high) {
         (Some(low), Some(high)) => {
@@ -196,6 +202,8 @@ pub fn args(args: &Args) -> String {
 pub fn setting(point: &Point) -> String {
     match point.role {
         Role::Sweep if !point.args.is_empty() => args(&point.args),
+        // Where nothing was a candidate, the defaults stand in its place.
+        Role::Tuned if point.args.is_empty() => role::DEFAULT.to_owned(),
         _ => point.label.clone(),
     }
 }

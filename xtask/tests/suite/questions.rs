@@ -89,7 +89,7 @@ fn ten_questions_where_half_of_the_requests_fail() {
             ("are my targets met?", " Targets: none of 1 was judged."),
             (
                 "what got worse?",
-                " Nothing was compared, so nothing is known to be better or worse.",
+                " Nothing was compared, so nothing is known to be better or worse, nor what limits",
             ),
             ("what failed, and why?", " Does not count: rack: "),
         ],
@@ -121,11 +121,11 @@ fn ten_questions_where_no_server_starts() {
             ("are my targets met?", " Targets: none of 1 was judged."),
             (
                 "what got worse?",
-                " Nothing was compared, so nothing is known to be better or worse.",
+                " Nothing was compared, so nothing is known to be better or worse, nor what limits",
             ),
             (
                 "what failed, and why?",
-                " Does not count: baseline, default and tuned: KV cache memory (Available KV",
+                " Does not count: baseline and default: KV cache memory (Available KV",
             ),
         ],
     );

@@ -4,7 +4,7 @@
 use bench_core::{
     metric,
     schema::{
-        CapacityResult, Column, CompareResult, Comparison, Decision, Estimate, LimitOutcome, Point,
+        CapacityResult, Column, CompareResult, Comparison, Decision, LimitOutcome, Point,
         Recommendation, Role, TargetState, Verdict,
     },
     stats::STARTS_MAX,
@@ -25,6 +25,9 @@ use profile::Profile;
 
 /// An interval as wide as this, in percent or points, is shown without digits after the point.
 const WIDE_PERCENT: f64 = 20.0;
+
+/// Said where a server does not tell what a request waits for.
+const UNKNOWN_PARTS: &str = "Where a request's time goes the server does not say.";
 
 /// What got worse, the goals aside, is named so far; the report has the rest.
 const WORSE_MAX: usize = 3;
@@ -133,7 +136,9 @@ pub fn failed(profile: &Profile, points: &[Point], problems: &[String]) -> Strin
         0 => {}
         n => say(&format!("Targets: none of {n} was judged.")),
     }
-    say("Nothing was compared, so nothing is known to be better or worse.");
+    say(
+        "Nothing was compared, so nothing is known to be better or worse, nor what limits the server.",
+    );
     problems.iter().for_each(|problem| say(&format!("Does not count: {problem}.")));
     say("Next: remove the cause, then run the same command: it goes on from what is stored.");
     explained(out)
@@ -188,8 +193,10 @@ fn undecided(profile: &Profile, comparison: &CompareResult, lead: Option<&Lead>)
     if [Recommendation::Change, Recommendation::NoneMeets].contains(&decision.recommendation) {
         return None;
     }
-    let settled_by = |starts: Option<u32>, now: usize| match starts {
-        Some(starts) => format!("about {starts} starts a side might settle it, it has {now}"),
+    let settled_by = |starts: Option<u32>, now: usize, of: &str| match starts {
+        Some(starts) => {
+            format!("about {starts} starts a side (`starts` {of}) might settle it, it has {now}")
+        }
         None => format!("more than {STARTS_MAX} starts a side would be needed, it has {now}"),
     };
     if let Some(row) = primary(&comparison.comparisons, profile)
@@ -199,7 +206,7 @@ fn undecided(profile: &Profile, comparison: &CompareResult, lead: Option<&Lead>)
         let starts = row.columns.get(&Column::Tuned).map_or(0, |found| found.values().len());
         let settled_by = match starts {
             0 | 1 => "two starts a side are the least".to_owned(),
-            now => settled_by(row.starts_to_settle, now),
+            now => settled_by(row.starts_to_settle, now, "in `[baseline]`"),
         };
         return Some(format!("Undecided: {}; {settled_by}.", format::args(candidate)));
     }
@@ -208,7 +215,7 @@ fn undecided(profile: &Profile, comparison: &CompareResult, lead: Option<&Lead>)
         "Undecided: {} led its sweep by {}; {}.",
         format::args(&lead.args),
         format::change(metric, &lead.change),
-        settled_by(lead.starts_to_settle, lead.starts)
+        settled_by(lead.starts_to_settle, lead.starts, "of its sweep")
     ))
 }
 
@@ -341,15 +348,10 @@ fn change(row: &Comparison) -> String {
     let Some(change) = &row.change else { return String::new() };
     let is_wide = change.low.zip(change.high).is_some_and(|(low, high)| high - low >= WIDE_PERCENT);
     let metric = metric::find(&row.metric);
-    let round = |value: f64| if is_wide { value.round() } else { value };
-    let shown = Estimate {
-        mean: round(change.mean),
-        low: change.low.map(round),
-        high: change.high.map(round),
-        ..Estimate::default()
+    let change = match is_wide {
+        true => format::change_to(metric, change, 0),
+        false => format::change(metric, change),
     };
-    let change = format::change(metric, &shown);
-    let change = if is_wide { change.replace(".0", "") } else { change };
     match row.verdict {
         Some(verdict) => format!("{change}, {}", words::verdict_word(verdict)),
         None => change,
@@ -416,7 +418,10 @@ fn besides(profile: &Profile, comparison: &CompareResult, beside: &Beside<'_>) -
             format!("Where the time went{}: {went}.", of_candidate(&comparison.decision))
         }));
     }
-    lines.extend(words::limited_by(profile, &comparison.decision, beside.points));
+    lines.push(
+        words::limited_by(profile, &comparison.decision, beside.points)
+            .unwrap_or_else(|| UNKNOWN_PARTS.to_owned()),
+    );
     lines.extend(
         beside.capacity.and_then(|found| words::capacity(found, &comparison.decision, profile)),
     );
@@ -443,7 +448,10 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bench_core::{schema::ArgValue, stats};
+    use bench_core::{
+        schema::{ArgValue, Estimate},
+        stats,
+    };
 
     use super::*;
     use crate::{fixture::Fixture, outcomes::outcomes};
@@ -540,7 +548,7 @@ mod tests {
         };
         let text = screen(Some(&lead)).replace("\n   ", " ");
         let line = " Undecided: max-num-seqs 512 led its sweep by +6.1 ± 9.5 %; about 7 starts a side \
-                    might settle it, it has 3.";
+                    (starts of its sweep) might settle it, it has 3.";
         assert!(text.lines().any(|found| found == line), "{text}");
         assert!(!screen(None).contains("Undecided"));
         // The candidate that was judged is named in its place.
@@ -604,15 +612,19 @@ mod tests {
         assert_eq!(change(&row(-5.3, -51.6, 85.1)), "−5 (−52 to +85) %, inconclusive");
         assert_eq!(change(&row(-0.3, -54.8, 120.1)), "0 (−55 to +120) %, inconclusive");
         assert_eq!(change(&row(5.8, 4.9, 6.7)), "+5.8 ± 0.9 %, inconclusive");
+        assert_eq!(change(&row(23.2, 11.5, 34.9)), "+23 ± 12 %, inconclusive");
     }
 
     /// Six outcomes: every question of a user has its answer on one screen of 80 columns.
     #[test]
     fn the_last_screen_of_six_outcomes() {
         let mut out = String::new();
-        for (name, Fixture { profile, comparison, .. }) in outcomes() {
-            let problems = ["4096: sampler warm-up (out of memory)".to_owned()];
-            let screen = shown(&profile, &comparison, &problems);
+        for (name, Fixture { profile, comparison, baseline, comprehensive, .. }) in outcomes() {
+            let problems = &["4096: sampler warm-up (out of memory)".to_owned()];
+            let judged = comprehensive.map(|file| file.points).unwrap_or_default();
+            let points = &[baseline.points, judged].concat();
+            let beside = Beside { points, problems, ..Beside::default() };
+            let screen = closing(&profile, &comparison, &beside);
             for line in screen.lines() {
                 assert!(line.chars().count() <= WIDTH, "{name}: {line}");
             }
