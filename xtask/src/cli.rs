@@ -88,6 +88,19 @@ pub enum Command {
     /// inconclusive; 5: it could not be judged (a damaged file, a goal that was not measured, no
     /// profile).
     Compare(CompareArgs),
+    /// Say whether the engine's last version, measured tonight, is slower than those before.
+    ///
+    /// The history is what the store has of the profile's defaults on this card: a night is a version of
+    /// the engine, measured by `stage baseline`. Judged are the objective and the limits. Exit code 0: no
+    /// slip; 1: the last night showed one; 2: the command line is wrong; 3: too few nights; 5: the last
+    /// night has no figure.
+    Watch {
+        #[command(flatten)]
+        profile: ProfileArg,
+        /// How to say it: Markdown for people, or one JSON object.
+        #[arg(long, value_enum, default_value_t = MessageFormat::Human, value_name = "FORMAT")]
+        message_format: MessageFormat,
+    },
     /// Keep results as a baseline under baselines/, for git and for `compare`.
     #[command(subcommand)]
     Baseline(BaselineCommand),

@@ -39,7 +39,11 @@ pub fn main() -> ExitCode {
         Err(shown) => shown.exit(),
     };
     // A gate that cannot judge has found no regression.
-    let is_gate = matches!(&cli.command, Command::Compare(args) if args.gate);
+    let is_gate = match &cli.command {
+        Command::Compare(args) => args.gate,
+        Command::Watch { .. } => true,
+        _ => false,
+    };
     let error = match run(cli) {
         Ok(code) => return code,
         Err(error) => error,
@@ -88,6 +92,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
             true => ExitCode::from(gate.exit_code()),
             false => ExitCode::SUCCESS,
         }),
+        Command::Watch { profile, message_format } => {
+            commands::watch::run(&profile.profile, message_format)
+                .map(|gate| ExitCode::from(gate.exit_code()))
+        }
         Command::Baseline(BaselineCommand::Save { name, yes, profile }) => {
             commands::baseline::save(&profile.profile, &name, yes).map(|()| code(true))
         }

@@ -12,6 +12,7 @@ pub mod capacity;
 mod cholesky;
 pub mod dataset;
 pub mod decimal;
+pub mod energy;
 pub mod hist;
 pub mod metric;
 pub mod parallel;

@@ -95,6 +95,9 @@ pub struct Margin {
     pub floor: f64,
 }
 
+/// A counter of energy that differs from integrated power by more tells nothing.
+const ENERGY_DIFFERENCE_MAX: f64 = 0.1;
+
 /// The metric of that id.
 pub fn find(id: &str) -> Option<&'static Metric> {
     METRICS.iter().find(|metric| metric.id == id)
@@ -207,7 +210,7 @@ const LATENCIES: [Metric; 16] = quantile_metrics! {
     }
 };
 
-const OTHERS: [Metric; 35] = [
+const OTHERS: [Metric; 38] = [
     Metric {
         id: "output_tokens_per_s",
         title: "Output throughput",
@@ -243,6 +246,47 @@ const OTHERS: [Metric; 35] = [
         formula: "requests completed in the steady window / its length",
         vllm: "",
         value: |m| steady(m).map(|window| rate(m, window.requests_per_s)),
+    },
+    Metric {
+        id: "joules_per_million_output_tokens",
+        title: "Energy of a million output tokens",
+        unit: "J",
+        direction: Direction::Lower,
+        formula: "what the cards' energy counters (NVML) rise by in the steady window / output tokens that came in it; none where their power, summed up, differs by more than 10 %",
+        vllm: "",
+        value: |m| {
+            let (window, energy) = (steady(m)?, m.summary.energy?);
+            let differs = |watts: f64| (watts / energy.joules - 1.0).abs() > ENERGY_DIFFERENCE_MAX;
+            let tokens = window.output_tokens_per_s * (window.to_s - window.from_s);
+            let is_told = energy.joules > 0.0 && !energy.integrated_joules.is_some_and(differs);
+            (is_told && tokens > 0.0).then(|| 1e6 * energy.joules / tokens)
+        },
+    },
+    Metric {
+        id: "dollars_per_million_output_tokens",
+        title: "Price of a million output tokens",
+        unit: "$",
+        direction: Direction::Lower,
+        formula: "cards × `card_dollars_per_hour` of `[cost]` / output tokens an hour",
+        vllm: "",
+        value: |m| {
+            let cost = m.observed.cost?;
+            let dollars_per_s = f64::from(cost.cards) * cost.card_dollars_per_hour? / 3_600.0;
+            let tokens_per_s = rate(m, m.summary.output_tokens_per_s);
+            (m.summary.output_tokens_per_s > 0.0).then(|| 1e6 * dollars_per_s / tokens_per_s)
+        },
+    },
+    Metric {
+        id: "requests_per_s_per_card",
+        title: "Request throughput of a card",
+        unit: "requests/s",
+        direction: Direction::Higher,
+        formula: "completed requests / (last end − start) / cards, in profiles with `[cost]`",
+        vllm: "",
+        value: |m| {
+            let cards = f64::from(m.observed.cost?.cards);
+            Some(rate(m, m.summary.requests_per_s) / cards)
+        },
     },
     Metric {
         id: "goodput_requests_per_s",

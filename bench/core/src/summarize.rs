@@ -9,10 +9,11 @@ mod timeline;
 use std::collections::BTreeMap;
 
 use crate::{
+    energy,
     hist::{Latencies, StoredHistogram, round},
     schema::{
         Anatomy, Api, ClassSummary, Counts, FORMAT, Measured, Observed, Phases, Quantiles,
-        RequestSample, RequestStatus, ServerObservation, ServerTotals, Summary,
+        RequestSample, RequestStatus, ServerObservation, ServerTotals, SteadyState, Summary,
     },
     workload::{Plan, Workload, plan_digest, prefix_hit_percent},
 };
@@ -281,6 +282,7 @@ impl Summarizer {
         let client_queue = self.load.max_concurrency.map(|_| self.client_queue.quantiles());
         let client_ms = client_queue.map_or(0.0, |queue| queue.mean_ms) + send_lag.mean_ms;
         let e2e = self.all.e2e.quantiles();
+        let steady_state = self.timeline.steady_state(self.end_ns);
         Summary {
             counts: self.counts.clone(),
             failure_texts: self
@@ -295,7 +297,13 @@ impl Summarizer {
             requests_per_s: per_s(self.counts.completed),
             output_tokens_per_s: per_s(self.output_tokens),
             anatomy: self.anatomy(server, client_ms, &e2e),
-            steady_state: Some(self.timeline.steady_state(self.end_ns)),
+            steady_state: Some(steady_state),
+            energy: match &steady_state {
+                SteadyState::Found(window) => {
+                    energy::between(&server.energy, window.from_s, window.to_s)
+                }
+                SteadyState::NotFound => None,
+            },
             good: self.load.goodput.map(|_| self.good),
             normalized_latency_mean_ms: (self.with_output > 0)
                 .then(|| round(self.normalized_ns as f64 / self.with_output as f64 / 1e6)),

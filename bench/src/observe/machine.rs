@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, time::Instant};
 
 use bench_core::{
     hist::round,
-    schema::{GpuUse, MachineUse, Quantiles},
+    schema::{EnergyReading, GpuUse, MachineUse, Quantiles},
 };
 use nvml_wrapper::{Device, Nvml, bitmasks::device::ThrottleReasons, enum_wrappers::device::Clock};
 
@@ -42,25 +42,56 @@ impl Machine {
             let device = nvml.device_by_index(index);
             // A GPU that cannot be asked now has one look less.
             if let Some((uuid, look)) = device.ok().and_then(|device| look_at(&device)) {
-                self.gpus.entry(uuid).or_default().push(look);
+                self.gpus.entry(uuid).or_default().push(self.start.elapsed().as_secs_f64(), look);
             }
         }
     }
 
-    /// The whole account; the load's own thread took so many cores.
-    pub(crate) fn finish(self, client_thread_cores: f64, event_loop_lag: Quantiles) -> MachineUse {
+    /// The whole account, and what was read of the energy of the GPUs in use; the load's own thread took so
+    /// many cores.
+    pub(crate) fn finish(
+        mut self,
+        client_thread_cores: f64,
+        event_loop_lag: Quantiles,
+    ) -> (MachineUse, Vec<EnergyReading>) {
+        // The energy up to the end.
+        self.look();
         let elapsed_s = self.start.elapsed().as_secs_f64();
         let client_s = host::cpu_time().as_secs_f64() - self.cpu_s_before;
         let host = self.host_before.zip(CpuTicks::now());
-        let gpus = self.gpus.into_iter().map(|(uuid, tally)| tally.finish(uuid));
-        MachineUse {
+        let used = self.gpus.into_iter();
+        let used = used.filter(|(_, tally)| tally.memory_mib_max > IDLE_MEMORY_MIB_MAX);
+        let (gpus, energy): (Vec<_>, Vec<_>) = used
+            .map(|(uuid, mut tally)| {
+                let energy = std::mem::take(&mut tally.energy);
+                (tally.finish(uuid), energy)
+            })
+            .unzip();
+        let machine = MachineUse {
             client_thread_cores: round(client_thread_cores),
             client_cores: round(client_s / elapsed_s),
             event_loop_lag: Some(event_loop_lag).filter(|lag| lag.count > 0),
             host_busy_share: host.and_then(|(before, after)| after.busy_share_since(&before)),
-            gpus: gpus.filter(|gpu| gpu.memory_mib_max > IDLE_MEMORY_MIB_MAX).collect(),
+            gpus,
+        };
+        (machine, together(&energy))
+    }
+}
+
+/// Readings of several GPUs as those of one; none where a GPU lacks some.
+fn together(gpus: &[Vec<EnergyReading>]) -> Vec<EnergyReading> {
+    let Some((first, others)) = gpus.split_first() else { return Vec::new() };
+    if others.iter().any(|other| other.len() != first.len()) {
+        return Vec::new();
+    }
+    let mut sum = first.clone();
+    for other in others {
+        for (all, one) in sum.iter_mut().zip(other) {
+            all.counter_j += one.counter_j;
+            all.power_w = all.power_w.zip(one.power_w).map(|(a, b)| a + b);
         }
     }
+    sum
 }
 
 fn is_here(base_url: &str) -> bool {
@@ -76,6 +107,8 @@ struct GpuLook {
     busy_percent: u32,
     memory_mib: u64,
     power_mw: Option<u32>,
+    /// Since the driver was loaded.
+    energy_mj: Option<u64>,
     sm_clock_mhz: Option<u32>,
     throttled: ThrottleReasons,
 }
@@ -85,6 +118,7 @@ fn look_at(device: &Device<'_>) -> Option<(String, GpuLook)> {
         busy_percent: device.utilization_rates().ok()?.gpu,
         memory_mib: device.memory_info().ok()?.used >> 20,
         power_mw: device.power_usage().ok(),
+        energy_mj: device.total_energy_consumption().ok(),
         sm_clock_mhz: device.clock_info(Clock::SM).ok(),
         throttled: device.current_throttle_reasons().unwrap_or(ThrottleReasons::NONE),
     };
@@ -100,10 +134,16 @@ struct GpuTally {
     power_mw: Vec<u32>,
     sm_clock_mhz: Vec<u32>,
     throttled: BTreeMap<&'static str, u64>,
+    energy: Vec<EnergyReading>,
 }
 
 impl GpuTally {
-    fn push(&mut self, look: GpuLook) {
+    fn push(&mut self, at_s: f64, look: GpuLook) {
+        self.energy.extend(look.energy_mj.map(|mj| EnergyReading {
+            at_s,
+            counter_j: mj as f64 / 1e3,
+            power_w: look.power_mw.map(|mw| f64::from(mw) / 1e3),
+        }));
         self.looks += 1;
         self.busy_percent += u64::from(look.busy_percent);
         self.memory_mib_max = self.memory_mib_max.max(look.memory_mib);
@@ -179,13 +219,25 @@ mod tests {
     #[test]
     fn looks_at_a_gpu_add_up() {
         let mut tally = GpuTally::default();
-        for (busy_percent, memory_mib, power_mw, sm_clock_mhz, throttled) in [
-            (100, 70_000, 700_000, 1_980, ThrottleReasons::SW_POWER_CAP),
-            (50, 71_000, 500_000, 1_410, ThrottleReasons::GPU_IDLE),
-        ] {
+        for (at_s, (busy_percent, memory_mib, power_mw, sm_clock_mhz, throttled)) in
+            [0.5, 1.0].into_iter().zip([
+                (100, 70_000, 700_000, 1_980, ThrottleReasons::SW_POWER_CAP),
+                (50, 71_000, 500_000, 1_410, ThrottleReasons::GPU_IDLE),
+            ])
+        {
             let (power_mw, sm_clock_mhz) = (Some(power_mw), Some(sm_clock_mhz));
-            tally.push(GpuLook { busy_percent, memory_mib, power_mw, sm_clock_mhz, throttled });
+            let energy_mj = Some(7_000_000 + (at_s * 600_000.0) as u64);
+            let look =
+                GpuLook { busy_percent, memory_mib, power_mw, energy_mj, sm_clock_mhz, throttled };
+            tally.push(at_s, look);
         }
+        let reading =
+            |at_s, counter_j, power_w| EnergyReading { at_s, counter_j, power_w: Some(power_w) };
+        let expected = [reading(0.5, 7_300.0, 700.0), reading(1.0, 7_600.0, 500.0)];
+        assert_eq!(tally.energy, expected);
+        let twice = [reading(0.5, 14_600.0, 1_400.0), reading(1.0, 15_200.0, 1_000.0)];
+        assert_eq!(together(&[tally.energy.clone(), tally.energy.clone()]), twice);
+        assert_eq!(together(&[tally.energy.clone(), Vec::new()]), [], "one of them was not read");
         let expected = GpuUse {
             uuid: "GPU-1".to_owned(),
             looks: 2,
@@ -223,6 +275,7 @@ mod tests {
     fn a_machine_without_a_gpu_has_no_samples_and_no_error() {
         let mut machine = Machine::watch("http://gpu.example:8000");
         machine.look();
-        assert_eq!(machine.finish(0.5, Quantiles::default()).gpus, []);
+        let (machine, energy) = machine.finish(0.5, Quantiles::default());
+        assert_eq!((machine.gpus, energy), (Vec::new(), Vec::new()));
     }
 }

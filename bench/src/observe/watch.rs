@@ -179,6 +179,7 @@ impl Watch {
             held_error: mean(self.held_error_s),
             kv_cache_percent_max: self.kv_cache_max.map(|use_| 100.0 * use_),
             polls,
+            energy: Vec::new(),
         }
     }
 }

@@ -203,11 +203,12 @@ impl Session {
             }))?;
         };
         let Driven { cpu_share, event_loop_lag, .. } = driven;
-        let machine = machine.finish(cpu_share, event_loop_lag);
+        let (machine, energy) = machine.finish(cpu_share, event_loop_lag);
         let elapsed_s = start.elapsed().as_secs_f64();
         let after = self.control.settled_scrape().await.unwrap_or_default();
         watch.push(elapsed_s, &after);
-        Ok((recorder, watch.observation(&before, &after), machine))
+        let observation = ServerObservation { energy, ..watch.observation(&before, &after) };
+        Ok((recorder, observation, machine))
     }
 
     /// Starts a load in a thread of its own and gives what tells its end.

@@ -12,7 +12,7 @@ use bench_core::{
     sim::{
         self,
         blocks::{BlockHash, mix},
-        engine::{Output, Turn},
+        engine::{Output, Turn, Work},
         machine::{Event, Machine},
         scheduler::Request,
     },
@@ -206,7 +206,14 @@ impl Simulator {
 
     fn publish_idle(&mut self, ledger: &Mutex<Ledger>) {
         let used_blocks = self.machine.scheduler().used_blocks();
-        let idle = Turn { end_ns: 0, outputs: Vec::new(), running: 0, waiting: 0, used_blocks };
+        let idle = Turn {
+            end_ns: 0,
+            outputs: Vec::new(),
+            running: 0,
+            waiting: 0,
+            used_blocks,
+            work: Work::default(),
+        };
         self.publish(ledger, &idle);
     }
 }

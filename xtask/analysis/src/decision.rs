@@ -290,11 +290,6 @@ impl Judged<'_> {
     }
 }
 
-/// Every argument of what is deployed, the profile's own included.
-pub fn deployed(profile: &Profile, decision: &Decision) -> Args {
-    profile.all_args(&decision.args)
-}
-
 #[cfg(test)]
 mod tests {
     use bench_core::schema::{Estimate, FailureClass, Point, Role, SettingFailure};

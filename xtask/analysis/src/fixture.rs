@@ -85,6 +85,7 @@ pub fn profile(limit_ms: Option<i64>) -> Profile {
         spreads: Default::default(),
         tune: None,
         capacity: None,
+        cost: None,
         answers: None,
         budget_engine_minutes: None,
         remote: None,

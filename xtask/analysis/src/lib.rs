@@ -22,6 +22,7 @@ pub mod repeats;
 pub mod shared;
 pub mod stopping;
 pub mod targets;
+pub mod watch;
 
 use bench_core::{
     metric,

@@ -17,7 +17,7 @@ use super::{
     comparison::{self, Known},
     decision, limits, merit,
 };
-use profile::Profile;
+use profile::{Profile, flags};
 
 /// Server starts of each setting of a test: `[choose] starts`, else as many as judge a candidate, and at
 /// least two. 0: flags are not tested.
@@ -177,7 +177,7 @@ fn reason(candidate: &Candidate, flag: &str, effect: Effect) -> FlagReason {
     let proposed = candidate.flags.iter().find(|reason| reason.args.contains_key(flag));
     let own = candidate.args.iter().filter(|(other, _)| *other == flag);
     let args: Args = own.map(|(flag, value)| (flag.clone(), value.clone())).collect();
-    let label = args.iter().map(|(flag, value)| format!("{flag} {value}")).collect();
+    let label = args.iter().map(|(flag, value)| flags::in_words(flag, value)).collect();
     FlagReason {
         from: proposed.map(|reason| reason.from.clone()).unwrap_or_default(),
         label,

@@ -529,6 +529,7 @@ fn complete(observed: &mut Observed, more: &Observed) {
         // Each trial has its own.
         machine: _,
         warm_up: _,
+        cost: _,
     } = more.clone();
     observed.version = observed.version.take().or(version);
     observed.start_s = observed.start_s.or(start_s);

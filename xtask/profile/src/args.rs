@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::{
     diagnostic::{Diagnostic, nearest, suggest},
+    environment::{environment, variable_value},
     read::{Item, Problems, Span, Table, decimal},
 };
 use crate::flags::{self, Kind};
@@ -67,6 +68,15 @@ impl Accepted {
         let mut args = PlacedArgs::default();
         for item in table.rest() {
             let name = item.key.value;
+            // What all servers have is [engine.env].
+            let takes_env = matches!(self, Self::Any { .. }) && table.title != "[engine.args]";
+            if name == "env" && takes_env {
+                let title = format!("`env` of {}", table.title);
+                for (variable, value) in environment(&item, &title).unwrap_or_default() {
+                    args.insert(&flags::argument(&variable), ArgValue::Text(value), item.span());
+                }
+                continue;
+            }
             let unknown = format!("unknown key `{name}` in {}", table.title);
             if self.check_name(problems, unknown, name, &item.key.span)
                 && let Some(value) = self.read_value(&item, name)
@@ -77,8 +87,12 @@ impl Accepted {
         args
     }
 
-    /// A flag's value in canonical form, checked where the flag is known.
+    /// The value of a flag, or of the argument that stands for a variable, in canonical form; checked
+    /// where the flag is known.
     pub(super) fn read_value(&self, item: &Item<'_>, flag: &str) -> Option<ArgValue> {
+        if flags::variable(flag).is_some() {
+            return Some(ArgValue::Text(variable_value(item)?));
+        }
         let value = match item.raw() {
             DeValue::Boolean(b) => ArgValue::Bool(*b),
             DeValue::Integer(_) => ArgValue::Int(item.integer(i64::MIN..=i64::MAX)?.value),
@@ -143,8 +157,14 @@ impl Accepted {
         } else if name == "env" {
             problem(
                 "`env` is no flag of `vllm serve`".to_owned(),
-                "every start has the environment of [engine.env]; a value sets flags alone"
-                    .to_owned(),
+                match self {
+                    Self::Any { .. } => {
+                        "a sweep names its variable as env = \"NAME\", a value sets env = { NAME = \"1\" }, \
+                         and every start has [engine.env]"
+                    }
+                    _ => "the simulator reads no environment; measure it with kind = \"vllm\"",
+                }
+                .to_owned(),
             )
         } else if let Some(why) = flags::reserved(name) {
             problem(format!("`{name}` is set by the bench"), why.to_owned())

@@ -10,7 +10,9 @@ use bench_core::{
 use super::{
     ReadModel,
     args::{Accepted, PlacedArgs},
+    cost,
     diagnostic::{Diagnostic, suggest},
+    environment::{environment, is_variable},
     read::{Item, Problems, Span, Table, absent_or_right},
     resolved::{EndpointConfig, EngineConfig, VllmConfig},
 };
@@ -53,16 +55,10 @@ impl Engine {
 
     /// vLLM starts one worker a device and refuses to start more.
     fn too_many_workers(&self, args: &Args) -> Option<Refusal> {
-        const FLAGS: &[&str] =
-            &["tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size"];
         let devices = self.devices? as i64;
-        let size = |name: &&str| match args.get(*name) {
-            Some(ArgValue::Int(n)) => *n,
-            _ => 1,
-        };
-        let workers = FLAGS.iter().map(size).fold(1, i64::saturating_mul);
+        let workers = cost::workers(args);
         let message = format!("{workers} devices asked for, and `gpus` in [engine] has {devices}");
-        (workers > devices).then_some(Refusal { flags: FLAGS, message })
+        (workers > devices).then_some(Refusal { flags: cost::PARALLEL, message })
     }
 }
 
@@ -300,26 +296,6 @@ fn gpus(item: &Item<'_>, on_cpu: bool) -> Option<Vec<u32>> {
     Some(gpus)
 }
 
-/// Variables and their values; `title` names the table in messages.
-pub(super) fn environment(item: &Item<'_>, title: &str) -> Option<BTreeMap<String, String>> {
-    let mut table = item.table(title)?;
-    let mut env = BTreeMap::new();
-    for item in table.rest() {
-        let name = item.key.value;
-        if !is_variable(name) {
-            item.report(
-                format!("`{name}` is no name of an environment variable"),
-                "expected letters, digits and _",
-            );
-        } else if name == "CUDA_VISIBLE_DEVICES" {
-            item.report(format!("`{name}` is set by the bench"), "name devices in `gpus`");
-        } else if let Some(text) = item.text() {
-            env.insert(name.to_owned(), text.value.to_owned());
-        }
-    }
-    Some(env)
-}
-
 /// The name of the environment variable with the API key. A text in lower case may be the key
 /// itself, so neither it nor its line is shown; `section` is where the section begins.
 fn key_variable(problems: &Problems, section: &Span, item: &Item<'_>) -> Option<String> {
@@ -333,12 +309,6 @@ fn key_variable(problems: &Problems, section: &Span, item: &Item<'_>) -> Option<
         return None;
     }
     Some(name.to_owned())
-}
-
-fn is_variable(name: &str) -> bool {
-    name.len() <= 200
-        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 fn version(item: &Item<'_>) -> Option<String> {

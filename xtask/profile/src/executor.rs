@@ -1,7 +1,7 @@
 //! `[executor]`: where launches run.
 
 use super::{
-    engine::environment,
+    environment::environment,
     read::{Item, Table, absent_or_right},
     resolved::{EngineConfig, ExecutorConfig, SlurmConfig},
 };

@@ -13,7 +13,7 @@ use super::{
     diagnostic::{Diagnostic, suggest},
     load::Loads,
     read::{Item, Problems, Table},
-    resolved::{Bound, Gain, Guard, Limit, Objective},
+    resolved::{Bound, CostConfig, Gain, Guard, Limit, Objective},
 };
 
 /// A change of half the value is worth having, whatever the profile says.
@@ -28,6 +28,7 @@ const TARGET_LOADS_MAX: usize = 20;
 pub(super) struct Goals<'a> {
     pub(super) problems: &'a Problems,
     pub(super) loads: &'a Loads,
+    pub(super) cost: Option<&'a CostConfig>,
 }
 
 impl Goals<'_> {
@@ -372,6 +373,11 @@ impl Goals<'_> {
             && long_prompt_share(spec).is_none()
         {
             Some("it lacks prompts below 1,000 tokens, or prompts from there on")
+        } else if metric.id.starts_with("dollars_") && !self.cost.is_some_and(CostConfig::has_price)
+        {
+            Some("nobody says what a card costs: add [cost] with card_dollars_per_hour")
+        } else if metric.id == "requests_per_s_per_card" && self.cost.is_none() {
+            Some("nobody says which cards count: add [cost]")
         } else {
             None
         };

@@ -10,9 +10,11 @@ mod args;
 mod arrival;
 mod calibrate;
 mod capacity;
+mod cost;
 mod data;
 mod diagnostic;
 mod engine;
+mod environment;
 mod executor;
 pub mod feasibility;
 pub mod flags;
@@ -45,8 +47,9 @@ pub use models::{ModelFolder, ReadModel};
 pub use parse::parse;
 pub use remote::check_remote_url;
 pub use resolved::{
-    Bound, Calibrate, Capacity, EndpointConfig, EngineConfig, ExecutorConfig, Gain, Guard, Limit,
-    NamedLoad, Objective, Part, Profile, SlurmConfig, Sweep, Tune, TuneSetting, VllmConfig,
+    Bound, Calibrate, Capacity, CostConfig, EndpointConfig, EngineConfig, ExecutorConfig, Gain,
+    Guard, Limit, NamedLoad, Objective, Part, Profile, SlurmConfig, Sweep, Tune, TuneSetting,
+    VllmConfig,
 };
 pub use stage::Stage;
 pub use trial::{SAMPLES, Trial};

@@ -9,7 +9,7 @@ use super::{
     ReadModel,
     answers::{self, AnswersConfig},
     args::{Accepted, PlacedArgs, overlay},
-    calibrate, capacity,
+    calibrate, capacity, cost,
     diagnostic::Diagnostic,
     engine::{self, Engine},
     executor,
@@ -66,8 +66,10 @@ fn resolve(
         .require("load", "a [[load]] table")
         .map(|item| load::read(problems, &item, folder))
         .unwrap_or_default();
+    let cost = document.section("cost", cost::read);
+    let known_cost = cost.as_ref().and_then(Option::as_ref);
     let (objective, (slo, guards), (targets, gains), margins_percent) =
-        read_goals(&mut document, &Goals { problems, loads: &loads });
+        read_goals(&mut document, &Goals { problems, loads: &loads, cost: known_cost });
     let baseline = document.get("baseline");
     let sweeps = document.get("sweep").and_then(|item| item.table("[sweep]"));
     let stages = document.get("stages");
@@ -151,6 +153,7 @@ fn resolve(
         spreads: absent_or_right(spreads)?.unwrap_or_default(),
         tune,
         capacity,
+        cost: absent_or_right(cost)?,
         answers,
         budget_engine_minutes: budget,
         remote: absent_or_right(remote)?,

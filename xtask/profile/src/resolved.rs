@@ -14,7 +14,7 @@ use bench_core::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{answers::AnswersConfig, args::overlay};
+use super::{answers::AnswersConfig, args::overlay, flags};
 
 /// A profile.
 #[derive(Clone, Debug)]
@@ -68,6 +68,8 @@ pub struct Profile {
     pub tune: Option<Tune>,
     /// The load whose rate is raised until it breaks the limits, if any.
     pub capacity: Option<Capacity>,
+    /// What cards cost, if somebody says.
+    pub cost: Option<CostConfig>,
     /// How answers are judged, where a setting that is tried may change them or the profile says.
     pub answers: Option<AnswersConfig>,
     /// Most engine minutes that a run may plan, if capped.
@@ -82,6 +84,21 @@ impl Profile {
     /// Every argument of a server: the profile's own, with these on top.
     pub fn all_args(&self, args: &Args) -> Args {
         overlay(&self.engine_args, args)
+    }
+
+    /// What a server is started with: flags and environment, the profile's own with these on top.
+    pub fn started_with(&self, args: &Args) -> (Args, BTreeMap<String, String>) {
+        let (args, own) = flags::split(self.all_args(args));
+        let mut env = self.engine_env.clone();
+        env.extend(own);
+        (args, env)
+    }
+
+    /// Adds what cards cost to the configuration of a stage whose figures have it.
+    pub fn note_cost(&self, config: &mut Value) {
+        if let Some(cost) = &self.cost {
+            config["cost"] = json!(cost);
+        }
     }
 
     /// Everything in the profile that bears on results; no comment and no path does.
@@ -126,6 +143,7 @@ impl Profile {
         if let Some(capacity) = &self.capacity {
             hashed["capacity"] = json!(capacity);
         }
+        self.note_cost(&mut hashed);
         if let Some(answers) = &self.answers {
             hashed["answers"] = json!(answers);
         }
@@ -281,6 +299,22 @@ pub struct Capacity {
     pub precision_percent: u32,
     /// Server starts of each configuration.
     pub starts: u32,
+}
+
+/// What cards cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CostConfig {
+    /// Of one card.
+    pub card_dollars_per_hour: Option<Decimal>,
+    /// Cards of the server, where its flags do not tell.
+    pub cards: Option<u32>,
+}
+
+impl CostConfig {
+    /// Whether it says what a card costs.
+    pub fn has_price(&self) -> bool {
+        self.card_dollars_per_hour.is_some()
+    }
 }
 
 /// What is measured.

@@ -1,17 +1,22 @@
-//! `[sweep.NAME]`: launches that differ in one argument, or one named group of arguments.
+//! `[sweep.NAME]`: launches that differ in one argument, or one named group of arguments; environment
+//! variables are arguments ([`crate::flags::argument`]).
 
 use bench_core::schema::{ArgValue, Args};
 
 use super::{
-    args::{PlacedArgs, overlay},
+    args::{Accepted, PlacedArgs, overlay},
     diagnostic::Diagnostic,
     engine::Engine,
+    environment,
     load::{Loads, is_name},
     read::{At, Item, Problems, Span, Table},
     resolved::{Sweep, SweepValue},
     stage,
 };
-use crate::{flags::Refusal, role};
+use crate::{
+    flags::{self, Refusal},
+    role,
+};
 
 const VALUES_MAX: usize = 10_000;
 const SWEEPS_MAX: usize = 200;
@@ -24,6 +29,14 @@ pub(super) struct Context<'a> {
     pub(super) loads: &'a Loads,
     /// Loads of a sweep that names none; `None` where the objective has a mistake.
     pub(super) default_loads: Option<Vec<String>>,
+}
+
+/// What a sweep turns.
+struct Swept {
+    argument: String,
+    span: Span,
+    /// Whether the profile names it, and not only the sweep.
+    named: bool,
 }
 
 /// Reads `[sweep]` with everything in it.
@@ -62,10 +75,7 @@ impl Context<'_> {
         self.check_name(name, &item.key.span)?;
         let mut table = item.table(format!("[sweep.{name}]"))?;
         let values = table.require("values", "values = [...]");
-        let flag = match table.get("flag") {
-            Some(item) => item.text().map(|text| (text.value, item.span(), true)),
-            None => Some((name, item.key.span.clone(), false)),
-        };
+        let swept = self.swept(&mut table, item);
         let loads = match table.get("loads") {
             Some(item) => self.loads(&item),
             None => self.default_loads.clone(),
@@ -78,29 +88,57 @@ impl Context<'_> {
         let title = table.title.clone();
         table.finish(|_| None);
 
-        let (flag, flag_span, named) = flag?;
+        let Swept { argument: flag, span, named } = swept?;
         let values = values?.list(VALUES_MAX)?;
         let has_scalars = values.iter().any(|value| !value.is_table());
         if (has_scalars || named)
+            && flags::variable(&flag).is_none()
             && !self.engine.accepted.check_name(
                 self.problems,
                 format!("unknown flag `{flag}` in {title}"),
-                flag,
-                &flag_span,
+                &flag,
+                &span,
             )
         {
             return None;
         }
-        let values = self.values(&values, &title, flag, base)?;
+        let values = self.values(&values, &title, &flag, base)?;
         let loads = loads?;
         self.check_lengths(&values, &loads, item);
         Some(Sweep {
             name: name.to_owned(),
-            flag: flag.to_owned(),
+            flag,
             values: values.into_iter().map(|value| value.value).collect(),
             loads,
             starts: starts?,
             file: file?,
+        })
+    }
+
+    /// What the values without a table set: `flag`, the variable `env`, or the flag of the sweep's name.
+    fn swept(&self, table: &mut Table<'_>, sweep: &Item<'_>) -> Option<Swept> {
+        let flag = table.get("flag");
+        let Some(env) = table.get("env") else {
+            let named = flag.is_some();
+            let (argument, span) = match flag {
+                Some(item) => (item.text()?.value, item.span()),
+                None => (sweep.key.value, sweep.key.span.clone()),
+            };
+            return Some(Swept { argument: argument.to_owned(), span, named });
+        };
+        if let Some(flag) = flag {
+            flag.report("`flag` and `env` in one sweep", "take one out; a value may set several");
+            return None;
+        }
+        if !matches!(self.engine.accepted, Accepted::Any { .. }) {
+            env.report("a swept variable", "environments take kind = \"vllm\"");
+            return None;
+        }
+        let variable = env.text()?.value;
+        environment::check_name(&env, variable).then(|| Swept {
+            argument: flags::argument(variable),
+            span: env.span(),
+            named: true,
         })
     }
 
@@ -243,7 +281,7 @@ impl Context<'_> {
         }
         let label = match label {
             Some(item) => own_label(&item)?,
-            None => describe(&set.args),
+            None => flags::label(&set.args),
         };
         Some((label, set))
     }
@@ -305,9 +343,4 @@ fn own_label(item: &Item<'_>) -> Option<String> {
         return None;
     }
     Some(label.to_owned())
-}
-
-fn describe(args: &Args) -> String {
-    let pairs: Vec<_> = args.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    pairs.join(" ")
 }

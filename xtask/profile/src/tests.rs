@@ -24,6 +24,7 @@ macro_rules! assert_text {
 }
 
 mod answers;
+mod environment;
 mod schema;
 mod workloads;
 
@@ -363,7 +364,6 @@ fn mistakes_of_sweeps() {
         (sweep, "[sweep.max-num-seqs]\nvalues = [256, { label = \"256\", max-num-seqs = 512 }]"),
         (sweep, "[sweep.max-num-seqs]\nvalues = [{ label = \"none\" }]"),
         (sweep, "[sweep.max-num-seqs]\nvalues = [{ label = \"default\", max-num-seqs = 2 }]"),
-        (sweep, "[sweep.max-num-seqs]\nvalues = [{ max-num-seqs = 2, env = { A = \"1\" } }]"),
         (sweep, "[sweep.quantization]\nvalues = [\"fp8\", \"fp9\"]"),
         (sweep, "[sweep.max-num-seqs]\nvalues = [{ max_num_seqs = 2 }]"),
         (

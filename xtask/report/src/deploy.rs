@@ -1,11 +1,12 @@
 //! The configuration to deploy.
 
+use std::collections::BTreeMap;
+
 use bench_core::schema::{Args, CompareResult, Comparison, Recommendation};
 use serde::Serialize;
 
 use super::{Inputs, words};
 use crate::format;
-use analysis::decision::deployed;
 use profile::{EngineConfig, Profile, flags};
 
 /// Stands for the model where none can be named.
@@ -47,8 +48,10 @@ pub struct Deploy {
 /// The settings to deploy.
 #[derive(Debug)]
 pub struct Recommended {
-    /// Every argument.
+    /// Every flag.
     pub args: Args,
+    /// Environment of the server.
+    pub env: BTreeMap<String, String>,
     /// `recommended.yaml` but for its comments.
     pub yaml: String,
 }
@@ -59,8 +62,8 @@ pub fn recommended(profile: &Profile, comparison: &CompareResult) -> Option<Reco
     if matches!(decision.recommendation, Recommendation::NoneMeets | Recommendation::Measured) {
         return None;
     }
-    let args = deployed(profile, decision);
-    Some(Recommended { yaml: to_yaml(&args), args })
+    let (args, env) = profile.started_with(&decision.args);
+    Some(Recommended { yaml: to_yaml(&args), args, env })
 }
 
 impl Deploy {
@@ -68,8 +71,8 @@ impl Deploy {
         let Inputs { profile, comparison, .. } = *inputs;
         let decision = &comparison.decision;
         let recommended = recommended(profile, comparison);
-        let args = recommended.as_ref().map(|recommended| recommended.args.clone());
-        let env = env(profile);
+        let env = recommended.as_ref().map(|recommended| words_of(&recommended.env));
+        let env = env.unwrap_or_default();
         let model = model(&profile.engine);
         let own = decision.flags.iter().map(|reason| {
             format!("{}: {}", format::args(&reason.args), words::flag(reason, profile))
@@ -95,8 +98,11 @@ impl Deploy {
                 .map(|limit| words::limit(limit, profile))
                 .chain(words::few_limits(&decision.limits, profile))
                 .collect(),
+            command: recommended
+                .as_ref()
+                .map(|recommended| command_words(&model, recommended).join(" \\\n  "))
+                .unwrap_or_default(),
             yaml: recommended.map(|recommended| recommended.yaml).unwrap_or_default(),
-            command: args.map(|args| command(&model, &env, &args)).unwrap_or_default(),
             env,
             model,
             confirmed: inputs
@@ -111,12 +117,12 @@ impl Deploy {
 /// nothing.
 pub fn serve_command(profile: &Profile, comparison: &CompareResult) -> Option<Vec<String>> {
     let recommended = recommended(profile, comparison)?;
-    Some(command_words(&model(&profile.engine), &env(profile), &recommended.args))
+    Some(command_words(&model(&profile.engine), &recommended))
 }
 
-fn env(profile: &Profile) -> Vec<String> {
-    let env = profile.engine_env.iter();
-    env.map(|(name, value)| format!("{name}={}", flags::shell_word(value))).collect()
+/// Variables as a shell sets them for one command.
+fn words_of(env: &BTreeMap<String, String>) -> Vec<String> {
+    env.iter().map(|(name, value)| format!("{name}={}", flags::shell_word(value))).collect()
 }
 
 fn model(engine: &EngineConfig) -> String {
@@ -133,13 +139,13 @@ fn model(engine: &EngineConfig) -> String {
     }
 }
 
-fn command(model: &str, env: &[String], args: &Args) -> String {
-    command_words(model, env, args).join(" \\\n  ")
-}
-
-fn command_words(model: &str, env: &[String], args: &Args) -> Vec<String> {
+fn command_words(model: &str, recommended: &Recommended) -> Vec<String> {
     let serve = std::iter::once(format!("vllm serve {model}"));
-    env.iter().cloned().chain(serve).chain(flags::to_shell(args)).collect()
+    words_of(&recommended.env)
+        .into_iter()
+        .chain(serve)
+        .chain(flags::to_shell(&recommended.args))
+        .collect()
 }
 
 /// YAML that `vllm serve --config` reads. An empty file stops vLLM 0.32, so no arguments are `{}`.

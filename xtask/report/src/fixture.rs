@@ -680,6 +680,7 @@ fn profile() -> Profile {
         spreads: Default::default(),
         tune: None,
         capacity: None,
+        cost: None,
         answers: None,
         guards: Vec::new(),
         margins_percent: BTreeMap::new(),

@@ -4,6 +4,7 @@ use bench_core::{
     metric::{self, Direction, Metric},
     schema::{Args, Estimate, Point, Role},
 };
+use profile::flags;
 
 use profile::role;
 
@@ -190,12 +191,13 @@ fn recase<I: Iterator<Item = char>>(text: &str, case: fn(char) -> I) -> String {
     chars.next().into_iter().flat_map(case).chain(chars).collect()
 }
 
-/// Arguments in a sentence: `` `max-num-seqs 512`, `enforce-eager` ``.
+/// Arguments in a sentence: `` `max-num-seqs 512`, `VLLM_USE_X=1` ``.
 pub fn args(args: &Args) -> String {
     if args.is_empty() {
         return "vLLM's defaults".to_owned();
     }
-    args.iter().map(|(flag, value)| format!("`{flag} {value}`")).collect::<Vec<_>>().join(", ")
+    let words = |(name, value): (&String, _)| format!("`{}`", flags::in_words(name, value));
+    args.iter().map(words).collect::<Vec<_>>().join(", ")
 }
 
 /// A setting as lists of causes name it: a value of a sweep with its flags, others by their label.
@@ -213,7 +215,7 @@ pub fn args_label(args: &Args) -> String {
     if args.is_empty() {
         return "default".to_owned();
     }
-    args.iter().map(|(flag, value)| format!("{flag}={value}")).collect::<Vec<_>>().join(" ")
+    flags::label(args)
 }
 
 /// A text as a cell of a CSV file, whatever is in it.

@@ -347,9 +347,14 @@ fn lessons(inputs: &Inputs<'_>, anatomy: &[AnatomyView]) -> Vec<String> {
 fn glossary(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
     let is_limited = inputs.profile.loads.iter().any(|load| load.spec.max_concurrency.is_some());
     let has_starts = StartsView::new(inputs.trials).is_some();
+    let has_figure =
+        |id: &str| inputs.baseline.points.iter().any(|point| point.metrics.contains_key(id));
     let shown = METRICS.iter().filter(|m| match m.id {
         "client_queue_mean_ms" => is_limited,
         "start_s" => has_starts,
+        "joules_per_million_output_tokens"
+        | "dollars_per_million_output_tokens"
+        | "requests_per_s_per_card" => has_figure(m.id),
         _ => true,
     });
     distinct(shown.map(|metric| (metric.formula, metric.vllm)))

@@ -14,6 +14,7 @@ mod repeats;
 pub mod status;
 pub mod suite;
 pub mod verify;
+pub mod watch;
 
 use std::{
     collections::BTreeSet,

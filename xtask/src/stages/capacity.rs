@@ -133,7 +133,8 @@ impl Capacity<'_> {
                         wanted.push(leaf);
                         break;
                     }
-                    let outcome: Outcome = inputs.leaf(&leaf.role)?;
+                    let outcome: Outcome =
+                        self.context.profile.priced(&setting.args, inputs.leaf(&leaf.role)?);
                     let refused = matches!(outcome, Outcome::Refused(_));
                     let trial = TrialRef::new(leaf.key, replicate);
                     let found = self.found(&outcome);
@@ -304,12 +305,14 @@ impl Task for Capacity<'_> {
 
     fn config(&self) -> Value {
         let profile = self.context.profile;
-        json!({
+        let mut config = json!({
             "capacity": profile.capacity,
             "load": self.load().ok(),
             "limits": self.limits().collect::<Vec<_>>(),
             "baseline_args": profile.baseline_args,
-        })
+        });
+        profile.note_cost(&mut config);
+        config
     }
 
     fn further_leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {

@@ -63,7 +63,7 @@ impl Task for Confirm<'_> {
     /// One request on a server that reads the file, and what the same settings gave as flags:
     /// the latter is measured already.
     fn leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
-        let Some((Recommended { args, yaml }, replicate)) = self.recommended(inputs)? else {
+        let Some((Recommended { args, env, yaml }, replicate)) = self.recommended(inputs)? else {
             return Ok(Vec::new());
         };
         let profile = self.context.profile;
@@ -71,7 +71,7 @@ impl Task for Confirm<'_> {
             identity: self.context.identity(inputs)?,
             instrument_epoch: profile.instrument_epoch,
             args,
-            env: profile.engine_env.clone(),
+            env,
             config_file: None,
             load: profile.loads[0].spec.clone(),
             data_file: profile.loads[0].data_file.clone(),

@@ -165,6 +165,7 @@ pub fn goals(profile: &Profile) -> Value {
     if !profile.checks_answers() {
         goals["answers"] = "not checked".into();
     }
+    profile.note_cost(&mut goals);
     goals
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
     metric,
@@ -16,11 +16,12 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use analysis::choice;
-use dag::{Inputs, Leaf};
+use dag::{Inputs, LEAF, Leaf, RECORD};
 use profile::{
     NamedLoad, Profile, Trial,
     role::{TrialRole, repeated},
 };
+use store::Store;
 
 /// A configuration that a stage measures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,7 +71,9 @@ pub struct Grid<'a> {
 impl Grid<'_> {
     /// The grid as part of a stage's configuration.
     pub fn config(&self) -> Value {
-        json!({ "settings": self.settings, "loads": self.loads })
+        let mut config = json!({ "settings": self.settings, "loads": self.loads });
+        self.profile.note_cost(&mut config);
+        config
     }
 
     /// Every load with each of its repeats. The first of all loads come first: repeats of one load
@@ -90,14 +93,14 @@ impl Grid<'_> {
     pub fn leaves(&self, identity: &Value) -> Result<Vec<Leaf<Trial>>> {
         let mut leaves = Vec::new();
         for setting in &self.settings {
-            let args = self.profile.all_args(&setting.args);
+            let (args, env) = self.profile.started_with(&setting.args);
             for replicate in setting.numbers() {
                 for (load, repeat) in self.repeats() {
                     let trial = Trial {
                         identity: identity.clone(),
                         instrument_epoch: self.profile.instrument_epoch,
                         args: args.clone(),
-                        env: self.profile.engine_env.clone(),
+                        env: env.clone(),
                         config_file: None,
                         load: load.repeat(repeat),
                         data_file: load.data_file.clone(),
@@ -113,6 +116,43 @@ impl Grid<'_> {
             }
         }
         Ok(leaves)
+    }
+
+    /// The same of what the store has, without a DAG: each setting's starts up to the first that lacks a
+    /// trial.
+    ///
+    /// # Errors
+    /// When the identity holds a float, or a record cannot be read.
+    pub fn stored(&self, store: &Store, identity: &Value) -> Result<Vec<Point>> {
+        let mut found: BTreeMap<String, (Digest, Outcome)> = BTreeMap::new();
+        for leaf in self.leaves(identity)? {
+            let record = store.action(&LEAF, &leaf.key)?;
+            let digest = record.and_then(|action| action.outputs.get(RECORD).copied());
+            let bytes = digest.map(|digest| store.get(&digest)).transpose()?.flatten();
+            if let Some(bytes) = bytes {
+                let outcome = serde_json::from_slice(&bytes)
+                    .with_context(|| format!("reading trial {}", leaf.key.short()))?;
+                found.insert(leaf.role, (leaf.key, outcome));
+            }
+        }
+        let mut points = Vec::new();
+        for setting in &self.settings {
+            for load in &self.loads {
+                let repeats = |replicate| (0..load.repeats).map(move |repeat| (replicate, repeat));
+                let outcomes =
+                    setting.numbers().flat_map(repeats).map_while(|(replicate, repeat)| {
+                        let (key, outcome) =
+                            found.remove(&role(setting, load, repeat, replicate))?;
+                        let outcome = self.profile.priced(&setting.args, outcome);
+                        Some((TrialRef { repeat, ..TrialRef::new(key, replicate) }, outcome))
+                    });
+                let outcomes: Vec<_> = outcomes.collect();
+                if !outcomes.is_empty() {
+                    points.push(point(setting, load, outcomes));
+                }
+            }
+        }
+        Ok(points)
     }
 
     /// One point for each setting and load, in that order.
@@ -132,6 +172,7 @@ impl Grid<'_> {
                     .map(|(replicate, repeat)| {
                         let role = role(setting, load, repeat, replicate);
                         let outcome = inputs.leaf::<Outcome>(&role)?;
+                        let outcome = self.profile.priced(&setting.args, outcome);
                         let block = setting.block(replicate);
                         let trial = TrialRef::new(keys[&role], replicate);
                         Ok((TrialRef { repeat, block, ..trial }, outcome))

@@ -111,13 +111,15 @@ pub fn settings(context: &Context<'_>) -> Vec<Args> {
 /// What bears on the search.
 pub fn config(context: &Context<'_>) -> Value {
     let profile = context.profile;
-    json!({
+    let mut config = json!({
         "tune": tune(context).hashed(),
         "loads": loads(context),
         "objective": profile.objective,
         "slo": profile.slo,
         "starts": profile.starts,
-    })
+    });
+    profile.note_cost(&mut config);
+    config
 }
 
 impl<'a> Tune<'a> {
@@ -217,7 +219,10 @@ impl<'a> Tune<'a> {
                     if !inputs.has_leaf(&leaf.role) {
                         return Ok(Some(leaf));
                     }
-                    let outcome: Outcome = inputs.leaf(&leaf.role)?;
+                    let outcome = self
+                        .context
+                        .profile
+                        .priced(&self.args(trial.candidate), inputs.leaf(&leaf.role)?);
                     let seen = problem.seen(trial.load, &outcome);
                     problem.note(&mut walk.evaluations, trial, &seen);
                 }

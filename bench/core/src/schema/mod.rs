@@ -43,16 +43,16 @@ pub use load::{
 pub use machine::{GpuUse, MachineUse};
 pub use quantiles::Quantiles;
 pub use record::{
-    Anatomy, Check, ClassSummary, CompileCache, ConversationTotals, Counts, FailureClass, Measured,
-    MixedPrompts, Observed, Outcome, ServerStart, ServerTotals, SettingFailure, StartPart,
-    SteadyState, SteadyWindow, Summary,
+    Anatomy, Check, ClassSummary, CompileCache, ConversationTotals, Cost, Counts, Energy,
+    FailureClass, Measured, MixedPrompts, Observed, Outcome, ServerStart, ServerTotals,
+    SettingFailure, StartPart, SteadyState, SteadyWindow, Summary,
 };
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{
     Choice, ClassPoint, Column, Comparison, EngineLabel, Floor, FloorOutcome, FloorPart,
     OverBaseline, Point, Role, StopReason, Stopping, TargetOutcome, TargetState, TrialRef, Verdict,
 };
-pub use sample::{Phases, RequestSample, RequestStatus, ServerObservation};
+pub use sample::{EnergyReading, Phases, RequestSample, RequestStatus, ServerObservation};
 pub use stages::{
     AnswersResult, BaselineResult, CapacityResult, ChooseResult, CompareResult,
     ComprehensiveResult, ConfirmResult, Figures, Header, ProvisionResult, SavedResult, SweepResult,

@@ -76,6 +76,18 @@ pub struct Observed {
     /// How the server was warmed up; of measured trials alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up: Option<WarmUp>,
+    /// What it costs, where the profile says so: no record has it, whoever reads one with a profile adds it.
+    #[serde(skip)]
+    pub cost: Option<Cost>,
+}
+
+/// What a server costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Cards that it takes.
+    pub cards: u32,
+    /// Of one of them; `None` where nobody says.
+    pub card_dollars_per_hour: Option<f64>,
 }
 
 /// What an ordinary start imports besides a fork: in the API server, and in the engine's process.
@@ -260,6 +272,9 @@ pub struct Summary {
     /// The rates without warm-up and drain; `None` in records from before they were looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steady_state: Option<SteadyState>,
+    /// Energy of the server's cards in the steady window, where their counters were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<Energy>,
     /// Completed requests that kept every limit of the load's `goodput`, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good: Option<u64>,
@@ -337,6 +352,16 @@ pub struct SteadyWindow {
     pub output_tokens_per_s: f64,
     /// Requests that were completed in the window over its length.
     pub requests_per_s: f64,
+}
+
+/// Energy of the server's cards in the steady window.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Energy {
+    /// By the cards' counters.
+    pub joules: f64,
+    /// By their power, summed up over time; `None` where it was not read.
+    pub integrated_joules: Option<f64>,
 }
 
 /// Requests by outcome.

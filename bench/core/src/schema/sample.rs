@@ -122,4 +122,19 @@ pub struct ServerObservation {
     /// How often the gauges were read during the load; `None` where they are exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub polls: Option<u64>,
+    /// Energy and power of the server's cards, in the order of time; empty where nobody knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub energy: Vec<EnergyReading>,
+}
+
+/// A look at the energy counters of all cards of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnergyReading {
+    /// Since the trial's start.
+    pub at_s: f64,
+    /// What the counters show together; only differences mean something.
+    pub counter_j: f64,
+    /// Power of the cards together; `None` where one does not say.
+    pub power_w: Option<f64>,
 }

@@ -34,6 +34,17 @@ pub struct Turn {
     pub waiting: usize,
     /// Blocks in use during the turn, and blocks there are.
     pub used_blocks: (u32, u32),
+    /// Of the step that was launched: how long the device computes it, and its tokens.
+    pub work: Work,
+}
+
+/// What a step makes the device do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Time on the device.
+    pub device_ns: u64,
+    /// Tokens of prompts and answers.
+    pub tokens: u64,
 }
 
 /// A token that a step yields.
@@ -116,7 +127,8 @@ impl Engine {
             let slot = self.scheduler.add(request);
             *self.times_mut(slot) = Times { queued_ns: now_ns, ..Times::default() };
         }
-        let launched_ns = self.launch(now_ns);
+        let launched = self.launch(now_ns);
+        let launched_ns = launched.map(|(at_ns, _)| at_ns);
         let awaits = self.under_way.len() >= self.steps_max || launched_ns.is_none();
         let mut turn = Turn {
             end_ns: launched_ns.unwrap_or(now_ns),
@@ -124,6 +136,7 @@ impl Engine {
             running: self.scheduler.running(),
             waiting: self.scheduler.waiting(),
             used_blocks: self.scheduler.used_blocks(),
+            work: launched.map(|(_, work)| work).unwrap_or_default(),
         };
         if awaits {
             let (plan, computed_ns) = self.under_way.pop_front()?;
@@ -141,8 +154,8 @@ impl Engine {
         &self.scheduler
     }
 
-    /// Decides and launches a step; says when the host has done so.
-    fn launch(&mut self, now_ns: u64) -> Option<u64> {
+    /// Decides and launches a step; says when the host has done so, and what the device has to do.
+    fn launch(&mut self, now_ns: u64) -> Option<(u64, Work)> {
         let plan = self.scheduler.schedule();
         if plan.scheduled.is_empty() {
             return None;
@@ -151,13 +164,14 @@ impl Engine {
             self.times_mut(part.slot).scheduled_ns.get_or_insert(now_ns);
         }
         let Durations { prepare_ns, launch_ns, device_ns } = self.durations(&plan.scheduled);
+        let tokens = plan.scheduled.iter().map(|part| u64::from(part.tokens)).sum();
         let begun_ns = now_ns + prepare_ns;
         let launched_ns = begun_ns + launch_ns;
         // Kernels start while later ones are launched.
         let computed_ns = (begun_ns.max(self.device_free_ns) + device_ns).max(launched_ns);
         self.device_free_ns = computed_ns;
         self.under_way.push_back((plan, computed_ns));
-        Some(launched_ns)
+        Some((launched_ns, Work { device_ns, tokens }))
     }
 
     fn book(&mut self, plan: &StepPlan, now_ns: u64) -> Vec<Output> {

@@ -33,6 +33,9 @@ pub struct Model {
     pub start: Start,
     /// How much measurements vary.
     pub noise: Noise,
+    /// What a card draws; without it nothing is said of energy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<Power>,
     /// What flags do of which the simulator knows nothing else: made up, to try what hangs on such flags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub effects: Vec<Effect>,
@@ -260,6 +263,18 @@ pub struct Start {
     pub compile_ms: u64,
     /// Capturing one CUDA graph.
     pub graph_ms: u64,
+}
+
+/// What a card draws: a floor, more while a step is computed, and the work for each token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Power {
+    /// With nothing to do.
+    pub idle_mw: u64,
+    /// On top of that, while the device computes.
+    pub step_mw: u64,
+    /// Of a token that a step computes, of a prompt or an answer.
+    pub token_uj: u64,
 }
 
 /// How much measurements vary: standard deviations.

@@ -8,7 +8,7 @@ use super::{
     engine::{Engine, Output, Turn, factor},
     machine::{Event, Machine},
     memory::kv_blocks,
-    model::{Model, scale},
+    model::{Model, Power, scale},
     scheduler::Request,
     settings::Settings,
 };
@@ -17,7 +17,8 @@ use crate::{
     hist::round,
     rng::Random,
     schema::{
-        Args, Observed, Phases, RequestSample, RequestStatus, ServerObservation, SettingFailure,
+        Args, EnergyReading, Observed, Phases, RequestSample, RequestStatus, ServerObservation,
+        SettingFailure,
     },
     workload::{PlannedRequest, Source, Workload},
 };
@@ -104,6 +105,7 @@ impl Server {
             start: None,
             machine: None,
             warm_up: None,
+            cost: None,
         }
     }
 
@@ -142,7 +144,7 @@ impl Server {
             flight: Flight::default(),
             reuses: load.conversation.is_some() || load.data.is_some(),
             streams: load.request.stream,
-            totals: Totals::default(),
+            totals: Totals::new(self.model.power.is_some()),
             next_progress_ns: NS_PER_S,
             on_sample,
             on_progress,
@@ -223,6 +225,32 @@ struct Totals {
     waiting_ns: u128,
     last_end_ns: u64,
     used_blocks_max: u32,
+    /// Of all steps so far.
+    device_ns: u128,
+    tokens: u64,
+    energy: Vec<EnergyReading>,
+}
+
+/// How far readings of the energy are apart at least, as a card's counter is read.
+const ENERGY_PERIOD_S: f64 = 0.1;
+
+impl Totals {
+    fn new(has_energy: bool) -> Self {
+        let zero = EnergyReading { at_s: 0.0, counter_j: 0.0, power_w: None };
+        Self { energy: has_energy.then_some(zero).into_iter().collect(), ..Self::default() }
+    }
+
+    fn note_energy(&mut self, power: &Power, now_ns: u64) {
+        let at_s = now_ns as f64 / 1e9;
+        if self.energy.last().is_some_and(|last| at_s < last.at_s + ENERGY_PERIOD_S) {
+            return;
+        }
+        let idle_j = power.idle_mw as f64 / 1e3 * at_s;
+        let steps_j = power.step_mw as f64 / 1e3 * (self.device_ns as f64 / 1e9);
+        let tokens_j = power.token_uj as f64 / 1e6 * self.tokens as f64;
+        let counter_j = idle_j + steps_j + tokens_j;
+        self.energy.push(EnergyReading { at_s, counter_j, power_w: None });
+    }
 }
 
 struct Run<'a> {
@@ -296,6 +324,11 @@ impl Run<'_> {
         totals.running_ns += span_ns * turn.running as u128;
         totals.waiting_ns += span_ns * turn.waiting as u128;
         totals.used_blocks_max = totals.used_blocks_max.max(turn.used_blocks.0);
+        if let Some(power) = &self.server.model.power {
+            totals.device_ns += u128::from(turn.work.device_ns);
+            totals.tokens += turn.work.tokens;
+            totals.note_energy(power, turn.end_ns);
+        }
         if turn.end_ns >= self.next_progress_ns {
             self.next_progress_ns = (turn.end_ns / NS_PER_S + 1) * NS_PER_S;
             let progress = self.progress(turn);
@@ -373,6 +406,7 @@ impl Run<'_> {
             running_mean: over_time(totals.running_ns),
             waiting_mean: over_time(totals.waiting_ns),
             kv_cache_percent_max: Some(percent(totals.used_blocks_max.into(), blocks.into())),
+            energy: totals.energy.clone(),
             ..ServerObservation::default()
         }
     }

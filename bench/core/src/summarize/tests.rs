@@ -1,5 +1,7 @@
 use super::*;
-use crate::schema::{Arrival, Class, Goodput, LoadSpec, Size, TokenRange};
+use crate::schema::{
+    Arrival, Class, Cost, Energy, EnergyReading, Goodput, LoadSpec, Size, SteadyWindow, TokenRange,
+};
 
 fn load(requests: u32, arrival: Arrival) -> Workload {
     let class = |name: &str| Class {
@@ -202,7 +204,7 @@ fn each_lie_fails_its_check() {
     let wrong_gauges =
         ServerObservation { running_mean: Some(5.0), waiting_mean: Some(0.0), ..server(2) };
     assert_eq!(failed_checks(&long, &wrong_gauges), ["littles-law"]);
-    let right_gauges = ServerObservation { running_mean: Some(2.0), ..wrong_gauges };
+    let right_gauges = ServerObservation { running_mean: Some(2.0), ..wrong_gauges.clone() };
     assert_eq!(failed_checks(&long, &right_gauges), Vec::<String>::new());
     let seldom_read = ServerObservation { held_error: Some(2.5), ..wrong_gauges };
     assert_eq!(failed_checks(&long, &seldom_read), Vec::<String>::new());
@@ -303,4 +305,65 @@ fn a_conversation_is_done_when_its_last_turn_is() {
     assert_eq!((totals.latency.count, totals.latency.failed), (2, 1));
     assert_eq!((totals.latency.p50_ms, totals.latency.p95_ms), (100.0, f64::INFINITY));
     assert!(found.summary.prefix_cache_hit_percent_planned.is_some(), "turns repeat what was said");
+}
+
+#[test]
+fn energy_and_money_are_of_the_tokens_that_came() {
+    let mut measured = measure(&[sample(0, 0, 0, 30, 40)], &server(1));
+    measured.summary.steady_state = Some(SteadyState::Found(SteadyWindow {
+        from_s: 2.0,
+        to_s: 12.0,
+        output_tokens_per_s: 1_000.0,
+        requests_per_s: 10.0,
+    }));
+    measured.summary.output_tokens_per_s = 900.0;
+    measured.summary.requests_per_s = 9.0;
+    let value =
+        |measured: &Measured, id| (crate::metric::find(id).expect("a metric").value)(measured);
+    let joules = "joules_per_million_output_tokens";
+    assert_eq!(value(&measured, joules), None, "nobody read the counter");
+    let energy = |integrated| Energy { joules: 6_000.0, integrated_joules: integrated };
+    for (integrated, expected) in [
+        (None, Some(600_000.0)),
+        (Some(6_200.0), Some(600_000.0)),
+        (Some(5_300.0), None),
+        (Some(6_700.0), None),
+    ] {
+        measured.summary.energy = Some(energy(integrated));
+        assert_eq!(value(&measured, joules), expected, "{integrated:?}");
+    }
+    let (dollars, of_card) = ("dollars_per_million_output_tokens", "requests_per_s_per_card");
+    assert_eq!((value(&measured, dollars), value(&measured, of_card)), (None, None));
+    measured.observed.cost = Some(Cost { cards: 2, card_dollars_per_hour: Some(3.24) });
+    assert_eq!(value(&measured, of_card), Some(4.5));
+    let price = value(&measured, dollars).expect("a price");
+    assert!((price - 2.0).abs() < 1e-9, "0.0018 $ a second for 900 tokens: {price}");
+}
+
+/// What the counters rise by is that of the steady window alone.
+#[test]
+fn energy_is_that_of_the_steady_window() {
+    let samples: Vec<_> = (0..800)
+        .map(|i| {
+            sample(
+                i,
+                10 * u64::from(i),
+                10 * u64::from(i),
+                10 * u64::from(i) + 5,
+                10 * u64::from(i) + 10,
+            )
+        })
+        .collect();
+    let reading =
+        |at_s: f64| EnergyReading { at_s, counter_j: 40.0 + 500.0 * at_s, power_w: Some(510.0) };
+    let energy = (0..=33).map(|i| reading(f64::from(i) / 4.0)).collect();
+    let observed = ServerObservation { energy, ..server(800) };
+    let Summary { steady_state, energy, .. } = measure(&samples, &observed).summary;
+    let (Some(SteadyState::Found(window)), Some(energy)) = (steady_state, energy) else {
+        panic!("{steady_state:?} {energy:?}")
+    };
+    let length_s = window.to_s - window.from_s;
+    assert!((energy.joules - 500.0 * length_s).abs() < 1.0, "{energy:?} in {length_s} s");
+    assert!(energy.integrated_joules.is_some_and(|joules| (joules - 510.0 * length_s).abs() < 1.0));
+    assert_eq!(measure(&samples, &server(800)).summary.energy, None, "nobody read a counter");
 }

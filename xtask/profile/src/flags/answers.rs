@@ -2,12 +2,13 @@
 
 use bench_core::schema::{ArgValue, Args};
 
-use super::{Answers, known::find};
+use super::{Answers, environment::variable, known::find};
 
 /// Why a flag may change answers when it is set to this value; `None` where it does not by design. Of a
 /// flag of which nothing is known, it may.
 pub fn changes_answers(name: &str, value: &ArgValue) -> Option<&'static str> {
     match find(name).map(|flag| flag.answers) {
+        None if variable(name).is_some() => Some("nothing is known of this variable"),
         None => Some("nothing is known of this flag"),
         Some(Answers::Same) => None,
         Some(Answers::MayChange { why, except }) => {
@@ -46,7 +47,9 @@ mod tests {
             assert_eq!(changes_answers(name, value), None, "{name} {value}");
         }
         let fp8 = || ArgValue::Text("fp8".into());
-        for name in ["quantization", "kv-cache-dtype", "speculative-config", "a-new-flag"] {
+        for name in
+            ["quantization", "kv-cache-dtype", "speculative-config", "a-new-flag", "env.A_VARIABLE"]
+        {
             assert!(changes_answers(name, &fp8()).is_some(), "{name}");
         }
         let args: Args = same.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();

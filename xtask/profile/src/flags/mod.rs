@@ -8,11 +8,13 @@
 
 mod answers;
 mod command_line;
+mod environment;
 mod known;
 mod rules;
 
 pub use answers::{changes_answers, that_change_answers};
 pub use command_line::{shell_word, to_command_line, to_shell, to_yaml};
+pub use environment::{argument, in_words, label, split, variable};
 pub use known::{FLAGS, find};
 pub use rules::{Refusal, check_combination};
 

