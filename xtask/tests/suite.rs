@@ -8,6 +8,8 @@ mod cases;
 mod common;
 #[path = "suite/docs.rs"]
 mod docs;
+#[path = "suite/energy.rs"]
+mod energy;
 #[path = "suite/floors.rs"]
 mod floors;
 #[path = "suite/forked.rs"]
