@@ -24,6 +24,7 @@ macro_rules! assert_text {
 }
 
 mod answers;
+mod cost;
 mod environment;
 mod schema;
 mod workloads;
