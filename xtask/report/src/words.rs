@@ -459,6 +459,16 @@ pub fn next(profile: &Profile, decision: &Decision, is_undecided: bool) -> Optio
              `{}`.",
             profile.name
         )),
+        Recommendation::Measured => {
+            let start = profile.endpoint()?.start + 1;
+            let is_single = analysis::limits::worst(&decision.limits) == LimitState::OneStart;
+            is_single.then(|| {
+                format!(
+                    "Next: one start cannot tell: restart the server, set `start = {start}` in [engine] beside \
+                     its `identity`, and run the same command."
+                )
+            })
+        }
         _ => None,
     }
 }

@@ -140,7 +140,20 @@ pub fn failed(profile: &Profile, points: &[Point], problems: &[String]) -> Strin
         "Nothing was compared, so nothing is known to be better or worse, nor what limits the server.",
     );
     problems.iter().for_each(|problem| say(&format!("Does not count: {problem}.")));
-    say("Next: remove the cause, then run the same command: it goes on from what is stored.");
+    // Without figures of the defaults nothing is compared.
+    let is_stored = |point: &Point| {
+        let is_invalid = || point.trials.iter().any(|trial| trial.invalid.is_some());
+        point.role == Role::Default && (point.failure.is_some() || is_invalid())
+    };
+    say(match points.iter().any(is_stored) {
+        true => {
+            "Next: remove the cause, then run the same command; with `--fresh` where the profile stays as it \
+             is, for what failed is stored as a result."
+        }
+        false => {
+            "Next: remove the cause, then run the same command: it goes on from what is stored."
+        }
+    });
     explained(out)
 }
 
@@ -559,6 +572,19 @@ mod tests {
         let beside = Beside { lead: Some(&lead), ..Beside::default() };
         let text = closing(&judged.profile, &judged.comparison, &beside);
         assert!(text.contains(" Undecided: max-num-batched-tokens 16384; "), "{text}");
+    }
+
+    /// What failed as a result is not measured again by the same command.
+    #[test]
+    fn what_to_do_after_a_failure_depends_on_what_is_stored() {
+        let Fixture { profile, baseline, .. } = Fixture::full();
+        let screen = |points: &[Point]| failed(&profile, points, &[]).replace("\n   ", " ");
+        assert!(screen(&baseline.points).contains("it goes on from what is stored."));
+        let mut points = baseline.points.clone();
+        let default = points.iter_mut().find(|point| point.role == Role::Default);
+        default.expect("it has them").trials[0].invalid = Some("send-lag".to_owned());
+        let screen = screen(&points);
+        assert!(screen.contains("run the same command; with --fresh where the"), "{screen}");
     }
 
     /// Rates of [capacity] and failed requests stand on the screen, and nothing there contradicts them.
