@@ -3,7 +3,7 @@
 
 use bench_core::{
     metric,
-    schema::{AnswerRefusal, AnswerState, Args, JudgedAnswers, LimitState},
+    schema::{AnswerRefusal, AnswerState, AnswersResult, Args, JudgedAnswers, LimitState},
     stats,
 };
 
@@ -19,7 +19,12 @@ pub struct KnownAnswers<'a> {
     pub judged: &'a [JudgedAnswers],
 }
 
-impl KnownAnswers<'_> {
+impl<'a> KnownAnswers<'a> {
+    /// What the stage `answers` found, where it ran.
+    pub fn of(profile: &'a Profile, result: Option<&'a AnswersResult>) -> Self {
+        Self { profile, judged: result.map_or(&[], |result| &result.settings) }
+    }
+
     /// What is known of a setting's answers; one that cannot change them has passed.
     pub fn state(&self, args: &Args) -> AnswerState {
         let changing = self.profile.changes_answers(args);
@@ -32,6 +37,19 @@ impl KnownAnswers<'_> {
     /// Whether a setting may be recommended.
     pub fn permits(&self, args: &Args) -> bool {
         !self.profile.checks_answers() || self.state(args) == AnswerState::Passed
+    }
+
+    /// Why a setting may not be recommended; `None` where it may.
+    pub fn why_withheld(&self, args: &Args) -> Option<String> {
+        let said = match self.state(args) {
+            _ if self.permits(args) => return None,
+            AnswerState::Failed => "were judged worse",
+            AnswerState::Open => "are not shown to be as good",
+            AnswerState::Passed | AnswerState::Unchecked => "were not judged",
+        };
+        let changing = self.profile.changes_answers(args);
+        let flags: Vec<String> = changing.iter().map(|(f, v)| format!("{f} {v}")).collect();
+        Some(format!("the answers of {} {said}", flags.join(", ")))
     }
 
     /// Those of a setting's arguments that may change answers, where the profile has them unchecked.
@@ -173,5 +191,28 @@ mod tests {
             "the two together are another setting"
         );
         assert!(known.permits(&Args::new()));
+    }
+
+    /// Of two flags that passed together each alone is another setting, and is withheld until it is judged.
+    #[test]
+    fn what_is_left_of_a_setting_that_passed_is_not_judged_by_it() {
+        let profile = profile(None);
+        let (quantized, mut both) = (quantized("fp8"), quantized("fp8"));
+        both.insert("kv-cache-dtype".to_owned(), ArgValue::Text("fp8".to_owned()));
+        let together = JudgedAnswers { args: both.clone(), ..judged("fp8", AnswerState::Passed) };
+        let of = |state| [together.clone(), judged("fp8", state)];
+        let why = |judged: &[JudgedAnswers], args: &Args| {
+            KnownAnswers { profile: &profile, judged }.why_withheld(args)
+        };
+        assert_eq!(why(std::slice::from_ref(&together), &both), None);
+        assert_eq!(
+            why(std::slice::from_ref(&together), &quantized).as_deref(),
+            Some("the answers of quantization fp8 were not judged")
+        );
+        for (state, said) in [(AnswerState::Failed, "judged worse"), (AnswerState::Open, "not shown")] {
+            let why = why(&of(state), &quantized).expect("withheld");
+            assert!(why.contains(said), "{why}");
+        }
+        assert_eq!(why(&of(AnswerState::Passed), &quantized), None);
     }
 }

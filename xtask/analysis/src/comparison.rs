@@ -137,6 +137,42 @@ fn over_baseline(
     }
 }
 
+/// One metric of two settings on every load that both served, all of them one family of questions.
+pub fn by_load(
+    before: &[&Point],
+    after: &[&Point],
+    metric: &Metric,
+    known: &Known,
+    profile: &Profile,
+) -> Vec<Comparison> {
+    let pairs = after.iter().filter_map(|after| {
+        let before = before.iter().find(|before| before.load == after.load)?;
+        are_apart(before, after).then_some((*before, *after))
+    });
+    let asked: Vec<(Comparison, Sides)> = pairs
+        .map(|(before, after)| {
+            let figure = |point: &Point| point.metrics.get(metric.id).cloned();
+            let columns = [(Column::Default, figure(before)), (Column::Tuned, figure(after))];
+            let columns = columns.into_iter().filter_map(|(column, figure)| Some((column, figure?)));
+            let row = row(metric.id, &after.load, columns.collect(), None);
+            (row, Sides::of_points(metric, before, after, known))
+        })
+        .collect();
+    let question = |(row, sides): &'_ _| Question {
+        role: QuestionRole::Guardrail,
+        ..Sides::question(sides, row, Some(profile))
+    };
+    let questions: Vec<Question<'_>> = asked.iter().map(question).collect();
+    let judgements = stats::judge(&questions, LEVEL);
+    let judged = asked.iter().zip(judgements).map(|((row, _), judgement)| Comparison {
+        change: judgement.change,
+        verdict: judgement.verdict,
+        reason: judgement.reason,
+        ..row.clone()
+    });
+    judged.collect()
+}
+
 /// What was measured on the same engine and card: the starts of other settings say how much starts differ.
 #[derive(Clone, Debug, Default)]
 pub struct Known(Vec<(Point, Vec<OwnStart>)>);

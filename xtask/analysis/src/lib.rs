@@ -20,6 +20,7 @@ pub mod pareto;
 pub mod pruning;
 pub mod repeats;
 pub mod shared;
+pub mod speculation;
 pub mod stopping;
 pub mod targets;
 pub mod watch;

@@ -130,7 +130,7 @@ pub const COMPREHENSIVE: Stage = Stage {
     name: "comprehensive",
     about: "the comprehensive benchmark at the chosen settings",
     needs: &[&PROVISION, &CHOOSE],
-    reads: &[&SWEEP],
+    reads: &[&ANSWERS, &SWEEP],
     files: &["comprehensive_optimized_benchmark.json"],
     epoch: 9,
     runs: Runs::OfSettings,

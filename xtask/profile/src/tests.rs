@@ -522,6 +522,39 @@ fn committed_profiles_are_right() {
     }
 }
 
+/// Both profiles for cards sweep what may change answers, and a draft model among it; in `vllm-cuda`, whose weights
+/// are made up, that is a comment.
+#[test]
+fn profiles_for_cards_sweep_what_makes_servers_faster() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let profiles = folder.path().join("bench/profiles");
+    std::fs::create_dir_all(&profiles).expect("a folder");
+    for name in ["vllm-cuda", "h100-answers"] {
+        let text = std::fs::read_to_string(root().join(format!("bench/profiles/{name}.toml")));
+        let text = text.expect("a profile").replace("# { label", "{ label");
+        std::fs::write(profiles.join(format!("{name}.toml")), text).expect("a file");
+        let profile = match load(name, folder.path()) {
+            Ok(profile) => profile,
+            Err(error) => panic!("{error}"),
+        };
+        let values = || profile.sweeps.iter().flat_map(|sweep| &sweep.values);
+        let flags = [
+            ("quantization", "fp8"),
+            ("kv-cache-dtype", "fp8"),
+            ("performance-mode", "throughput"),
+            ("async-scheduling", "false"),
+            ("speculative-config", "ngram"),
+            ("speculative-config", "draft_model"),
+        ];
+        for (flag, expected) in flags {
+            let is_swept = values().any(|value| {
+                value.args.get(flag).is_some_and(|value| value.to_string().contains(expected))
+            });
+            assert!(is_swept, "{name}: {flag} {expected}");
+        }
+    }
+}
+
 #[test]
 fn sim_covers_the_seed() {
     let profile = load("sim", &root()).expect("a profile");

@@ -560,6 +560,7 @@ fn comparison(
         comparisons,
         targets,
         floors,
+        speculation: Vec::new(),
         findings: Vec::new(),
         stopping: None,
     }

@@ -19,6 +19,7 @@ mod load_generator;
 mod outcomes;
 pub mod plots;
 mod provenance;
+mod speculation;
 mod starts;
 mod sweeps;
 mod tables;

@@ -304,7 +304,7 @@ pub fn flag(reason: &FlagReason, profile: &Profile) -> String {
         Effect::Needed { why } if reason.others.is_empty() => {
             format!("without it vLLM does not serve here: {why}")
         }
-        Effect::Needed { why } => format!("without it the other flags do not serve: {why}"),
+        Effect::Needed { why } => format!("without it the other flags are not deployed: {why}"),
         Effect::Limit { limits, default_limits } => {
             let against = |limit: &LimitOutcome| {
                 let default = default_limits

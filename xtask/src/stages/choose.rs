@@ -69,8 +69,7 @@ impl Task for Choose<'_> {
     fn further_leaves(&self, inputs: &Inputs<'_>) -> Result<Vec<Leaf<Trial>>> {
         let files = Files::read(self.context, inputs)?;
         let (candidates, _) = self.named(&files);
-        let answers = files.answers(self.context.profile);
-        Ok(self.tested(inputs, candidates, answers)?.err().unwrap_or_default())
+        Ok(self.tested(inputs, candidates)?.err().unwrap_or_default())
     }
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
@@ -78,7 +77,7 @@ impl Task for Choose<'_> {
         let files = Files::read(self.context, inputs)?;
         let sweeps = files.sweeps(profile);
         let (named, refused) = self.named(&files);
-        let tested = self.tested(inputs, named, files.answers(profile))?;
+        let tested = self.tested(inputs, named)?;
         let (candidates, tested) = tested.map_err(|_| anyhow!("trials of the test are missing"))?;
         let Files { sweeps: files, searched, .. } = &files;
         let proposed = files.iter().filter_map(|(name, file)| Some((*name, file.choice.as_ref()?)));
@@ -126,10 +125,7 @@ impl Choose<'_> {
         all.extend(tuned);
         let refused = answers.withhold(&mut all);
         let tuned = searched.is_some().then(|| all.pop()).flatten();
-        let fits = |args: &Args| match answers.permits(args) {
-            true => fits(args, profile),
-            false => Err("their answers together were not judged".to_owned()),
-        };
+        let fits = |args: &Args| fits(args, &answers);
         (choice::candidates(&all, tuned.as_ref(), profile, &fits), refused)
     }
 
@@ -139,16 +135,11 @@ impl Choose<'_> {
         &self,
         inputs: &Inputs<'_>,
         mut candidates: Vec<Candidate>,
-        answers: KnownAnswers<'_>,
     ) -> Result<Stored<(Vec<Candidate>, Vec<Point>)>> {
         let Some(first) = candidates.first().filter(|_| self.tests()) else {
             return Ok(Ok((candidates, Vec::new())));
         };
         Ok(pruned(self.context, inputs, first)?.map(|Pruned { candidate, tested }| {
-            // What is left of two flags whose answers were judged together was perhaps not.
-            if !answers.permits(&candidate.args) {
-                return (candidates, tested);
-            }
             candidates.remove(0);
             candidates.retain(|other| other.args != candidate.args);
             candidates.insert(0, candidate);
@@ -176,8 +167,7 @@ impl<'a> Files<'a> {
 
     /// What is known of the settings' answers.
     fn answers<'k>(&'k self, profile: &'k Profile) -> KnownAnswers<'k> {
-        let judged = self.answers.as_ref().map_or(&[][..], |file| &file.settings);
-        KnownAnswers { profile, judged }
+        KnownAnswers::of(profile, self.answers.as_ref())
     }
 
     fn sweeps(&self, profile: &Profile) -> Vec<Swept<'_>> {

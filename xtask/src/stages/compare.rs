@@ -19,7 +19,7 @@ use analysis::{
     answers::KnownAnswers,
     comparison,
     decision::{self, Judged},
-    targets,
+    speculation, targets,
 };
 use dag::{Inputs, Outputs, Task};
 use profile::{Stage, Trial, stage::COMPARE};
@@ -80,6 +80,9 @@ impl Task for Compare<'_> {
         let decision = self.decide(inputs, &points, judges, candidate.as_ref(), rows)?;
         let targets = targets::outcomes(profile, &comparisons, &server, decision.deployed);
         let floors = targets::floors(profile, &comparisons, &server);
+        let sweeps = self.context.sweep_points(inputs)?;
+        let speculation =
+            speculation::by_load(sweeps.iter().map(Vec::as_slice), &known, profile);
         let mut findings = Vec::new();
         let told =
             |role| points.iter().find(|p| p.role == role && p.load == profile.objective.load);
@@ -94,6 +97,7 @@ impl Task for Compare<'_> {
             comparisons,
             targets,
             floors,
+            speculation,
             findings,
             stopping,
         })
@@ -115,8 +119,7 @@ impl Compare<'_> {
         let refused =
             read_if_upstream::<ChooseResult>(inputs)?.map(|file| file.refused).unwrap_or_default();
         let answers: Option<AnswersResult> = read_if_upstream(inputs)?;
-        let judged = answers.as_ref().map_or(&[][..], |file| &file.settings);
-        let answers = KnownAnswers { profile, judged };
+        let answers = KnownAnswers::of(profile, answers.as_ref());
         let candidate = candidate.filter(|candidate| answers.permits(&candidate.args));
         let judged = Judged {
             default: default.as_ref(),

@@ -57,19 +57,19 @@ impl Context<'_> {
         self.profile.sweeps.iter().map(|sweep| sweep.name.clone())
     }
 
-    /// The points of every sweep.
-    pub fn sweep_points(&self, inputs: &Inputs<'_>) -> Result<Vec<Point>> {
-        let mut points = Vec::new();
+    /// The points of each sweep.
+    pub fn sweep_points(&self, inputs: &Inputs<'_>) -> Result<Vec<Vec<Point>>> {
+        let mut sweeps = Vec::new();
         for sweep in &self.profile.sweeps {
             let file: Option<SweepResult> = inputs.json_if_upstream(&sweep.name, &sweep.file)?;
-            points.extend(file.into_iter().flat_map(|file| file.points));
+            sweeps.extend(file.map(|file| file.points));
         }
-        Ok(points)
+        Ok(sweeps)
     }
 
     /// What was measured of other settings than those that are compared.
     pub fn known(&self, inputs: &Inputs<'_>) -> Result<Known> {
-        let mut points = self.sweep_points(inputs)?;
+        let mut points = self.sweep_points(inputs)?.concat();
         points.extend(spread_points(self.profile, Digest::of_json(&self.identity(inputs)?)?));
         Ok(Known::of(points))
     }

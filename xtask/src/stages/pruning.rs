@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use bench_core::schema::{Args, Candidate, Outcome, Point, Role};
+use bench_core::schema::{AnswersResult, Args, Candidate, Outcome, Point, Role};
 
-use super::{Context, Grid, Setting, sweep::Sweep, tune};
+use super::{Context, Grid, Setting, read_if_upstream, sweep::Sweep, tune};
 use analysis::{
+    answers::KnownAnswers,
     choice,
     pruning::{self, Step, Without},
     stopping::Spent,
 };
 use dag::{Inputs, Leaf, Task};
-use profile::{Profile, Trial, flags, role::of_stage};
+use profile::{Trial, flags, role::of_stage};
 use report::format;
 
 /// With this begin the roles of trials that are read for what they took alone.
@@ -39,6 +40,8 @@ pub fn pruned(
 ) -> Result<Stored<Pruned>> {
     let profile = context.profile;
     let known = context.known(inputs)?;
+    let answers: Option<AnswersResult> = read_if_upstream(inputs)?;
+    let answers = KnownAnswers::of(profile, answers.as_ref());
     let (mut candidate, mut tested) = (candidate.clone(), Vec::<Point>::new());
     while pruning::is_tested(profile, &candidate) {
         let less: Vec<(String, Result<Args, String>)> = candidate
@@ -46,7 +49,7 @@ pub fn pruned(
             .keys()
             .map(|flag| {
                 let args = pruning::without(&candidate.args, flag);
-                (flag.clone(), fits(&args, profile).map(|()| args))
+                (flag.clone(), fits(&args, &answers).map(|()| args))
             })
             .collect();
         let settings = less.iter().filter_map(|(_, args)| args.as_ref().ok());
@@ -93,9 +96,10 @@ pub fn pruned(
     Ok(Ok(Pruned { candidate, tested }))
 }
 
-/// Why arguments do not go together on this engine.
-pub fn fits(args: &Args, profile: &Profile) -> Result<(), String> {
-    match flags::check_combination(&profile.all_args(args), &Args::new()) {
+/// Why arguments are not recommended together, whatever they gain: their answers, or the engine refuses them.
+pub fn fits(args: &Args, answers: &KnownAnswers<'_>) -> Result<(), String> {
+    answers.why_withheld(args).map_or(Ok(()), Err)?;
+    match flags::check_combination(&answers.profile.all_args(args), &Args::new()) {
         None => Ok(()),
         Some(why) => Err(why.message),
     }

@@ -3,7 +3,8 @@
 use std::fs;
 
 use bench_core::schema::{
-    AnswerState, AnswersResult, Args, ChooseResult, CompareResult, Recommendation,
+    AnswerState, AnswersResult, Args, ChooseResult, CompareResult, Effect, Recommendation,
+    SpeculationAdvice, Verdict,
 };
 
 use super::{Project, common::copy};
@@ -132,4 +133,49 @@ fn a_search_proposes_nothing_whose_answers_are_worse() {
     let tuned = fs::read_to_string(project.path("results/test/tune.json")).expect("reads");
     let tuned: serde_json::Value = serde_json::from_str(&tuned).expect("JSON");
     assert_ne!(tuned["choice"]["args"]["quantization"], "awq", "{}", tuned["choice"]);
+}
+
+/// Two flags that passed together were not judged apart: none of them is left out, whatever it does.
+#[test]
+fn what_is_left_of_a_setting_that_passed_is_not_deployed_unjudged() {
+    let from = PROFILE.find("[sweep.quantization]").expect("the sweeps");
+    let together = PROFILE.find("# The two together").expect("the last of them");
+    let project = project(&format!("{}{}", &PROFILE[..from], &PROFILE[together..]));
+    // An fp8 KV cache that does nothing beside fp8 weights.
+    let path = project.path("bench/models/h100-made-up-quantization.json");
+    let model = fs::read_to_string(&path).expect("reads");
+    fs::write(&path, model.replace("\"device_ppm\": 960000", "\"device_ppm\": 1000000"))
+        .expect("writes");
+    project.suite();
+    let compared: CompareResult = result(&project, "comparison.json");
+    let decision = &compared.decision;
+    assert_eq!(decision.recommendation, Recommendation::Change);
+    assert_eq!(decision.args.len(), 2, "{decision:?}");
+    assert_eq!(decision.flags.len(), 2, "{decision:?}");
+    for reason in &decision.flags {
+        let Effect::Needed { why } = &reason.effect else { panic!("{reason:?}") };
+        assert!(why.starts_with("the answers of ") && why.ends_with(" were not judged"), "{why}");
+    }
+}
+
+const SPECULATION: &str = include_str!("../../../bench/profiles/sim-speculation.toml");
+
+/// The rates between which speculation stops to pay are found from the loads, and told.
+#[test]
+fn speculation_is_advised_by_load() {
+    let project = project(SPECULATION);
+    project.suite();
+    let compared: CompareResult = result(&project, "comparison.json");
+    let [found] = compared.speculation.as_slice() else { panic!("{:?}", compared.speculation) };
+    let rates: Vec<_> = found.loads.iter().map(|load| load.offered_per_s).collect();
+    assert_eq!(rates, [2.0, 8.0, 24.0, 40.0].map(Some));
+    assert_eq!(found.loads[0].verdict, Some(Verdict::Better), "{:?}", found.loads[0]);
+    let SpeculationAdvice::StopsBetween { pays_up_to, costs_from } = &found.advice else {
+        panic!("{found:?}")
+    };
+    assert_eq!((pays_up_to.as_str(), costs_from.as_str()), ("production-24", "production-40"));
+    let report = report(&project);
+    let said = "`n-gram 3` stops to pay between 24 and 40 requests/s: it pays up to";
+    assert_eq!(report.matches(said).count(), 2, "on the first page and in its section: {report}");
+    assert!(report.contains("## Where speculation pays"));
 }

@@ -65,6 +65,7 @@ const RUNS: [(&str, &str); 29] = [
     ("suite", "suite -p small"),
     ("suite --profile h100-qwen2.5-7b", "suite -p small"),
     ("suite --profile sim-answers", "suite -p small"),
+    ("suite --profile sim-speculation", "suite -p small"),
     (
         "suite [--profile P] [--only A,B] [--without C,D] [--dry-run] [--fresh]",
         "suite -p small --only compare --fresh",

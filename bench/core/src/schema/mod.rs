@@ -21,6 +21,7 @@ mod record;
 mod remote;
 mod result;
 mod sample;
+mod speculation;
 mod stages;
 
 pub use answers::{
@@ -53,6 +54,7 @@ pub use result::{
     OverBaseline, Point, Role, StopReason, Stopping, TargetOutcome, TargetState, TrialRef, Verdict,
 };
 pub use sample::{EnergyReading, Phases, RequestSample, RequestStatus, ServerObservation};
+pub use speculation::{Speculation, SpeculationAdvice, SpeculationOnLoad};
 pub use stages::{
     AnswersResult, BaselineResult, CapacityResult, ChooseResult, CompareResult,
     ComprehensiveResult, ConfirmResult, Figures, Header, ProvisionResult, SavedResult, SweepResult,

@@ -192,6 +192,9 @@ pub struct CompareResult {
     /// The floor of each load.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub floors: Vec<FloorOutcome>,
+    /// What each setting with speculative decoding does, load by load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub speculation: Vec<Speculation>,
     /// Findings in words, each drawn from the figures above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,

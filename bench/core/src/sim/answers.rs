@@ -59,6 +59,7 @@ mod tests {
                 flag: "quantization".to_owned(),
                 value: ArgValue::Text(value.to_owned()),
                 device_ppm: 500_000,
+                device_token_ppm: Some(250_000).filter(|_| value == "int4"),
                 nll_increase_ppm,
                 right_lost_ppm,
             })
@@ -90,6 +91,16 @@ mod tests {
         let fast = Args::from([("quantization".into(), ArgValue::Text("fp8".into()))]);
         let faster = model.with_effects(&fast).step.weights_ns;
         assert_eq!(faster, model.step.weights_ns / 2);
+        let steps = |value: &str| {
+            let args = Args::from([("quantization".into(), ArgValue::Text(value.into()))]);
+            let step = model.with_effects(&args).step;
+            [step.weights_ns, step.kv_token_ps, step.token_ns, step.sequence_ns]
+        };
+        let step = &model.step;
+        let own = [step.weights_ns, step.kv_token_ps, step.token_ns, step.sequence_ns];
+        assert_eq!(steps("fp8"), own.map(|time| time / 2));
+        let tokens = [own[0] / 2, own[1] / 2, own[2] / 4, own[3] / 4];
+        assert_eq!(steps("int4"), tokens, "what grows with tokens has a factor of its own");
         assert!(super::super::launch(&model, &fast, 0).is_ok());
         let other = Args::from([("kv-cache-dtype".into(), ArgValue::Text("fp8".into()))]);
         assert!(super::super::launch(&model, &other, 0).is_err());

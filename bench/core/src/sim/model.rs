@@ -51,6 +51,10 @@ pub struct Effect {
     pub value: ArgValue,
     /// Times of a step on the device, in millionths of those without it.
     pub device_ppm: u64,
+    /// The same of the times that grow with tokens and sequences (matrix products, sampling), where they
+    /// change otherwise: a draft that is tried costs a token, accepted or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_token_ppm: Option<u64>,
     /// By how much the negative log-likelihood of a text rises, in millionths.
     pub nll_increase_ppm: u64,
     /// Right answers that are lost, in millionths of them.
@@ -172,10 +176,13 @@ impl Model {
     pub fn with_effects(&self, args: &Args) -> Self {
         let mut model = self.clone();
         for effect in self.effects.iter().filter(|effect| effect.is_on(args)) {
-            let (device, _) = model.times_mut();
-            // The last of them is a share of the host's time.
-            for time in device.into_iter().take(5) {
+            let StepTime { weights_ns, prefill_pair_fs, kv_token_ps, token_ns, sequence_ns, .. } =
+                &mut model.step;
+            for time in [weights_ns, prefill_pair_fs, kv_token_ps] {
                 *time = scale(*time, effect.device_ppm);
+            }
+            for time in [token_ns, sequence_ns] {
+                *time = scale(*time, effect.device_token_ppm.unwrap_or(effect.device_ppm));
             }
         }
         model

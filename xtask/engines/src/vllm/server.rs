@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::{Args, Observed, ServerEngine, ServerStart, StartWay, VllmEngine};
+use bench_core::schema::{ArgValue, Args, Observed, ServerEngine, ServerStart, StartWay, VllmEngine};
 
 use super::{
     classify::{classify, observe},
@@ -104,7 +104,7 @@ impl VllmServer {
         };
         let (module, mut args) = entry_point(&plan.args);
         args.extend(arguments(engine, settings, port));
-        let env = environment(engine, &plan.env);
+        let env = environment(engine, &plan.args, &plan.env);
         let python = PathBuf::from(&engine.python);
         let (group, started, import_s) = match engine.start {
             StartWay::Ordinary => {
@@ -283,10 +283,21 @@ fn entry_point(args: &Args) -> (&'static str, Vec<String>) {
     }
 }
 
+/// Whether `--speculative-config` names a draft model that the hub has.
+fn drafts_from_the_hub(args: &Args) -> bool {
+    let Some(ArgValue::Text(text)) = args.get("speculative-config") else { return false };
+    let config: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    config["model"].as_str().is_some_and(|model| !Path::new(model).is_dir())
+}
+
 /// The profile's environment wins over ours.
-fn environment(engine: &VllmEngine, env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn environment(
+    engine: &VllmEngine,
+    args: &Args,
+    env: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut all = BTreeMap::from([("VLLM_NO_USAGE_STATS".to_owned(), "1".to_owned())]);
-    if Path::new(&engine.model).is_dir() {
+    if Path::new(&engine.model).is_dir() && !drafts_from_the_hub(args) {
         // Everything is here: nothing is to be looked up while a start is timed.
         all.insert("HF_HUB_OFFLINE".to_owned(), "1".to_owned());
     }
@@ -303,7 +314,6 @@ fn environment(engine: &VllmEngine, env: &BTreeMap<String, String>) -> BTreeMap<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bench_core::schema::ArgValue;
 
     fn engine() -> VllmEngine {
         VllmEngine {
@@ -350,10 +360,27 @@ mod tests {
 
     #[test]
     fn the_profile_environment_wins() {
-        let ours = environment(&engine(), &BTreeMap::new());
+        let none = Args::new();
+        let ours = environment(&engine(), &none, &BTreeMap::new());
         assert_eq!(ours["CUDA_VISIBLE_DEVICES"], "2,0");
         assert!(!ours.contains_key("HF_HUB_OFFLINE"), "the model is no folder");
         let theirs = BTreeMap::from([("CUDA_VISIBLE_DEVICES".to_owned(), "7".to_owned())]);
-        assert_eq!(environment(&engine(), &theirs)["CUDA_VISIBLE_DEVICES"], "7");
+        assert_eq!(environment(&engine(), &none, &theirs)["CUDA_VISIBLE_DEVICES"], "7");
+    }
+
+    /// A server whose model is here looks nothing up, unless its draft model is not.
+    #[test]
+    fn a_draft_model_may_be_looked_up() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let here = folder.path().to_str().expect("UTF-8").to_owned();
+        let engine = VllmEngine { model: here.clone(), ..engine() };
+        let is_offline = |config: Option<String>| {
+            let args = config.map(|text| ("speculative-config".to_owned(), ArgValue::Text(text)));
+            let env = environment(&engine, &args.into_iter().collect(), &BTreeMap::new());
+            env.contains_key("HF_HUB_OFFLINE")
+        };
+        let draft = |model: &str| Some(format!(r#"{{"method":"draft_model","model":"{model}"}}"#));
+        assert!(is_offline(None) && is_offline(Some(r#"{"method":"ngram"}"#.to_owned())));
+        assert!(is_offline(draft(&here)) && !is_offline(draft("Qwen/Qwen3-0.6B")));
     }
 }
