@@ -10,7 +10,7 @@ use bench_core::{
     metric, parallel,
     rng::Random,
     schema::Verdict,
-    stats::{self, Costs, LEVEL, Looks, Question, QuestionRole, Spread, Start, student},
+    stats::{self, Costs, Elsewhere, LEVEL, Looks, Question, QuestionRole, Spread, Start, student},
 };
 
 /// What the method before had for one of seven goals: half of the level, by Holm.
@@ -45,6 +45,14 @@ impl Luck {
         };
         let shift = if random.uniform() < share { distance } else { 0.0 };
         random.normal() + shift
+    }
+
+    fn mean(self) -> f64 {
+        match self {
+            Self::Normal | Self::Tails(..) => 0.0,
+            Self::Outliers(distance) => 0.1 * distance,
+            Self::Modes(share, distance) => share * distance,
+        }
     }
 
     fn variance(self) -> f64 {
@@ -184,9 +192,9 @@ fn is_change(verdict: Option<Verdict>) -> bool {
     matches!(verdict, Some(Verdict::Better | Verdict::Worse))
 }
 
-/// Of comparisons of equals: the primary question wrong, any guardrail wrong, intervals that cover, and
-/// the known variance and the method before, wrong.
-fn equals(seed: u64, world: &World, starts: u32, repeats: u32) -> [bool; 5] {
+/// Of comparisons of equals: the primary question wrong, any guardrail wrong, intervals that cover, of the change
+/// and of the louder side's own figure, and the known variance and the method before, wrong.
+fn equals(seed: u64, world: &World, starts: u32, repeats: u32) -> [bool; 6] {
     let mut random = Random::new(seed, 1);
     let ids = ["output_tokens_per_s"].into_iter().chain(GUARDRAILS);
     let measured: Vec<_> = ids
@@ -211,9 +219,20 @@ fn equals(seed: u64, world: &World, starts: u32, repeats: u32) -> [bool; 5] {
         is_change(judged[0].verdict),
         judged[1..].iter().any(|guardrail| is_change(guardrail.verdict)),
         interval.low <= Some(0.0) && Some(0.0) <= interval.high,
+        covers(world, &measured[0]),
         student::two_sided_p(z, f64::INFINITY) <= LEVEL,
         before(primary, starts as usize),
     ]
+}
+
+/// Whether the interval of the second side's own figure holds what its starts vary around.
+fn covers(world: &World, (id, sides, history): &(&str, [Vec<Start>; 2], Vec<Spread>)) -> bool {
+    let repeats = sides[1].iter().map(|start| start.repeats.clone()).collect();
+    let figure = stats::estimate_of_repeats(repeats).expect("starts");
+    let nowhere = |repeats| Elsewhere::of(&[], repeats, 0.0);
+    let figure = stats::borrowed(metric::find(id).expect("a metric"), &figure, history, nowhere);
+    let truth = 100.0 * (world.sides[1] * world.between * world.luck.mean()).exp();
+    figure.low <= Some(truth) && Some(truth) <= figure.high
 }
 
 /// Whether the method before calls the primary question: one burst a start, no block, no history.
@@ -285,12 +304,13 @@ impl Run {
             100.0 * outcomes.iter().filter(|o| o[i]).count() as f64 / outcomes.len() as f64
         };
         println!(
-            "| {name} | {starts} × {repeats} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} |",
+            "| {name} | {starts} × {repeats} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} |",
             percent(0),
             percent(1),
             percent(2),
             percent(3),
-            percent(4)
+            percent(4),
+            percent(5)
         );
     }
 
@@ -334,9 +354,9 @@ fn main() {
         run.seed, run.comparisons
     );
     println!(
-        "| Equals | starts × repeats | primary wrong % | any guardrail wrong % | intervals cover % | known variance wrong % | before wrong % |"
+        "| Equals | starts × repeats | primary wrong % | any guardrail wrong % | intervals cover % | of one side cover % | known variance wrong % | before wrong % |"
     );
-    println!("|---|---|---:|---:|---:|---:|---:|");
+    println!("|---|---|---:|---:|---:|---:|---:|---:|");
     for starts in [2, 3, 5, 10] {
         run.equals("quiet", &quiet, starts, 3);
         run.equals("loud", &loud, starts, 1);

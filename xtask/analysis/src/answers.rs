@@ -21,7 +21,7 @@ pub struct KnownAnswers<'a> {
 
 impl<'a> KnownAnswers<'a> {
     /// What the stage `answers` found, where it ran.
-    pub fn of(profile: &'a Profile, result: Option<&'a AnswersResult>) -> Self {
+    pub fn from_result(profile: &'a Profile, result: Option<&'a AnswersResult>) -> Self {
         Self { profile, judged: result.map_or(&[], |result| &result.settings) }
     }
 
@@ -209,7 +209,9 @@ mod tests {
             why(std::slice::from_ref(&together), &quantized).as_deref(),
             Some("the answers of quantization fp8 were not judged")
         );
-        for (state, said) in [(AnswerState::Failed, "judged worse"), (AnswerState::Open, "not shown")] {
+        for (state, said) in
+            [(AnswerState::Failed, "judged worse"), (AnswerState::Open, "not shown")]
+        {
             let why = why(&of(state), &quantized).expect("withheld");
             assert!(why.contains(said), "{why}");
         }

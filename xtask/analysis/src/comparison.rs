@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bench_core::{
     metric::{self, METRICS, Metric},
     schema::{Column, Comparison, Estimate, OverBaseline, Point, Role, Verdict},
-    stats::{self, Judgement, LEVEL, Question, QuestionRole, Spread, Start},
+    stats::{self, Elsewhere, Judgement, LEVEL, Question, QuestionRole, Spread, Start},
     summarize::long_prompt_share,
 };
 
@@ -147,23 +147,24 @@ pub fn by_load(
 ) -> Vec<Comparison> {
     let pairs = after.iter().filter_map(|after| {
         let before = before.iter().find(|before| before.load == after.load)?;
-        are_apart(before, after).then_some((*before, *after))
+        let both = Both::of(before, after, known);
+        (!both.pair.shared.is_all()).then_some((*before, *after, both))
     });
     let asked: Vec<(Comparison, Sides)> = pairs
-        .map(|(before, after)| {
+        .map(|(before, after, both)| {
             let figure = |point: &Point| point.metrics.get(metric.id).cloned();
             let columns = [(Column::Default, figure(before)), (Column::Tuned, figure(after))];
-            let columns = columns.into_iter().filter_map(|(column, figure)| Some((column, figure?)));
+            let columns =
+                columns.into_iter().filter_map(|(column, figure)| Some((column, figure?)));
             let row = row(metric.id, &after.load, columns.collect(), None);
-            (row, Sides::of_points(metric, before, after, known))
+            (row, both.sides(metric))
         })
         .collect();
-    let question = |(row, sides): &'_ _| Question {
+    let questions = asked.iter().map(|(row, sides)| Question {
         role: QuestionRole::Guardrail,
-        ..Sides::question(sides, row, Some(profile))
-    };
-    let questions: Vec<Question<'_>> = asked.iter().map(question).collect();
-    let judgements = stats::judge(&questions, LEVEL);
+        ..sides.question(row, Some(profile))
+    });
+    let judgements = stats::judge(&questions.collect::<Vec<_>>(), LEVEL);
     let judged = asked.iter().zip(judgements).map(|((row, _), judgement)| Comparison {
         change: judgement.change,
         verdict: judgement.verdict,
@@ -198,15 +199,60 @@ impl Known {
         Self(known)
     }
 
-    /// Settings under the same load as two sides, and none of their starts.
-    fn others<'a>(&'a self, before: &Point, pair: &Pair<'_>) -> Vec<&'a Point> {
-        let is_other = |(point, starts): &&(Point, Vec<OwnStart>)| {
-            let digests = point.load_digest.zip(before.load_digest);
-            point.load == before.load
-                && digests.is_none_or(|(a, b)| a == b)
-                && !pair.has_any_of(starts)
+    /// Places of the settings under the same load as a point, of those without starts that are its own.
+    fn others(&self, point: &Point, is_own: impl Fn(&[OwnStart]) -> bool) -> Vec<usize> {
+        let is_other = |(other, starts): &(Point, Vec<OwnStart>)| {
+            let digests = other.load_digest.zip(point.load_digest);
+            other.load == point.load && digests.is_none_or(|(a, b)| a == b) && !is_own(starts)
         };
-        self.0.iter().filter(is_other).map(|(point, _)| point).collect()
+        (0..self.0.len()).filter(|at| is_other(&self.0[*at])).collect()
+    }
+
+    /// These points with the intervals that verdicts use: how much the starts of a setting differ is shrunk
+    /// towards what other settings say, metric by metric.
+    pub fn borrowed(&self, points: &[Point]) -> Vec<Point> {
+        let of_point = |point: &Point| {
+            let of = |metric: &'static Metric| {
+                let spread = stats::spread(metric, &starts(point, metric.id, false));
+                spread.map(|spread| (metric.id, spread))
+            };
+            METRICS.iter().filter_map(of).collect::<BTreeMap<_, _>>()
+        };
+        let spreads: Vec<BTreeMap<&str, Spread>> =
+            self.0.iter().map(|(point, _)| of_point(point)).collect();
+        let mut loads: Vec<&str> = self.0.iter().map(|(point, _)| point.load.as_str()).collect();
+        loads.sort_unstable();
+        loads.dedup();
+        let on = |metric: &str, load: &str| -> Vec<Spread> {
+            let known = self.0.iter().zip(&spreads).filter(|((point, _), _)| point.load == load);
+            known.filter_map(|(_, spreads)| spreads.get(metric).copied()).collect()
+        };
+        // Of most settings the same is said.
+        let mut said: BTreeMap<(&str, &str, u64), Elsewhere> = BTreeMap::new();
+        let mut borrow = |point: &Point| {
+            let own = OwnStart::all(point);
+            let is_own = |starts: &[OwnStart]| starts.iter().any(|start| start.is_among(&own));
+            let others = self.others(point, is_own).into_iter();
+            let others: Vec<_> = others.map(|at| &spreads[at]).collect();
+            let load = loads.iter().find(|load| **load == point.load).copied().unwrap_or_default();
+            let mut figures = point.metrics.clone();
+            for (id, figure) in &mut figures {
+                let Some(metric) = metric::find(id) else { continue };
+                let kind: Vec<Spread> =
+                    others.iter().filter_map(|spreads| spreads.get(metric.id).copied()).collect();
+                let elsewhere = |repeats: f64| {
+                    *said.entry((metric.id, load, repeats.to_bits())).or_insert_with(|| {
+                        let others = loads.iter().filter(|other| **other != load);
+                        let others: Vec<_> = others.map(|other| on(metric.id, other)).collect();
+                        let others: Vec<&[Spread]> = others.iter().map(Vec::as_slice).collect();
+                        Elsewhere::of(&others, repeats, 0.0)
+                    })
+                };
+                *figure = stats::borrowed(metric, figure, &kind, elsewhere);
+            }
+            Point { metrics: figures, ..point.clone() }
+        };
+        points.iter().map(&mut borrow).collect()
     }
 
     /// How many settings say how much the starts of two sides differ in a metric on their load.
@@ -225,7 +271,8 @@ struct Both<'a> {
 impl<'a> Both<'a> {
     fn of(before: &'a Point, after: &'a Point, known: &'a Known) -> Self {
         let pair = Pair::of(before, after);
-        let others = known.others(before, &pair);
+        let others = known.others(before, |starts| pair.has_any_of(starts));
+        let others = others.into_iter().map(|at| &known.0[at].0).collect();
         // Further starts of one setting have blocks of their own.
         let in_blocks = !pair.shared.is_grown() && are_in_blocks(&pair.sides[0], &pair.sides[1]);
         Self { pair, in_blocks, others }
@@ -555,9 +602,11 @@ pub fn any_two<'a>(
             (None, None) => {}
         }
         let both = Both::of(a, b, known);
+        // What is shown is what is judged.
+        let sides = [0, 1].map(|side| both.pair.sides[side].as_ref().clone());
+        let sides = known.borrowed(&sides);
         for metric in &METRICS {
-            // What is shown is what is judged.
-            let figure = |side: usize| both.pair.sides[side].metrics.get(metric.id).cloned();
+            let figure = |side: usize| sides[side].metrics.get(metric.id).cloned();
             if let (Some(before), Some(after)) = (figure(0), figure(1)) {
                 let columns = BTreeMap::from([(Column::Default, before), (Column::Tuned, after)]);
                 let row = row(metric.id, &a.load, columns, Some(&both));

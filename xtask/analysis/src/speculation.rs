@@ -150,7 +150,9 @@ mod tests {
         let loads = [("one", 1.0, 900.0), ("at-2", 2.0, 1_000.0), ("at-8", 8.0, 1_500.0)];
         let loads = loads.into_iter().chain([("at-24", 24.0, 4_000.0)]);
         let mut points = Vec::new();
-        for ((load, rate, e2e_ms), percent) in loads.zip(percent).collect::<Vec<_>>().into_iter().rev() {
+        for ((load, rate, e2e_ms), percent) in
+            loads.zip(percent).collect::<Vec<_>>().into_iter().rev()
+        {
             points.push(point(Role::Default, load, rate, e2e_ms));
             points.push(point(Role::Sweep, load, rate, e2e_ms * (1.0 + percent / 100.0)));
         }

@@ -121,7 +121,7 @@ pub const CHOOSE: Stage = Stage {
     needs: &[&PROVISION],
     reads: &[&ANSWERS, &TUNE, &SWEEP],
     files: &["recommendation.json"],
-    epoch: 5,
+    epoch: 6,
     runs: Runs::OfSettings,
 };
 
@@ -132,7 +132,7 @@ pub const COMPREHENSIVE: Stage = Stage {
     needs: &[&PROVISION, &CHOOSE],
     reads: &[&ANSWERS, &SWEEP],
     files: &["comprehensive_optimized_benchmark.json"],
-    epoch: 9,
+    epoch: 10,
     runs: Runs::OfSettings,
 };
 
@@ -154,7 +154,7 @@ pub const COMPARE: Stage = Stage {
     needs: &[&PROVISION, &BASELINE],
     reads: &[&ANSWERS, &CHOOSE, &COMPREHENSIVE, &SWEEP],
     files: &["comparison.json"],
-    epoch: 12,
+    epoch: 13,
     runs: Runs::Named,
 };
 
@@ -173,10 +173,10 @@ pub const CONFIRM: Stage = Stage {
 pub const VISUALIZE: Stage = Stage {
     name: "visualize",
     about: "the plots",
-    needs: &[&BASELINE, &COMPARE],
+    needs: &[&PROVISION, &BASELINE, &COMPARE],
     reads: &[&COMPREHENSIVE, &SWEEP],
     files: &["*.svg", "*.png"],
-    epoch: 12,
+    epoch: 13,
     runs: Runs::OfSettings,
 };
 
@@ -187,7 +187,7 @@ pub const DOCUMENT: Stage = Stage {
     needs: &[&PROVISION, &BASELINE, &COMPARE],
     reads: &[&CHOOSE, &COMPREHENSIVE, &CONFIRM, &VISUALIZE, &SWEEP, &ANSWERS, &TUNE, &CAPACITY],
     files: &["OPTIMIZATION_RESULTS.md", "report.html", "recommended.yaml"],
-    epoch: 16,
+    epoch: 17,
     runs: Runs::Named,
 };
 

@@ -33,11 +33,10 @@ impl SpeculationView {
 }
 
 fn row(load: &SpeculationOnLoad) -> Vec<String> {
-    let number = |value: f64| format::number(value, format::decimals(value).min(1));
     vec![
         format!("`{}`", load.load),
-        load.offered_per_s.map_or_else(|| NOTHING.to_owned(), number),
-        number(load.in_flight),
+        load.offered_per_s.map_or_else(|| NOTHING.to_owned(), |rate| rate.to_string()),
+        in_flight(load),
         change(load),
         match load.verdict {
             Some(Verdict::Better) => "pays",
@@ -56,14 +55,18 @@ fn change(load: &SpeculationOnLoad) -> String {
     load.change.as_ref().map_or_else(|| NOTHING.to_owned(), |change| format::change(metric, change))
 }
 
+fn in_flight(load: &SpeculationOnLoad) -> String {
+    format::number(load.in_flight, format::decimals(load.in_flight).min(1))
+}
+
 /// ``8 requests/s of `production-8` (21.3 in flight; mean E2E −30 ± 2 %)``
 fn place(load: &SpeculationOnLoad) -> String {
     let rate = load.offered_per_s.map(|rate| format!("{rate} requests/s of "));
-    let in_flight = format::number(load.in_flight, format::decimals(load.in_flight).min(1));
     format!(
-        "{}`{}` ({in_flight} in flight; mean E2E {})",
+        "{}`{}` ({} in flight; mean E2E {})",
         rate.unwrap_or_default(),
         load.load,
+        in_flight(load),
         change(load)
     )
 }
@@ -91,8 +94,8 @@ fn advice(found: &Speculation) -> String {
                 Some((low, high)) => format!("between {low} and {high} requests/s"),
                 None => format!(
                     "between {} and {} requests in flight",
-                    format::number(found.loads[pays].in_flight, 1),
-                    format::number(found.loads[costs].in_flight, 1)
+                    in_flight(&found.loads[pays]),
+                    in_flight(&found.loads[costs])
                 ),
             };
             format!(
@@ -108,10 +111,7 @@ fn advice(found: &Speculation) -> String {
                 0 => "heavier loads were not measured",
                 _ => "no heavier load decides",
             };
-            format!(
-                "{name} pays up to {}; where it stops to is not known: {heavier}.",
-                place(pays)
-            )
+            format!("{name} pays up to {}; where it stops to is not known: {heavier}.", place(pays))
         }
         SpeculationAdvice::Costs { costs_from } => {
             let costs = at(costs_from);
@@ -119,14 +119,19 @@ fn advice(found: &Speculation) -> String {
                 0 => "lighter loads were not measured",
                 _ => "no lighter load decides",
             };
-            format!("{name} costs from {} on, and is shown to pay nowhere: {lighter}.", place(costs))
+            format!(
+                "{name} costs from {} on, and is shown to pay nowhere: {lighter}.",
+                place(costs)
+            )
         }
         SpeculationAdvice::Mixed {} => format!(
             "{name} pays on a load that is heavier than one on which it costs: something else than the load \
              decides, such as what is asked."
         ),
         SpeculationAdvice::Undecided {} if found.loads.is_empty() => {
-            format!("{name} has no load with figures beside the defaults: nothing is known of where it pays.")
+            format!(
+                "{name} has no load with figures beside the defaults: nothing is known of where it pays."
+            )
         }
         SpeculationAdvice::Undecided {} => format!(
             "Whether {name} pays no load decides ({} measured): more starts, or other rates, may.",
@@ -147,7 +152,8 @@ mod tests {
             Verdict::Worse => 20.0,
             _ => 0.5,
         };
-        let change = Estimate { mean, low: Some(mean - 2.0), high: Some(mean + 2.0), ..Estimate::default() };
+        let change =
+            Estimate { mean, low: Some(mean - 2.0), high: Some(mean + 2.0), ..Estimate::default() };
         SpeculationOnLoad {
             load: name.to_owned(),
             offered_per_s: rate,
@@ -184,7 +190,10 @@ mod tests {
              +20.0 ± 2.0 %) on. Between them `at-8` decides neither way."
         );
         let in_flight = told([Better, Worse, Worse, Worse], stops("one", "at-2"));
-        assert!(in_flight.contains("stops to pay between 1.0 and 4.2 requests in flight"), "{in_flight}");
+        assert!(
+            in_flight.contains("stops to pay between 1.0 and 4.2 requests in flight"),
+            "{in_flight}"
+        );
         assert!(!in_flight.contains("decides"), "{in_flight}");
     }
 
@@ -193,7 +202,10 @@ mod tests {
         use Verdict::{Better, Inconclusive, Worse};
         let pays = |load: &str| SpeculationAdvice::Pays { pays_up_to: load.to_owned() };
         let open = told([Better, Better, Inconclusive, Inconclusive], pays("at-2"));
-        assert!(open.ends_with("where it stops to is not known: no heavier load decides."), "{open}");
+        assert!(
+            open.ends_with("where it stops to is not known: no heavier load decides."),
+            "{open}"
+        );
         let all = told([Better; 4], pays("at-24"));
         assert!(all.ends_with("heavier loads were not measured."), "{all}");
         let costs = SpeculationAdvice::Costs { costs_from: "one".to_owned() };

@@ -26,7 +26,7 @@ use report::{Page, Side, terminal};
 /// Prints the comparison and says what a gate would.
 pub fn run(args: &CompareArgs) -> Result<Gate> {
     let root = Root::find()?;
-    let (before, after) = (side(&root, args, &args.a)?, side(&root, args, &args.b)?);
+    let (mut before, mut after) = (side(&root, args, &args.a)?, side(&root, args, &args.b)?);
     let (a, b) = (&before.side, &after.side);
     // Of somebody else's figures nobody takes the change for the setting's alone; and two servers, or
     // one before and after a restart, are what is compared there.
@@ -52,13 +52,16 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         None => profile_of(&root, &after).or_else(|| profile_of(&root, &before)),
     };
     let lent = [(a.name.clone(), kin(&root, &before)?), (b.name.clone(), kin(&root, &after)?)];
+    let known = Known::of(lent.iter().flat_map(|(_, points)| points.iter().cloned()).collect());
+    for found in [&mut before, &mut after] {
+        found.side.points = known.borrowed(&found.side.points);
+    }
+    let (a, b) = (&before.side, &after.side);
     let compared = match &profile {
         Some(profile) if is_reference(a) != is_reference(b) => {
             comparison::with_reference(&a.points, &b.points, profile)
         }
         _ => {
-            let all = lent.iter().flat_map(|(_, points)| points.iter().cloned());
-            let known = Known::of(all.collect());
             let level = level(&before, &after);
             comparison::any_two(&a.points, &b.points, profile.as_ref(), &known, level)
         }

@@ -21,12 +21,15 @@ use crate::{
     memory,
     remote::{self, Remote},
     results,
-    stages::{self},
+    stages::{self, spread_points},
     ui::{self, Cost, Ui},
     usage::{self, UsageError},
 };
 use analysis::{
-    comparison, comparison::primary, ending::Ending, engine_time::EngineTime, lead, pruning,
+    comparison::{self, Known, primary},
+    ending::Ending,
+    engine_time::EngineTime,
+    lead, pruning,
 };
 use dag::{Dag, Leaf, State};
 use engines::{
@@ -699,6 +702,10 @@ fn show(
         }
         return Ok(None);
     };
+    let mut known = spread_points(&session.profile, comparison.header.engine.identity);
+    known.extend(sweeps.iter().flatten().cloned());
+    let known = Known::of(known);
+    let sweeps: Vec<_> = sweeps.iter().map(|points| known.borrowed(points)).collect();
     let sweeps = sweeps.iter().map(Vec::as_slice);
     let lead = match (&comparison.decision.grounds, deployed(&session.profile, &comparison)) {
         (Grounds::Limits, Some(deployed)) => lead::open(sweeps, &session.profile, deployed),

@@ -167,7 +167,7 @@ impl<'a> Files<'a> {
 
     /// What is known of the settings' answers.
     fn answers<'k>(&'k self, profile: &'k Profile) -> KnownAnswers<'k> {
-        KnownAnswers::of(profile, self.answers.as_ref())
+        KnownAnswers::from_result(profile, self.answers.as_ref())
     }
 
     fn sweeps(&self, profile: &Profile) -> Vec<Swept<'_>> {

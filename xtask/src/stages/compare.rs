@@ -72,6 +72,8 @@ impl Task for Compare<'_> {
         }
         let reference = self.context.reference.map_or(&[][..], |file| &file.points);
         let known = self.context.known(inputs)?;
+        // Verdicts, limits and what is shown have one interval.
+        let points = known.and(points.iter().cloned()).borrowed(&points);
         let level = stopping.as_ref().map_or(LEVEL, |stopping: &Stopping| stopping.level);
         let comparisons = comparison::comparisons(&points, &known, reference, profile, level);
         let hardware = hardware::hardware(profile, &self.context.identity(inputs)?);
@@ -81,8 +83,7 @@ impl Task for Compare<'_> {
         let targets = targets::outcomes(profile, &comparisons, &server, decision.deployed);
         let floors = targets::floors(profile, &comparisons, &server);
         let sweeps = self.context.sweep_points(inputs)?;
-        let speculation =
-            speculation::by_load(sweeps.iter().map(Vec::as_slice), &known, profile);
+        let speculation = speculation::by_load(sweeps.iter().map(Vec::as_slice), &known, profile);
         let mut findings = Vec::new();
         let told =
             |role| points.iter().find(|p| p.role == role && p.load == profile.objective.load);
@@ -119,7 +120,7 @@ impl Compare<'_> {
         let refused =
             read_if_upstream::<ChooseResult>(inputs)?.map(|file| file.refused).unwrap_or_default();
         let answers: Option<AnswersResult> = read_if_upstream(inputs)?;
-        let answers = KnownAnswers::of(profile, answers.as_ref());
+        let answers = KnownAnswers::from_result(profile, answers.as_ref());
         let candidate = candidate.filter(|candidate| answers.permits(&candidate.args));
         let judged = Judged {
             default: default.as_ref(),

@@ -25,7 +25,9 @@ use super::{
     written,
 };
 use analysis::{
-    Configuration, choice, comparison, decision,
+    Configuration, choice,
+    comparison::{self, Known},
+    decision,
     stopping::{self, Spent},
 };
 use dag::{Inputs, Leaf, Outputs, Task};
@@ -57,6 +59,13 @@ struct Walk {
     stopping: Option<Stopping>,
     /// What is to be measured next; empty at the end.
     wanted: Vec<Leaf<Trial>>,
+}
+
+impl Walk {
+    /// What says how much starts differ, and so by which intervals limits are judged.
+    fn lenders(&self, known: &Known) -> Known {
+        known.and(self.default.iter().chain(self.judged.iter().flatten()).cloned())
+    }
 }
 
 impl Comprehensive<'_> {
@@ -96,6 +105,11 @@ impl Comprehensive<'_> {
     fn walk(&self, inputs: &Inputs<'_>, candidates: &[Candidate]) -> Result<Walk> {
         let profile = self.context.profile;
         let identity = self.context.identity(inputs)?;
+        let known = self.context.known(inputs)?;
+        let state = |points: &[Point], walk: &Walk| {
+            let points = walk.lenders(&known).borrowed(points);
+            Configuration::of(&points, profile, |_| true).and_then(|one| state(&one))
+        };
         let starts = choice::judged_starts(profile);
         let (mut walk, mut states, mut default) = (Walk::default(), Vec::new(), None);
         if !candidates.is_empty() {
@@ -107,7 +121,7 @@ impl Comprehensive<'_> {
                 Err(wanted) => return Ok(Walk { wanted, ..walk }),
                 Ok(mut points) => walk.default = points.swap_remove(0),
             }
-            default = Configuration::of(&walk.default, profile, |_| true).and_then(|c| state(&c));
+            default = state(&walk.default, &walk);
         }
         while let Some(next) = choice::next(default, candidates, &states) {
             // `choose` has tested the flags of the first one, and of the whole that it was.
@@ -131,7 +145,7 @@ impl Comprehensive<'_> {
                 Ok(points) => walk.judged.extend(points),
             }
             let points = walk.judged.last().expect("it was just added");
-            states.push(Configuration::of(points, profile, |_| true).and_then(|c| state(&c)));
+            states.push(state(points, &walk));
         }
         if walk.judged.is_empty() {
             // Nothing is to be judged: the defaults stand in its place.
@@ -154,8 +168,8 @@ impl Comprehensive<'_> {
         walk: &mut Walk,
     ) -> Result<()> {
         let profile = self.context.profile;
-        let Some(settled) = self.settled(&walk.judged) else { return Ok(()) };
         let known = self.context.known(inputs)?;
+        let Some(settled) = self.settled(&known, walk) else { return Ok(()) };
         let mut spent = match self.spent(inputs)? {
             Ok(spent) => spent,
             Err(wanted) => {
@@ -191,6 +205,7 @@ impl Comprehensive<'_> {
             let rows = comparison::goals(&points, &known, profile, level);
             let next = looks.next(starts);
             let budget = profile.budget_engine_minutes.map(f64::from);
+            let points = walk.lenders(&known).borrowed(&points);
             let reason =
                 stopping::reason(profile, &points, &rows, next.map(|n| n - starts), &spent, budget);
             walk.stopping = reason.map(|reason| Stopping {
@@ -252,7 +267,10 @@ impl Comprehensive<'_> {
     }
 
     /// Index of the candidate to decide on; `None` where none was judged.
-    fn settled(&self, judged: &[Vec<Point>]) -> Option<usize> {
+    fn settled(&self, known: &Known, walk: &Walk) -> Option<usize> {
+        let lenders = walk.lenders(known);
+        let judged: Vec<Vec<Point>> =
+            walk.judged.iter().map(|points| lenders.borrowed(points)).collect();
         let of = |points| Configuration::of(points, self.context.profile, |_| true);
         let settings: Vec<_> = judged.iter().filter_map(|points| of(points)).collect();
         let decided = decision::nearest(&settings.iter().collect::<Vec<_>>())?;
@@ -326,7 +344,9 @@ impl Task for Comprehensive<'_> {
 
     fn needs(&self) -> Vec<String> {
         let mut needs = self.context.needs(&COMPREHENSIVE);
-        if self.context.profile.starts_max == self.context.profile.starts {
+        let profile = self.context.profile;
+        // Their starts say how much starts differ, by which limits and looks are judged.
+        if profile.starts_max == profile.starts && profile.slo.is_empty() {
             needs.retain(|need| self.context.sweep_names().all(|sweep| sweep != *need));
         }
         needs
@@ -338,11 +358,11 @@ impl Task for Comprehensive<'_> {
             "loads": profile.loads,
             "starts": profile.starts,
             "goals": super::goals(profile),
+            "spread": profile.spreads.hashed(),
         });
         if profile.starts_max > profile.starts {
             config["starts_max"] = profile.starts_max.into();
             config["margins_percent"] = json!(profile.margins_percent);
-            config["spread"] = profile.spreads.hashed();
             config["budget"] = json!(profile.budget_engine_minutes);
         }
         config
@@ -362,7 +382,8 @@ impl Task for Comprehensive<'_> {
         let walk = self.walk(inputs, &candidates)?;
         let header = self.context.header(COMPREHENSIVE.name, inputs)?;
         let starts = choice::judged_starts(profile);
-        let Some(settled) = self.settled(&walk.judged) else {
+        let known = self.context.known(inputs)?;
+        let Some(settled) = self.settled(&known, &walk) else {
             let identity = self.context.identity(inputs)?;
             let of = |grid: Grid<'_>| grid.points(inputs, &identity);
             let mut points = of(self.candidate(0, Args::new(), starts))?;

@@ -41,7 +41,7 @@ pub fn pruned(
     let profile = context.profile;
     let known = context.known(inputs)?;
     let answers: Option<AnswersResult> = read_if_upstream(inputs)?;
-    let answers = KnownAnswers::of(profile, answers.as_ref());
+    let answers = KnownAnswers::from_result(profile, answers.as_ref());
     let (mut candidate, mut tested) = (candidate.clone(), Vec::<Point>::new());
     while pruning::is_tested(profile, &candidate) {
         let less: Vec<(String, Result<Args, String>)> = candidate
@@ -67,6 +67,7 @@ pub fn pruned(
             Ok(points) => points,
             Err(wanted) => return Ok(Err(wanted)),
         };
+        let points = known.and(points.iter().cloned()).borrowed(&points);
         let of = |args: &Args| -> Vec<Point> {
             points.iter().filter(|point| point.args == *args).cloned().collect()
         };

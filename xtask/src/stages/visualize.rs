@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use bench_core::schema::{
-    BaselineResult, Column, CompareResult, Comparison, ComprehensiveResult, Role, SweepResult,
+    BaselineResult, Column, CompareResult, Comparison, ComprehensiveResult, Point, Role,
+    SweepResult,
 };
 use serde_json::{Value, json};
 
@@ -40,6 +41,7 @@ impl Task for Visualize<'_> {
             "latency_load": profile.latency_load(),
             "reference": profile.reference,
             "sweeps": self.context.sweep_names().collect::<Vec<_>>(),
+            "spread": profile.spreads.hashed(),
         })
     }
 
@@ -75,7 +77,16 @@ pub struct Results {
     pub comparison: CompareResult,
 }
 
-/// Reads the results of the stages upstream.
+impl Results {
+    /// The points of each file.
+    fn points(&mut self) -> impl Iterator<Item = &mut Vec<Point>> {
+        let sweeps = self.sweeps.iter_mut().map(|file| &mut file.points);
+        let comprehensive = self.comprehensive.iter_mut().map(|file| &mut file.points);
+        std::iter::once(&mut self.baseline.points).chain(sweeps).chain(comprehensive)
+    }
+}
+
+/// Reads the results of the stages upstream, every figure with the interval that verdicts use.
 pub fn read_all(context: &Context<'_>, inputs: &Inputs<'_>) -> Result<Results> {
     let mut baseline: BaselineResult = read(inputs)?;
     let mut comprehensive: Option<ComprehensiveResult> = read_if_upstream(inputs)?;
@@ -95,7 +106,13 @@ pub fn read_all(context: &Context<'_>, inputs: &Inputs<'_>) -> Result<Results> {
             without_candidate(&mut comparison);
         }
     }
-    Ok(Results { baseline, sweeps, comprehensive, comparison })
+    let mut results = Results { baseline, sweeps, comprehensive, comparison };
+    let known = context.known(inputs)?;
+    let known = known.and(results.points().flat_map(|points| points.iter().cloned()));
+    for points in results.points() {
+        *points = known.borrowed(points);
+    }
+    Ok(results)
 }
 
 /// Where nothing was a candidate, the defaults stand in its place: nobody is shown them twice.

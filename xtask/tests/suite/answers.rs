@@ -168,14 +168,14 @@ fn speculation_is_advised_by_load() {
     let compared: CompareResult = result(&project, "comparison.json");
     let [found] = compared.speculation.as_slice() else { panic!("{:?}", compared.speculation) };
     let rates: Vec<_> = found.loads.iter().map(|load| load.offered_per_s).collect();
-    assert_eq!(rates, [2.0, 8.0, 24.0, 40.0].map(Some));
+    assert_eq!(rates, [2.0, 8.0, 16.0, 24.0].map(Some));
     assert_eq!(found.loads[0].verdict, Some(Verdict::Better), "{:?}", found.loads[0]);
     let SpeculationAdvice::StopsBetween { pays_up_to, costs_from } = &found.advice else {
         panic!("{found:?}")
     };
-    assert_eq!((pays_up_to.as_str(), costs_from.as_str()), ("production-24", "production-40"));
+    assert_eq!((pays_up_to.as_str(), costs_from.as_str()), ("production-16", "production-24"));
     let report = report(&project);
-    let said = "`n-gram 3` stops to pay between 24 and 40 requests/s: it pays up to";
+    let said = "`n-gram 3` stops to pay between 16 and 24 requests/s: it pays up to";
     assert_eq!(report.matches(said).count(), 2, "on the first page and in its section: {report}");
     assert!(report.contains("## Where speculation pays"));
 }

@@ -3,7 +3,11 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
-use bench_core::rng::Random;
+use bench_core::{
+    metric,
+    rng::Random,
+    stats::{self, Elsewhere, Spread, Start},
+};
 use serde_json::Value;
 
 use super::Project;
@@ -122,6 +126,8 @@ fn draw(seed: u64) -> Drawn {
 #[derive(Clone, Default)]
 struct Setting {
     figures: BTreeMap<(String, String), Vec<f64>>,
+    /// Of these, with what other settings say of how much starts differ; else of the starts alone.
+    intervals: BTreeMap<(String, String), (f64, f64)>,
     saturated: Vec<String>,
     fails: bool,
 }
@@ -162,7 +168,9 @@ impl Setting {
                 Some(starts) => {
                     let half =
                         T95[starts.len() - 2] * (variance(starts) / starts.len() as f64).sqrt();
-                    let (low, high) = (mean(starts) - half, mean(starts) + half);
+                    let own = (mean(starts) - half, mean(starts) + half);
+                    let key = (load.clone(), metric.clone());
+                    let (low, high) = self.intervals.get(&key).copied().unwrap_or(own);
                     if high <= *most {
                         Keeps::Yes
                     } else if low > *most {
@@ -211,6 +219,37 @@ impl Setting {
     }
 }
 
+/// Figures of settings on the same engine: load, then metric, then one value a start.
+type Lenders = Vec<(String, BTreeMap<String, Vec<f64>>)>;
+
+/// Gives a setting the intervals that verdicts use, from every other setting.
+fn borrow(setting: &mut Setting, lenders: &Lenders) {
+    const MARK: &str = "output_tokens_per_s";
+    let spread = |id: &str, starts: &[f64]| -> Option<Spread> {
+        let starts: Vec<Start> = starts.iter().map(|value| Start::single(*value)).collect();
+        stats::spread(metric::find(id)?, &starts)
+    };
+    let on = |id: &str, load: &str, is_other: &dyn Fn(&[f64]) -> bool| -> Vec<Spread> {
+        let on_load = lenders.iter().filter(|(name, _)| name == load);
+        let others = on_load.filter(|(_, figures)| figures.get(MARK).is_some_and(|f| is_other(f)));
+        others.filter_map(|(_, figures)| spread(id, figures.get(id)?)).collect()
+    };
+    for ((load, id), starts) in setting.figures.clone() {
+        let Some((metric, figure)) = metric::find(&id).zip(stats::estimate(starts)) else {
+            continue;
+        };
+        let own = setting.figures.get(&(load.clone(), MARK.to_owned())).cloned();
+        let is_other =
+            |f: &[f64]| own.as_ref().is_none_or(|own| !own.iter().any(|start| f.contains(start)));
+        let elsewhere = |repeats| {
+            let other = if load == "burst" { "steady" } else { "burst" };
+            Elsewhere::of(&[&on(&id, other, &|_| true)], repeats, 0.0)
+        };
+        let found = stats::borrowed(metric, &figure, &on(&id, &load, &is_other), elsewhere);
+        setting.intervals.extend(found.low.zip(found.high).map(|ends| ((load, id), ends)));
+    }
+}
+
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
@@ -236,6 +275,7 @@ fn read(project: &Project) -> Seen {
         swept: BTreeMap::new(),
         tested: BTreeMap::new(),
     };
+    let (mut swept, mut judged, mut tested) = (Lenders::new(), Lenders::new(), Lenders::new());
     for (name, text) in project.results() {
         if !name.ends_with(".json") {
             continue;
@@ -244,10 +284,19 @@ fn read(project: &Project) -> Seen {
         let stage = file["stage"].as_str().unwrap_or_default();
         for point in file["tested"].as_array().into_iter().flatten() {
             seen.tested.entry(point["args"].to_string()).or_default().add(point);
+            lend(&mut tested, point);
         }
         for point in file["points"].as_array().into_iter().flatten() {
             let args = point["args"].to_string();
             let role = point["role"].as_str().expect("a role");
+            lend(
+                if matches!(stage, "baseline" | "comprehensive") {
+                    &mut judged
+                } else {
+                    &mut swept
+                },
+                point,
+            );
             match (stage, role) {
                 // Further starts of the defaults come later, in the file that has all of them.
                 ("baseline" | "comprehensive", "default") => seen.default.add(point),
@@ -259,7 +308,24 @@ fn read(project: &Project) -> Seen {
             }
         }
     }
+    let with = |more: Lenders| [swept.clone(), more].concat();
+    let (judged, tested) = (with(judged), with(tested));
+    let of_judged = seen.judged.values_mut().chain([&mut seen.default]);
+    of_judged.for_each(|setting| borrow(setting, &judged));
+    seen.tested.values_mut().for_each(|setting| borrow(setting, &tested));
     seen
+}
+
+/// Adds a point to those that say how much starts differ, each once.
+fn lend(lenders: &mut Lenders, point: &Value) {
+    let mut setting = Setting::default();
+    setting.add(point);
+    let load = point["load"].as_str().expect("a load").to_owned();
+    let figures = setting.figures.into_iter().map(|((_, metric), starts)| (metric, starts));
+    let entry = (load, figures.collect());
+    if !lenders.contains(&entry) {
+        lenders.push(entry);
+    }
 }
 
 /// What the exit code must be.

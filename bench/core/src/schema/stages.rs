@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AnswerRefusal, Candidate, Choice, Comparison, Decision, EngineLabel, FloorOutcome,
-    JudgedAnswers, Point, Stopping, TargetOutcome, TrialRef,
+    JudgedAnswers, Point, Speculation, Stopping, TargetOutcome, TrialRef,
 };
 
 /// What every result file begins with.

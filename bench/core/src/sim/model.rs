@@ -176,8 +176,9 @@ impl Model {
     pub fn with_effects(&self, args: &Args) -> Self {
         let mut model = self.clone();
         for effect in self.effects.iter().filter(|effect| effect.is_on(args)) {
-            let StepTime { weights_ns, prefill_pair_fs, kv_token_ps, token_ns, sequence_ns, .. } =
-                &mut model.step;
+            let StepTime {
+                weights_ns, prefill_pair_fs, kv_token_ps, token_ns, sequence_ns, ..
+            } = &mut model.step;
             for time in [weights_ns, prefill_pair_fs, kv_token_ps] {
                 *time = scale(*time, effect.device_ppm);
             }

@@ -116,6 +116,27 @@ impl Difference {
     }
 }
 
+/// How far the mean of one side's starts may be off, on the scale on which changes are judged; `None` where nothing
+/// is borrowed, or no start differs from another.
+pub(super) fn error_of_one(
+    side: &[Vec<f64>],
+    prior: impl FnOnce(f64, f64) -> Option<Prior>,
+) -> Option<Error> {
+    let spread = Spread::of(side).filter(|spread| spread.variance > 0.0)?;
+    let n = side.len() as f64;
+    let parts = prior(spread.repeats, spread.within)?
+        .moderate(&[(spread.variance, spread.freedom)])
+        .into_iter()
+        .filter(|m| m.weight > 1e-6)
+        .map(|m| Part {
+            weight: m.weight,
+            standard_error: libm::sqrt(m.variances[0].max(spread.within / spread.repeats) / n),
+            freedom: m.freedoms[0],
+        })
+        .collect();
+    Some(Error { parts, own_freedom: spread.freedom })
+}
+
 /// For each start before the one after in its block; `None` unless both sides have one start in each
 /// of the same blocks.
 fn pairs(before: &[Start], after: &[Start]) -> Option<Vec<usize>> {

@@ -11,14 +11,15 @@ mod spread;
 pub mod student;
 mod verdict;
 
-use crate::schema::Estimate;
+use crate::{metric::Metric, schema::Estimate};
 
-use difference::{Difference, Scale};
+use difference::{Difference, Scale, error_of_one};
+use spread::Prior;
 
 pub use crate::metric::MARGIN_PERCENT;
 pub use looks::{Looks, levels};
 pub use repeats::{Costs, REPEATS_MAX, repeats};
-pub use spread::{Spread, Start};
+pub use spread::{Elsewhere, Spread, Start};
 pub use student::critical;
 pub use verdict::{Judgement, LEVEL, POWER, Question, QuestionRole, STARTS_MAX, judge, spread};
 
@@ -98,26 +99,67 @@ pub fn change(before: &Estimate, after: &Estimate, is_share: bool) -> Option<Est
     Difference::between(&before, &after, is_share, |_| None)?.estimate(LEVEL)
 }
 
+/// The figure of one setting with the interval that verdicts use: the spread of its starts shrunk towards those
+/// of other settings in this metric on this load (`kind`). `elsewhere` is asked for what settings on other loads,
+/// with so many repeats, say of how alike they are. The figure as it is where nothing is borrowed.
+pub fn borrowed(
+    metric: &Metric,
+    figure: &Estimate,
+    kind: &[Spread],
+    elsewhere: impl FnOnce(f64) -> Elsewhere,
+) -> Estimate {
+    let starts = starts_of(figure);
+    if rank::has_unreached(&starts) {
+        return figure.clone();
+    }
+    let scale = Scale::of(&starts, &[], metric.is_share());
+    let on_scale = |start: &Start| start.repeats.iter().map(|v| scale.apply(*v)).collect();
+    let side: Vec<Vec<f64>> = starts.iter().map(on_scale).collect();
+    let prior = |repeats, within| {
+        let is_known = metric.is_share() || scale == Scale::Ratio;
+        Prior::new(kind, || elsewhere(repeats), repeats, within).filter(|_| is_known)
+    };
+    let Some(error) = error_of_one(&side, prior) else { return figure.clone() };
+    let middle =
+        spread::mean(&side.iter().map(|start| spread::exact_mean(start)).collect::<Vec<_>>());
+    let half = error.half_interval(LEVEL);
+    let value = |on_scale: f64| match scale {
+        Scale::Ratio => libm::exp(on_scale),
+        Scale::Linear { .. } if metric.is_share() => on_scale.clamp(0.0, 1.0),
+        Scale::Linear { .. } => on_scale,
+    };
+    Estimate {
+        // The mean is arithmetic, the middle of a ratio is not.
+        low: Some(value(middle - half).min(figure.mean)),
+        high: Some(value(middle + half).max(figure.mean)),
+        ..figure.clone()
+    }
+}
+
 /// Two figures as their [`change`] compares them: where it is a ratio, the geometric means over repeats
-/// and starts with their 95 % intervals, so that the change is what leads from the one to the other.
+/// and starts, so that the change is what leads from the one to the other, with intervals of the same width.
 pub fn compared(before: &Estimate, after: &Estimate, is_share: bool) -> [Estimate; 2] {
     let sides = [before, after].map(starts_of);
     let is_unreached = sides.iter().any(|side| rank::has_unreached(side) || side.is_empty());
     if is_unreached || Scale::of(&sides[0], &sides[1], is_share) != Scale::Ratio {
         return [before.clone(), after.clone()];
     }
-    let [a, b] = sides.map(|starts| geometric(&starts));
-    [a.unwrap_or_else(|| before.clone()), b.unwrap_or_else(|| after.clone())]
+    let [a, b] = &sides;
+    [geometric(before, a), geometric(after, b)]
 }
 
-/// The geometric mean of positive values with its interval.
-fn geometric(starts: &[Start]) -> Option<Estimate> {
-    let logs = |repeats: &Vec<f64>| repeats.iter().map(|value| libm::log(*value)).collect();
-    let logs: Vec<Vec<f64>> = starts.iter().map(|start| logs(&start.repeats)).collect();
-    let of = estimate(logs.iter().map(|start| spread::exact_mean(start)).collect())?;
-    let [low, high] = [of.low, of.high].map(|end| end.map(libm::exp));
-    let starts = of.starts.into_iter().map(libm::exp).collect();
-    Some(Estimate { mean: libm::exp(of.mean), low, high, starts, repeats: Vec::new() })
+/// The figure with the geometric mean of its starts, which are positive.
+fn geometric(figure: &Estimate, starts: &[Start]) -> Estimate {
+    let log = |start: &Start| {
+        let logs: Vec<f64> = start.repeats.iter().map(|value| libm::log(*value)).collect();
+        spread::exact_mean(&logs)
+    };
+    let logs: Vec<f64> = starts.iter().map(log).collect();
+    let mean = libm::exp(spread::exact_mean(&logs));
+    let scaled = |end: Option<f64>| end.map(|end| end * mean / figure.mean);
+    let starts = logs.into_iter().map(libm::exp).collect();
+    let (low, high) = (scaled(figure.low), scaled(figure.high));
+    Estimate { mean, low, high, starts, repeats: Vec::new() }
 }
 
 /// The middle value, halfway between two; `None` of none.
@@ -179,6 +221,55 @@ mod tests {
         assert_eq!(compared(&shares[0], &shares[1], true), shares);
         let unreached = [of(&[1.0, f64::INFINITY]), of(&[1.0, 2.0])];
         assert_eq!(compared(&unreached[0], &unreached[1], false), unreached);
+    }
+
+    /// Two starts know little of their spread; settings of its kind that are quiet say more.
+    #[test]
+    fn the_interval_of_a_setting_is_borrowed_as_verdicts_borrow() {
+        let rate = crate::metric::find("output_tokens_per_s").expect("a metric");
+        let spread_of = |values: &[f64]| {
+            let starts: Vec<Start> = values.iter().map(|value| Start::single(*value)).collect();
+            spread(rate, &starts).expect("a spread")
+        };
+        let kind: Vec<Spread> =
+            (0..6).map(|i| spread_of(&[50.0, 50.5 + f64::from(i) / 10.0, 49.6])).collect();
+        let nowhere = |repeats| Elsewhere::of(&[], repeats, 0.0);
+        let (own, half) = (of(&[100.0, 101.0]), |e: &Estimate| {
+            let (low, high) = e.low.zip(e.high).expect("an interval");
+            (high - low) / 2.0
+        });
+        let found = borrowed(rate, &own, &kind, nowhere);
+        assert_eq!((found.mean, &found.starts), (own.mean, &own.starts));
+        assert!(half(&found) < half(&own) / 3.0 && half(&found) > 0.5, "{own:?} {found:?}");
+        // A change of one such setting against another is as wide as both intervals together.
+        let question = |after: &[Start]| {
+            let before = starts_of(&own);
+            let margin_percent = 2.0;
+            let asked = Question {
+                metric: rate,
+                load: "burst",
+                before: &before,
+                after,
+                history: &kind,
+                requests: None,
+                margin_percent,
+                role: QuestionRole::Primary,
+            };
+            judge(&[asked], LEVEL)[0].change.clone().expect("a change")
+        };
+        let change = question(&starts_of(&of(&[100.0, 101.0])));
+        let both = std::f64::consts::SQRT_2 * half(&found) / 100.5 * 100.0;
+        assert!((half(&change) / both - 1.0).abs() < 0.2, "{change:?} {both}");
+        // Without two settings of its kind, of one start, and without any spread, nothing changes.
+        assert_eq!(borrowed(rate, &own, &kind[..1], nowhere), own);
+        assert_eq!(borrowed(rate, &of(&[100.0]), &kind, nowhere), of(&[100.0]));
+        assert_eq!(borrowed(rate, &of(&[100.0, 100.0]), &kind, nowhere), of(&[100.0, 100.0]));
+        // A share is no less than nothing, however much it varies elsewhere.
+        let share = crate::metric::find("queue_share").expect("a metric");
+        let wide = spread(share, &starts_of(&of(&[0.3, 0.5]))).expect("a spread");
+        let small = borrowed(share, &of(&[0.02, 0.021]), &[wide; 4], nowhere);
+        assert_eq!(small.low, Some(0.0));
+        assert!(small.high > Some(0.1), "{small:?}");
     }
 
     #[test]

@@ -130,6 +130,30 @@ pub(super) fn pooled_within<'a>(spreads: impl Iterator<Item = &'a Spread> + Clon
     spreads.map(|spread| spread.within * spread.within_freedom).sum::<f64>() / freedom
 }
 
+/// Variances of settings as starts with so many repeats have them, each with its degrees of freedom.
+fn entries(spreads: &[Spread], repeats: f64, own_within: f64) -> Vec<(f64, f64)> {
+    let pooled = pooled_within(spreads.iter());
+    let within = if pooled > 0.0 { pooled } else { own_within };
+    let entry = |spread: &Spread| (spread.with_repeats(repeats, within), spread.freedom);
+    // No variance at all is no measurement of one: a counter that stayed at 0.
+    spreads.iter().map(entry).filter(|(variance, _)| *variance > 0.0).collect()
+}
+
+/// How alike settings are by their spreads on other loads: a log-likelihood for each candidate of the prior.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Elsewhere([f64; ALIKE.len()]);
+
+impl Elsewhere {
+    /// Of the spreads in one metric, load by load.
+    pub fn of(loads: &[&[Spread]], repeats: f64, own_within: f64) -> Self {
+        let loads: Vec<_> = loads.iter().map(|load| entries(load, repeats, own_within)).collect();
+        Self(ALIKE.map(|(alike, _)| {
+            let several = loads.iter().filter(|entries| entries.len() > 1);
+            several.map(|entries| likeliest(entries, alike).1).sum()
+        }))
+    }
+}
+
 /// What other settings say of the variance between starts before a setting is looked at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prior(Vec<Candidate>);
@@ -155,36 +179,24 @@ pub(super) struct Moderated {
 }
 
 impl Prior {
-    /// Of the spreads of other settings in this metric on this load (`kind`), and of those in the same
-    /// metric on other loads, which say how alike settings are. `None` without two spreads of its kind: a
+    /// Of the spreads of other settings in this metric on this load (`kind`), and of what those in the same
+    /// metric on other loads say of how alike settings are. `None` without two spreads of its kind: a
     /// single one says nothing of how alike settings are, which is what decides how much it says.
     pub fn new(
         kind: &[Spread],
-        other_loads: &[&[Spread]],
+        elsewhere: impl FnOnce() -> Elsewhere,
         repeats: f64,
         own_within: f64,
     ) -> Option<Self> {
-        let entries = |spreads: &[Spread]| -> Vec<(f64, f64)> {
-            let pooled = pooled_within(spreads.iter());
-            let within = if pooled > 0.0 { pooled } else { own_within };
-            let entry = |spread: &Spread| (spread.with_repeats(repeats, within), spread.freedom);
-            // No variance at all is no measurement of one: a counter that stayed at 0.
-            spreads.iter().map(entry).filter(|(variance, _)| *variance > 0.0).collect()
-        };
-        let own = entries(kind);
+        let own = entries(kind, repeats, own_within);
         if own.len() < SETTINGS_MIN {
             return None;
         }
-        let others: Vec<_> = other_loads.iter().map(|spreads| entries(spreads)).collect();
+        let Elsewhere(elsewhere) = elsewhere();
         let settings = own.len() as f64;
         let mean_freedom = own.iter().map(|(_, freedom)| freedom).sum::<f64>() / settings;
-        let candidates = ALIKE.map(|(alike, belief)| {
+        let candidates = ALIKE.iter().zip(elsewhere).map(|(&(alike, belief), elsewhere)| {
             let (variance, log_likelihood) = likeliest(&own, alike);
-            let elsewhere: f64 = others
-                .iter()
-                .filter(|entries| entries.len() > 1)
-                .map(|entries| likeliest(entries, alike).1)
-                .sum();
             // Its own uncertainty on top of that of a setting that is unlike others.
             let uncertainty = 1.0 / alike + (1.0 / alike + 1.0 / mean_freedom) / settings;
             Candidate {
@@ -194,7 +206,7 @@ impl Prior {
                 freedom: 1.0 / uncertainty,
             }
         });
-        Some(Self(candidates.to_vec()))
+        Some(Self(candidates.collect()))
     }
 
     /// The variances of two sides as they are now known, candidate by candidate; `own` are the sides'
@@ -273,9 +285,13 @@ mod tests {
         Spread { variance, freedom, repeats: 1.0, within: 0.0, within_freedom: 0.0 }
     }
 
+    fn nowhere() -> Elsewhere {
+        Elsewhere::of(&[], 1.0, 0.0)
+    }
+
     /// The likeliest answer of a prior to a setting with that variance: weight and variance.
     fn likeliest_answer(history: &[Spread], own: (f64, f64)) -> (f64, f64) {
-        let prior = Prior::new(history, &[], 1.0, 0.0).expect("spreads");
+        let prior = Prior::new(history, nowhere, 1.0, 0.0).expect("spreads");
         let answers = prior.moderate(&[own]);
         let weight: f64 = answers.iter().map(|answer| answer.weight).sum();
         let mean = answers.iter().map(|answer| answer.weight * answer.variances[0]).sum();
@@ -295,17 +311,18 @@ mod tests {
 
     #[test]
     fn settings_without_a_variance_say_nothing() {
-        assert_eq!(Prior::new(&[spread(0.0, 2.0)], &[], 1.0, 0.0), None);
-        assert_eq!(Prior::new(&[], &[&[spread(1.0, 2.0)]], 1.0, 0.0), None);
+        assert_eq!(Prior::new(&[spread(0.0, 2.0)], nowhere, 1.0, 0.0), None);
+        let elsewhere = || Elsewhere::of(&[&[spread(1.0, 2.0)]], 1.0, 0.0);
+        assert_eq!(Prior::new(&[], elsewhere, 1.0, 0.0), None);
     }
 
     /// Of one setting nobody knows whether the sides are like it: with spreads of 1 to 3 it made equals
     /// better or worse twice as often as it should.
     #[test]
     fn a_single_other_setting_says_nothing() {
-        assert_eq!(Prior::new(&[spread(1.0, 2.0)], &[], 1.0, 0.0), None);
-        assert_eq!(Prior::new(&[spread(1.0, 2.0), spread(0.0, 2.0)], &[], 1.0, 0.0), None);
-        assert!(Prior::new(&[spread(1.0, 2.0), spread(1.2, 2.0)], &[], 1.0, 0.0).is_some());
+        assert_eq!(Prior::new(&[spread(1.0, 2.0)], nowhere, 1.0, 0.0), None);
+        assert_eq!(Prior::new(&[spread(1.0, 2.0), spread(0.0, 2.0)], nowhere, 1.0, 0.0), None);
+        assert!(Prior::new(&[spread(1.0, 2.0), spread(1.2, 2.0)], nowhere, 1.0, 0.0).is_some());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use super::{
     difference::{Difference, Error, Scale},
     rank,
-    spread::{Prior, Spread, Start},
+    spread::{Elsewhere, Prior, Spread, Start},
     student,
 };
 use crate::{
@@ -283,7 +283,8 @@ impl<'a> Asked<'a> {
             let others: Vec<_> =
                 questions.iter().filter(elsewhere).map(|other| other.history).collect();
             let is_known = metric.is_share() || scale == Scale::Ratio;
-            Prior::new(question.history, &others, repeats, within).filter(|_| is_known)
+            let elsewhere = || Elsewhere::of(&others, repeats, within);
+            Prior::new(question.history, elsewhere, repeats, within).filter(|_| is_known)
         };
         let difference = Difference::between(before, after, metric.is_share(), prior)?;
         let floor = metric.margin().floor;

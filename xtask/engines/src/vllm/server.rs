@@ -12,7 +12,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use bench_core::schema::{ArgValue, Args, Observed, ServerEngine, ServerStart, StartWay, VllmEngine};
+use bench_core::schema::{
+    ArgValue, Args, Observed, ServerEngine, ServerStart, StartWay, VllmEngine,
+};
 
 use super::{
     classify::{classify, observe},
