@@ -3,6 +3,7 @@
 mod common;
 mod differential;
 mod fit;
+mod layouts;
 mod scheduler;
 
 use bench_core::{

@@ -12,7 +12,7 @@ use bench_core::{
     sim::{
         self,
         blocks::{BlockHash, mix},
-        engine::{Output, Turn, Work},
+        engine::Output,
         machine::{Event, Machine},
         scheduler::Request,
     },
@@ -150,13 +150,13 @@ impl Simulator {
             self.machine.advance(now_ns(), &mut |event| events.push(event));
             for event in events.drain(..) {
                 match event {
-                    Event::Turn { turn, .. } => self.publish(&ledger, &turn),
+                    Event::Turn { .. } => self.publish(&ledger),
                     Event::Token { at_ns, output } => self.send_out(at_ns, output),
                 }
             }
             let next_ns = self.machine.next_ns();
             if next_ns.is_none() {
-                self.publish_idle(&ledger);
+                self.publish(&ledger);
             }
             tokio::select! {
                 biased;
@@ -192,29 +192,15 @@ impl Simulator {
         }
     }
 
-    fn publish(&mut self, ledger: &Mutex<Ledger>, turn: &Turn) {
-        self.state.running = turn.running as u64;
-        self.state.waiting = turn.waiting as u64;
-        self.state.kv_cache_usage =
-            f64::from(turn.used_blocks.0) / f64::from(turn.used_blocks.1.max(1));
-        let counters = self.machine.scheduler().counters();
+    fn publish(&mut self, ledger: &Mutex<Ledger>) {
+        let (now, counters) = (self.machine.gauges(), self.machine.counters());
+        self.state.running = now.running as u64;
+        self.state.waiting = now.waiting as u64;
+        self.state.kv_cache_usage = f64::from(now.used_blocks) / f64::from(now.blocks.max(1));
         self.state.preemptions = counters.preemptions;
         self.state.prefix_cache_queries = counters.prefix_queries;
         self.state.prefix_cache_hits = counters.prefix_hits;
         ledger.lock().unwrap_or_else(PoisonError::into_inner).engine = Some(self.state.clone());
-    }
-
-    fn publish_idle(&mut self, ledger: &Mutex<Ledger>) {
-        let used_blocks = self.machine.scheduler().used_blocks();
-        let idle = Turn {
-            end_ns: 0,
-            outputs: Vec::new(),
-            running: 0,
-            waiting: 0,
-            used_blocks,
-            work: Work::default(),
-        };
-        self.publish(ledger, &idle);
     }
 }
 

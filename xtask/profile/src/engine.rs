@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use bench_core::{
     schema::{ArgValue, Args, StartWay},
-    sim,
+    sim::{self, LAYOUT_FLAGS},
 };
 
 use super::{
@@ -33,8 +33,8 @@ pub(super) struct Engine {
     pub(super) accepted: Accepted,
     /// Defaults that are known before a start, for checks that need them.
     pub(super) defaults: Args,
-    /// Devices that workers may take, if counted.
-    devices: Option<usize>,
+    /// Devices that workers may take, if counted, and what counts them.
+    devices: Option<(usize, &'static str)>,
 }
 
 impl Engine {
@@ -55,10 +55,10 @@ impl Engine {
 
     /// vLLM starts one worker a device and refuses to start more.
     fn too_many_workers(&self, args: &Args) -> Option<Refusal> {
-        let devices = self.devices? as i64;
+        let (devices, counted_by) = self.devices?;
         let workers = cost::workers(args);
-        let message = format!("{workers} devices asked for, and `gpus` in [engine] has {devices}");
-        (workers > devices).then_some(Refusal { flags: cost::PARALLEL, message })
+        let message = format!("{workers} devices asked for, and {counted_by} has {devices}");
+        (workers > devices as i64).then_some(Refusal { flags: cost::PARALLEL, message })
     }
 }
 
@@ -124,7 +124,9 @@ fn simulator(problems: &Problems, table: &mut Table<'_>, models: &dyn ReadModel)
         });
     let planted = match &config {
         Some(EngineConfig::Simulator { model, .. }) => {
-            model.effects.iter().map(|effect| effect.flag.clone()).collect()
+            let layout = LAYOUT_FLAGS.iter().filter(|flag| model.models(flag));
+            let planted = model.effects.iter().map(|effect| effect.flag.clone());
+            planted.chain(layout.map(|flag| (*flag).to_owned())).collect()
         }
         _ => Vec::new(),
     };
@@ -138,7 +140,13 @@ fn simulator(problems: &Problems, table: &mut Table<'_>, models: &dyn ReadModel)
         ]),
         _ => Args::new(),
     };
-    Engine { config, args, env: BTreeMap::new(), accepted, defaults, devices: None }
+    let devices = match &config {
+        Some(EngineConfig::Simulator { model, .. }) => {
+            model.cards.as_ref().map(|cards| (cards.count as usize, "the model"))
+        }
+        _ => None,
+    };
+    Engine { config, args, env: BTreeMap::new(), accepted, defaults, devices }
 }
 
 /// The model that a name stands for.
@@ -192,7 +200,7 @@ fn vllm(problems: &Problems, table: &mut Table<'_>) -> Engine {
     let model = table
         .require("model", "model = a hub id with @revision, a folder, or \"dummy:SHAPE\"")
         .and_then(|item| item.text());
-    let devices = gpus.as_ref().map(Vec::len).filter(|_| !on_cpu);
+    let devices = gpus.as_ref().filter(|_| !on_cpu).map(|gpus| (gpus.len(), "`gpus` in [engine]"));
     let config = (|| {
         Some(EngineConfig::Vllm(VllmConfig {
             version: version?,

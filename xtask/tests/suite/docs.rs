@@ -66,6 +66,7 @@ const RUNS: [(&str, &str); 30] = [
     ("suite --profile h100-qwen2.5-7b", "suite -p small"),
     ("suite --profile sim-answers", "suite -p small"),
     ("suite --profile sim-speculation", "suite -p small"),
+    ("suite --profile sim-layouts", "suite -p small"),
     (
         "suite [--profile P] [--only A,B] [--without C,D] [--dry-run] [--fresh]",
         "suite -p small --only compare --fresh",

@@ -9,7 +9,7 @@ use super::process::Place;
 use crate::{
     metric,
     schema::{Args, FailureClass, Measured, Outcome},
-    sim::{self, Model, predict::simulate},
+    sim::{Model, predict::simulate},
     workload::Workload,
 };
 
@@ -142,8 +142,8 @@ impl Goal {
 /// What a simulator of that model says of a setting under these loads.
 pub fn predict(model: &Model, args: &Args, loads: &[Workload], goals: &[Goal]) -> Predicted {
     // What the simulator does not know it cannot tell apart.
-    let is_known = |flag: &&String| sim::KNOWN_FLAGS.contains(&flag.as_str());
-    let args = args.iter().filter(|(flag, _)| is_known(flag)).map(|(k, v)| (k.clone(), v.clone()));
+    let args = args.iter().filter(|(flag, _)| model.models(flag));
+    let args = args.map(|(flag, value)| (flag.clone(), value.clone()));
     let model = model.without_noise();
     let Ok((start_s, measured)) = simulate(&model, &args.collect(), 0, loads) else {
         return Predicted::Refused;

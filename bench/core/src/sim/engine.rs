@@ -76,6 +76,8 @@ pub struct Engine {
     pace: u64,
     /// Slows the host beside other processes, in millionths.
     host_pace: u64,
+    /// Sums over the cards in a step: nanoseconds, and picoseconds for each token.
+    all_reduces: (u64, u64),
     jitter_ppm: u64,
     jitter: Random,
     /// Requests that the engine has not seen: it looks between turns.
@@ -98,6 +100,10 @@ impl Engine {
             steps_max: if settings.async_scheduling { 2 } else { 1 },
             pace,
             host_pace: 1_000_000 + model.step.host_api_server_ppm * others,
+            all_reduces: model
+                .cards
+                .as_ref()
+                .map_or((0, 0), |cards| cards.all_reduces(settings.tensor_parallel_size)),
             jitter_ppm: model.noise.step_ppm,
             jitter,
             inbox: Vec::new(),
@@ -147,6 +153,11 @@ impl Engine {
         }
         turn.end_ns = turn.end_ns.max(now_ns + 1);
         Some(turn)
+    }
+
+    /// Requests in the batch and in the queue, those included that it has not seen.
+    pub fn load(&self) -> (usize, usize) {
+        (self.scheduler.running(), self.scheduler.waiting() + self.inbox.len())
     }
 
     /// The scheduler, to look at.
@@ -213,7 +224,11 @@ impl Engine {
             }
             sequences += u64::from(part.emits);
         }
-        let device_ns = time.weights_ns.max(time.token_ns * graph.unwrap_or(tokens))
+        let computed = graph.unwrap_or(tokens);
+        let (sums_ns, sums_token_ps) = self.all_reduces;
+        let device_ns = time.weights_ns.max(time.token_ns * computed)
+            + sums_ns
+            + sums_token_ps * computed / 1_000
             + time.prefill_pair_fs * pairs / 1_000_000
             + time.kv_token_ps * kv_tokens / 1_000
             + time.sequence_ns * sequences;

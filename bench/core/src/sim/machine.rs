@@ -1,4 +1,4 @@
-//! A server's machine: its API servers, its engine and the ways between them, driven by events.
+//! A server's machine: its API servers, its engines and the ways between them, driven by events.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -6,7 +6,7 @@ use super::{
     engine::{Engine, Output, Turn},
     front_end::ApiServers,
     model::{FrontEnd, scale},
-    scheduler::{Request, Scheduler},
+    scheduler::{Counters, Request, Scheduler},
 };
 
 /// What a machine yields.
@@ -30,27 +30,59 @@ pub enum Event {
 /// A machine. [`Machine::send`] requests, then [`Machine::advance`] to [`Machine::next_ns`], over and
 /// over; time never goes back.
 pub struct Machine {
-    engine: Engine,
+    /// One, or several with data parallelism.
+    engines: Vec<Running>,
     api_servers: ApiServers,
     request_latency_ns: u64,
     output_latency_ns: u64,
     /// On the way to an API server, in the order in which they come there.
     arriving: VecDeque<(u64, Request)>,
-    /// Of the turn that runs: its end, and its tokens.
-    turn: Option<(u64, Vec<Output>)>,
     /// Requests whose clients have gone, while they are on the way to the engine.
     gone: BTreeSet<u64>,
 }
 
+/// Requests and blocks during the turns that run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Requests in the batches.
+    pub running: usize,
+    /// Requests in the queues.
+    pub waiting: usize,
+    /// Blocks in use.
+    pub used_blocks: u32,
+    /// Blocks that can ever be.
+    pub blocks: u32,
+}
+
+struct Running {
+    engine: Engine,
+    /// Of the turn that runs: its end, and its tokens.
+    turn: Option<(u64, Vec<Output>)>,
+    /// What the engine does during that turn.
+    busy: Option<Gauges>,
+}
+
+impl Running {
+    /// What vLLM balances requests by (`DPLBAsyncMPClient` of `vllm/v1/engine/core_client.py`).
+    fn score(&self) -> usize {
+        let (running, waiting) = self.engine.load();
+        4 * waiting + running
+    }
+}
+
 impl Machine {
-    pub(super) fn new(engine: Engine, costs: &FrontEnd, api_servers: u32, pace: u64) -> Self {
+    pub(super) fn new(
+        engines: impl Iterator<Item = Engine>,
+        costs: &FrontEnd,
+        api_servers: u32,
+        pace: u64,
+    ) -> Self {
         Self {
-            engine,
+            engines: engines.map(|engine| Running { engine, turn: None, busy: None }).collect(),
             api_servers: ApiServers::new(costs, api_servers, pace),
             request_latency_ns: scale(costs.request_latency_ns, pace),
             output_latency_ns: scale(costs.output_latency_ns, pace),
             arriving: VecDeque::new(),
-            turn: None,
             gone: BTreeSet::new(),
         }
     }
@@ -62,7 +94,7 @@ impl Machine {
 
     /// A client goes. Tokens on their way to it may still come.
     pub fn abort(&mut self, id: u64) {
-        if !self.engine.abort(id) {
+        if !self.engines.iter_mut().any(|running| running.engine.abort(id)) {
             self.gone.insert(id);
         }
     }
@@ -70,7 +102,8 @@ impl Machine {
     /// When something happens next, if nothing is sent before.
     pub fn next_ns(&self) -> Option<u64> {
         let arrival_ns = self.arriving.front().map(|(at_ns, _)| *at_ns);
-        let turn_ns = self.turn.as_ref().map(|(end_ns, _)| *end_ns);
+        let turns = self.engines.iter().filter_map(|running| running.turn.as_ref());
+        let turn_ns = turns.map(|(end_ns, _)| *end_ns).min();
         [arrival_ns, turn_ns, self.api_servers.next_ns()].into_iter().flatten().min()
     }
 
@@ -81,9 +114,27 @@ impl Machine {
         }
     }
 
-    /// The scheduler, to look at.
-    pub fn scheduler(&self) -> &Scheduler {
-        self.engine.scheduler()
+    /// The engines' schedulers, to look at.
+    pub fn schedulers(&self) -> impl Iterator<Item = &Scheduler> {
+        self.engines.iter().map(|running| running.engine.scheduler())
+    }
+
+    /// What all engines counted.
+    pub fn counters(&self) -> Counters {
+        self.schedulers().map(Scheduler::counters).fold(Counters::default(), Counters::plus)
+    }
+
+    /// What all engines do now.
+    pub fn gauges(&self) -> Gauges {
+        let mut sum = Gauges::default();
+        for Running { engine, busy, .. } in &self.engines {
+            let (used, blocks) = engine.scheduler().used_blocks();
+            sum.used_blocks += busy.map_or(used, |busy| busy.used_blocks);
+            sum.blocks += blocks;
+            sum.running += busy.map_or(0, |busy| busy.running);
+            sum.waiting += busy.map_or(0, |busy| busy.waiting);
+        }
+        sum
     }
 
     fn happen(&mut self, now_ns: u64, on_event: &mut dyn FnMut(Event)) {
@@ -93,7 +144,8 @@ impl Machine {
         let done = self.api_servers.advance(now_ns);
         for request in done.taken_in {
             if !self.gone.remove(&request.id) {
-                self.engine.submit(request);
+                let least = self.engines.iter_mut().min_by_key(|running| running.score());
+                least.expect("there is an engine").engine.submit(request);
             }
         }
         for output in done.sent_out {
@@ -102,14 +154,23 @@ impl Machine {
             }
             on_event(Event::Token { at_ns: now_ns + self.output_latency_ns, output });
         }
-        if let Some((_, outputs)) = self.turn.take_if(|(end_ns, _)| *end_ns <= now_ns) {
-            self.api_servers.send_out(now_ns, &outputs);
-        }
-        if self.turn.is_none()
-            && let Some(mut turn) = self.engine.turn(now_ns)
-        {
-            self.turn = Some((turn.end_ns, std::mem::take(&mut turn.outputs)));
-            on_event(Event::Turn { start_ns: now_ns, turn });
+        for Running { engine, turn: under_way, busy } in &mut self.engines {
+            if let Some((_, outputs)) = under_way.take_if(|(end_ns, _)| *end_ns <= now_ns) {
+                self.api_servers.send_out(now_ns, &outputs);
+                *busy = None;
+            }
+            if under_way.is_none()
+                && let Some(mut turn) = engine.turn(now_ns)
+            {
+                *under_way = Some((turn.end_ns, std::mem::take(&mut turn.outputs)));
+                *busy = Some(Gauges {
+                    running: turn.running,
+                    waiting: turn.waiting,
+                    used_blocks: turn.used_blocks.0,
+                    blocks: turn.used_blocks.1,
+                });
+                on_event(Event::Turn { start_ns: now_ns, turn });
+            }
         }
     }
 }

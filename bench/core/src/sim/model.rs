@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::settings::{KNOWN_FLAGS, LAYOUT_FLAGS};
 use crate::{
     decimal::Decimal,
     rng::Random,
@@ -36,9 +37,66 @@ pub struct Model {
     /// What a card draws; without it nothing is said of energy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power: Option<Power>,
+    /// How several cards share the work; `None` where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cards: Option<Cards>,
     /// What flags do of which the simulator knows nothing else: made up, to try what hangs on such flags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub effects: Vec<Effect>,
+}
+
+/// The cards of a machine and what it costs them to share a model's layers. Data-parallel engines share
+/// nothing: each has whole copies of the model.
+///
+/// Tensor parallelism divides matrices and heads by the number of cards, and each layer sums its activations over
+/// the cards twice, after attention and after the MLP (Shoeybi et al., "Megatron-LM", 2019). A ring moves
+/// 2 (n − 1) / n of the bytes over each link (Patarasuk and Yuan, 2009).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cards {
+    /// How many there are.
+    pub count: u32,
+    /// Layers of the model.
+    pub layers: u32,
+    /// Attention heads: each card has as many.
+    pub attention_heads: u32,
+    /// Heads of keys and values: more cards than these hold copies.
+    pub kv_heads: u32,
+    /// Starting one sum over the cards, whatever its size.
+    pub all_reduce_ns: u64,
+    /// The bytes of one token's activations over the bandwidth of a card's links in one direction.
+    pub all_reduce_token_ps: u64,
+    /// These two may be so many times as long or as short, in millionths: a layout's prediction is as uncertain.
+    pub all_reduce_within_ppm: u64,
+}
+
+impl Cards {
+    /// Sums over the cards in a step whose layers are shared by `shards` of them: nanoseconds, and
+    /// picoseconds for each token.
+    pub(super) fn all_reduces(&self, shards: u32) -> (u64, u64) {
+        if shards == 1 {
+            return (0, 0);
+        }
+        let (n, sums) = (u64::from(shards), 2 * u64::from(self.layers));
+        (sums * self.all_reduce_ns, sums * self.all_reduce_token_ps * 2 * (n - 1) / n)
+    }
+
+    /// Whether `shards` cards can share the layers, or vLLM's words for why not.
+    pub fn refusal(&self, shards: u32) -> Option<String> {
+        let (heads, kv_heads) = (self.attention_heads, self.kv_heads);
+        if heads % shards != 0 {
+            return Some(format!(
+                "Total number of attention heads ({heads}) must be divisible by tensor parallel size \
+                 ({shards})."
+            ));
+        }
+        let is_even = kv_heads % shards == 0 || shards % kv_heads == 0;
+        (!is_even).then(|| {
+            format!(
+                "{kv_heads} key-value heads can be neither divided by {shards} nor copied evenly"
+            )
+        })
+    }
 }
 
 /// What one value of a flag does, made up.
@@ -184,6 +242,44 @@ impl Model {
             }
             for time in [token_ns, sequence_ns] {
                 *time = scale(*time, effect.device_token_ppm.unwrap_or(effect.device_ppm));
+            }
+        }
+        model
+    }
+
+    /// Whether it says what a flag does, made-up effects aside.
+    pub fn models(&self, flag: &str) -> bool {
+        KNOWN_FLAGS.contains(&flag) || self.cards.is_some() && LAYOUT_FLAGS.contains(&flag)
+    }
+
+    /// One card's part of the model where `shards` of them share its layers.
+    #[must_use]
+    pub(super) fn shard(&self, shards: u32) -> Self {
+        let mut model = self.clone();
+        let Some(cards) = self.cards.as_ref().filter(|_| shards > 1) else { return model };
+        let (n, kv) = (u64::from(shards), u64::from(shards.min(cards.kv_heads)));
+        let Self { step, memory, .. } = &mut model;
+        for whole in [
+            &mut step.weights_ns,
+            &mut step.token_ns,
+            &mut step.prefill_pair_fs,
+            &mut step.sequence_ns,
+            &mut memory.weights_bytes,
+        ] {
+            *whole /= n;
+        }
+        step.kv_token_ps /= kv;
+        memory.kv_token_bytes /= kv;
+        model
+    }
+
+    /// The same machine with sums over its cards that take `factor_ppm` of their time.
+    #[must_use]
+    pub fn with_all_reduces(&self, factor_ppm: u64) -> Self {
+        let mut model = self.clone();
+        if let Some(cards) = &mut model.cards {
+            for time in [&mut cards.all_reduce_ns, &mut cards.all_reduce_token_ps] {
+                *time = scale(*time, factor_ppm);
             }
         }
         model

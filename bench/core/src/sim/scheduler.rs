@@ -102,6 +102,18 @@ pub struct Counters {
     pub prefix_hits: u64,
 }
 
+impl Counters {
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            preemptions: self.preemptions + other.preemptions,
+            prefix_queries: self.prefix_queries + other.prefix_queries,
+            prefix_hits: self.prefix_hits + other.prefix_hits,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Entry {
     request: Request,

@@ -49,7 +49,8 @@ pub struct Progress {
 /// When vLLM would refuse the arguments or fail to start with them.
 pub fn launch(model: &Model, args: &Args, replicate: u32) -> Result<Server, SettingFailure> {
     let settings = Settings::from_args(model, args)?;
-    let blocks = kv_blocks(model, &settings)?;
+    let shard = model.shard(settings.tensor_parallel_size);
+    let blocks = kv_blocks(&shard, &settings)?;
     let identity = digest(&(model, args, replicate));
     let mut random = Random::new(identity.seed(), 0);
     let pace = factor(&mut random, model.noise.start_ppm);
@@ -61,7 +62,7 @@ pub fn launch(model: &Model, args: &Args, replicate: u32) -> Result<Server, Sett
         // Starts vary far more than steps: files, caches, other processes.
         scale(start.base_ms + compile_ms + graphs_ms, factor(&mut random, START_TIME_PPM))
     };
-    let model = model.with_effects(args);
+    let model = shard.with_effects(args);
     Ok(Server { model, settings, blocks, identity, pace, host_pace, start_ms })
 }
 
@@ -113,8 +114,13 @@ impl Server {
     pub fn machine(&self, seed: u64) -> Machine {
         let Self { settings, pace, .. } = self;
         let model = &self.model.on_load(self.host_pace, seed);
-        let engine = Engine::new(model, settings, self.blocks, *pace, Random::new(seed, 1));
-        Machine::new(engine, &model.front_end, settings.api_server_count, *pace)
+        // Streams 1 and 2 of the seed are taken: the first engine's, and what a load finds.
+        let stream = |engine: u32| if engine == 0 { 1 } else { 2 + u64::from(engine) };
+        let engines = (0..settings.data_parallel_size).map(|engine| {
+            let jitter = Random::new(seed, stream(engine));
+            Engine::new(model, settings, self.blocks, *pace, jitter)
+        });
+        Machine::new(engines, &model.front_end, settings.api_server_count, *pace)
     }
 
     /// Whether the API server takes a request of these lengths; if not it answers with status 400.
@@ -331,7 +337,7 @@ impl Run<'_> {
         }
         if turn.end_ns >= self.next_progress_ns {
             self.next_progress_ns = (turn.end_ns / NS_PER_S + 1) * NS_PER_S;
-            let progress = self.progress(turn);
+            let progress = self.progress(turn.end_ns);
             (self.on_progress)(progress);
         }
     }
@@ -371,12 +377,13 @@ impl Run<'_> {
         (self.on_sample)(sample);
     }
 
-    fn progress(&self, turn: &Turn) -> Progress {
+    fn progress(&self, now_ns: u64) -> Progress {
+        let now = self.machine.gauges();
         Progress {
-            now_ns: turn.end_ns,
-            running: turn.running as u32,
-            waiting: turn.waiting as u32,
-            kv_cache_percent: percent(turn.used_blocks.0.into(), turn.used_blocks.1.into()),
+            now_ns,
+            running: now.running as u32,
+            waiting: now.waiting as u32,
+            kv_cache_percent: percent(now.used_blocks.into(), now.blocks.into()),
             output_tokens: self.totals.generation_tokens,
             requests_done: self.totals.ended,
         }
@@ -384,8 +391,8 @@ impl Run<'_> {
 
     fn observation(&self) -> ServerObservation {
         let totals = &self.totals;
-        let counters = self.machine.scheduler().counters();
-        let (_, blocks) = self.machine.scheduler().used_blocks();
+        let counters = self.machine.counters();
+        let blocks = self.machine.schedulers().next().map_or(0, |first| first.used_blocks().1);
         let mean_ms = |ns: u128| {
             let requests = totals.succeeded as f64;
             (totals.succeeded > 0).then(|| round(ns as f64 / requests / NS_PER_MS))

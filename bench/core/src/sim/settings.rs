@@ -22,6 +22,9 @@ pub const KNOWN_FLAGS: &[&str] = &[
     "num-gpu-blocks-override",
 ];
 
+/// The flags of a model that says how its cards share the work.
+pub const LAYOUT_FLAGS: &[&str] = &["data-parallel-size", "tensor-parallel-size"];
+
 /// Resolved arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -47,6 +50,10 @@ pub struct Settings {
     pub enforce_eager: bool,
     /// `--api-server-count`.
     pub api_server_count: u32,
+    /// `--tensor-parallel-size`: cards that share each layer.
+    pub tensor_parallel_size: u32,
+    /// `--data-parallel-size`: engines, each with a whole model.
+    pub data_parallel_size: u32,
     /// `--num-gpu-blocks-override`.
     pub num_gpu_blocks_override: Option<u32>,
     /// Sizes of the CUDA graphs, ascending; none with `--enforce-eager`.
@@ -60,7 +67,7 @@ impl Settings {
     /// What vLLM refuses before it looks at the device's memory: an unknown flag, a value outside
     /// its domain, a combination that makes no sense.
     pub fn from_args(model: &Model, args: &Args) -> Result<Self, SettingFailure> {
-        for flag in args.keys().filter(|flag| !KNOWN_FLAGS.contains(&flag.as_str())) {
+        for flag in args.keys().filter(|flag| !model.models(flag)) {
             let mut planted = model.effects.iter().filter(|effect| effect.flag == *flag).peekable();
             if planted.peek().is_none() {
                 return Err(refused(format!("error: unrecognized arguments: --{flag}")));
@@ -73,6 +80,7 @@ impl Settings {
             }
         }
         let defaults = &model.defaults;
+        let data_parallel_size = count(args, "data-parallel-size", 1)?.unwrap_or(1);
         let mut settings = Self {
             max_num_seqs: count(args, "max-num-seqs", 1)?.unwrap_or(defaults.max_num_seqs),
             max_num_batched_tokens: 0,
@@ -85,7 +93,10 @@ impl Settings {
             block_size: count(args, "block-size", 1)?.unwrap_or(defaults.block_size),
             gpu_memory_utilization: utilization(args)?.unwrap_or(defaults.gpu_memory_utilization),
             enforce_eager: switch(args, "enforce-eager")?.unwrap_or(false),
-            api_server_count: count(args, "api-server-count", 1)?.unwrap_or(1),
+            // Of several engines each has an API server (`vllm/entrypoints/cli/serve.py`).
+            api_server_count: count(args, "api-server-count", 1)?.unwrap_or(data_parallel_size),
+            tensor_parallel_size: count(args, "tensor-parallel-size", 1)?.unwrap_or(1),
+            data_parallel_size,
             num_gpu_blocks_override: count(args, "num-gpu-blocks-override", 1)?,
             graph_tokens: Vec::new(),
         };
@@ -141,6 +152,18 @@ impl Settings {
                 "Value error, max_num_batched_tokens ({budget}) must be greater than or equal to \
                  max_num_seqs ({seqs})."
             )));
+        }
+        let devices = u64::from(self.tensor_parallel_size) * u64::from(self.data_parallel_size);
+        let cards = model.cards.as_ref();
+        let count = cards.map_or(1, |cards| cards.count);
+        if devices > u64::from(count) {
+            return Err(refused(format!(
+                "ValueError: World size ({devices}) is larger than the number of available GPUs ({count}) in \
+                 this node."
+            )));
+        }
+        if let Some(line) = cards.and_then(|cards| cards.refusal(self.tensor_parallel_size)) {
+            return Err(refused(line));
         }
         if self.long_prefill_token_threshold > len {
             return Err(refused(format!(

@@ -104,6 +104,12 @@ pub static FLAGS: &[Flag] = &[
     )
     .cached(),
     flag(
+        "enable-expert-parallel",
+        Kind::Bool,
+        "false",
+        "whole experts on each card instead of a part of every expert; for mixtures of experts alone",
+    ),
+    flag(
         "enable-prefix-caching",
         Kind::Bool,
         "true",
