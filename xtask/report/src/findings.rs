@@ -211,20 +211,24 @@ pub fn against_baseline(swept: &[Point], reference: &[Point], load: &str) -> Vec
         let mut points = reference.iter().filter(|point| point.role == role && point.load == load);
         points.find_map(queue)
     };
-    let lowest = swept
+    let told_of: Vec<_> = swept
         .iter()
         .filter(|point| point.role == Role::Sweep && point.load == load)
         .filter_map(|point| Some((&point.label, queue(point)?)))
-        .min_by(|(_, (a, _)), (_, (b, _))| f64::total_cmp(a, b));
-    let (Some((_, baseline)), Some((label, (_, lowest)))) = (told(Role::Baseline), lowest) else {
+        .collect();
+    let values = told_of.len();
+    let lowest = told_of.into_iter().min_by(|(_, (a, _)), (_, (b, _))| f64::total_cmp(a, b));
+    let (baseline, default) = (told(Role::Baseline), told(Role::Default));
+    let Some((label, (_, lowest))) = lowest.filter(|_| baseline.is_some() || default.is_some())
+    else {
         return Vec::new();
     };
-    let default = told(Role::Default)
-        .map(|(_, queue)| format!(", {queue} at vLLM's defaults"))
-        .unwrap_or_default();
+    let at = |queue: Option<(f64, String)>, of| queue.map(|(_, queue)| format!("{queue} at {of}, "));
     vec![format!(
-        "Mean time in the queue on `{load}`: {baseline} at the baseline{default}, {lowest} at {label}, \
-         the lowest share of the values tried."
+        "Mean time in the queue on `{load}`: {}{}{lowest} at {label}{}.",
+        at(baseline, "the baseline").unwrap_or_default(),
+        at(default, "vLLM's defaults").unwrap_or_default(),
+        if values > 1 { ", the lowest share of the values tried" } else { "" }
     )]
 }
 
@@ -398,9 +402,15 @@ mod tests {
         let parts = anatomy(71_300.0, [0.0, 0.02, 0.89, 0.01, 0.08]);
         let baseline = point("baseline", Role::Baseline, "burst", &[], Some(parts));
         assert_eq!(
-            against_baseline(&h100(), &[baseline], "burst"),
+            against_baseline(&h100(), std::slice::from_ref(&baseline), "burst"),
             ["Mean time in the queue on `burst`: 63.5 s (89 %) at the baseline, 1.20 s (15 %) at \
               1024, the lowest share of the values tried."]
+        );
+        let default = Point { role: Role::Default, ..baseline.clone() };
+        assert_eq!(
+            against_baseline(&h100()[..1], &[default], "burst"),
+            ["Mean time in the queue on `burst`: 63.5 s (89 %) at vLLM's defaults, 8.66 s (53 %) at 256."],
+            "no baseline of its own, and nothing to be the lowest of"
         );
         assert!(against_baseline(&h100(), &[], "burst").is_empty());
     }

@@ -24,6 +24,10 @@ impl Baseline<'_> {
         let settings = match profile.endpoint() {
             // Whatever it runs with.
             Some(_) => vec![setting(&profile.name, Role::Default, &Args::new())],
+            // Settings to beat that are the defaults are shown once.
+            None if profile.baseline_args.is_empty() => {
+                vec![setting(role::DEFAULT, Role::Default, &Args::new())]
+            }
             None => vec![
                 setting(role::BASELINE, Role::Baseline, &profile.baseline_args),
                 setting(role::DEFAULT, Role::Default, &Args::new()),

@@ -330,7 +330,7 @@ fn results_are_as_their_schema_says() {
     let mut schemas = boon::Schemas::new();
     let index = compiler.compile("result.json", &mut schemas).expect("compiles");
     let mut paths = vec![root.join("baselines/week2.json")];
-    for folder in ["results/sim", "results/h100-qwen2.5-7b"] {
+    for folder in ["results/sim", "results/h100-qwen2.5-7b", "results/h200-answers"] {
         let entries = fs::read_dir(root.join(folder)).expect("results in git");
         paths.extend(entries.map(|entry| entry.expect("an entry").path()).filter(|path| {
             path.extension().is_some_and(|e| e == "json")
