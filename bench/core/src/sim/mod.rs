@@ -29,7 +29,7 @@ pub mod server;
 pub mod settings;
 
 pub use answers::answers;
-pub use model::{Cards, Effect, Model};
+pub use model::{Cards, Effect, KNOWN_FLAGS, LAYOUT_FLAGS, Model};
 pub use noise::HostNoise;
 pub use server::{Progress, Server, launch};
-pub use settings::{KNOWN_FLAGS, LAYOUT_FLAGS, Settings};
+pub use settings::Settings;

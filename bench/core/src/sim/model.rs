@@ -2,12 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::{KNOWN_FLAGS, LAYOUT_FLAGS};
 use crate::{
     decimal::Decimal,
     rng::Random,
     schema::{ArgValue, Args},
 };
+
+/// The flags that the simulator can model; a profile with another one is not for it.
+pub const KNOWN_FLAGS: &[&str] = &[
+    "api-server-count",
+    "async-scheduling",
+    "block-size",
+    "enable-chunked-prefill",
+    "enable-prefix-caching",
+    "enforce-eager",
+    "gpu-memory-utilization",
+    "long-prefill-token-threshold",
+    "max-model-len",
+    "max-num-batched-tokens",
+    "max-num-seqs",
+    "num-gpu-blocks-override",
+];
+
+/// The flags of a model that says how its cards share the work.
+pub const LAYOUT_FLAGS: &[&str] = &["data-parallel-size", "tensor-parallel-size"];
 
 /// A fitted model of one engine on one machine: a file in `bench/models/`.
 ///

@@ -246,12 +246,12 @@ impl Totals {
         Self { energy: has_energy.then_some(zero).into_iter().collect(), ..Self::default() }
     }
 
-    fn note_energy(&mut self, power: &Power, now_ns: u64) {
+    fn note_energy(&mut self, power: &Power, cards: u32, now_ns: u64) {
         let at_s = now_ns as f64 / 1e9;
         if self.energy.last().is_some_and(|last| at_s < last.at_s + ENERGY_PERIOD_S) {
             return;
         }
-        let idle_j = power.idle_mw as f64 / 1e3 * at_s;
+        let idle_j = power.idle_mw as f64 / 1e3 * at_s * f64::from(cards);
         let steps_j = power.step_mw as f64 / 1e3 * (self.device_ns as f64 / 1e9);
         let tokens_j = power.token_uj as f64 / 1e6 * self.tokens as f64;
         let counter_j = idle_j + steps_j + tokens_j;
@@ -331,9 +331,11 @@ impl Run<'_> {
         totals.waiting_ns += span_ns * turn.waiting as u128;
         totals.used_blocks_max = totals.used_blocks_max.max(turn.used_blocks.0);
         if let Some(power) = &self.server.model.power {
-            totals.device_ns += u128::from(turn.work.device_ns);
+            // Cards that share layers compute a step together.
+            let Settings { tensor_parallel_size, data_parallel_size, .. } = self.server.settings;
+            totals.device_ns += u128::from(turn.work.device_ns) * u128::from(tensor_parallel_size);
             totals.tokens += turn.work.tokens;
-            totals.note_energy(power, turn.end_ns);
+            totals.note_energy(power, tensor_parallel_size * data_parallel_size, turn.end_ns);
         }
         if turn.end_ns >= self.next_progress_ns {
             self.next_progress_ns = (turn.end_ns / NS_PER_S + 1) * NS_PER_S;

@@ -6,25 +6,6 @@ use crate::{
     schema::{ArgValue, Args, FailureClass, SettingFailure},
 };
 
-/// The flags that the simulator can model; a profile with another one is not for it.
-pub const KNOWN_FLAGS: &[&str] = &[
-    "api-server-count",
-    "async-scheduling",
-    "block-size",
-    "enable-chunked-prefill",
-    "enable-prefix-caching",
-    "enforce-eager",
-    "gpu-memory-utilization",
-    "long-prefill-token-threshold",
-    "max-model-len",
-    "max-num-batched-tokens",
-    "max-num-seqs",
-    "num-gpu-blocks-override",
-];
-
-/// The flags of a model that says how its cards share the work.
-pub const LAYOUT_FLAGS: &[&str] = &["data-parallel-size", "tensor-parallel-size"];
-
 /// Resolved arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
