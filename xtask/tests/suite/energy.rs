@@ -22,7 +22,7 @@ fn a_price_changes_figures_and_measures_nothing() {
         let result: BaselineResult =
             serde_json::from_slice(&fs::read(path).expect("a result")).expect("JSON");
         let of = |point: &&bench_core::schema::Point| point.load == "busy";
-        result.points.iter().filter(of).last().expect("the defaults").metrics[metric].mean
+        result.points.iter().rfind(of).expect("the defaults").metrics[metric].mean
     };
     let (joules, dollars) =
         (figure("joules_per_million_output_tokens"), figure("dollars_per_million_output_tokens"));
