@@ -580,7 +580,7 @@ mod tests {
         let Fixture { profile, baseline, .. } = Fixture::full();
         let screen = |points: &[Point]| failed(&profile, points, &[]).replace("\n   ", " ");
         assert!(screen(&baseline.points).contains("it goes on from what is stored."));
-        let mut points = baseline.points.clone();
+        let mut points = baseline.points;
         let default = points.iter_mut().find(|point| point.role == Role::Default);
         default.expect("it has them").trials[0].invalid = Some("send-lag".to_owned());
         let screen = screen(&points);
