@@ -407,7 +407,7 @@ mod tests {
             ["Mean time in the queue on `burst`: 63.5 s (89 %) at the baseline, 1.20 s (15 %) at \
               1024, the lowest share of the values tried."]
         );
-        let default = Point { role: Role::Default, ..baseline.clone() };
+        let default = Point { role: Role::Default, ..baseline };
         assert_eq!(
             against_baseline(&h100()[..1], &[default], "burst"),
             [

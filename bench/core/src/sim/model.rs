@@ -102,13 +102,13 @@ impl Cards {
     /// Whether `shards` cards can share the layers, or vLLM's words for why not.
     pub fn refusal(&self, shards: u32) -> Option<String> {
         let (heads, kv_heads) = (self.attention_heads, self.kv_heads);
-        if heads % shards != 0 {
+        if !heads.is_multiple_of(shards) {
             return Some(format!(
                 "Total number of attention heads ({heads}) must be divisible by tensor parallel size \
                  ({shards})."
             ));
         }
-        let is_even = kv_heads % shards == 0 || shards % kv_heads == 0;
+        let is_even = kv_heads.is_multiple_of(shards) || shards.is_multiple_of(kv_heads);
         (!is_even).then(|| {
             format!(
                 "{kv_heads} key-value heads can be neither divided by {shards} nor copied evenly"
