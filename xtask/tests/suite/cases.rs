@@ -93,7 +93,7 @@ fn what_does_not_start_fails_and_recommends_nothing() {
     let (code, text) = run(&project);
     assert_eq!(code, 1, "{text}");
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(text.contains("baseline and default: KV cache memory"), "{text}");
+    assert!(text.contains("Does not count: default: KV cache memory"), "{text}");
     assert!(text.contains("Nothing is recommended"), "{text}");
     assert_eq!(recommended(&project), None);
 }

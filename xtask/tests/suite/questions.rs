@@ -126,7 +126,7 @@ fn ten_questions_where_no_server_starts() {
             ),
             (
                 "what failed, and why?",
-                " Does not count: baseline and default: KV cache memory (Available KV",
+                " Does not count: default: KV cache memory (Available KV cache memory: -16.45",
             ),
         ],
     );
