@@ -59,6 +59,8 @@ fn main() {
             let args = Args::from([
                 ("tensor-parallel-size".to_owned(), size(shards)),
                 ("data-parallel-size".to_owned(), size(copies)),
+                // Else each copy would bring one.
+                ("api-server-count".to_owned(), size(cards.count)),
             ]);
             let [burst, one] = [&burst, &one]
                 .map(|load| models.each_ref().map(|model| tokens_per_s(model, &args, load)));

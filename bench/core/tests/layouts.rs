@@ -16,7 +16,9 @@ fn eight() -> Model {
 
 fn layout(shards: u32, copies: u32) -> Server {
     let [shards, copies] = [shards, copies].map(|n| n.to_string());
-    start(&eight(), &[("tensor-parallel-size", &shards), ("data-parallel-size", &copies)])
+    // As many API servers for all, else each copy would bring one.
+    let layout = [("tensor-parallel-size", &*shards), ("data-parallel-size", &copies)];
+    start(&eight(), &[layout[0], layout[1], ("api-server-count", "8")])
 }
 
 fn at_once(server: &Server) -> Figures {

@@ -30,7 +30,8 @@ pub fn by_load<'a>(
     for points in sweeps {
         let default: Vec<&Point> = points.iter().filter(|p| p.role == Role::Default).collect();
         let drafting = |point: &&Point| {
-            matches!(point.role, Role::Sweep | Role::Tuned) && point.args.contains_key(FLAG)
+            // Of a value that sets more nobody could say what the drafts do.
+            matches!(point.role, Role::Sweep | Role::Tuned) && point.args.keys().eq([FLAG])
         };
         for first in points.iter().filter(drafting) {
             if found.iter().any(|other| other.args == first.args) {
@@ -92,10 +93,13 @@ fn advice(loads: &[SpeculationOnLoad]) -> SpeculationAdvice {
     let pays = loads.iter().rposition(is(Verdict::Better));
     let costs = loads.iter().position(is(Verdict::Worse));
     let name = |at: usize| loads[at].load.clone();
+    let all = |verdict| {
+        loads.iter().filter(|load| is(verdict)(load)).map(|load| load.load.clone()).collect()
+    };
     match (pays, costs) {
         (None, None) => SpeculationAdvice::Undecided {},
-        (Some(pays), None) => SpeculationAdvice::Pays { pays_up_to: name(pays) },
-        (None, Some(costs)) => SpeculationAdvice::Costs { costs_from: name(costs) },
+        (Some(_), None) => SpeculationAdvice::Pays { on: all(Verdict::Better) },
+        (None, Some(_)) => SpeculationAdvice::Costs { on: all(Verdict::Worse) },
         (Some(pays), Some(costs)) if pays < costs => {
             SpeculationAdvice::StopsBetween { pays_up_to: name(pays), costs_from: name(costs) }
         }
@@ -179,8 +183,13 @@ mod tests {
     fn what_no_load_decides_is_not_advised() {
         use SpeculationAdvice::{Costs, Mixed, Pays, Undecided};
         assert_eq!(told([0.4, 0.2, -0.3, 0.1]).advice, Undecided {});
-        assert_eq!(told([-40.0, 0.3, 0.1, -0.2]).advice, Pays { pays_up_to: "one".to_owned() });
-        assert_eq!(told([0.2, 0.3, 30.0, 40.0]).advice, Costs { costs_from: "at-8".to_owned() });
+        assert_eq!(told([-40.0, 0.3, 0.1, -0.2]).advice, Pays { on: vec!["one".to_owned()] });
+        assert_eq!(
+            told([0.2, 0.3, 30.0, 40.0]).advice,
+            Costs { on: vec!["at-8".to_owned(), "at-24".to_owned()] }
+        );
+        // What no lighter load decides is not said of it.
+        assert_eq!(told([0.2, 0.3, 0.1, -40.0]).advice, Pays { on: vec!["at-24".to_owned()] });
         assert_eq!(told([20.0, 0.3, 0.1, -20.0]).advice, Mixed {});
     }
 

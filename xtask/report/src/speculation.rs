@@ -79,13 +79,20 @@ fn advice(found: &Speculation) -> String {
         position.expect("advice names a load of the list")
     };
     let place = |at: usize| place(&found.loads[at]);
-    let open = |between: &[SpeculationOnLoad]| {
-        let names: Vec<String> = between.iter().map(|load| format!("`{}`", load.load)).collect();
+    let places =
+        |on: &[String]| format::list(&on.iter().map(|load| place(at(load))).collect::<Vec<_>>());
+    let neither = |where_: &str, loads: Vec<&SpeculationOnLoad>| {
+        let names: Vec<String> = loads.iter().map(|load| format!("`{}`", load.load)).collect();
         match names.len() {
             0 => String::new(),
-            _ => format!(" Between them {} decides neither way.", format::list(&names)),
+            1 => format!(" {where_}{} decides neither way.", names[0]),
+            _ => format!(" {where_}{} decide neither way.", format::list(&names)),
         }
     };
+    let undecided = |decided: &[String]| {
+        neither("", found.loads.iter().filter(|load| !decided.contains(&load.load)).collect())
+    };
+    let open = |between: &[SpeculationOnLoad]| neither("Between them ", between.iter().collect());
     match &found.advice {
         SpeculationAdvice::StopsBetween { pays_up_to, costs_from } => {
             let (pays, costs) = (at(pays_up_to), at(costs_from));
@@ -99,30 +106,25 @@ fn advice(found: &Speculation) -> String {
                 ),
             };
             format!(
-                "{name} stops to pay {stops}: it pays up to {} and costs from {} on.{}",
+                "{name} stops to pay {stops}: it pays on {} and costs on {}.{}",
                 place(pays),
                 place(costs),
                 open(&found.loads[pays + 1..costs])
             )
         }
-        SpeculationAdvice::Pays { pays_up_to } => {
-            let pays = at(pays_up_to);
-            let heavier = match found.loads.len() - pays - 1 {
-                0 => "heavier loads were not measured",
+        SpeculationAdvice::Pays { on } => {
+            let heavier = match found.loads.len() - 1 - on.last().map_or(0, |last| at(last)) {
+                0 => "no heavier load was measured",
                 _ => "no heavier load decides",
             };
-            format!("{name} pays up to {}; where it stops to is not known: {heavier}.", place(pays))
-        }
-        SpeculationAdvice::Costs { costs_from } => {
-            let costs = at(costs_from);
-            let lighter = match costs {
-                0 => "lighter loads were not measured",
-                _ => "no lighter load decides",
-            };
             format!(
-                "{name} costs from {} on, and is shown to pay nowhere: {lighter}.",
-                place(costs)
+                "{name} pays on {}; where it stops to is not known: {heavier}.{}",
+                places(on),
+                undecided(on)
             )
+        }
+        SpeculationAdvice::Costs { on } => {
+            format!("{name} costs on {}, and is shown to pay nowhere.{}", places(on), undecided(on))
         }
         SpeculationAdvice::Mixed {} => format!(
             "{name} pays on a load that is heavier than one on which it costs: something else than the load \
@@ -185,9 +187,9 @@ mod tests {
         };
         assert_eq!(
             told([Better, Better, Inconclusive, Worse], stops("at-2", "at-24")),
-            "`n-gram 3` stops to pay between 2 and 24 requests/s: it pays up to 2 requests/s of `at-2` (4.2 in \
-             flight; mean E2E −30.0 ± 2.0 %) and costs from 24 requests/s of `at-24` (152 in flight; mean E2E \
-             +20.0 ± 2.0 %) on. Between them `at-8` decides neither way."
+            "`n-gram 3` stops to pay between 2 and 24 requests/s: it pays on 2 requests/s of `at-2` (4.2 in \
+             flight; mean E2E −30.0 ± 2.0 %) and costs on 24 requests/s of `at-24` (152 in flight; mean E2E \
+             +20.0 ± 2.0 %). Between them `at-8` decides neither way."
         );
         let in_flight = told([Better, Worse, Worse, Worse], stops("one", "at-2"));
         assert!(
@@ -200,16 +202,21 @@ mod tests {
     #[test]
     fn what_is_not_known_is_said() {
         use Verdict::{Better, Inconclusive, Worse};
-        let pays = |load: &str| SpeculationAdvice::Pays { pays_up_to: load.to_owned() };
-        let open = told([Better, Better, Inconclusive, Inconclusive], pays("at-2"));
+        let on = |loads: &[&str]| loads.iter().map(|load| (*load).to_owned()).collect::<Vec<_>>();
+        let pays = |loads: &[&str]| SpeculationAdvice::Pays { on: on(loads) };
+        let open = told([Better, Better, Inconclusive, Inconclusive], pays(&["one", "at-2"]));
         assert!(
-            open.ends_with("where it stops to is not known: no heavier load decides."),
+            open.ends_with(
+                "where it stops to is not known: no heavier load decides. `at-8` and `at-24` decide neither way."
+            ),
             "{open}"
         );
-        let all = told([Better; 4], pays("at-24"));
-        assert!(all.ends_with("heavier loads were not measured."), "{all}");
-        let costs = SpeculationAdvice::Costs { costs_from: "one".to_owned() };
-        assert!(told([Worse; 4], costs).ends_with("lighter loads were not measured."));
+        let heaviest = told([Inconclusive, Inconclusive, Inconclusive, Better], pays(&["at-24"]));
+        assert!(heaviest.starts_with("`n-gram 3` pays on 24 requests/s of `at-24`"), "{heaviest}");
+        let all = told([Better; 4], pays(&["one", "at-2", "at-8", "at-24"]));
+        assert!(all.ends_with("no heavier load was measured."), "{all}");
+        let costs = SpeculationAdvice::Costs { on: on(&["one", "at-2", "at-8", "at-24"]) };
+        assert!(told([Worse; 4], costs).ends_with("and is shown to pay nowhere."));
         let none = told([Inconclusive; 4], SpeculationAdvice::Undecided {});
         assert!(none.starts_with("Whether `n-gram 3` pays no load decides (4 measured)"), "{none}");
     }

@@ -175,7 +175,7 @@ fn speculation_is_advised_by_load() {
     };
     assert_eq!((pays_up_to.as_str(), costs_from.as_str()), ("production-16", "production-24"));
     let report = report(&project);
-    let said = "`n-gram 3` stops to pay between 16 and 24 requests/s: it pays up to";
+    let said = "`n-gram 3` stops to pay between 16 and 24 requests/s: it pays on";
     assert_eq!(report.matches(said).count(), 2, "on the first page and in its section: {report}");
     assert!(report.contains("## Where speculation pays"));
 }

@@ -52,15 +52,15 @@ pub enum SpeculationAdvice {
         /// The lightest load on which it costs.
         costs_from: String,
     },
-    /// It pays, and no load shows that it costs.
+    /// It pays on these, and no load shows that it costs.
     Pays {
-        /// The heaviest load on which it pays.
-        pays_up_to: String,
+        /// From the lightest load to the heaviest.
+        on: Vec<String>,
     },
-    /// It costs, and no load shows that it pays.
+    /// It costs on these, and no load shows that it pays.
     Costs {
-        /// The lightest load on which it costs.
-        costs_from: String,
+        /// From the lightest load to the heaviest.
+        on: Vec<String>,
     },
     /// It pays on a load that is heavier than one on which it costs: something else than the load decides.
     Mixed {},

@@ -10,9 +10,9 @@ const SWEEP: &str = "[sweep.max-num-seqs]\nvalues = [256, 512]";
 /// A variable is swept like a flag, and one value may set variables, flags and JSON at once.
 #[test]
 fn a_variable_is_a_setting_of_a_sweep() {
-    let sweeps = r#"[sweep.attention]
-env = "VLLM_ATTENTION_BACKEND"
-values = ["FLASH_ATTN", "FLASHINFER"]
+    let sweeps = r#"[sweep.sampler]
+env = "VLLM_USE_FLASHINFER_SAMPLER"
+values = [0, 1]
 [sweep.together]
 values = [
     { max-num-seqs = 512, env = { VLLM_A = 1, VLLM_B = "it's" } },
@@ -21,10 +21,10 @@ values = [
     let source = edited(SWEEP, sweeps)
         .replace("[engine.args]", "env = { VLLM_B = \"0\", HOME = \"/root\" }\n[engine.args]");
     let profile = read(&source).expect("a profile");
-    let [attention, together] = &profile.sweeps[..] else { panic!("two sweeps") };
-    let labels: Vec<_> = attention.values.iter().map(|value| value.label.as_str()).collect();
-    assert_eq!(labels, ["FLASH_ATTN", "FLASHINFER"]);
-    assert_eq!(attention.flag, flags::argument("VLLM_ATTENTION_BACKEND"));
+    let [sampler, together] = &profile.sweeps[..] else { panic!("two sweeps") };
+    let labels: Vec<_> = sampler.values.iter().map(|value| value.label.as_str()).collect();
+    assert_eq!(labels, ["0", "1"]);
+    assert_eq!(sampler.flag, flags::argument("VLLM_USE_FLASHINFER_SAMPLER"));
     assert_eq!(together.values[0].label, "VLLM_A=1 VLLM_B=it's max-num-seqs=512");
 
     let (args, env) = profile.started_with(&together.values[0].args);
@@ -39,13 +39,13 @@ values = [
         args["speculative-config"],
         ArgValue::Text(r#"{"method":"ngram","num_speculative_tokens":3}"#.to_owned())
     );
-    let changing = profile.changes_answers(&attention.values[0].args);
-    assert_eq!(changing, attention.values[0].args, "nothing is known of a variable");
+    let changing = profile.changes_answers(&sampler.values[0].args);
+    assert_eq!(changing, sampler.values[0].args, "nothing is known of a variable");
 }
 
 #[test]
 fn mistakes_of_variables() {
-    let sweep = |text: &str| format!("[sweep.attention]\n{text}");
+    let sweep = |text: &str| format!("[sweep.sampler]\n{text}");
     assert_text!(messages(&[
         (SWEEP, &sweep("env = \"VLLM-A\"\nvalues = [1]")),
         (SWEEP, &sweep("env = \"CUDA_VISIBLE_DEVICES\"\nvalues = [1]")),
@@ -66,7 +66,7 @@ fn the_simulator_reads_no_environment() {
         .replace("kind = \"vllm\"\nversion = \"0.22.1\"\nmodel = \"dummy:qwen2.5-7b\"", engine)
         .replace("max-model-len = 4096", "max-model-len = 128");
     for sweep in ["env = \"A\"\nvalues = [1]", "values = [{ env = { A = \"1\" } }]"] {
-        let source = source.replace(SWEEP, &format!("[sweep.attention]\n{sweep}"));
+        let source = source.replace(SWEEP, &format!("[sweep.sampler]\n{sweep}"));
         let message = read(&source).expect_err("a mistake").to_string();
         assert!(message.contains("kind = \"vllm\""), "{message}");
     }
