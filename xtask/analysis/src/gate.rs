@@ -245,17 +245,19 @@ mod tests {
         assert_eq!(gate_of(&full, &one, None), Gate::Inconclusive);
     }
 
+    /// A side whose starts are told apart by their rates.
+    fn rates(rates: &[f64]) -> Vec<Point> {
+        let ms: Vec<f64> = rates.iter().map(|rate| 1e3 / rate).collect();
+        let mut side = side(rates, &ms, &vec![0.1; rates.len()]);
+        for (trial, rate) in side[0].trials.iter_mut().zip(rates) {
+            trial.key = bench_core::canonical::Digest::of(rate.to_string().as_bytes());
+        }
+        side
+    }
+
     /// No regression hides behind a trial that both have.
     #[test]
     fn a_trial_of_both_sides_does_not_make_them_the_same() {
-        let rates = |rates: &[f64]| {
-            let ms: Vec<f64> = rates.iter().map(|rate| 1e3 / rate).collect();
-            let mut side = side(rates, &ms, &vec![0.1; rates.len()]);
-            for (trial, rate) in side[0].trials.iter_mut().zip(rates) {
-                trial.key = bench_core::canonical::Digest::of(rate.to_string().as_bytes());
-            }
-            side
-        };
         let slow = [66.0, 66.5, 66.2];
         let of = |before: &[f64], after: &[f64]| gate_of(&rates(before), &rates(after), None);
         let with = |first: f64| [&[first][..], &slow].concat();
@@ -268,14 +270,6 @@ mod tests {
     /// have got worse.
     #[test]
     fn a_setting_that_was_measured_further_is_one_setting() {
-        let rates = |rates: &[f64]| {
-            let ms: Vec<f64> = rates.iter().map(|rate| 1e3 / rate).collect();
-            let mut side = side(rates, &ms, &vec![0.1; rates.len()]);
-            for (trial, rate) in side[0].trials.iter_mut().zip(rates) {
-                trial.key = bench_core::canonical::Digest::of(rate.to_string().as_bytes());
-            }
-            side
-        };
         let of = |before: &[f64], after: &[f64]| gate_of(&rates(before), &rates(after), None);
         let first = [100.0, 103.0, 98.0];
         let with = |more: &[f64]| [&first[..], more].concat();
