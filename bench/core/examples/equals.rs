@@ -69,8 +69,8 @@ fn main() {
                 let metric = metric::find(id).expect("a metric");
                 let role = if i == 0 { QuestionRole::Primary } else { QuestionRole::Guardrail };
                 let (margin_percent, load) = (metric.margin().percent, "burst");
-                let (history, requests) = (&[][..], None);
-                Question { metric, load, before, after, history, requests, margin_percent, role }
+                let (lent, requests) = (&[][..], None);
+                Question { metric, load, before, after, lent, requests, margin_percent, role }
             })
             .collect();
         let judged = stats::judge(&questions, LEVEL);

@@ -394,7 +394,7 @@ impl Planted {
         };
         let mut judging = Judging {
             planted: self,
-            history: history(&self.problem, &evaluations),
+            lent: lent(&self.problem, &evaluations),
             left_s: BUDGET_SHARE * self.grid_s() - Problem::spent_s(&evaluations),
             searched: evaluations.len(),
             evaluations,
@@ -501,7 +501,7 @@ impl Planted {
 }
 
 /// Spreads between starts of the settings that the search started more than once.
-fn history(problem: &Problem, evaluations: &[Evaluation]) -> Vec<Spread> {
+fn lent(problem: &Problem, evaluations: &[Evaluation]) -> Vec<Spread> {
     let metric = metric::find(&problem.goals[0].metric).expect("a metric");
     let mut starts: BTreeMap<usize, Vec<Start>> = BTreeMap::new();
     for evaluation in evaluations.iter().filter(|e| !e.figures[0].is_empty()) {
@@ -514,7 +514,7 @@ fn history(problem: &Problem, evaluations: &[Evaluation]) -> Vec<Spread> {
 /// Finalists judged on fresh starts.
 struct Judging<'a> {
     planted: &'a Planted,
-    history: Vec<Spread>,
+    lent: Vec<Spread>,
     left_s: f64,
     /// The search's starts, and those made since.
     evaluations: Vec<Evaluation>,
@@ -593,7 +593,7 @@ impl Judging<'_> {
             load: "burst",
             before: &starts(DEFAULTS),
             after: &starts(candidate),
-            history: &self.history,
+            lent: &self.lent,
             requests: None,
             margin_percent: metric.margin().percent,
             role: QuestionRole::Primary,

@@ -10,7 +10,7 @@ use bench_core::{
     metric, parallel,
     rng::Random,
     schema::Verdict,
-    stats::{self, Costs, Elsewhere, LEVEL, Looks, Question, QuestionRole, Spread, Start, student},
+    stats::{self, Costs, LEVEL, Looks, Question, QuestionRole, Spread, Start, student},
 };
 
 /// What the method before had for one of seven goals: half of the level, by Holm.
@@ -125,7 +125,7 @@ impl World {
         (0..blocks).map(|_| self.drift * random.normal()).collect()
     }
 
-    fn history(&self, random: &mut Random, repeats: u32, metric: &str) -> Vec<Spread> {
+    fn lent(&self, random: &mut Random, repeats: u32, metric: &str) -> Vec<Spread> {
         let metric = metric::find(metric).expect("a metric");
         let setting = |_| {
             let drift = self.drifts(random, 3);
@@ -143,7 +143,7 @@ impl World {
     fn ask<'a>(
         metric: &str,
         sides: &'a [Vec<Start>; 2],
-        history: &'a [Spread],
+        lent: &'a [Spread],
         role: QuestionRole,
     ) -> Question<'a> {
         let metric = metric::find(metric).expect("a metric");
@@ -152,7 +152,7 @@ impl World {
             load: "burst",
             before: &sides[0],
             after: &sides[1],
-            history,
+            lent,
             requests: None,
             margin_percent: metric.margin().percent,
             role,
@@ -199,16 +199,16 @@ fn equals(seed: u64, world: &World, starts: u32, repeats: u32) -> [bool; 6] {
     let ids = ["output_tokens_per_s"].into_iter().chain(GUARDRAILS);
     let measured: Vec<_> = ids
         .map(|id| {
-            let history = world.history(&mut random, repeats, id);
-            (id, world.sides(&mut random, 0.0, starts, repeats), history)
+            let lent = world.lent(&mut random, repeats, id);
+            (id, world.sides(&mut random, 0.0, starts, repeats), lent)
         })
         .collect();
     let questions: Vec<_> = measured
         .iter()
         .enumerate()
-        .map(|(i, (id, sides, history))| {
+        .map(|(i, (id, sides, lent))| {
             let role = if i == 0 { QuestionRole::Primary } else { QuestionRole::Guardrail };
-            World::ask(id, sides, history, role)
+            World::ask(id, sides, lent, role)
         })
         .collect();
     let judged = stats::judge(&questions, LEVEL);
@@ -225,12 +225,14 @@ fn equals(seed: u64, world: &World, starts: u32, repeats: u32) -> [bool; 6] {
     ]
 }
 
-/// Whether the interval of the second side's own figure holds what its starts vary around.
-fn covers(world: &World, (id, sides, history): &(&str, [Vec<Start>; 2], Vec<Spread>)) -> bool {
+/// Whether the interval of the second side's own figure holds what its starts vary around. The first side lends, too.
+fn covers(world: &World, (id, sides, lent): &(&str, [Vec<Start>; 2], Vec<Spread>)) -> bool {
     let repeats = sides[1].iter().map(|start| start.repeats.clone()).collect();
     let figure = stats::estimate_of_repeats(repeats).expect("starts");
-    let nowhere = |repeats| Elsewhere::of(&[], repeats, 0.0);
-    let figure = stats::borrowed(metric::find(id).expect("a metric"), &figure, history, nowhere);
+    let metric = metric::find(id).expect("a metric");
+    let mut lent = lent.clone();
+    lent.extend(stats::spread(metric, &sides[0]));
+    let figure = stats::borrowed(&figure, metric.is_share(), &lent);
     let truth = 100.0 * (world.sides[1] * world.between * world.luck.mean()).exp();
     figure.low <= Some(truth) && Some(truth) <= figure.high
 }
@@ -255,7 +257,7 @@ struct Fared {
 /// looks and levels, and the method before.
 fn grow(seed: u64, world: &World, effect: f64, looks: &Looks, repeats: u32) -> [Fared; 3] {
     let mut random = Random::new(seed, 2);
-    let history = world.history(&mut random, repeats, "output_tokens_per_s");
+    let lent = world.lent(&mut random, repeats, "output_tokens_per_s");
     let most = *looks.starts().last().expect("a look");
     let sides = world.sides(&mut random, effect, most, repeats);
     let mut fared: [Option<Fared>; 3] = [None; 3];
@@ -265,8 +267,7 @@ fn grow(seed: u64, world: &World, effect: f64, looks: &Looks, repeats: u32) -> [
         let so_far = sides.each_ref().map(|side| side[..n].to_vec());
         let is_last = looks.next(*starts).is_none();
         let verdict = fared[0].is_none().then(|| {
-            let question =
-                World::ask("output_tokens_per_s", &so_far, &history, QuestionRole::Primary);
+            let question = World::ask("output_tokens_per_s", &so_far, &lent, QuestionRole::Primary);
             stats::judge(&[question], level)[0].verdict
         });
         let z = difference(&sides, n) / world.standard_error(*starts, repeats);

@@ -1,13 +1,11 @@
 //! Which settings may be recommended for their answers: those that leave answers as they are by design,
 //! and those whose answers were judged and passed.
 
-use bench_core::{
-    metric,
-    schema::{AnswerRefusal, AnswerState, AnswersResult, Args, JudgedAnswers, LimitState},
-    stats,
+use bench_core::schema::{
+    AnswerRefusal, AnswerState, AnswersResult, Args, Estimate, JudgedAnswers, LimitState,
 };
 
-use super::{Configuration, choice::Swept, is_share};
+use super::{Configuration, choice::Swept};
 use profile::Profile;
 
 /// What is known of answers in a run.
@@ -65,11 +63,12 @@ impl<'a> KnownAnswers<'a> {
     pub fn withhold(&self, sweeps: &mut [Swept<'_>]) -> Vec<AnswerRefusal> {
         let mut refused: Vec<AnswerRefusal> = Vec::new();
         for swept in sweeps {
-            let default = swept.default.clone();
+            let mut changes = swept.changes(self.profile).into_iter();
             swept.values.retain(|value| {
+                let gain = changes.next().and_then(|(change, _)| change);
                 let is_permitted = self.permits(value.args);
                 if !is_permitted && refused.iter().all(|other| other.args != *value.args) {
-                    refused.extend(self.refusal(default.as_ref(), value));
+                    refused.extend(gain.and_then(|gain| self.refusal(gain, value)));
                 }
                 is_permitted
             });
@@ -81,14 +80,8 @@ impl<'a> KnownAnswers<'a> {
 
     /// What a value would have gained; `None` where it promises nothing beyond the margin, or violates a
     /// limit: for that it would not have been recommended either.
-    fn refusal(
-        &self,
-        default: Option<&Configuration<'_>>,
-        value: &Configuration<'_>,
-    ) -> Option<AnswerRefusal> {
+    fn refusal(&self, gain: Estimate, value: &Configuration<'_>) -> Option<AnswerRefusal> {
         let profile = self.profile;
-        metric::find(&profile.objective.metric)?;
-        let gain = stats::change(default?.objective?, value.objective?, is_share(profile))?;
         let better = if profile.objective.maximize { gain.mean } else { -gain.mean };
         if better < profile.objective.margin_percent() || value.state() == LimitState::Violated {
             return None;
@@ -150,6 +143,7 @@ mod tests {
             name: "quantization",
             values: Configuration::all(points, profile, |point| point.label != "default"),
             default: Configuration::of(points, profile, |point| point.label == "default"),
+            lenders: Box::leak(Box::default()),
         }
     }
 

@@ -9,10 +9,10 @@ use bench_core::{
     metric,
     schema::{Args, Candidate, Effect, Estimate, FlagReason, LimitState, Verdict},
     search::STARTS_MAX,
-    stats::{self, LEVEL, Question, QuestionRole},
+    stats::QuestionRole,
 };
 
-use super::{Configuration, is_share, limits, merit};
+use super::{Configuration, comparison, lenders::Lenders, limits, merit};
 use profile::Profile;
 
 /// Name of the joint search among the sweeps.
@@ -27,6 +27,29 @@ pub struct Swept<'a> {
     pub values: Vec<Configuration<'a>>,
     /// vLLM's defaults.
     pub default: Option<Configuration<'a>>,
+    /// The settings that say how much starts differ.
+    pub lenders: &'a Lenders,
+}
+
+impl Swept<'_> {
+    /// Of each value the change of the objective against the defaults and whether it is better, all of them one
+    /// family; nothing of what has no figure.
+    pub fn changes(&self, profile: &Profile) -> Vec<(Option<Estimate>, Option<Verdict>)> {
+        let metric = metric::find(&profile.objective.metric);
+        let before = self.default.as_ref().and_then(|default| default.point);
+        let Some((metric, before)) = metric.zip(before) else {
+            return vec![(None, None); self.values.len()];
+        };
+        let pairs = self.values.iter().filter_map(|value| Some((before, value.point?)));
+        let role = QuestionRole::Guardrail;
+        let mut judged =
+            comparison::judged_pairs(pairs, metric, role, self.lenders, profile).into_iter();
+        let of_value = |value: &Configuration<'_>| {
+            let judged = value.point.and_then(|_| judged.next());
+            judged.map_or((None, None), |judged| (judged.change, judged.verdict))
+        };
+        self.values.iter().map(of_value).collect()
+    }
 }
 
 /// How well a value does against the limits, by what a sweep says of it; the better the earlier.
@@ -197,50 +220,14 @@ pub fn is_default_well(default: Option<&Configuration<'_>>) -> bool {
 }
 
 fn proposals<'a>(swept: &'a Swept<'a>, profile: &Profile) -> Vec<Proposal<'a>> {
-    let changes: Vec<Option<Estimate>> =
-        swept.values.iter().map(|value| change(swept.default.as_ref(), value, profile)).collect();
-    let verdicts = verdicts(swept, profile);
-    let proposal = |(value, (change, verdict)): (&'a Configuration<'a>, (_, _))| Proposal {
+    let proposal = |(value, (change, verdict)): (&'a Configuration<'a>, (Option<_>, _))| Proposal {
         sweep: swept.name,
         value,
         standing: standing(value),
-        gain: gain(change, verdict, profile),
-        change: Option::clone(change),
+        gain: gain(&change, verdict, profile),
+        change,
     };
-    swept.values.iter().zip(changes.iter().zip(verdicts)).map(proposal).collect()
-}
-
-/// Change of the objective against the defaults.
-fn change(
-    default: Option<&Configuration<'_>>,
-    value: &Configuration<'_>,
-    profile: &Profile,
-) -> Option<Estimate> {
-    stats::change(default?.objective?, value.objective?, is_share(profile))
-}
-
-/// Whether each value is better in the objective, all of them one family.
-fn verdicts(swept: &Swept<'_>, profile: &Profile) -> Vec<Option<Verdict>> {
-    let Some(metric) = metric::find(&profile.objective.metric) else {
-        return vec![None; swept.values.len()];
-    };
-    let starts = |figure: Option<&Estimate>| figure.map(stats::starts_of).unwrap_or_default();
-    let before = starts(swept.default.as_ref().and_then(|default| default.objective));
-    let values: Vec<_> = swept.values.iter().map(|value| starts(value.objective)).collect();
-    let questions: Vec<Question<'_>> = values
-        .iter()
-        .map(|after| Question {
-            metric,
-            load: &profile.objective.load,
-            before: &before,
-            after,
-            history: &[],
-            requests: None,
-            margin_percent: profile.objective.margin_percent(),
-            role: QuestionRole::Guardrail,
-        })
-        .collect();
-    stats::judge(&questions, LEVEL).into_iter().map(|judgement| judgement.verdict).collect()
+    swept.values.iter().zip(swept.changes(profile)).map(proposal).collect()
 }
 
 fn gain(change: &Option<Estimate>, verdict: Option<Verdict>, profile: &Profile) -> Gain {

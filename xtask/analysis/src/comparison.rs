@@ -1,15 +1,15 @@
 //! Metrics side by side, with their verdicts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bench_core::{
     metric::{self, METRICS, Metric},
     schema::{Column, Comparison, Estimate, OverBaseline, Point, Role, Verdict},
-    stats::{self, Elsewhere, Judgement, LEVEL, Question, QuestionRole, Spread, Start},
+    stats::{self, Judgement, LEVEL, Question, QuestionRole},
     summarize::long_prompt_share,
 };
 
-use super::shared::{Pair, Start as OwnStart};
+use super::lenders::{Both, Lenders, Sides};
 use profile::{Guard, NamedLoad, Profile};
 
 fn column(role: Role) -> Option<Column> {
@@ -27,30 +27,37 @@ fn column(role: Role) -> Option<Column> {
 /// before the last start may spend of it.
 pub fn comparisons(
     points: &[Point],
-    known: &Known,
+    lenders: &Lenders,
     reference: &[Point],
     profile: &Profile,
     level: f64,
 ) -> Vec<Comparison> {
-    let known = known.and(points.iter().cloned());
-    let asked = asked_of(points, &known, reference, profile, |_| true);
+    let lenders = lenders.and(points);
+    let asked = asked_of(points, &lenders, reference, profile, |_, _| true);
     let mut rows = judged_at(asked, Some(profile), level);
-    over_baseline(&mut rows, points, &known, profile, level);
+    over_baseline(&mut rows, points, &lenders, profile, level);
     rows
 }
 
-/// [`comparisons`] of the goals' metrics alone: all by which a comparison is decided, and a small part of the
-/// work. On all loads, since a metric's spread on other loads tells of its own; the verdicts of goals are the
-/// same, for each role's questions are corrected for apart.
-pub fn goals(points: &[Point], known: &Known, profile: &Profile, level: f64) -> Vec<Comparison> {
-    judged_at(asked_of_goals(points, known, profile), Some(profile), level)
+/// [`comparisons`] of the goals alone: all by which a comparison is decided, and a small part of the work. Their
+/// verdicts are the same, for each role's questions are corrected for apart.
+pub fn goals(
+    points: &[Point],
+    lenders: &Lenders,
+    profile: &Profile,
+    level: f64,
+) -> Vec<Comparison> {
+    judged_at(asked_of_goals(points, lenders, profile), Some(profile), level)
 }
 
 /// The questions of [`goals`].
-fn asked_of_goals(points: &[Point], known: &Known, profile: &Profile) -> Vec<(Comparison, Sides)> {
-    let known = known.and(points.iter().cloned());
-    let asked: BTreeSet<&str> = goal_metrics(profile).collect();
-    asked_of(points, &known, &[], profile, |metric| asked.contains(metric))
+fn asked_of_goals(
+    points: &[Point],
+    lenders: &Lenders,
+    profile: &Profile,
+) -> Vec<(Comparison, Sides)> {
+    let lenders = lenders.and(points);
+    asked_of(points, &lenders, &[], profile, |metric, load| is_goal(profile, metric, load))
 }
 
 /// Level at which the settings of `[baseline]` are held against the defaults where no candidate is better: a
@@ -59,15 +66,15 @@ pub const BASELINE_LEVEL: f64 = 0.01;
 
 /// [`goals`] of the settings of `[baseline]` against the defaults: verdicts at [`BASELINE_LEVEL`], intervals as
 /// everywhere.
-pub fn baseline_goals(points: &[Point], known: &Known, profile: &Profile) -> Vec<Comparison> {
+pub fn baseline_goals(points: &[Point], lenders: &Lenders, profile: &Profile) -> Vec<Comparison> {
     let role = |role| match role {
         Role::Default => Some(Role::Default),
         Role::Baseline => Some(Role::Tuned),
         _ => None,
     };
     let sides = points.iter().filter_map(|p| Some(Point { role: role(p.role)?, ..p.clone() }));
-    let (sides, known) = (sides.collect::<Vec<_>>(), known.and(points.iter().cloned()));
-    let asked = asked_of_goals(&sides, &known, profile);
+    let (sides, lenders) = (sides.collect::<Vec<_>>(), lenders.and(points));
+    let asked = asked_of_goals(&sides, &lenders, profile);
     let shown = judged_at(asked.clone(), Some(profile), LEVEL);
     let judged = judged_at(asked, Some(profile), BASELINE_LEVEL);
     let shown = shown.into_iter().map(|row| row.change);
@@ -77,17 +84,17 @@ pub fn baseline_goals(points: &[Point], known: &Known, profile: &Profile) -> Vec
 /// Metrics on loads, with the starts by which each is judged.
 fn asked_of(
     points: &[Point],
-    known: &Known,
+    lenders: &Lenders,
     reference: &[Point],
     profile: &Profile,
-    is_asked: impl Fn(&str) -> bool,
+    is_asked: impl Fn(&str, &str) -> bool,
 ) -> Vec<(Comparison, Sides)> {
     let mut rows = Vec::new();
     for load in &profile.loads {
         let side = |role| points.iter().find(|p| p.role == role && p.load == load.name);
         let sides = side(Role::Default).zip(side(Role::Tuned));
-        let compared = sides.map(|(before, after)| Both::of(before, after, known));
-        for metric in METRICS.iter().filter(|metric| is_asked(metric.id)) {
+        let compared = sides.map(|(before, after)| Both::of(before, after, lenders));
+        for metric in METRICS.iter().filter(|metric| is_asked(metric.id, &load.name)) {
             let mut columns: BTreeMap<Column, Estimate> = points
                 .iter()
                 .filter(|point| point.load == load.name)
@@ -111,14 +118,14 @@ fn asked_of(
 fn over_baseline(
     rows: &mut [Comparison],
     points: &[Point],
-    known: &Known,
+    lenders: &Lenders,
     profile: &Profile,
     level: f64,
 ) {
     let side = |role, load: &str| points.iter().find(|p| p.role == role && p.load == load);
     let compared = profile.loads.iter().filter_map(|load| {
         let sides = side(Role::Baseline, &load.name).zip(side(Role::Tuned, &load.name));
-        let both = sides.map(|(before, after)| Both::of(before, after, known))?;
+        let both = sides.map(|(before, after)| Both::of(before, after, lenders))?;
         (!both.pair.shared.is_all()).then_some((load.name.as_str(), both))
     });
     let compared: BTreeMap<&str, Both<'_>> = compared.collect();
@@ -129,7 +136,7 @@ fn over_baseline(
         asked.push((row, both.sides(metric)));
     }
     let questions: Vec<Question<'_>> =
-        asked.iter().map(|(row, sides)| sides.question(row, Some(profile))).collect();
+        asked.iter().map(|(row, sides)| question_of_row((row, sides), Some(profile))).collect();
     let judgements = stats::judge(&questions, level);
     for ((row, _), judgement) in asked.into_iter().zip(judgements) {
         let Judgement { change, verdict, reason, .. } = judgement;
@@ -137,190 +144,22 @@ fn over_baseline(
     }
 }
 
-/// One metric of two settings on every load that both served, all of them one family of questions.
-pub fn by_load(
-    before: &[&Point],
-    after: &[&Point],
-    metric: &Metric,
-    known: &Known,
+/// One metric of pairs of settings, each pair under one load: one family of questions in this role.
+pub fn judged_pairs<'p>(
+    pairs: impl IntoIterator<Item = (&'p Point, &'p Point)>,
+    metric: &'static Metric,
+    role: QuestionRole,
+    lenders: &Lenders,
     profile: &Profile,
-) -> Vec<Comparison> {
-    let pairs = after.iter().filter_map(|after| {
-        let before = before.iter().find(|before| before.load == after.load)?;
-        let both = Both::of(before, after, known);
-        (!both.pair.shared.is_all()).then_some((*before, *after, both))
+) -> Vec<Judgement> {
+    let pairs = pairs.into_iter().map(|(before, after)| {
+        (after.load.as_str(), Both::of(before, after, lenders).sides(metric))
     });
-    let asked: Vec<(Comparison, Sides)> = pairs
-        .map(|(before, after, both)| {
-            let figure = |point: &Point| point.metrics.get(metric.id).cloned();
-            let columns = [(Column::Default, figure(before)), (Column::Tuned, figure(after))];
-            let columns =
-                columns.into_iter().filter_map(|(column, figure)| Some((column, figure?)));
-            let row = row(metric.id, &after.load, columns.collect(), None);
-            (row, both.sides(metric))
-        })
-        .collect();
-    let questions = asked.iter().map(|(row, sides)| Question {
-        role: QuestionRole::Guardrail,
-        ..sides.question(row, Some(profile))
-    });
-    let judgements = stats::judge(&questions.collect::<Vec<_>>(), LEVEL);
-    let judged = asked.iter().zip(judgements).map(|((row, _), judgement)| Comparison {
-        change: judgement.change,
-        verdict: judgement.verdict,
-        reason: judgement.reason,
-        ..row.clone()
-    });
-    judged.collect()
-}
-
-/// What was measured on the same engine and card: the starts of other settings say how much starts differ.
-#[derive(Clone, Debug, Default)]
-pub struct Known(Vec<(Point, Vec<OwnStart>)>);
-
-impl Known {
-    /// Each start once, however many results have it.
-    pub fn of(points: Vec<Point>) -> Self {
-        Self::default().and(points)
-    }
-
-    /// With points of more settings.
-    pub fn and(&self, points: impl IntoIterator<Item = Point>) -> Self {
-        let mut known = self.0.clone();
-        for point in points.into_iter().filter(|point| point.role != Role::Reference) {
-            let starts = OwnStart::all(&point);
-            let is_known = known.iter().any(|(other, others)| {
-                other.load == point.load && starts.iter().any(|start| start.is_among(others))
-            });
-            if !is_known {
-                known.push((point, starts));
-            }
-        }
-        Self(known)
-    }
-
-    /// Places of the settings under the same load as a point, of those without starts that are its own.
-    fn others(&self, point: &Point, is_own: impl Fn(&[OwnStart]) -> bool) -> Vec<usize> {
-        let is_other = |(other, starts): &(Point, Vec<OwnStart>)| {
-            let digests = other.load_digest.zip(point.load_digest);
-            other.load == point.load && digests.is_none_or(|(a, b)| a == b) && !is_own(starts)
-        };
-        (0..self.0.len()).filter(|at| is_other(&self.0[*at])).collect()
-    }
-
-    /// These points with the intervals that verdicts use: how much the starts of a setting differ is shrunk
-    /// towards what other settings say, metric by metric.
-    pub fn borrowed(&self, points: &[Point]) -> Vec<Point> {
-        let of_point = |point: &Point| {
-            let of = |metric: &'static Metric| {
-                let spread = stats::spread(metric, &starts(point, metric.id, false));
-                spread.map(|spread| (metric.id, spread))
-            };
-            METRICS.iter().filter_map(of).collect::<BTreeMap<_, _>>()
-        };
-        let spreads: Vec<BTreeMap<&str, Spread>> =
-            self.0.iter().map(|(point, _)| of_point(point)).collect();
-        let mut loads: Vec<&str> = self.0.iter().map(|(point, _)| point.load.as_str()).collect();
-        loads.sort_unstable();
-        loads.dedup();
-        let on = |metric: &str, load: &str| -> Vec<Spread> {
-            let known = self.0.iter().zip(&spreads).filter(|((point, _), _)| point.load == load);
-            known.filter_map(|(_, spreads)| spreads.get(metric).copied()).collect()
-        };
-        // Of most settings the same is said.
-        let mut said: BTreeMap<(&str, &str, u64), Elsewhere> = BTreeMap::new();
-        let mut borrow = |point: &Point| {
-            let own = OwnStart::all(point);
-            let is_own = |starts: &[OwnStart]| starts.iter().any(|start| start.is_among(&own));
-            let others = self.others(point, is_own).into_iter();
-            let others: Vec<_> = others.map(|at| &spreads[at]).collect();
-            let load = loads.iter().find(|load| **load == point.load).copied().unwrap_or_default();
-            let mut figures = point.metrics.clone();
-            for (id, figure) in &mut figures {
-                let Some(metric) = metric::find(id) else { continue };
-                let kind: Vec<Spread> =
-                    others.iter().filter_map(|spreads| spreads.get(metric.id).copied()).collect();
-                let elsewhere = |repeats: f64| {
-                    *said.entry((metric.id, load, repeats.to_bits())).or_insert_with(|| {
-                        let others = loads.iter().filter(|other| **other != load);
-                        let others: Vec<_> = others.map(|other| on(metric.id, other)).collect();
-                        let others: Vec<&[Spread]> = others.iter().map(Vec::as_slice).collect();
-                        Elsewhere::of(&others, repeats, 0.0)
-                    })
-                };
-                *figure = stats::borrowed(metric, figure, &kind, elsewhere);
-            }
-            Point { metrics: figures, ..point.clone() }
-        };
-        points.iter().map(&mut borrow).collect()
-    }
-
-    /// How many settings say how much the starts of two sides differ in a metric on their load.
-    pub fn lenders(&self, metric: &Metric, before: &Point, after: &Point) -> usize {
-        Both::of(before, after, self).spreads(metric).len()
-    }
-}
-
-/// Two sides under one load, and all by which every metric of theirs is judged.
-struct Both<'a> {
-    pair: Pair<'a>,
-    in_blocks: bool,
-    others: Vec<&'a Point>,
-}
-
-impl<'a> Both<'a> {
-    fn of(before: &'a Point, after: &'a Point, known: &'a Known) -> Self {
-        let pair = Pair::of(before, after);
-        let others = known.others(before, |starts| pair.has_any_of(starts));
-        let others = others.into_iter().map(|at| &known.0[at].0).collect();
-        // Further starts of one setting have blocks of their own.
-        let in_blocks = !pair.shared.is_grown() && are_in_blocks(&pair.sides[0], &pair.sides[1]);
-        Self { pair, in_blocks, others }
-    }
-
-    fn spreads(&self, metric: &Metric) -> Vec<Spread> {
-        let spread = |point: &&Point| stats::spread(metric, &starts(point, metric.id, false));
-        self.others.iter().filter_map(spread).collect()
-    }
-
-    fn sides(&self, metric: &Metric) -> Sides {
-        let [before, after] =
-            [0, 1].map(|side| starts(&self.pair.sides[side], metric.id, self.in_blocks));
-        let is_one_setting = self.pair.shared.is_grown();
-        Sides { before, after, history: self.spreads(metric), is_one_setting }
-    }
-}
-
-/// The values of a metric start by start, with the starts' blocks where these hold.
-fn starts(point: &Point, metric: &str, in_blocks: bool) -> Vec<Start> {
-    let mut starts = point.metrics.get(metric).map(stats::starts_of).unwrap_or_default();
-    let mut blocks: Vec<(u32, Option<u32>)> = point
-        .trials
+    let pairs: Vec<(&str, Sides)> = pairs.collect();
+    let questions = pairs
         .iter()
-        .filter(|trial| trial.invalid.is_none())
-        .map(|trial| (trial.replicate, trial.block))
-        .collect();
-    blocks.dedup();
-    // A metric that a start does not tell leaves it open whose values these are.
-    if in_blocks && blocks.len() == starts.len() {
-        starts.iter_mut().zip(blocks).for_each(|(start, (_, block))| start.block = block);
-    }
-    starts
-}
-
-/// Whether the starts of two settings were made block by block: as planned in a simulation, which has
-/// no clock; else one block after the other by the trials' own dates, which a cached or repeated start
-/// may contradict.
-fn are_in_blocks(a: &Point, b: &Point) -> bool {
-    let trials = || a.trials.iter().chain(&b.trials);
-    if trials().any(|trial| trial.block.is_none()) {
-        return false;
-    }
-    let mut dated: Vec<_> =
-        trials().filter_map(|t| Some((t.measured_at.as_ref()?, t.block))).collect();
-    dated.sort();
-    let is_ascending = dated.windows(2).all(|two| two[0].1 <= two[1].1);
-    is_ascending && (dated.is_empty() || dated.len() == trials().count())
+        .map(|(load, sides)| Question { role, ..question(sides, metric, load, Some(profile)) });
+    stats::judge(&questions.collect::<Vec<_>>(), LEVEL)
 }
 
 /// The figure shown beside a metric on a load: of the seed's, which are of no load, beside the one that
@@ -385,7 +224,7 @@ fn judged_at(
         rows.into_iter().partition(|(row, _)| row.verdict.is_none());
     let mut settled: Vec<_> = settled.into_iter().map(|(row, _)| row).collect();
     let questions: Vec<Question<'_>> =
-        open.iter().map(|(row, sides)| sides.question(row, profile)).collect();
+        open.iter().map(|(row, sides)| question_of_row((row, sides), profile)).collect();
     let judgements = stats::judge(&questions, level);
     // What is behind an endpoint only its owner knows.
     let is_known = profile.is_none_or(|profile| profile.endpoint().is_none());
@@ -421,32 +260,33 @@ fn of_one_setting(row: Comparison) -> Comparison {
     }
 }
 
-/// The server starts of a row, and what other settings say of their spread.
-#[derive(Clone, Default)]
-struct Sides {
-    before: Vec<Start>,
-    after: Vec<Start>,
-    history: Vec<Spread>,
-    /// Whether both are of one setting, which was measured further.
-    is_one_setting: bool,
+/// What is asked of a metric on a load. Without a profile it is neither the primary question nor a guardrail, and
+/// its margin is the metric's own.
+fn question<'a>(
+    sides: &'a Sides,
+    metric: &'static Metric,
+    load: &'a str,
+    profile: Option<&Profile>,
+) -> Question<'a> {
+    Question {
+        metric,
+        load,
+        before: &sides.before,
+        after: &sides.after,
+        lent: &sides.lent,
+        requests: profile.and_then(|profile| requests(profile, metric, load)),
+        margin_percent: profile
+            .map_or(metric.margin().percent, |profile| profile.margin_percent(metric, load)),
+        role: question_role(profile, metric, load),
+    }
 }
 
-impl Sides {
-    fn question<'a>(&'a self, row: &'a Comparison, profile: Option<&Profile>) -> Question<'a> {
-        let metric = metric::find(&row.metric).expect("rows are of known metrics");
-        Question {
-            metric,
-            load: &row.load,
-            before: &self.before,
-            after: &self.after,
-            history: &self.history,
-            requests: profile.and_then(|profile| requests(profile, metric, &row.load)),
-            margin_percent: profile.map_or(metric.margin().percent, |profile| {
-                profile.margin_percent(metric, &row.load)
-            }),
-            role: question_role(profile, metric, &row.load),
-        }
-    }
+fn question_of_row<'a>(
+    (row, sides): (&'a Comparison, &'a Sides),
+    profile: Option<&Profile>,
+) -> Question<'a> {
+    let metric = metric::find(&row.metric).expect("rows are of known metrics");
+    question(sides, metric, &row.load, profile)
 }
 
 /// Requests of a start that the metric is made of, where the profile tells.
@@ -521,13 +361,6 @@ pub fn is_goal(profile: &Profile, metric: &str, load: &str) -> bool {
         || profile.guards.iter().any(|guard| metric == guard.metric && load == guard.load)
 }
 
-/// The metrics of which one is a goal on some load ([`is_goal`]).
-fn goal_metrics(profile: &Profile) -> impl Iterator<Item = &str> {
-    let limits = profile.slo.iter().map(|limit| limit.metric.as_str());
-    let guards = profile.guards.iter().map(|guard| guard.metric.as_str());
-    std::iter::once(profile.objective.metric.as_str()).chain(limits).chain(guards)
-}
-
 /// Each guard of the profile with its row, where it was measured.
 pub fn guards<'a>(
     rows: &'a [Comparison],
@@ -579,13 +412,13 @@ pub struct Compared<'a> {
     pub unknown: Vec<(String, String)>,
 }
 
-/// Compares by load and metric, with the verdicts that [`comparisons`] has for the same points, `known` and
-/// `level`.
+/// Compares by load and metric, with the verdicts that [`comparisons`] has for the same points, lenders and
+/// level.
 pub fn any_two<'a>(
     before: &'a [Point],
     after: &'a [Point],
     profile: Option<&Profile>,
-    known: &Known,
+    lenders: &Lenders,
     level: f64,
 ) -> Compared<'a> {
     let (mut other_loads, mut rows) = (Vec::new(), Vec::new());
@@ -601,10 +434,9 @@ pub fn any_two<'a>(
             (None, Some(why)) => broken.push((a.load.clone(), why)),
             (None, None) => {}
         }
-        let both = Both::of(a, b, known);
+        let both = Both::of(a, b, lenders);
         // What is shown is what is judged.
-        let sides = [0, 1].map(|side| both.pair.sides[side].as_ref().clone());
-        let sides = known.borrowed(&sides);
+        let sides = lenders.figures(&both.points());
         for metric in &METRICS {
             let figure = |side: usize| sides[side].metrics.get(metric.id).cloned();
             if let (Some(before), Some(after)) = (figure(0), figure(1)) {
@@ -650,11 +482,13 @@ pub fn with_reference<'a>(
         Some(Comparison {
             metric: metric.id.to_owned(),
             load: seed_load(metric.id, profile).to_owned(),
-            change: stats::change(&a, &b, metric.is_share()).map(|change| Estimate {
-                low: None,
-                high: None,
-                ..change
-            }),
+            change: stats::change(
+                &stats::starts_of(&a),
+                &stats::starts_of(&b),
+                metric.is_share(),
+                &[],
+            )
+            .map(|change| Estimate { low: None, high: None, ..change }),
             columns: BTreeMap::from([(Column::Default, a), (Column::Tuned, b)]),
             reason: "other hardware and another load: a change, and no verdict".to_owned(),
             ..Comparison::default()
@@ -731,7 +565,7 @@ mod tests {
                 drifting(Role::Tuned, [110.0, 112.0, 108.0], after),
             ];
             let profile = profile(None);
-            let rows = comparisons(&points, &Known::default(), &[], &profile, LEVEL);
+            let rows = comparisons(&points, &Lenders::default(), &[], &profile, LEVEL);
             primary(&rows, &profile).and_then(|row| row.verdict)
         };
         let (better, open) = (Some(Verdict::Better), Some(Verdict::Inconclusive));
@@ -750,16 +584,14 @@ mod tests {
             Point { role: Role::Tuned, ..point("t", &[], "burst", &rate(&[106.0, 107.0])) },
         ];
         let quiet: &[f64] = &[50.0, 50.4, 49.8];
-        let swept = || (0..6).map(|i| point(&i.to_string(), &[], "burst", &rate(quiet)));
+        let swept = [0, 1, 2, 3, 4, 5].map(|i| point(&i.to_string(), &[], "burst", &rate(quiet)));
         let profile = profile(None);
-        let verdict = |known: Known| {
-            let rows = comparisons(&points, &known, &[], &profile, LEVEL);
+        let verdict = |lenders: Lenders| {
+            let rows = comparisons(&points, &lenders, &[], &profile, LEVEL);
             primary(&rows, &profile).and_then(|row| row.verdict)
         };
-        assert_eq!(verdict(Known::default()), Some(Verdict::Inconclusive));
-        assert_eq!(verdict(Known::of(swept().collect())), Some(Verdict::Better));
-        let twice = Known::of(swept().chain(swept()).collect());
-        assert_eq!(twice.0.len(), 6, "a start counts once, however many sweeps have it");
+        assert_eq!(verdict(Lenders::default()), Some(Verdict::Inconclusive));
+        assert_eq!(verdict(Lenders::of(&swept)), Some(Verdict::Better));
     }
 
     /// `compare` and the suite have one verdict on the same starts, whatever is known besides.
@@ -775,40 +607,19 @@ mod tests {
             side(Role::Default, "d", &[100.0, 101.0]),
             side(Role::Tuned, "t", &[106.0, 107.2]),
         ];
-        let swept = || (0..5).map(|i| side(Role::Sweep, &i.to_string(), &[50.0, 50.4, 49.8]));
+        let swept = [0, 1, 2, 3, 4].map(|i| side(Role::Sweep, &i.to_string(), &[50.0, 50.4, 49.8]));
         let profile = profile(None);
-        for known in [Known::default(), Known::of(swept().collect())] {
+        for lenders in [Lenders::default(), Lenders::of(&swept)] {
             for level in [LEVEL, 0.0045] {
-                let of_suite = comparisons(&points, &known, &[], &profile, level);
-                let known = known.and(points.iter().cloned());
+                let of_suite = comparisons(&points, &lenders, &[], &profile, level);
+                let lenders = lenders.and(&points);
                 let (before, after) = (&points[1..2], &points[2..]);
-                let two = any_two(before, after, Some(&profile), &known, level);
+                let two = any_two(before, after, Some(&profile), &lenders, level);
                 let of = |rows: &[Comparison]| {
                     primary(rows, &profile).map(|row| (row.verdict, row.reason.clone()))
                 };
                 assert_eq!(of(&of_suite), of(&two.rows));
             }
         }
-    }
-
-    #[test]
-    fn a_side_lends_nothing_to_itself() {
-        let rate = |values: &'static [f64]| [("output_tokens_per_s", values)];
-        let before = point("d", &[], "burst", &rate(&[100.0, 101.0]));
-        let after = point("t", &[], "burst", &rate(&[106.0, 107.0]));
-        // Of a file of published trials, which has their keys.
-        let mut same = point("other", &[], "burst", &rate(&[99.0, 106.0]));
-        same.trials[1].key = after.trials[0].key;
-        let metric = metric::find("output_tokens_per_s").expect("a metric");
-        let lenders = |points: &[&Point]| {
-            let known = Known::of(points.iter().map(|point| (*point).clone()).collect());
-            known.lenders(metric, &before, &after)
-        };
-        assert_eq!(lenders(&[&before, &after, &same]), 0);
-        let again = point("t", &[], "burst", &rate(&[105.0, 108.0]));
-        assert_eq!(lenders(&[&before, &after, &again]), 1, "measured again, and another figure");
-        let other = point("o", &[], "burst", &rate(&[50.0, 51.0]));
-        let elsewhere = point("e", &[], "production", &rate(&[50.0, 51.0]));
-        assert_eq!(lenders(&[&before, &after, &other, &elsewhere]), 1);
     }
 }

@@ -122,8 +122,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        comparison::{Known, any_two},
+        comparison::any_two,
         fixture::{point, profile},
+        lenders::Lenders,
     };
 
     /// A side: output throughput, TPOT P95 and queue share, one value a start.
@@ -135,7 +136,7 @@ mod tests {
     }
 
     fn two<'a>(before: &'a [Point], after: &'a [Point], profile: &Profile) -> Compared<'a> {
-        any_two(before, after, Some(profile), &Known::default(), LEVEL)
+        any_two(before, after, Some(profile), &Lenders::default(), LEVEL)
     }
 
     fn gate_of(before: &[Point], after: &[Point], limit_ms: Option<i64>) -> Gate {
@@ -236,7 +237,7 @@ mod tests {
         bare[0].metrics.remove("output_tokens_per_s");
         assert_eq!(gate_of(&full, &bare, None), Gate::NotJudged);
         assert_eq!(
-            gate(&any_two(&full, &full, None, &Known::default(), LEVEL), &[]),
+            gate(&any_two(&full, &full, None, &Lenders::default(), LEVEL), &[]),
             Gate::NotJudged,
             "no profile"
         );

@@ -1,15 +1,15 @@
-//! The value that leads a sweep without being proven better.
+//! The value that leads a sweep and that nothing judges.
 
 use bench_core::{
     metric,
     schema::{Args, Estimate, LimitOutcome, LimitState, Point, Role, Verdict},
-    stats::{self, LEVEL, Question, QuestionRole},
+    stats::QuestionRole,
 };
 
-use super::{Configuration, is_share, limits};
+use super::{Configuration, comparison, lenders::Lenders, limits};
 use profile::Profile;
 
-/// A value of a sweep that its figures favour, and that may do so by chance.
+/// A value of a sweep that its figures favour and that is no candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lead {
     /// Its label.
@@ -21,6 +21,8 @@ pub struct Lead {
     pub change: Estimate,
     /// The limits that it may meet and is not known to, where that keeps it from being deployed.
     pub limits: Vec<LimitOutcome>,
+    /// Whether it is better; else it may lead by chance.
+    pub is_proven: bool,
     /// Its server starts.
     pub starts: usize,
     /// Starts a side that might settle it; `None` where it would take more than anybody makes.
@@ -28,12 +30,14 @@ pub struct Lead {
 }
 
 /// The lead that promises most, of one sweep's points each; `None` where no value improves the objective
-/// by more than its margin, or all that do are proven. What violates a limit leads nothing.
-pub fn undecided<'a>(
+/// by more than its margin, or all that do are candidates: what is proven, where settings are chosen. What violates a
+/// limit leads nothing.
+pub fn leading<'a>(
     sweeps: impl IntoIterator<Item = &'a [Point]>,
+    lenders: &Lenders,
     profile: &Profile,
 ) -> Option<Lead> {
-    greatest(sweeps.into_iter().flat_map(|points| of_sweep(points, profile)), profile)
+    greatest(sweeps.into_iter().flat_map(|points| of_sweep(points, lenders, profile)), profile)
 }
 
 /// The one that improves the objective most, and by more than its margin.
@@ -48,9 +52,11 @@ fn greatest(leads: impl Iterator<Item = Lead>, profile: &Profile) -> Option<Lead
 /// which it is open whether it meets them: its means do.
 pub fn open<'a>(
     sweeps: impl IntoIterator<Item = &'a [Point]>,
+    lenders: &Lenders,
     profile: &Profile,
-    deployed: &Estimate,
+    deployed: &Point,
 ) -> Option<Lead> {
+    let metric = metric::find(&profile.objective.metric)?;
     let values = sweeps
         .into_iter()
         .flat_map(|points| Configuration::all(points, profile, |point| point.role == Role::Sweep));
@@ -58,48 +64,45 @@ pub fn open<'a>(
         let is_likely = value.state() > LimitState::Met
             && value.state() != LimitState::Violated
             && limits::excess(&value.limits).is_some_and(|excess| excess <= 0.0);
-        let after = value.objective.filter(|_| is_likely && value.is_measured())?;
-        let change = stats::change(deployed, after, is_share(profile))?;
+        let starts = value.objective.filter(|_| is_likely && value.is_measured())?.values();
+        let change = lenders.change(metric, deployed, value.point?)?;
         let open = value.limits.iter().filter(|limit| limit.state != LimitState::Met);
         Some(Lead {
             label: value.label.to_owned(),
             args: value.args.clone(),
             change,
             limits: open.cloned().collect(),
-            starts: after.values().len(),
+            is_proven: false,
+            starts: starts.len(),
             starts_to_settle: None,
         })
     };
     greatest(values.filter_map(lead), profile)
 }
 
-fn of_sweep(points: &[Point], profile: &Profile) -> Vec<Lead> {
+fn of_sweep(points: &[Point], lenders: &Lenders, profile: &Profile) -> Vec<Lead> {
     let default = Configuration::of(points, profile, |point| point.role == Role::Default);
-    let Some(before) = default.and_then(|default| default.objective) else { return Vec::new() };
+    let Some(before) = default.and_then(|default| default.point) else { return Vec::new() };
     let Some(metric) = metric::find(&profile.objective.metric) else { return Vec::new() };
     let values = Configuration::all(points, profile, |point| point.role == Role::Sweep);
     let lead = |value: Configuration<'_>| {
-        let after = value.objective.filter(|_| value.state() != LimitState::Violated)?;
-        let change = stats::change(before, after, is_share(profile))?;
-        let (starts_before, starts_after) = (stats::starts_of(before), stats::starts_of(after));
-        let question = Question {
-            metric,
-            load: &profile.objective.load,
-            before: &starts_before,
-            after: &starts_after,
-            history: &[],
-            requests: None,
-            margin_percent: profile.objective.margin_percent(),
-            role: QuestionRole::Primary,
-        };
-        let judgement = stats::judge(&[question], LEVEL).pop()?;
-        (judgement.verdict == Some(Verdict::Inconclusive)).then(|| Lead {
+        let starts = value.objective.filter(|_| value.state() != LimitState::Violated)?.values();
+        let pair = [(before, value.point?)];
+        // Each value is asked for alone: what leads by chance is told apart by further starts.
+        let judged =
+            comparison::judged_pairs(pair, metric, QuestionRole::Primary, lenders, profile);
+        let judged = judged.into_iter().next()?;
+        let is_proven = judged.verdict == Some(Verdict::Better);
+        let is_candidate = is_proven && profile.stages.iter().any(|stage| stage == "choose");
+        let is_open = judged.verdict == Some(Verdict::Inconclusive);
+        (is_open || is_proven && !is_candidate).then_some(Lead {
             label: value.label.to_owned(),
             args: value.args.clone(),
-            change,
+            change: judged.change?,
             limits: Vec::new(),
-            starts: starts_after.len(),
-            starts_to_settle: judgement.starts_to_settle,
+            is_proven,
+            starts: starts.len(),
+            starts_to_settle: judged.starts_to_settle,
         })
     };
     values.into_iter().filter_map(lead).collect()
@@ -109,6 +112,7 @@ fn of_sweep(points: &[Point], profile: &Profile) -> Vec<Lead> {
 mod tests {
     use super::*;
     use crate::fixture::{point, profile};
+    use bench_core::stats;
 
     fn of(label: &str, value: i64, rate: &[f64]) -> Point {
         point(label, &[("max-num-seqs", value)], "burst", &[("output_tokens_per_s", rate)])
@@ -123,19 +127,38 @@ mod tests {
             of("1024", 1024, &[100.0, 105.0, 98.0]),
             of("2048", 2048, &[60.0, 61.0, 62.0]),
         ];
-        let lead = undecided([&points[..]], &profile(None)).expect("512 leads");
+        let leading = |points: &[Point], limit_ms| {
+            let profile = Profile { stages: vec!["choose".to_owned()], ..profile(limit_ms) };
+            leading([points], &Lenders::default(), &profile)
+        };
+        let lead = leading(&points[..], None).expect("512 leads");
         assert_eq!((&*lead.label, lead.starts), ("512", 3));
         assert!(lead.change.mean > 8.0 && lead.starts_to_settle > Some(3), "{lead:?}");
         // What is proven is a candidate, and needs no such words.
         let proven = [points[0].clone(), of("512", 512, &[150.0, 151.0, 149.0])];
-        assert_eq!(undecided([&proven[..]], &profile(None)), None);
-        assert_eq!(undecided([&points[2..]], &profile(None)), None, "nothing to compare with");
+        assert_eq!(leading(&proven[..], None), None);
+        assert_eq!(leading(&points[2..], None), None, "nothing to compare with");
         // Nor does it lead at the price of a limit.
         let mut broken = points;
         let slow = stats::estimate(vec![50.0, 51.0, 52.0]).expect("values");
         broken[1].metrics.insert("tpot_p95_ms".to_owned(), slow);
-        let lead = undecided([&broken[..]], &profile(Some(20)));
+        let lead = leading(&broken[..], Some(20));
         assert_eq!(lead.map(|lead| lead.label), None);
+    }
+
+    /// The last screen and `compare` say the same of a value.
+    #[test]
+    fn other_settings_may_prove_a_lead() {
+        let default = Point { role: Role::Default, ..of("default", 256, &[100.0, 104.0]) };
+        let points = [default, of("512", 512, &[130.0, 137.0]), of("8", 8, &[20.0, 20.6])];
+        let other = of("16", 16, &[40.0, 41.5]);
+        let found = |lenders| {
+            let lead = leading([&points[..]], &lenders, &profile(None)).expect("512 leads");
+            (lead.label, lead.is_proven)
+        };
+        assert_eq!(found(Lenders::of(&points)), ("512".to_owned(), false));
+        let lenders = Lenders::of(points.iter().chain([&other]));
+        assert_eq!(found(lenders), ("512".to_owned(), true));
     }
 
     #[test]
@@ -150,10 +173,10 @@ mod tests {
             with_tpot("128", 128, &[130.0, 131.0, 129.0], &[17.0, 21.0, 19.0]),
             with_tpot("256", 256, &[160.0, 161.0, 159.0], &[40.0, 41.0, 42.0]),
         ];
-        let deployed = points[0].metrics["output_tokens_per_s"].clone();
-        let found = open([&points[..]], &profile(Some(20)), &deployed).expect("128 may do it");
+        let open = |points| open([points], &Lenders::default(), &profile(Some(20)), &points[0]);
+        let found = open(&points[..]).expect("128 may do it");
         assert_eq!((&*found.label, found.limits.len(), found.starts), ("128", 1, 3));
         assert!(found.change.mean > 25.0, "against what is deployed: {found:?}");
-        assert_eq!(open([&points[..1]], &profile(Some(20)), &deployed), None);
+        assert_eq!(open(&points[..1]), None);
     }
 }

@@ -13,6 +13,7 @@ pub mod fixture;
 pub mod floors;
 pub mod gate;
 pub mod lead;
+pub mod lenders;
 pub mod limits;
 #[cfg(test)]
 mod nothing_gained;
@@ -25,10 +26,7 @@ pub mod stopping;
 pub mod targets;
 pub mod watch;
 
-use bench_core::{
-    metric,
-    schema::{Args, Estimate, LimitOutcome, LimitState, Point, SettingFailure},
-};
+use bench_core::schema::{Args, Estimate, LimitOutcome, LimitState, Point, SettingFailure};
 
 use profile::Profile;
 
@@ -39,6 +37,8 @@ pub struct Configuration<'a> {
     pub label: &'a str,
     /// What it sets, on top of the engine's arguments.
     pub args: &'a Args,
+    /// Its point under the objective's load; `None` where there is none.
+    pub point: Option<&'a Point>,
     /// The objective over the valid starts; `None` where there is none.
     pub objective: Option<&'a Estimate>,
     /// Every limit of the profile.
@@ -57,11 +57,12 @@ impl<'a> Configuration<'a> {
         let own: Vec<&Point> = points.iter().filter(|point| is_own(point)).collect();
         let first = own.first()?;
         let objective = &profile.objective;
-        let measured = own.iter().find(|point| point.load == objective.load);
+        let point = own.iter().copied().find(|point| point.load == objective.load);
         Some(Self {
             label: &first.label,
             args: &first.args,
-            objective: measured.and_then(|point| point.metrics.get(&objective.metric)),
+            point,
+            objective: point.and_then(|point| point.metrics.get(&objective.metric)),
             limits: profile.slo.iter().map(|limit| limits::judge(limit, &own)).collect(),
             failure: own.iter().find_map(|point| point.failure.as_ref()),
         })
@@ -99,9 +100,4 @@ impl<'a> Configuration<'a> {
 /// The objective, higher is better whichever way it points.
 fn merit(profile: &Profile, value: &Estimate) -> f64 {
     if profile.objective.maximize { value.mean } else { -value.mean }
-}
-
-/// Whether the objective's changes are in points.
-fn is_share(profile: &Profile) -> bool {
-    metric::find(&profile.objective.metric).is_some_and(|metric| metric.is_share())
 }

@@ -9,9 +9,10 @@ use bench_core::{
 use super::{
     Configuration,
     choice::{self, Swept},
-    comparison::{self, Known},
+    comparison,
     decision::{self, Judged},
     fixture::{point, profile},
+    lenders::Lenders,
 };
 
 const SUITES: u64 = 200;
@@ -57,12 +58,15 @@ fn recommends_a_change(seed: u64, noise: [f64; 2], starts: usize) -> bool {
             (1..=VALUES).map(value).chain([defaults.clone()]).collect()
         })
         .collect();
+    let lenders = Lenders::of(sweeps.iter().flatten());
+    let sweeps: Vec<Vec<Point>> = sweeps.iter().map(|points| lenders.figures(points)).collect();
     let swept: Vec<Swept<'_>> = sweeps
         .iter()
         .map(|points| Swept {
             name: "sweep",
             values: Configuration::all(points, &profile, |point| point.role == Role::Sweep),
             default: Configuration::of(points, &profile, |point| point.role == Role::Default),
+            lenders: &lenders,
         })
         .collect();
     let candidates = choice::candidates(&swept, None, &profile, &|_| Ok(()));
@@ -72,8 +76,9 @@ fn recommends_a_change(seed: u64, noise: [f64; 2], starts: usize) -> bool {
         args: candidate.args.clone(),
         ..measured(&mut random, noise, "tuned", &[], JUDGED_STARTS)
     };
-    let (default, tuned) = ([default], [tuned]);
-    let compared = comparison::any_two(&default, &tuned, Some(&profile), &Known::default(), LEVEL);
+    let lenders = lenders.and([&default, &tuned]);
+    let [default, tuned] = [default, tuned].map(|point| lenders.figures(&[point]));
+    let compared = comparison::any_two(&default, &tuned, Some(&profile), &lenders, LEVEL);
     let (default, tuned) = (
         Configuration::of(&default, &profile, |_| true),
         Configuration::of(&tuned, &profile, |_| true),

@@ -7,6 +7,8 @@ use bench_core::{
     schema::{Args, Estimate, Point, Role},
 };
 
+use super::lenders::Lenders;
+
 /// The latency of the front.
 const LATENCY: &str = "e2e_p95_ms";
 /// Its other metric, where the objective is no throughput.
@@ -34,8 +36,17 @@ pub struct Candidate {
     pub latency: Estimate,
     /// Whether a load was above capacity in any start.
     pub saturated: bool,
-    /// Where in [`Front::candidates`] one stands that is better in one and no worse in the other.
-    pub beaten_by: Option<usize>,
+    /// One that is better in one figure and not shown to be worse in the other.
+    pub beaten: Option<Beaten>,
+}
+
+/// What beats a candidate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Beaten {
+    /// Where it stands in [`Front::candidates`].
+    pub by: usize,
+    /// The changes from the candidate to it, in throughput and latency.
+    pub changes: [Option<Estimate>; 2],
 }
 
 /// Every configuration, the highest throughput first.
@@ -56,6 +67,7 @@ impl Front {
         objective: (&str, &str),
         latency_load: &str,
         files: impl Iterator<Item = (&'a str, &'a [Point])>,
+        lenders: &Lenders,
     ) -> Self {
         let is_throughput = |m: &&Metric| m.direction == Direction::Higher;
         let of = |id| metric::find(id).expect("the front's metrics are metrics");
@@ -66,53 +78,60 @@ impl Front {
             load: objective.1.to_owned(),
         };
         let latency = Axis { metric: of(LATENCY), load: latency_load.to_owned() };
-        let mut candidates: Vec<Candidate> = Vec::new();
+        let mut candidates: Vec<(Candidate, [&Point; 2])> = Vec::new();
         let mut known: BTreeSet<Args> = BTreeSet::new();
         for (stage, points) in files {
             for point in points.iter().filter(|point| point.load == throughput.load) {
-                let Some(candidate) = candidate(stage, points, point, &throughput, &latency) else {
-                    continue;
-                };
+                let found = candidate(stage, points, point, &throughput, &latency);
+                let Some((candidate, other)) = found else { continue };
                 // What two sweeps have in common is one configuration, and so are the defaults
                 // that each of them carries along.
-                let is_known = candidates.iter().any(|other| other.name == candidate.name)
+                let is_known = candidates.iter().any(|(other, _)| other.name == candidate.name)
                     || !point.args.is_empty() && !known.insert(point.args.clone());
                 if !is_known {
-                    candidates.push(candidate);
+                    candidates.push((candidate, [point, other]));
                 }
             }
         }
-        candidates.sort_by(|a, b| f64::total_cmp(&b.throughput.mean, &a.throughput.mean));
+        candidates.sort_by(|(a, _), (b, _)| b.throughput.mean.total_cmp(&a.throughput.mean));
+        let (mut candidates, points): (Vec<_>, Vec<_>) = candidates.into_iter().unzip();
         let costs: Vec<_> =
             candidates.iter().map(|c| [-c.throughput.mean, c.latency.mean]).collect();
         let by_means = beaten_by(&costs);
-        let is_beaten = |i: usize| {
-            by_means[i].or_else(|| {
-                (0..costs.len()).find(|by| {
-                    by_means[*by].is_none() && beats_beyond_noise(&candidates[*by], &candidates[i])
-                })
-            })
+        let unbeaten: Vec<usize> = (0..costs.len()).filter(|i| by_means[*i].is_none()).collect();
+        let axes = [&throughput, &latency];
+        let beaten = |i: usize, by: usize| Beaten {
+            by,
+            changes: [0, 1]
+                .map(|axis| lenders.change(axes[axis].metric, points[i][axis], points[by][axis])),
         };
-        let beaten: Vec<_> = (0..costs.len()).map(is_beaten).collect();
-        for (candidate, by) in candidates.iter_mut().zip(beaten) {
-            candidate.beaten_by = by;
+        for (i, candidate) in candidates.iter_mut().enumerate() {
+            candidate.beaten = match by_means[i] {
+                Some(by) => Some(beaten(i, by)),
+                None => {
+                    let mut others =
+                        unbeaten.iter().filter(|by| **by != i).map(|by| beaten(i, *by));
+                    others.find(|beaten| beats_beyond_noise(&beaten.changes))
+                }
+            };
         }
         Self { throughput, latency, candidates }
     }
 
     /// Those that none beats, the highest throughput first.
     pub fn unbeaten(&self) -> impl Iterator<Item = &Candidate> {
-        self.candidates.iter().filter(|candidate| candidate.beaten_by.is_none())
+        self.candidates.iter().filter(|candidate| candidate.beaten.is_none())
     }
 }
 
-fn candidate(
+/// A point under the load of the throughput as a candidate, with that under the other load.
+fn candidate<'a>(
     stage: &str,
-    points: &[Point],
-    point: &Point,
+    points: &'a [Point],
+    point: &'a Point,
     throughput: &Axis,
     latency: &Axis,
-) -> Option<Candidate> {
+) -> Option<(Candidate, &'a Point)> {
     let other = points.iter().find(|other| {
         other.load == latency.load && other.label == point.label && other.role == point.role
     })?;
@@ -124,24 +143,28 @@ fn candidate(
     let figure = |point: &Point, axis: &Axis| {
         point.metrics.get(axis.metric.id).filter(|found| found.mean.is_finite()).cloned()
     };
-    Some(Candidate {
+    let candidate = Candidate {
         name,
         role: point.role,
         throughput: figure(point, throughput)?,
         latency: figure(other, latency)?,
         saturated: point.saturated || other.saturated,
-        beaten_by: None,
-    })
+        beaten: None,
+    };
+    Some((candidate, other))
 }
 
-/// Whether one is better in one figure by more than the intervals, and in the other at most as much
-/// worse as they allow for chance.
-fn beats_beyond_noise(by: &Candidate, other: &Candidate) -> bool {
-    let ends = |e: &Estimate| (e.low.unwrap_or(e.mean), e.high.unwrap_or(e.mean));
-    let above = |a: &Estimate, b: &Estimate| ends(a).0 > ends(b).1;
-    let is_better = [above(&by.throughput, &other.throughput), above(&other.latency, &by.latency)];
-    let is_worse = [above(&other.throughput, &by.throughput), above(&by.latency, &other.latency)];
-    is_better.contains(&true) && !is_worse.contains(&true)
+/// Whether changes of throughput and latency show that one of them gets better and do not show that the other gets
+/// worse. One of single starts, whose noise is not known, shows what its mean says.
+fn beats_beyond_noise([throughput, latency]: &[Option<Estimate>; 2]) -> bool {
+    let way = |change: &Option<Estimate>| {
+        let change = change.as_ref()?;
+        let (low, high) = change.low.zip(change.high).unwrap_or((change.mean, change.mean));
+        Some(if low > 0.0 { 1 } else { -i32::from(high < 0.0) })
+    };
+    let Some((throughput, latency)) = way(throughput).zip(way(latency)) else { return false };
+    let gains = [throughput, -latency];
+    gains.contains(&1) && !gains.contains(&-1)
 }
 
 /// For each pair of costs the first that is lower in one and no higher in the other.
@@ -153,25 +176,39 @@ pub fn beaten_by(costs: &[[f64; 2]]) -> Vec<Option<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bench_core::stats;
+    use crate::fixture::point;
     use proptest::prelude::*;
+
+    /// Whether the first of two settings, by the starts of their throughputs and latencies, beats the other although
+    /// its means do not.
+    fn beats(by: [&[f64]; 2], other: [&[f64]; 2]) -> bool {
+        let setting = |label: &str, [throughput, latency]: [&[f64]; 2]| {
+            let n = if label == "by" { 1 } else { 2 };
+            let figures = [(THROUGHPUT, throughput), (LATENCY, latency)];
+            point(label, &[("max-num-seqs", n)], "burst", &figures)
+        };
+        let points = [setting("by", by), setting("other", other)];
+        let files = std::iter::once(("sweep", &points[..]));
+        let front = Front::new((THROUGHPUT, "burst"), "burst", files, &Lenders::default());
+        let beaten = front.candidates.iter().find(|candidate| candidate.name == "sweep: other");
+        beaten.is_some_and(|other| other.beaten.is_some())
+    }
 
     #[test]
     fn an_advantage_within_the_intervals_makes_no_front() {
-        let of = |throughput: [f64; 3], latency: [f64; 3]| Candidate {
-            name: String::new(),
-            role: Role::Sweep,
-            throughput: stats::estimate(throughput.to_vec()).expect("starts"),
-            latency: stats::estimate(latency.to_vec()).expect("starts"),
-            saturated: false,
-            beaten_by: None,
-        };
-        let fast = of([1_000.0, 1_001.0, 1_002.0], [3.0, 3.1, 3.2]);
+        let fast: [&[f64]; 2] = [&[1_000.0, 1_001.0, 1_002.0], &[3.0, 3.1, 3.2]];
         // Quicker by less than the starts differ.
-        assert!(beats_beyond_noise(&fast, &of([800.0, 801.0, 802.0], [2.9, 3.0, 3.1])));
-        assert!(!beats_beyond_noise(&fast, &of([800.0, 801.0, 802.0], [2.0, 2.001, 2.002])));
-        assert!(!beats_beyond_noise(&fast, &of([999.0, 1_001.0, 1_003.0], [2.9, 3.0, 3.1])));
-        assert!(!beats_beyond_noise(&fast, &fast));
+        assert!(beats(fast, [&[800.0, 801.0, 802.0], &[2.9, 3.0, 3.1]]));
+        assert!(!beats(fast, [&[800.0, 801.0, 802.0], &[2.0, 2.001, 2.002]]));
+        assert!(!beats(fast, [&[999.0, 1_001.0, 1_002.0], &[2.9, 3.0, 3.1]]));
+    }
+
+    /// Of a single start nobody knows the noise: that the other's interval holds its figure is no sign of it.
+    #[test]
+    fn a_single_start_is_beaten_by_its_means_alone() {
+        let slow: [&[f64]; 2] = [&[9_300.0, 9_400.0], &[3.3, 3.6]];
+        assert!(!beats(slow, [&[7_456.0], &[3.33]]));
+        assert!(beats(slow, [&[7_456.0], &[3.53]]));
     }
 
     proptest! {

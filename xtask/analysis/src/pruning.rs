@@ -12,10 +12,7 @@ use bench_core::{
 };
 
 use super::{
-    Configuration, choice,
-    choice::Standing,
-    comparison::{self, Known},
-    decision, limits, merit,
+    Configuration, choice, choice::Standing, comparison, decision, lenders::Lenders, limits, merit,
 };
 use profile::{Profile, flags};
 
@@ -75,7 +72,7 @@ pub enum Step {
 /// Decides on one test of all flags: `with` are the points of the candidate.
 pub fn step(
     profile: &Profile,
-    known: &Known,
+    lenders: &Lenders,
     candidate: &Candidate,
     with: &[Point],
     without: &[Without],
@@ -103,8 +100,8 @@ pub fn step(
         };
         // What the other settings of the test say of how much starts differ.
         let others = measured.clone().filter(|other| *other != points).flatten();
-        let known = known.and(others.cloned());
-        match of_flag(profile, &known, &whole, with, points) {
+        let lenders = lenders.and(others);
+        match of_flag(profile, &lenders, &whole, with, points) {
             Found::Carries(effect) => kept.push(reason(effect)),
             Found::Idle { effect, standing, merit } => {
                 idle.push((standing, merit, reason(effect)));
@@ -133,7 +130,7 @@ enum Found {
 
 fn of_flag(
     profile: &Profile,
-    known: &Known,
+    lenders: &Lenders,
     whole: &Configuration<'_>,
     with: &[Point],
     without: &[Point],
@@ -150,7 +147,7 @@ fn of_flag(
         points.iter().map(|point| Point { role, ..point.clone() }).collect()
     };
     let sides = [as_role(without, Role::Default), as_role(with, Role::Tuned)].concat();
-    let rows = comparison::goals(&sides, known, profile, LEVEL);
+    let rows = comparison::goals(&sides, lenders, profile, LEVEL);
     let primary = comparison::primary(&rows, profile);
     let change = primary.and_then(|row| row.change.clone());
     let objective = || Effect::Objective { change: change.clone().unwrap_or_default() };
@@ -262,7 +259,7 @@ mod tests {
             },
         ];
         let with = measured("whole", whole.0, whole.1);
-        step(&profile, &Known::default(), &candidate(), &with, &without)
+        step(&profile, &Lenders::default(), &candidate(), &with, &without)
     }
 
     fn dropped(step: &Step) -> Option<&str> {

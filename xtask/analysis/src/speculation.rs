@@ -4,13 +4,11 @@
 use bench_core::{
     hist::round,
     metric,
-    schema::{
-        Arrival, Comparison, Point, Role, Speculation, SpeculationAdvice, SpeculationOnLoad,
-        Verdict,
-    },
+    schema::{Arrival, Point, Role, Speculation, SpeculationAdvice, SpeculationOnLoad, Verdict},
+    stats::{Judgement, QuestionRole},
 };
 
-use super::comparison::{self, Known};
+use super::{comparison, lenders::Lenders, shared::Pair};
 use profile::Profile;
 
 /// The flag that turns it on.
@@ -23,7 +21,7 @@ const METRIC: &str = "e2e_mean_ms";
 /// sweep.
 pub fn by_load<'a>(
     sweeps: impl IntoIterator<Item = &'a [Point]>,
-    known: &Known,
+    lenders: &Lenders,
     profile: &Profile,
 ) -> Vec<Speculation> {
     let mut found: Vec<Speculation> = Vec::new();
@@ -39,7 +37,7 @@ pub fn by_load<'a>(
             }
             let value: Vec<&Point> =
                 points.iter().filter(drafting).filter(|p| p.args == first.args).collect();
-            let loads = loads(&default, &value, known, profile);
+            let loads = loads(&default, &value, lenders, profile);
             found.push(Speculation {
                 label: first.label.clone(),
                 args: first.args.clone(),
@@ -54,25 +52,30 @@ pub fn by_load<'a>(
 fn loads(
     default: &[&Point],
     value: &[&Point],
-    known: &Known,
+    lenders: &Lenders,
     profile: &Profile,
 ) -> Vec<SpeculationOnLoad> {
     let metric = metric::find(METRIC).expect("a metric");
-    let of = |row: Comparison| {
-        let before = default.iter().find(|point| point.load == row.load)?;
+    let pairs = value.iter().filter_map(|after| {
+        let before = default.iter().find(|before| before.load == after.load)?;
+        (!Pair::of(before, after).shared.is_all()).then_some((*before, *after))
+    });
+    let pairs: Vec<(&Point, &Point)> = pairs.collect();
+    let role = QuestionRole::Guardrail;
+    let judged = comparison::judged_pairs(pairs.iter().copied(), metric, role, lenders, profile);
+    let of = |((before, after), judged): ((&Point, &Point), Judgement)| {
         let in_flight = before.mean("requests_per_s")? * before.mean(METRIC)? / 1e3;
-        row.change.as_ref()?;
+        judged.change.as_ref()?;
         Some(SpeculationOnLoad {
-            offered_per_s: offered_per_s(profile, &row.load),
+            load: after.load.clone(),
+            offered_per_s: offered_per_s(profile, &after.load),
             in_flight: round(in_flight),
-            load: row.load,
-            change: row.change,
-            verdict: row.verdict,
-            reason: row.reason,
+            change: judged.change,
+            verdict: judged.verdict,
+            reason: judged.reason,
         })
     };
-    let rows = comparison::by_load(default, value, metric, known, profile);
-    let mut loads: Vec<SpeculationOnLoad> = rows.into_iter().filter_map(of).collect();
+    let mut loads: Vec<_> = pairs.iter().copied().zip(judged).filter_map(of).collect();
     loads.sort_by(|a, b| a.in_flight.total_cmp(&b.in_flight));
     loads
 }
@@ -160,7 +163,7 @@ mod tests {
             points.push(point(Role::Default, load, rate, e2e_ms));
             points.push(point(Role::Sweep, load, rate, e2e_ms * (1.0 + percent / 100.0)));
         }
-        let mut found = by_load([points.as_slice()], &Known::default(), &profile());
+        let mut found = by_load([points.as_slice()], &Lenders::default(), &profile());
         assert_eq!(found.len(), 1);
         found.remove(0)
     }
@@ -204,8 +207,8 @@ mod tests {
             point
         };
         let points = [single(Role::Default, 1_000.0), single(Role::Sweep, 500.0)];
-        let found = by_load([points.as_slice()], &Known::default(), &profile());
+        let found = by_load([points.as_slice()], &Lenders::default(), &profile());
         assert_eq!(found[0].advice, SpeculationAdvice::Undecided {});
-        assert!(by_load([&points[..1]], &Known::default(), &profile()).is_empty());
+        assert!(by_load([&points[..1]], &Lenders::default(), &profile()).is_empty());
     }
 }

@@ -112,8 +112,9 @@ fn is_decided(profile: &Profile, points: &[Point], rows: &[Comparison]) -> bool 
 mod tests {
     use super::*;
     use crate::{
-        comparison::{Known, comparisons},
+        comparison::comparisons,
         fixture::{point, profile},
+        lenders::Lenders,
     };
 
     /// Three starts a side: throughput and TPOT P95 under a limit of 20 ms.
@@ -132,7 +133,7 @@ mod tests {
             side(Role::Default, &[100.0, 101.0, 99.0], &[15.0, 15.1, 14.9]),
             side(Role::Tuned, &tuned, &tpot_ms),
         ];
-        let rows = comparisons(&points, &Known::default(), &[], &profile, 0.01);
+        let rows = comparisons(&points, &Lenders::default(), &[], &profile, 0.01);
         reason(&profile, &points, &rows, more, spent, Some(60.0))
     }
 

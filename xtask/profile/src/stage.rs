@@ -77,7 +77,7 @@ pub const SWEEP: Stage = Stage {
     needs: &[&PROVISION],
     reads: &[&BASELINE],
     files: &["NAME_optimization.json"],
-    epoch: 8,
+    epoch: 9,
     runs: Runs::EachSweep,
 };
 
@@ -110,7 +110,7 @@ pub const TUNE: Stage = Stage {
     needs: &[&PROVISION, &PREDICT],
     reads: &[&ANSWERS],
     files: &["tune.json", "tuning.md", "tuning.csv"],
-    epoch: 4,
+    epoch: 5,
     runs: Runs::Table("[tune]"),
 };
 
@@ -121,7 +121,7 @@ pub const CHOOSE: Stage = Stage {
     needs: &[&PROVISION],
     reads: &[&ANSWERS, &TUNE, &SWEEP],
     files: &["recommendation.json"],
-    epoch: 6,
+    epoch: 7,
     runs: Runs::OfSettings,
 };
 
@@ -132,7 +132,7 @@ pub const COMPREHENSIVE: Stage = Stage {
     needs: &[&PROVISION, &CHOOSE],
     reads: &[&ANSWERS, &SWEEP],
     files: &["comprehensive_optimized_benchmark.json"],
-    epoch: 10,
+    epoch: 11,
     runs: Runs::OfSettings,
 };
 
@@ -154,7 +154,7 @@ pub const COMPARE: Stage = Stage {
     needs: &[&PROVISION, &BASELINE],
     reads: &[&ANSWERS, &CHOOSE, &COMPREHENSIVE, &SWEEP],
     files: &["comparison.json"],
-    epoch: 13,
+    epoch: 14,
     runs: Runs::Named,
 };
 
@@ -176,7 +176,7 @@ pub const VISUALIZE: Stage = Stage {
     needs: &[&PROVISION, &BASELINE, &COMPARE],
     reads: &[&COMPREHENSIVE, &SWEEP],
     files: &["*.svg", "*.png"],
-    epoch: 13,
+    epoch: 14,
     runs: Runs::OfSettings,
 };
 
@@ -187,7 +187,7 @@ pub const DOCUMENT: Stage = Stage {
     needs: &[&PROVISION, &BASELINE, &COMPARE],
     reads: &[&CHOOSE, &COMPREHENSIVE, &CONFIRM, &VISUALIZE, &SWEEP, &ANSWERS, &TUNE, &CAPACITY],
     files: &["OPTIMIZATION_RESULTS.md", "report.html", "recommended.yaml"],
-    epoch: 17,
+    epoch: 18,
     runs: Runs::Named,
 };
 

@@ -8,7 +8,7 @@ use bench_core::{
 };
 
 use crate::format;
-use analysis::pareto::beaten_by;
+use analysis::{lenders::Lenders, pareto::beaten_by};
 use profile::Objective;
 
 /// Parts of a latency in the order in which a sentence names them.
@@ -34,14 +34,14 @@ pub struct Trap<'a> {
 ///
 /// `None` when the lowest queue share is also the best, or less than the margin
 /// worse.
-pub fn trap<'a>(points: &'a [Point], objective: &Objective) -> Option<Trap<'a>> {
+pub fn trap<'a>(points: &'a [Point], lenders: &Lenders, objective: &Objective) -> Option<Trap<'a>> {
     let (_, from) = ranked(points, objective)?;
     let share = |point: &Point| point.mean("queue_share");
     let to = measured(points, objective)
         .into_iter()
         .filter(|point| share(point).is_some())
         .min_by(|a, b| f64::total_cmp(&share(a).unwrap_or(1.0), &share(b).unwrap_or(1.0)))?;
-    let change = change(&objective.metric, from, to)?;
+    let change = lenders.change(metric::find(&objective.metric)?, from, to)?;
     let worse = if objective.maximize { -change.mean } else { change.mean };
     let is_trap = worse > objective.margin_percent() && share(to)? < share(from)?;
     is_trap.then(|| Trap { from, to, change, grew: grew(from, to) })
@@ -114,12 +114,16 @@ pub struct Effect<'a> {
 
 /// How much a sweep's values move the objective on its load; `None` with fewer than two
 /// measured values.
-pub fn knob_effect<'a>(points: &'a [Point], objective: &Objective) -> Option<Effect<'a>> {
+pub fn knob_effect<'a>(
+    points: &'a [Point],
+    lenders: &Lenders,
+    objective: &Objective,
+) -> Option<Effect<'a>> {
     let (worst, best) = ranked(points, objective)?;
     if std::ptr::eq(worst, best) {
         return None;
     }
-    let change = change(&objective.metric, worst, best)?;
+    let change = lenders.change(metric::find(&objective.metric)?, worst, best)?;
     let by_chance = match (change.low, change.high) {
         (Some(low), Some(high)) => low <= 0.0 && high >= 0.0,
         _ => false,
@@ -189,9 +193,9 @@ pub fn pareto<'a>(points: &[&'a Point], metrics: [&Metric; 2]) -> Vec<&'a str> {
 }
 
 /// Everything a sweep's points say of its flag, most important first.
-pub fn of_sweep(points: &[Point], objective: &Objective) -> Vec<String> {
-    let effect = knob_effect(points, objective).map(|effect| effect.sentence(objective));
-    let trap = trap(points, objective).map(|trap| trap.sentence(objective));
+pub fn of_sweep(points: &[Point], lenders: &Lenders, objective: &Objective) -> Vec<String> {
+    let effect = knob_effect(points, lenders, objective).map(|effect| effect.sentence(objective));
+    let trap = trap(points, lenders, objective).map(|trap| trap.sentence(objective));
     effect.into_iter().chain(trap).chain(failures(points)).collect()
 }
 
@@ -256,11 +260,6 @@ fn ranked<'a>(points: &'a [Point], objective: &Objective) -> Option<(&'a Point, 
             if merit(point) > merit(best) { point } else { best },
         )
     }))
-}
-
-fn change(metric_id: &str, before: &Point, after: &Point) -> Option<Estimate> {
-    let is_share = metric::find(metric_id).is_some_and(Metric::is_share);
-    stats::change(before.metrics.get(metric_id)?, after.metrics.get(metric_id)?, is_share)
 }
 
 /// A part of the latency and its share of it, before and after.
@@ -344,7 +343,7 @@ mod tests {
     #[test]
     fn the_trap_is_seen_and_says_where_the_time_went() {
         let points = h100();
-        let trap = trap(&points, &objective()).expect("a trap");
+        let trap = trap(&points, &Lenders::default(), &objective()).expect("a trap");
         assert_eq!((trap.from.label.as_str(), trap.to.label.as_str()), ("256", "1024"));
         assert_eq!(
             trap.sentence(&objective()),
@@ -360,10 +359,10 @@ mod tests {
         let mut points = h100();
         let tokens = points[1].metrics.get_mut("output_tokens_per_s").expect("the metric");
         *tokens = stats::estimate(vec![10_300.0]).expect("a start");
-        assert_eq!(trap(&points, &objective()), None, "within the margin");
+        assert_eq!(trap(&points, &Lenders::default(), &objective()), None, "within the margin");
         points[1].load = "production".to_owned();
-        assert_eq!(trap(&points, &objective()), None, "another load");
-        assert_eq!(trap(&[], &objective()), None);
+        assert_eq!(trap(&points, &Lenders::default(), &objective()), None, "another load");
+        assert_eq!(trap(&[], &Lenders::default(), &objective()), None);
     }
 
     #[test]
@@ -386,16 +385,16 @@ mod tests {
     #[test]
     fn an_effect_needs_more_than_the_margin_and_more_than_chance() {
         let points = h100();
-        let effect = knob_effect(&points, &objective()).expect("two values");
+        let effect = knob_effect(&points, &Lenders::default(), &objective()).expect("two values");
         assert_eq!((effect.best.label.as_str(), effect.is_real), ("256", true));
         let mut noisy = h100();
         for point in &mut noisy {
             let tokens = point.metrics.get_mut("output_tokens_per_s").expect("the metric");
             tokens.starts = vec![tokens.mean * 0.7, tokens.mean * 1.3];
         }
-        let effect = knob_effect(&noisy, &objective()).expect("two values");
+        let effect = knob_effect(&noisy, &Lenders::default(), &objective()).expect("two values");
         assert!(!effect.is_real, "{effect:?}");
-        assert_eq!(knob_effect(&points[..1], &objective()), None);
+        assert_eq!(knob_effect(&points[..1], &Lenders::default(), &objective()), None);
     }
 
     #[test]

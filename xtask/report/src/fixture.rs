@@ -20,6 +20,7 @@ use analysis::{
     Configuration, comparison,
     decision::{self, Judged},
     floors::{Alone, Server},
+    lenders::Lenders,
     targets,
 };
 use profile::{Bound, EngineConfig, Gain, Limit, NamedLoad, Objective, Part, Profile, VllmConfig};
@@ -40,6 +41,7 @@ pub struct Fixture {
     pub confirmation: Option<ConfirmResult>,
     pub reference: Option<SavedResult>,
     pub calibration: Option<Calibration>,
+    pub lenders: Lenders,
     pub trials: Vec<TrialView>,
     pub plots: Vec<String>,
 }
@@ -59,6 +61,7 @@ impl Fixture {
             confirmation: self.confirmation.as_ref(),
             reference: self.reference.as_ref(),
             calibration: self.calibration.as_ref(),
+            lenders: &self.lenders,
             trials: &self.trials,
             plots: &self.plots,
         }
@@ -110,6 +113,7 @@ impl Fixture {
             .into(),
             choose: Some(choose),
             calibration: None,
+            lenders: Lenders::default(),
             trials: Vec::new(),
             plots: [
                 "queue_time_optimization_comparison",
@@ -399,7 +403,7 @@ fn max_num_seqs(objective: &Objective) -> SweepResult {
             reason: "Most output throughput on `burst`: 10,413 tokens/s, 2.9 % above 512."
                 .to_owned(),
         }),
-        findings: findings::of_sweep(&points, objective),
+        findings: findings::of_sweep(&points, &Lenders::default(), objective),
         points,
         header: header("max-num-seqs"),
     }
@@ -453,7 +457,7 @@ fn memory_utilization(objective: &Objective) -> SweepResult {
                      not worth a change"
                 .to_owned(),
         }),
-        findings: findings::of_sweep(&points, objective),
+        findings: findings::of_sweep(&points, &Lenders::default(), objective),
         points: own_trials("memory-utilization", points),
         header: header("memory-utilization"),
     }

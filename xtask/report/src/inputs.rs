@@ -2,11 +2,15 @@
 
 use bench_core::{
     canonical::Digest,
+    metric,
     schema::{
-        BaselineResult, Calibration, CapacityResult, ChooseResult, CompareResult,
-        ComprehensiveResult, ConfirmResult, ProvisionResult, SavedResult, SweepResult,
+        BaselineResult, Calibration, CapacityResult, ChooseResult, Column, CompareResult,
+        ComprehensiveResult, ConfirmResult, Estimate, ProvisionResult, Role, SavedResult,
+        SweepResult,
     },
 };
+
+use analysis::lenders::Lenders;
 use profile::Profile;
 
 use crate::html::TrialView;
@@ -38,8 +42,25 @@ pub struct Inputs<'a> {
     pub reference: Option<&'a SavedResult>,
     /// The load generator on the host that measured, where it measured over HTTP.
     pub calibration: Option<&'a Calibration>,
+    /// The settings that say how much starts differ.
+    pub lenders: &'a Lenders,
     /// Every trial of the stages above.
     pub trials: &'a [TrialView],
     /// Names of the plots that were drawn, without ending; they lie beside the report.
     pub plots: &'a [String],
+}
+
+impl Inputs<'_> {
+    /// What a column changes over the baseline; `None` where one of them was not measured.
+    pub fn over_baseline(&self, metric: &str, load: &str, column: Column) -> Option<Estimate> {
+        let role = match column {
+            Column::Default => Role::Default,
+            Column::Tuned => Role::Tuned,
+            Column::Baseline | Column::Week2 => return None,
+        };
+        let judged = self.comprehensive.into_iter().flat_map(|file| &file.points);
+        let points = self.baseline.points.iter().chain(judged);
+        let find = |role| points.clone().find(|point| point.role == role && point.load == load);
+        self.lenders.change(metric::find(metric)?, find(Role::Baseline)?, find(role)?)
+    }
 }

@@ -13,7 +13,10 @@ use super::{
     provenance::distinct,
     words,
 };
-use analysis::comparison::{self, Known, carries};
+use analysis::{
+    comparison::{self, carries},
+    lenders::Lenders,
+};
 use profile::{Objective, Profile, role};
 
 /// Figures of every sweep; the objective's comes first.
@@ -92,7 +95,7 @@ impl SweepView {
             plot: inputs.plots.contains(&plot).then_some(plot),
             loads: distinct(values.iter().map(|point| point.load.as_str()))
                 .into_iter()
-                .map(|load| LoadView::new(sweep, load, inputs.profile))
+                .map(|load| LoadView::new(inputs, sweep, load))
                 .collect(),
             choice: sweep.choice.as_ref().map(|c| (shown(&c.label), c.reason.clone())),
             runs: distinct(runs.map(|point| point.label.clone())),
@@ -102,10 +105,11 @@ impl SweepView {
             evidence: evidence(&values),
             frontier,
             frontier_of,
-            findings: if sweep.findings.is_empty() {
-                findings::of_sweep(&sweep.points, objective)
-            } else {
-                sweep.findings.clone()
+            findings: {
+                let baseline = &inputs.baseline.points;
+                let mut said = findings::of_sweep(&sweep.points, inputs.lenders, objective);
+                said.extend(findings::against_baseline(&sweep.points, baseline, &objective.load));
+                said
             },
             name: sweep.header.stage.clone(),
             flag: sweep.flag.clone(),
@@ -114,7 +118,8 @@ impl SweepView {
 }
 
 impl LoadView {
-    fn new(sweep: &SweepResult, load: &str, profile: &Profile) -> Self {
+    fn new(inputs: &Inputs<'_>, sweep: &SweepResult, load: &str) -> Self {
+        let Inputs { profile, lenders, .. } = *inputs;
         let objective = &profile.objective;
         let mut points: Vec<_> = sweep.points.iter().filter(|point| point.load == load).collect();
         // The settings to judge by come first.
@@ -157,7 +162,7 @@ impl LoadView {
         Self {
             name: load.to_owned(),
             prompt_header: prompts.iter().map(|id| format!("| >{}", title(id))).collect(),
-            prompt_rows: against_default(&points, &prompts, profile),
+            prompt_rows: against_default(&points, &prompts, lenders, profile),
             header: header.join(" "),
             rows: rows.collect(),
             class_header: classes.iter().map(|class| format!("| >{class}")).collect(),
@@ -175,7 +180,12 @@ impl LoadView {
 }
 
 /// Values against the defaults on these metrics, with verdicts; none without metrics or defaults.
-fn against_default(points: &[&Point], metrics: &[&str], profile: &Profile) -> Vec<Vec<String>> {
+fn against_default(
+    points: &[&Point],
+    metrics: &[&str],
+    lenders: &Lenders,
+    profile: &Profile,
+) -> Vec<Vec<String>> {
     let default = points.iter().find(|point| point.role == Role::Default);
     let Some(default) = default.filter(|_| !metrics.is_empty()) else { return Vec::new() };
     let row = |value: &&&Point| {
@@ -184,7 +194,7 @@ fn against_default(points: &[&Point], metrics: &[&str], profile: &Profile) -> Ve
             before,
             std::slice::from_ref(**value),
             Some(profile),
-            &Known::default(),
+            lenders,
             LEVEL,
         );
         let cell = |id: &&str| {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use bench_core::{
     metric::{self, Metric},
     schema::{Column, Estimate, Floor, FloorOutcome, FloorPart, TargetOutcome, TargetState},
-    stats,
 };
 use serde::Serialize;
 
@@ -46,7 +45,7 @@ impl TargetsView {
         let of_state = |state| targets.iter().filter(move |target| target.state == state);
         Self {
             columns: columns.iter().map(|column| tables::name(*column, inputs)).collect(),
-            rows: targets.iter().map(|target| row(target, &columns, inputs.profile)).collect(),
+            rows: targets.iter().map(|target| row(inputs, target, &columns)).collect(),
             out_of_reach: of_state(TargetState::OutOfReach).filter_map(why).collect(),
             met: of_state(TargetState::Met).count(),
             met_of_few: of_state(TargetState::Met).filter(|target| is_of_few(target)).count(),
@@ -101,7 +100,7 @@ fn shown(all: &[&BTreeMap<Column, Estimate>]) -> Vec<Column> {
     COLUMNS.into_iter().filter(has).collect()
 }
 
-fn row(target: &TargetOutcome, columns: &[Column], profile: &Profile) -> Vec<String> {
+fn row(inputs: &Inputs<'_>, target: &TargetOutcome, columns: &[Column]) -> Vec<String> {
     let metric = metric::find(&target.metric);
     let title = match target.over_baseline {
         true => name(target),
@@ -110,10 +109,10 @@ fn row(target: &TargetOutcome, columns: &[Column], profile: &Profile) -> Vec<Str
     let floor = target.floor.as_ref().filter(|_| !target.over_baseline);
     [title, format!("`{}`", target.load), goal(target)]
         .into_iter()
-        .chain(columns.iter().map(|column| figure(target, *column)))
+        .chain(columns.iter().map(|column| figure(inputs, target, *column)))
         .chain([
             floor.map_or_else(|| NOTHING.to_owned(), |floor| best(metric, floor)),
-            outcome(target, profile),
+            outcome(target, inputs.profile),
         ])
         .collect()
 }
@@ -134,7 +133,7 @@ pub fn goal(target: &TargetOutcome) -> String {
 }
 
 /// A column's figure, in the unit of the target.
-pub fn figure(target: &TargetOutcome, column: Column) -> String {
+fn figure(inputs: &Inputs<'_>, target: &TargetOutcome, column: Column) -> String {
     let metric = metric::find(&target.metric);
     let found = target.columns.get(&column);
     if !target.over_baseline {
@@ -144,13 +143,8 @@ pub fn figure(target: &TargetOutcome, column: Column) -> String {
             Some(found) => format::estimate(metric, found),
         };
     }
-    let gain = match column {
-        Column::Week2 | Column::Baseline => None,
-        Column::Default | Column::Tuned => {
-            let baseline = target.columns.get(&Column::Baseline);
-            baseline.zip(found).and_then(|(before, after)| stats::change(before, after, false))
-        }
-    };
+    let gain =
+        inputs.over_baseline(&target.metric, &target.load, column).filter(|_| found.is_some());
     gain.map_or_else(|| NOTHING.to_owned(), |gain| format::change(metric, &gain))
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use bench_core::{
     metric::{self, METRICS},
     schema::{Column, Comparison, ComprehensiveResult, Estimate, Point, SweepResult},
-    stats,
 };
 use serde::Serialize;
 
@@ -26,7 +25,7 @@ use super::{
 };
 use analysis::{
     comparison::primary,
-    pareto::{Axis, Candidate, Front},
+    pareto::{Axis, Beaten, Candidate, Front},
 };
 use profile::{Bound, EngineConfig, Limit, Part};
 
@@ -112,7 +111,7 @@ impl FrontView {
         let figure =
             |axis: &Axis, estimate: &Estimate| format::estimate(Some(axis.metric), estimate);
         let row = |candidate: &Candidate| {
-            let name = match candidate.beaten_by {
+            let name = match candidate.beaten {
                 None => format!("**{}**", candidate.name),
                 Some(_) => candidate.name.clone(),
             };
@@ -121,9 +120,9 @@ impl FrontView {
                 name + note,
                 figure(&front.throughput, &candidate.throughput),
                 figure(&front.latency, &candidate.latency),
-                candidate.beaten_by.map_or_else(
+                candidate.beaten.as_ref().map_or_else(
                     || "nothing beats it in both".to_owned(),
-                    |by| beaten(front, candidate, &front.candidates[by]),
+                    |beaten| beaten_words(front, beaten),
                 ),
             ]
         };
@@ -141,20 +140,22 @@ fn front(inputs: &Inputs<'_>) -> Front {
     let judged = inputs.comprehensive.map(ComprehensiveResult::measured);
     let sweeps = inputs.sweeps.iter().map(SweepResult::measured);
     let files = judged.into_iter().chain([inputs.baseline.measured()]).chain(sweeps);
-    Front::new((&objective.metric, &objective.load), inputs.profile.latency_load(), files)
+    let objective = (&*objective.metric, &*objective.load);
+    Front::new(objective, inputs.profile.latency_load(), files, inputs.lenders)
 }
 
 /// `beaten by tuned: +5.8 ± 1.1 % and −3.0 ± 0.5 %`
-fn beaten(front: &Front, candidate: &Candidate, by: &Candidate) -> String {
-    let change = |axis: &Axis, from, to| {
-        let change = stats::change(from, to, axis.metric.is_share());
-        change.map_or_else(|| format::NOTHING.to_owned(), |c| format::change(Some(axis.metric), &c))
+fn beaten_words(front: &Front, beaten: &Beaten) -> String {
+    let change = |axis: &Axis, change: &Option<Estimate>| match change {
+        Some(change) => format::change(Some(axis.metric), change),
+        None => format::NOTHING.to_owned(),
     };
+    let [throughput, latency] = &beaten.changes;
     format!(
         "beaten by {}: {} and {}",
-        by.name,
-        change(&front.throughput, &candidate.throughput, &by.throughput),
-        change(&front.latency, &candidate.latency, &by.latency)
+        front.candidates[beaten.by].name,
+        change(&front.throughput, throughput),
+        change(&front.latency, latency)
     )
 }
 
@@ -216,7 +217,7 @@ impl View {
             },
             candidate_head: format::sentence(candidate).trim_end_matches('.').to_owned(),
             candidate,
-            headline: row.map(Headline::new),
+            headline: row.map(|row| Headline::new(inputs, row)),
             first: First::new(inputs),
             deploy: Deploy::new(inputs),
             figures: Figures::all(inputs),
@@ -242,7 +243,7 @@ impl View {
 }
 
 impl Headline {
-    fn new(row: &Comparison) -> Self {
+    fn new(inputs: &Inputs<'_>, row: &Comparison) -> Self {
         let metric = metric::find(&row.metric);
         let unit = format::unit_of_title(metric);
         let figure = |column| {
@@ -250,8 +251,8 @@ impl Headline {
             Some(format!("{}{unit}", format::estimate(metric, estimate)))
         };
         let over_baseline = |column| {
-            let (before, after) = (row.columns.get(&Column::Baseline)?, row.columns.get(&column)?);
-            let change = stats::change(before, after, metric.is_some_and(|m| m.is_share()))?;
+            row.columns.get(&Column::Baseline).zip(row.columns.get(&column))?;
+            let change = inputs.over_baseline(&row.metric, &row.load, column)?;
             Some(format::change(metric, &change))
         };
         let way = |from, to| {
@@ -313,7 +314,7 @@ fn lessons(inputs: &Inputs<'_>, anatomy: &[AnatomyView]) -> Vec<String> {
     let mut seen = Vec::new();
     let mut lessons = Vec::new();
     for (flag, points) in &sweeps {
-        if let Some(trap) = findings::trap(points, objective) {
+        if let Some(trap) = findings::trap(points, inputs.lenders, objective) {
             let pair = (keys(trap.from), keys(trap.to));
             if !seen.contains(&pair) {
                 lessons.push(format!("{flag}: {}", trap.sentence(objective)));
@@ -324,7 +325,9 @@ fn lessons(inputs: &Inputs<'_>, anatomy: &[AnatomyView]) -> Vec<String> {
 
     let mut effects: Vec<_> = sweeps
         .iter()
-        .filter_map(|(flag, points)| Some((flag, findings::knob_effect(points, objective)?)))
+        .filter_map(|(flag, points)| {
+            Some((flag, findings::knob_effect(points, inputs.lenders, objective)?))
+        })
         .collect();
     let size = |effect: &findings::Effect<'_>| effect.change.mean.abs();
     effects.sort_by(|(_, a), (_, b)| {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use bench_core::{
     metric,
     schema::{Figures, Point, Role, Stopping},
-    stats::LEVEL,
+    stats::{self, LEVEL},
 };
 
 use super::{Root, read_figures};
@@ -16,10 +16,7 @@ use crate::{
     stages::spread_points,
     usage::{self, UsageError},
 };
-use analysis::{
-    comparison::{self, Known},
-    gate::Gate,
-};
+use analysis::{comparison, gate::Gate, lenders::Lenders};
 use profile::{Profile, stage};
 use report::{Page, Side, terminal};
 
@@ -52,9 +49,9 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         None => profile_of(&root, &after).or_else(|| profile_of(&root, &before)),
     };
     let lent = [(a.name.clone(), kin(&root, &before)?), (b.name.clone(), kin(&root, &after)?)];
-    let known = Known::of(lent.iter().flat_map(|(_, points)| points.iter().cloned()).collect());
+    let lenders = Lenders::of(lent.iter().flat_map(|(_, points)| points));
     for found in [&mut before, &mut after] {
-        found.side.points = known.borrowed(&found.side.points);
+        found.side.points = lenders.figures(&found.side.points);
     }
     let (a, b) = (&before.side, &after.side);
     let compared = match &profile {
@@ -63,7 +60,7 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         }
         _ => {
             let level = level(&before, &after);
-            comparison::any_two(&a.points, &b.points, profile.as_ref(), &known, level)
+            comparison::any_two(&a.points, &b.points, profile.as_ref(), &lenders, level)
         }
     };
     if compared.rows.is_empty() && compared.broken.is_empty() && compared.unknown.is_empty() {
@@ -84,7 +81,7 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
         };
         return Err(UsageError::new(message).into());
     }
-    let lenders = lenders(lent, a, b, profile.as_ref());
+    let lenders = count(lent, a, b, profile.as_ref());
     let page = Page::new(a, b, &compared, profile.as_ref(), lenders);
     match args.format {
         CompareFormat::Table => output::print(terminal::compared(&page, args.all))?,
@@ -141,8 +138,8 @@ fn level(a: &Found, b: &Found) -> f64 {
 }
 
 /// How many other settings of whose results say how much starts differ in the objective.
-fn lenders(
-    lent: [(String, Vec<Point>); 2],
+fn count(
+    lent_by: [(String, Vec<Point>); 2],
     a: &Side,
     b: &Side,
     profile: Option<&Profile>,
@@ -151,14 +148,17 @@ fn lenders(
     let on = |side: &'_ Side| side.points.iter().find(|p| p.load == objective.load).cloned();
     let Some((before, after)) = on(a).zip(on(b)) else { return Vec::new() };
     let Some(metric) = metric::find(&objective.metric) else { return Vec::new() };
-    // What both have counts for the first.
-    let mut seen = Known::default();
-    let mut count = |points: Vec<Point>| {
-        let (already, all) = (seen.lenders(metric, &before, &after), seen.and(points));
-        seen = all;
-        seen.lenders(metric, &before, &after) - already
+    let lent = |points: &mut dyn Iterator<Item = &Point>| {
+        Lenders::of(points).to_change(metric, &before, &after)
     };
-    lent.map(|(name, points)| (name, count(points))).into()
+    let [(first, of_first), (second, of_second)] = lent_by;
+    let all = lent(&mut of_first.iter().chain(&of_second));
+    if !stats::are_enough(&all, 2) {
+        return Vec::new();
+    }
+    // What both have counts for the first.
+    let own = lent(&mut of_first.iter()).len();
+    vec![(first, own), (second, all.len() - own)]
 }
 
 fn profile_of(root: &Root, found: &Found) -> Option<Profile> {

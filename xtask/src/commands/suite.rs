@@ -10,7 +10,9 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
-    schema::{CompareResult, Estimate, Figures, Grounds, Measured, Outcome, Point},
+    schema::{
+        AnswersResult, Column, CompareResult, Figures, Grounds, Measured, Outcome, Point, Role,
+    },
 };
 
 use super::{Session, failures, repeats};
@@ -26,10 +28,8 @@ use crate::{
     usage::{self, UsageError},
 };
 use analysis::{
-    comparison::{self, Known, primary},
-    ending::Ending,
-    engine_time::EngineTime,
-    lead, pruning,
+    answers::KnownAnswers, comparison, ending::Ending, engine_time::EngineTime, lead,
+    lenders::Lenders, pruning,
 };
 use dag::{Dag, Leaf, State};
 use engines::{
@@ -584,7 +584,7 @@ fn finish(
     remember(session, dag)?;
     let mut files = BTreeMap::new();
     let mut points: Vec<Point> = Vec::new();
-    let mut sweeps: Vec<Vec<Point>> = Vec::new();
+    let (mut judged, mut sweeps) = (Vec::<Point>::new(), Vec::<Vec<Point>>::new());
     for (task, state) in dag.iter() {
         match state {
             State::Done(action) => {
@@ -592,6 +592,11 @@ fn finish(
                 let found = figures_of(session, state).map(|file| file.points).unwrap_or_default();
                 if session.profile.sweeps.iter().any(|sweep| sweep.name == task.name()) {
                     sweeps.push(found.clone());
+                } else if [&stage::BASELINE, &stage::COMPREHENSIVE]
+                    .iter()
+                    .any(|s| s.name == task.name())
+                {
+                    judged.extend(found.iter().cloned());
                 }
                 points.extend(found);
             }
@@ -602,7 +607,7 @@ fn finish(
     let written = write_results(session, dag, &files, is_interrupted)
         .with_context(|| unwritten(&session.profile.name, dag.missing_leaves().len(), trials));
     // What came of the suite is shown all the same.
-    let comparison = show(session, dag, &files, &points, &sweeps, ui)?;
+    let comparison = show(session, dag, &files, &points, &judged, &sweeps, ui)?;
     written.map(|()| comparison)
 }
 
@@ -669,10 +674,21 @@ fn write_results(
     Ok(())
 }
 
-/// The objective of what is deployed.
-fn deployed<'a>(profile: &Profile, comparison: &'a CompareResult) -> Option<&'a Estimate> {
-    let row = primary(&comparison.comparisons, profile)?;
-    row.columns.get(&comparison.decision.deployed?)
+/// The point of what is deployed, on the objective's load.
+fn deployed<'a>(
+    profile: &Profile,
+    comparison: &CompareResult,
+    judged: &'a [Point],
+) -> Option<&'a Point> {
+    let role = match comparison.decision.deployed? {
+        Column::Baseline => Role::Baseline,
+        Column::Default => Role::Default,
+        Column::Tuned => Role::Tuned,
+        Column::Week2 => return None,
+    };
+    // Of the defaults the last stage has all starts.
+    let mut points = judged.iter().rev();
+    points.find(|point| point.role == role && point.load == profile.objective.load)
 }
 
 /// What a stage wrote, if it did.
@@ -693,6 +709,7 @@ fn show(
     dag: &Dag<'_, Trial>,
     files: &BTreeMap<String, Digest>,
     points: &[Point],
+    judged: &[Point],
     sweeps: &[Vec<Point>],
     ui: &Ui,
 ) -> Result<Option<CompareResult>> {
@@ -702,14 +719,20 @@ fn show(
         }
         return Ok(None);
     };
-    let mut known = spread_points(&session.profile, comparison.header.engine.identity);
-    known.extend(sweeps.iter().flatten().cloned());
-    let known = Known::of(known);
-    let sweeps: Vec<_> = sweeps.iter().map(|points| known.borrowed(points)).collect();
+    let profile = &session.profile;
+    let spread = spread_points(profile, comparison.header.engine.identity);
+    let lenders = Lenders::of(spread.iter().chain(judged).chain(sweeps.iter().flatten()));
+    let answers: Option<AnswersResult> = read(session, files, stage::ANSWERS.file())?;
+    let answers = KnownAnswers::from_result(profile, answers.as_ref());
+    let permitted = |points: &Vec<Point>| -> Vec<Point> {
+        let points = lenders.figures(points).into_iter();
+        points.filter(|point| answers.permits(&point.args)).collect()
+    };
+    let sweeps: Vec<_> = sweeps.iter().map(permitted).collect();
     let sweeps = sweeps.iter().map(Vec::as_slice);
-    let lead = match (&comparison.decision.grounds, deployed(&session.profile, &comparison)) {
-        (Grounds::Limits, Some(deployed)) => lead::open(sweeps, &session.profile, deployed),
-        _ => lead::undecided(sweeps, &session.profile),
+    let lead = match (&comparison.decision.grounds, deployed(profile, &comparison, judged)) {
+        (Grounds::Limits, Some(deployed)) => lead::open(sweeps, &lenders, profile, deployed),
+        _ => lead::leading(sweeps, &lenders, profile),
     };
     let capacity = read(session, files, stage::CAPACITY.file())?;
     let beside = Beside {

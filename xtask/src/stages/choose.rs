@@ -18,6 +18,7 @@ use super::{
 use analysis::{
     answers::KnownAnswers,
     choice::{self, Swept},
+    lenders::Lenders,
     pruning,
 };
 use dag::{Inputs, Leaf, Outputs, Task};
@@ -53,10 +54,10 @@ impl Task for Choose<'_> {
     fn config(&self) -> Value {
         let profile = self.context.profile;
         let mut config = goals(profile);
+        config["spread"] = profile.spreads.hashed();
         if self.tests() {
             config["tested_starts"] = pruning::starts(profile).into();
             config["margins_percent"] = json!(profile.margins_percent);
-            config["spread"] = profile.spreads.hashed();
             config["loads"] = json!(tune::loads(self.context));
         }
         config
@@ -120,7 +121,7 @@ impl Choose<'_> {
         let profile = self.context.profile;
         let answers = files.answers(profile);
         let searched = files.searched.as_ref();
-        let tuned = searched.map(|file| swept(choice::TUNE, &file.points, profile));
+        let tuned = searched.map(|file| swept(choice::TUNE, &file.points, &files.lenders, profile));
         let mut all = files.sweeps(profile);
         all.extend(tuned);
         let refused = answers.withhold(&mut all);
@@ -153,6 +154,8 @@ struct Files<'a> {
     sweeps: Vec<(&'a str, SweepResult)>,
     searched: Option<TuneResult>,
     answers: Option<AnswersResult>,
+    /// What was swept and searched, and `[spread]`: nothing by which a setting is judged afterwards.
+    lenders: Lenders,
 }
 
 impl<'a> Files<'a> {
@@ -161,8 +164,14 @@ impl<'a> Files<'a> {
         for sweep in &context.profile.sweeps {
             sweeps.push((&sweep.name, inputs.json(&sweep.name, &sweep.file)?));
         }
-        let (searched, answers) = (read_if_upstream(inputs)?, read_if_upstream(inputs)?);
-        Ok(Self { sweeps, searched, answers })
+        let mut searched: Option<TuneResult> = read_if_upstream(inputs)?;
+        let lenders = context.lenders(inputs)?;
+        let lenders = lenders.and(searched.iter().flat_map(|file| &file.points));
+        let swept = sweeps.iter_mut().map(|(_, file)| &mut file.points);
+        for points in swept.chain(searched.as_mut().map(|file| &mut file.points)) {
+            *points = lenders.figures(points);
+        }
+        Ok(Self { sweeps, searched, answers: read_if_upstream(inputs)?, lenders })
     }
 
     /// What is known of the settings' answers.
@@ -171,6 +180,9 @@ impl<'a> Files<'a> {
     }
 
     fn sweeps(&self, profile: &Profile) -> Vec<Swept<'_>> {
-        self.sweeps.iter().map(|(name, file)| swept(name, &file.points, profile)).collect()
+        self.sweeps
+            .iter()
+            .map(|(name, file)| swept(name, &file.points, &self.lenders, profile))
+            .collect()
     }
 }

@@ -71,19 +71,19 @@ impl Task for Compare<'_> {
             (judges, candidate, stopping) = (true, judged.candidate, judged.stopping);
         }
         let reference = self.context.reference.map_or(&[][..], |file| &file.points);
-        let known = self.context.known(inputs)?;
+        let lenders = self.context.lenders(inputs)?.and(&points);
         // Verdicts, limits and what is shown have one interval.
-        let points = known.and(points.iter().cloned()).borrowed(&points);
+        let points = lenders.figures(&points);
         let level = stopping.as_ref().map_or(LEVEL, |stopping: &Stopping| stopping.level);
-        let comparisons = comparison::comparisons(&points, &known, reference, profile, level);
+        let comparisons = comparison::comparisons(&points, &lenders, reference, profile, level);
         let hardware = hardware::hardware(profile, &self.context.identity(inputs)?);
         let server = targets::server(profile, &points, hardware);
-        let rows = [&*comparisons, &comparison::baseline_goals(&points, &known, profile)];
+        let rows = [&*comparisons, &comparison::baseline_goals(&points, &lenders, profile)];
         let decision = self.decide(inputs, &points, judges, candidate.as_ref(), rows)?;
         let targets = targets::outcomes(profile, &comparisons, &server, decision.deployed);
         let floors = targets::floors(profile, &comparisons, &server);
         let sweeps = self.context.sweep_points(inputs)?;
-        let speculation = speculation::by_load(sweeps.iter().map(Vec::as_slice), &known, profile);
+        let speculation = speculation::by_load(sweeps.iter().map(Vec::as_slice), &lenders, profile);
         let mut findings = Vec::new();
         let told =
             |role| points.iter().find(|p| p.role == role && p.load == profile.objective.load);

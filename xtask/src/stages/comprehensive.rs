@@ -25,9 +25,8 @@ use super::{
     written,
 };
 use analysis::{
-    Configuration, choice,
-    comparison::{self, Known},
-    decision,
+    Configuration, choice, comparison, decision,
+    lenders::Lenders,
     stopping::{self, Spent},
 };
 use dag::{Inputs, Leaf, Outputs, Task};
@@ -63,8 +62,8 @@ struct Walk {
 
 impl Walk {
     /// What says how much starts differ, and so by which intervals limits are judged.
-    fn lenders(&self, known: &Known) -> Known {
-        known.and(self.default.iter().chain(self.judged.iter().flatten()).cloned())
+    fn lenders(&self, others: &Lenders) -> Lenders {
+        others.and(self.default.iter().chain(self.judged.iter().flatten()))
     }
 }
 
@@ -105,9 +104,9 @@ impl Comprehensive<'_> {
     fn walk(&self, inputs: &Inputs<'_>, candidates: &[Candidate]) -> Result<Walk> {
         let profile = self.context.profile;
         let identity = self.context.identity(inputs)?;
-        let known = self.context.known(inputs)?;
+        let lenders = self.context.lenders(inputs)?;
         let state = |points: &[Point], walk: &Walk| {
-            let points = walk.lenders(&known).borrowed(points);
+            let points = walk.lenders(&lenders).figures(points);
             Configuration::of(&points, profile, |_| true).and_then(|one| state(&one))
         };
         let starts = choice::judged_starts(profile);
@@ -168,8 +167,8 @@ impl Comprehensive<'_> {
         walk: &mut Walk,
     ) -> Result<()> {
         let profile = self.context.profile;
-        let known = self.context.known(inputs)?;
-        let Some(settled) = self.settled(&known, walk) else { return Ok(()) };
+        let lenders = self.context.lenders(inputs)?;
+        let Some(settled) = self.settled(&lenders, walk) else { return Ok(()) };
         let mut spent = match self.spent(inputs)? {
             Ok(spent) => spent,
             Err(wanted) => {
@@ -202,10 +201,10 @@ impl Comprehensive<'_> {
             let mut points = walk.default.clone();
             points.extend(walk.judged[settled].iter().cloned());
             let level = looks.level(starts);
-            let rows = comparison::goals(&points, &known, profile, level);
+            let rows = comparison::goals(&points, &lenders, profile, level);
             let next = looks.next(starts);
             let budget = profile.budget_engine_minutes.map(f64::from);
-            let points = walk.lenders(&known).borrowed(&points);
+            let points = walk.lenders(&lenders).figures(&points);
             let reason =
                 stopping::reason(profile, &points, &rows, next.map(|n| n - starts), &spent, budget);
             walk.stopping = reason.map(|reason| Stopping {
@@ -267,10 +266,10 @@ impl Comprehensive<'_> {
     }
 
     /// Index of the candidate to decide on; `None` where none was judged.
-    fn settled(&self, known: &Known, walk: &Walk) -> Option<usize> {
-        let lenders = walk.lenders(known);
+    fn settled(&self, others: &Lenders, walk: &Walk) -> Option<usize> {
+        let lenders = walk.lenders(others);
         let judged: Vec<Vec<Point>> =
-            walk.judged.iter().map(|points| lenders.borrowed(points)).collect();
+            walk.judged.iter().map(|points| lenders.figures(points)).collect();
         let of = |points| Configuration::of(points, self.context.profile, |_| true);
         let settings: Vec<_> = judged.iter().filter_map(|points| of(points)).collect();
         let decided = decision::nearest(&settings.iter().collect::<Vec<_>>())?;
@@ -382,8 +381,8 @@ impl Task for Comprehensive<'_> {
         let walk = self.walk(inputs, &candidates)?;
         let header = self.context.header(COMPREHENSIVE.name, inputs)?;
         let starts = choice::judged_starts(profile);
-        let known = self.context.known(inputs)?;
-        let Some(settled) = self.settled(&known, &walk) else {
+        let lenders = self.context.lenders(inputs)?;
+        let Some(settled) = self.settled(&lenders, &walk) else {
             let identity = self.context.identity(inputs)?;
             let of = |grid: Grid<'_>| grid.points(inputs, &identity);
             let mut points = of(self.candidate(0, Args::new(), starts))?;

@@ -12,7 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::trial::{Setting, point};
-use analysis::comparison::Known;
+use analysis::lenders::Lenders;
 use dag::{Inputs, Outputs, Task};
 use engines::Engine;
 use profile::{
@@ -67,11 +67,11 @@ impl Context<'_> {
         Ok(sweeps)
     }
 
-    /// What was measured of other settings than those that are compared.
-    pub fn known(&self, inputs: &Inputs<'_>) -> Result<Known> {
+    /// The settings of the sweeps and of `[spread]`, which lend to all others.
+    pub fn lenders(&self, inputs: &Inputs<'_>) -> Result<Lenders> {
         let mut points = self.sweep_points(inputs)?.concat();
         points.extend(spread_points(self.profile, Digest::of_json(&self.identity(inputs)?)?));
-        Ok(Known::of(points))
+        Ok(Lenders::of(&points))
     }
 
     pub fn load(&self, name: &str) -> Result<&NamedLoad> {

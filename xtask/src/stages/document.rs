@@ -129,6 +129,7 @@ impl Task for Document<'_> {
             confirmation: confirmation.as_ref(),
             reference: self.context.reference,
             calibration: self.context.calibration.as_ref(),
+            lenders: &results.lenders,
             trials: &trials,
             plots: &plots,
         };

@@ -39,7 +39,7 @@ pub fn pruned(
     candidate: &Candidate,
 ) -> Result<Stored<Pruned>> {
     let profile = context.profile;
-    let known = context.known(inputs)?;
+    let lenders = context.lenders(inputs)?;
     let answers: Option<AnswersResult> = read_if_upstream(inputs)?;
     let answers = KnownAnswers::from_result(profile, answers.as_ref());
     let (mut candidate, mut tested) = (candidate.clone(), Vec::<Point>::new());
@@ -67,7 +67,7 @@ pub fn pruned(
             Ok(points) => points,
             Err(wanted) => return Ok(Err(wanted)),
         };
-        let points = known.and(points.iter().cloned()).borrowed(&points);
+        let points = lenders.and(&points).figures(&points);
         let of = |args: &Args| -> Vec<Point> {
             points.iter().filter(|point| point.args == *args).cloned().collect()
         };
@@ -76,7 +76,7 @@ pub fn pruned(
             .into_iter()
             .map(|(flag, args)| Without { flag, points: args.map(|args| of(&args)) })
             .collect();
-        let step = pruning::step(profile, &known, &candidate, &with, &without);
+        let step = pruning::step(profile, &lenders, &candidate, &with, &without);
         tested.extend(points);
         match step {
             Step::Keep(flags) => {

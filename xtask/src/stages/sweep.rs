@@ -5,6 +5,7 @@ use bench_core::schema::{Args, BaselineResult, Point, Role, SweepResult};
 use serde_json::{Value, json};
 
 use super::{Context, Grid, Setting, one_file, read_if_upstream, swept};
+use analysis::lenders::Lenders;
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     Trial, role,
@@ -81,7 +82,7 @@ impl Task for Sweep<'_> {
         let mut result = SweepResult {
             header: self.context.header(&self.sweep.name, inputs)?,
             flag: self.sweep.flag.clone(),
-            findings: findings::of_sweep(&points, &profile.objective).into_iter().collect(),
+            findings: findings::of_sweep(&points, &Lenders::of(&points), &profile.objective),
             points,
             choice: None,
         };

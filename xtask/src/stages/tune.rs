@@ -17,10 +17,7 @@ use bench_core::{
 use serde_json::{Value, json};
 
 use super::{Context, Grid, Setting, StageResult, read_if_upstream, swept, written};
-use analysis::{
-    answers::KnownAnswers,
-    comparison::{self, Known},
-};
+use analysis::{answers::KnownAnswers, comparison, lenders::Lenders};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     Bound, NamedLoad,
@@ -290,7 +287,8 @@ impl Task for Tune<'_> {
         };
         let compared = points.iter_mut().filter(|p| p.role == Role::Sweep && p.label == compared);
         compared.for_each(|point| point.role = Role::Tuned);
-        let comparisons = comparison::comparisons(&points, &Known::default(), &[], profile, LEVEL);
+        let comparisons =
+            comparison::comparisons(&points, &Lenders::default(), &[], profile, LEVEL);
         let labels: Vec<String> = (0..problem.candidates.len()).map(|c| self.label(c)).collect();
         let page = report::TuningPage {
             profile,

@@ -8,6 +8,7 @@ use bench_core::schema::{
 use serde_json::{Value, json};
 
 use super::{Context, comprehensive, read, read_if_upstream, sweep};
+use analysis::lenders::Lenders;
 use dag::{Inputs, Outputs, Task};
 use profile::{
     Trial,
@@ -58,6 +59,7 @@ impl Task for Visualize<'_> {
             objective_metric: &self.context.profile.objective.metric,
             objective_load: &self.context.profile.objective.load,
             latency_load: self.context.profile.latency_load(),
+            lenders: &read.lenders,
             candidate: words::candidate_name(&read.comparison.decision),
         })?;
         let mut outputs = Outputs::new();
@@ -75,6 +77,7 @@ pub struct Results {
     pub sweeps: Vec<SweepResult>,
     pub comprehensive: Option<ComprehensiveResult>,
     pub comparison: CompareResult,
+    pub lenders: Lenders,
 }
 
 impl Results {
@@ -106,12 +109,12 @@ pub fn read_all(context: &Context<'_>, inputs: &Inputs<'_>) -> Result<Results> {
             without_candidate(&mut comparison);
         }
     }
-    let mut results = Results { baseline, sweeps, comprehensive, comparison };
-    let known = context.known(inputs)?;
-    let known = known.and(results.points().flat_map(|points| points.iter().cloned()));
-    for points in results.points() {
-        *points = known.borrowed(points);
-    }
+    let lenders = context.lenders(inputs)?;
+    let mut results = Results { baseline, sweeps, comprehensive, comparison, lenders };
+    let measured: Vec<Point> = results.points().flat_map(|points| points.iter().cloned()).collect();
+    results.lenders = results.lenders.and(&measured);
+    let lenders = results.lenders.clone();
+    results.points().for_each(|points| *points = lenders.figures(points));
     Ok(results)
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs};
 use bench_core::{
     metric,
     rng::Random,
-    stats::{self, Elsewhere, Spread, Start},
+    stats::{self, Spread, Start},
 };
 use serde_json::Value;
 
@@ -241,11 +241,8 @@ fn borrow(setting: &mut Setting, lenders: &Lenders) {
         let own = setting.figures.get(&(load.clone(), MARK.to_owned())).cloned();
         let is_other =
             |f: &[f64]| own.as_ref().is_none_or(|own| !own.iter().any(|start| f.contains(start)));
-        let elsewhere = |repeats| {
-            let other = if load == "burst" { "steady" } else { "burst" };
-            Elsewhere::of(&[&on(&id, other, &|_| true)], repeats, 0.0)
-        };
-        let found = stats::borrowed(metric, &figure, &on(&id, &load, &is_other), elsewhere);
+        let lent = on(&id, &load, &is_other);
+        let found = stats::borrowed(&figure, metric.is_share(), &lent);
         setting.intervals.extend(found.low.zip(found.high).map(|ends| ((load, id), ends)));
     }
 }

@@ -27,8 +27,24 @@ impl Scale {
         Self::Linear { hundred_percent: mean(&means(before)) }
     }
 
-    pub(super) fn apply(self, value: f64) -> f64 {
+    fn apply(self, value: f64) -> f64 {
         if self == Self::Ratio { libm::log(value) } else { value }
+    }
+
+    /// Whether spreads on it mean the same in every setting, so that they can be lent.
+    fn is_shared(self, is_share: bool) -> bool {
+        is_share || self == Self::Ratio
+    }
+
+    /// The spread of starts on it; `None` of a single start, and where none can be lent.
+    pub(super) fn spread(self, starts: &[Start], is_share: bool) -> Option<Spread> {
+        Spread::of(&self.of_starts(starts)).filter(|_| self.is_shared(is_share))
+    }
+
+    /// The values of starts on it.
+    pub(super) fn of_starts(self, starts: &[Start]) -> Vec<Vec<f64>> {
+        let repeats = |start: &Start| start.repeats.iter().map(|v| self.apply(*v)).collect();
+        starts.iter().map(repeats).collect()
     }
 
     /// A difference on this scale in percent or points; not finite where nothing was before.
@@ -71,8 +87,7 @@ struct Part {
 }
 
 impl Difference {
-    /// `None` when a side has no start. `prior` is asked for what other settings with so many repeats
-    /// say, on the difference's scale.
+    /// `None` when a side has no start.
     ///
     /// Where both sides have one start in each of the same blocks, starts are compared within blocks:
     /// what changes between blocks, such as a host that drifts, cancels out, and sides may spread
@@ -81,7 +96,7 @@ impl Difference {
         before: &[Start],
         after: &[Start],
         is_share: bool,
-        prior: impl Fn((Scale, f64, f64)) -> Option<Prior>,
+        lent: &[Spread],
     ) -> Option<Self> {
         let is_empty =
             |side: &[Start]| side.is_empty() || side.iter().any(|start| start.repeats.is_empty());
@@ -89,16 +104,15 @@ impl Difference {
             return None;
         }
         let scale = Scale::of(before, after, is_share);
-        let on_scale = |side: &[Start]| -> Vec<Vec<f64>> {
-            let repeats = |start: &Start| start.repeats.iter().map(|v| scale.apply(*v)).collect();
-            side.iter().map(repeats).collect()
-        };
-        let sides = [on_scale(before), on_scale(after)];
+        let sides = [before, after].map(|side| scale.of_starts(side));
         let [a, b] =
             [0, 1].map(|i| sides[i].iter().map(|start| exact_mean(start)).collect::<Vec<_>>());
         let mean = exact_mean(&b) - exact_mean(&a);
-        let error =
-            error(&sides, pairs(before, after), |repeats, within| prior((scale, repeats, within)));
+        let prior = |repeats, within| {
+            let prior = || Prior::new(lent, sides.len(), repeats, within);
+            scale.is_shared(is_share).then(prior)?
+        };
+        let error = error(&sides, pairs(before, after), prior);
         Some(Self { scale, mean, error })
     }
 
@@ -116,15 +130,17 @@ impl Difference {
     }
 }
 
-/// How far the mean of one side's starts may be off, on the scale on which changes are judged; `None` where nothing
-/// is borrowed, or no start differs from another.
+/// How far the mean of one setting's starts may be off, on the scale on which changes are judged; `None` where
+/// nothing is borrowed, or no start differs from another.
 pub(super) fn error_of_one(
-    side: &[Vec<f64>],
-    prior: impl FnOnce(f64, f64) -> Option<Prior>,
+    starts: &[Start],
+    scale: Scale,
+    is_share: bool,
+    lent: &[Spread],
 ) -> Option<Error> {
-    let spread = Spread::of(side).filter(|spread| spread.variance > 0.0)?;
-    let n = side.len() as f64;
-    let parts = prior(spread.repeats, spread.within)?
+    let spread = scale.spread(starts, is_share).filter(|spread| spread.variance > 0.0)?;
+    let n = starts.len() as f64;
+    let parts = Prior::new(lent, 1, spread.repeats, spread.within)?
         .moderate(&[(spread.variance, spread.freedom)])
         .into_iter()
         .filter(|m| m.weight > 1e-6)

@@ -11,15 +11,13 @@ mod spread;
 pub mod student;
 mod verdict;
 
-use crate::{metric::Metric, schema::Estimate};
-
-use difference::{Difference, Scale, error_of_one};
-use spread::Prior;
+use crate::schema::Estimate;
 
 pub use crate::metric::MARGIN_PERCENT;
+use difference::{Difference, Scale, error_of_one};
 pub use looks::{Looks, levels};
 pub use repeats::{Costs, REPEATS_MAX, repeats};
-pub use spread::{Elsewhere, Spread, Start};
+pub use spread::{Spread, Start, are_enough};
 pub use student::critical;
 pub use verdict::{Judgement, LEVEL, POWER, Question, QuestionRole, STARTS_MAX, judge, spread};
 
@@ -86,46 +84,39 @@ pub fn starts_of(estimate: &Estimate) -> Vec<Start> {
     estimate.repeats.iter().map(start).collect()
 }
 
-/// Change from `before` to `after` with its 95 % interval by Welch's t (1947): in percent of
-/// `before`, or in points when the values are shares.
+/// Change from `before` to `after` with its 95 % interval, as verdicts have it: in percent of `before`, or in
+/// points when the values are shares.
 ///
 /// `None` when `before` is zero and the values are no shares. `starts` of the result is empty:
 /// a change has no value of its own for a start.
-pub fn change(before: &Estimate, after: &Estimate, is_share: bool) -> Option<Estimate> {
-    let (before, after) = (starts_of(before), starts_of(after));
-    if rank::has_unreached(&before) || rank::has_unreached(&after) {
+pub fn change(
+    before: &[Start],
+    after: &[Start],
+    is_share: bool,
+    lent: &[Spread],
+) -> Option<Estimate> {
+    if rank::has_unreached(before) || rank::has_unreached(after) {
         return None;
     }
-    Difference::between(&before, &after, is_share, |_| None)?.estimate(LEVEL)
+    Difference::between(before, after, is_share, lent)?.estimate(LEVEL)
 }
 
 /// The figure of one setting with the interval that verdicts use: the spread of its starts shrunk towards those
-/// of other settings in this metric on this load (`kind`). `elsewhere` is asked for what settings on other loads,
-/// with so many repeats, say of how alike they are. The figure as it is where nothing is borrowed.
-pub fn borrowed(
-    metric: &Metric,
-    figure: &Estimate,
-    kind: &[Spread],
-    elsewhere: impl FnOnce(f64) -> Elsewhere,
-) -> Estimate {
+/// of other settings. The figure as it is where nothing is borrowed.
+pub fn borrowed(figure: &Estimate, is_share: bool, lent: &[Spread]) -> Estimate {
     let starts = starts_of(figure);
     if rank::has_unreached(&starts) {
         return figure.clone();
     }
-    let scale = Scale::of(&starts, &[], metric.is_share());
-    let on_scale = |start: &Start| start.repeats.iter().map(|v| scale.apply(*v)).collect();
-    let side: Vec<Vec<f64>> = starts.iter().map(on_scale).collect();
-    let prior = |repeats, within| {
-        let is_known = metric.is_share() || scale == Scale::Ratio;
-        Prior::new(kind, || elsewhere(repeats), repeats, within).filter(|_| is_known)
-    };
-    let Some(error) = error_of_one(&side, prior) else { return figure.clone() };
+    let scale = Scale::of(&starts, &[], is_share);
+    let Some(error) = error_of_one(&starts, scale, is_share, lent) else { return figure.clone() };
+    let means = scale.of_starts(&starts);
     let middle =
-        spread::mean(&side.iter().map(|start| spread::exact_mean(start)).collect::<Vec<_>>());
+        spread::mean(&means.iter().map(|start| spread::exact_mean(start)).collect::<Vec<_>>());
     let half = error.half_interval(LEVEL);
     let value = |on_scale: f64| match scale {
         Scale::Ratio => libm::exp(on_scale),
-        Scale::Linear { .. } if metric.is_share() => on_scale.clamp(0.0, 1.0),
+        Scale::Linear { .. } if is_share => on_scale.clamp(0.0, 1.0),
         Scale::Linear { .. } => on_scale,
     };
     Estimate {
@@ -185,6 +176,10 @@ mod tests {
         estimate(starts.to_vec()).expect("values")
     }
 
+    fn change(before: &Estimate, after: &Estimate, is_share: bool) -> Option<Estimate> {
+        super::change(&starts_of(before), &starts_of(after), is_share, &[])
+    }
+
     #[test]
     fn one_start_has_no_interval() {
         let one = of(&[5.0]);
@@ -231,14 +226,13 @@ mod tests {
             let starts: Vec<Start> = values.iter().map(|value| Start::single(*value)).collect();
             spread(rate, &starts).expect("a spread")
         };
-        let kind: Vec<Spread> =
+        let lent: Vec<Spread> =
             (0..6).map(|i| spread_of(&[50.0, 50.5 + f64::from(i) / 10.0, 49.6])).collect();
-        let nowhere = |repeats| Elsewhere::of(&[], repeats, 0.0);
         let (own, half) = (of(&[100.0, 101.0]), |e: &Estimate| {
             let (low, high) = e.low.zip(e.high).expect("an interval");
             (high - low) / 2.0
         });
-        let found = borrowed(rate, &own, &kind, nowhere);
+        let found = borrowed(&own, false, &lent);
         assert_eq!((found.mean, &found.starts), (own.mean, &own.starts));
         assert!(half(&found) < half(&own) / 3.0 && half(&found) > 0.5, "{own:?} {found:?}");
         // A change of one such setting against another is as wide as both intervals together.
@@ -250,7 +244,7 @@ mod tests {
                 load: "burst",
                 before: &before,
                 after,
-                history: &kind,
+                lent: &lent,
                 requests: None,
                 margin_percent,
                 role: QuestionRole::Primary,
@@ -260,14 +254,14 @@ mod tests {
         let change = question(&starts_of(&of(&[100.0, 101.0])));
         let both = std::f64::consts::SQRT_2 * half(&found) / 100.5 * 100.0;
         assert!((half(&change) / both - 1.0).abs() < 0.2, "{change:?} {both}");
-        // Without two settings of its kind, of one start, and without any spread, nothing changes.
-        assert_eq!(borrowed(rate, &own, &kind[..1], nowhere), own);
-        assert_eq!(borrowed(rate, &of(&[100.0]), &kind, nowhere), of(&[100.0]));
-        assert_eq!(borrowed(rate, &of(&[100.0, 100.0]), &kind, nowhere), of(&[100.0, 100.0]));
+        // Among too few settings, of one start, and without any spread, nothing changes.
+        assert_eq!(borrowed(&own, false, &lent[..2]), own);
+        assert_eq!(borrowed(&of(&[100.0]), false, &lent), of(&[100.0]));
+        assert_eq!(borrowed(&of(&[100.0, 100.0]), false, &lent), of(&[100.0, 100.0]));
         // A share is no less than nothing, however much it varies elsewhere.
         let share = crate::metric::find("queue_share").expect("a metric");
         let wide = spread(share, &starts_of(&of(&[0.3, 0.5]))).expect("a spread");
-        let small = borrowed(share, &of(&[0.02, 0.021]), &[wide; 4], nowhere);
+        let small = borrowed(&of(&[0.02, 0.021]), true, &[wide; 4]);
         assert_eq!(small.low, Some(0.0));
         assert!(small.high > Some(0.1), "{small:?}");
     }

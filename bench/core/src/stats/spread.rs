@@ -10,8 +10,10 @@
 /// one spread, and how far each is believed before anything was measured.
 const ALIKE: [(f64, f64); 3] = [(2.0, 0.25), (8.0, 0.25), (f64::INFINITY, 0.5)];
 
-/// Other settings without which nothing is borrowed.
-const SETTINGS_MIN: usize = 2;
+/// Settings of one load, those that are looked at included, without which nothing is borrowed: two beside any two
+/// that are compared, since a single one says nothing of how alike settings are, which decides how much it says.
+/// Of single figures it is the same number, so that a figure borrows where its changes do.
+const SETTINGS_MIN: usize = 4;
 
 /// Steps to the likeliest variance of a kind; each multiplies the distance by less than 1.
 const STEPS: u32 = 30;
@@ -135,28 +137,18 @@ fn entries(spreads: &[Spread], repeats: f64, own_within: f64) -> Vec<(f64, f64)>
     let pooled = pooled_within(spreads.iter());
     let within = if pooled > 0.0 { pooled } else { own_within };
     let entry = |spread: &Spread| (spread.with_repeats(repeats, within), spread.freedom);
-    // No variance at all is no measurement of one: a counter that stayed at 0.
     spreads.iter().map(entry).filter(|(variance, _)| *variance > 0.0).collect()
 }
 
-/// How alike settings are by their spreads on other loads: a log-likelihood for each candidate of the prior.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Elsewhere([f64; ALIKE.len()]);
-
-impl Elsewhere {
-    /// Of the spreads in one metric, load by load.
-    pub fn of(loads: &[&[Spread]], repeats: f64, own_within: f64) -> Self {
-        let loads: Vec<_> = loads.iter().map(|load| entries(load, repeats, own_within)).collect();
-        Self(ALIKE.map(|(alike, _)| {
-            let several = loads.iter().filter(|entries| entries.len() > 1);
-            several.map(|entries| likeliest(entries, alike).1).sum()
-        }))
-    }
+/// Whether so many settings lend to others (`own`): these spreads of them but those of no variance, which measure
+/// none, such as a counter that stayed at 0.
+pub fn are_enough(lent: &[Spread], own: usize) -> bool {
+    lent.iter().filter(|spread| spread.variance > 0.0).count() + own >= SETTINGS_MIN
 }
 
 /// What other settings say of the variance between starts before a setting is looked at.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Prior(Vec<Candidate>);
+pub(super) struct Prior([Candidate; ALIKE.len()]);
 
 /// One answer, and how likely it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -179,34 +171,26 @@ pub(super) struct Moderated {
 }
 
 impl Prior {
-    /// Of the spreads of other settings in this metric on this load (`kind`), and of what those in the same
-    /// metric on other loads say of how alike settings are. `None` without two spreads of its kind: a
-    /// single one says nothing of how alike settings are, which is what decides how much it says.
-    pub fn new(
-        kind: &[Spread],
-        elsewhere: impl FnOnce() -> Elsewhere,
-        repeats: f64,
-        own_within: f64,
-    ) -> Option<Self> {
-        let own = entries(kind, repeats, own_within);
-        if own.len() < SETTINGS_MIN {
+    /// Of what is lent to so many settings; `None` where they borrow nothing.
+    pub(super) fn new(lent: &[Spread], own: usize, repeats: f64, own_within: f64) -> Option<Self> {
+        if !are_enough(lent, own) {
             return None;
         }
-        let Elsewhere(elsewhere) = elsewhere();
-        let settings = own.len() as f64;
-        let mean_freedom = own.iter().map(|(_, freedom)| freedom).sum::<f64>() / settings;
-        let candidates = ALIKE.iter().zip(elsewhere).map(|(&(alike, belief), elsewhere)| {
-            let (variance, log_likelihood) = likeliest(&own, alike);
+        let lenders = entries(lent, repeats, own_within);
+        let settings = lenders.len() as f64;
+        let mean_freedom = lenders.iter().map(|(_, freedom)| freedom).sum::<f64>() / settings;
+        let candidates = ALIKE.map(|(alike, belief)| {
+            let (variance, log_likelihood) = likeliest(&lenders, alike);
             // Its own uncertainty on top of that of a setting that is unlike others.
             let uncertainty = 1.0 / alike + (1.0 / alike + 1.0 / mean_freedom) / settings;
             Candidate {
-                log_likelihood: libm::log(belief) + log_likelihood + elsewhere,
+                log_likelihood: libm::log(belief) + log_likelihood,
                 // Where settings differ, their mean variance is above the typical one.
                 variance: variance * (1.0 + 1.0 / alike),
                 freedom: 1.0 / uncertainty,
             }
         });
-        Some(Self(candidates.collect()))
+        Some(Self(candidates))
     }
 
     /// The variances of two sides as they are now known, candidate by candidate; `own` are the sides'
@@ -285,14 +269,13 @@ mod tests {
         Spread { variance, freedom, repeats: 1.0, within: 0.0, within_freedom: 0.0 }
     }
 
-    fn nowhere() -> Elsewhere {
-        Elsewhere::of(&[], 1.0, 0.0)
+    fn prior(spreads: &[Spread], own: usize) -> Option<Prior> {
+        Prior::new(spreads, own, 1.0, 0.0)
     }
 
     /// The likeliest answer of a prior to a setting with that variance: weight and variance.
     fn likeliest_answer(history: &[Spread], own: (f64, f64)) -> (f64, f64) {
-        let prior = Prior::new(history, nowhere, 1.0, 0.0).expect("spreads");
-        let answers = prior.moderate(&[own]);
+        let answers = prior(history, 2).expect("spreads").moderate(&[own]);
         let weight: f64 = answers.iter().map(|answer| answer.weight).sum();
         let mean = answers.iter().map(|answer| answer.weight * answer.variances[0]).sum();
         (weight, mean)
@@ -309,20 +292,17 @@ mod tests {
         assert!(free > far && far > 5.0, "what is unlike is not pooled over: {free} {far}");
     }
 
-    #[test]
-    fn settings_without_a_variance_say_nothing() {
-        assert_eq!(Prior::new(&[spread(0.0, 2.0)], nowhere, 1.0, 0.0), None);
-        let elsewhere = || Elsewhere::of(&[&[spread(1.0, 2.0)]], 1.0, 0.0);
-        assert_eq!(Prior::new(&[], elsewhere, 1.0, 0.0), None);
-    }
-
     /// Of one setting nobody knows whether the sides are like it: with spreads of 1 to 3 it made equals
-    /// better or worse twice as often as it should.
+    /// better or worse twice as often as it should. A figure borrows where its changes do.
     #[test]
-    fn a_single_other_setting_says_nothing() {
-        assert_eq!(Prior::new(&[spread(1.0, 2.0)], nowhere, 1.0, 0.0), None);
-        assert_eq!(Prior::new(&[spread(1.0, 2.0), spread(0.0, 2.0)], nowhere, 1.0, 0.0), None);
-        assert!(Prior::new(&[spread(1.0, 2.0), spread(1.2, 2.0)], nowhere, 1.0, 0.0).is_some());
+    fn two_settings_must_be_left_beside_any_two() {
+        let [one, still] = [spread(1.0, 2.0), spread(0.0, 2.0)];
+        assert_eq!(prior(&[], 2), None);
+        assert_eq!(prior(&[one], 2), None);
+        assert_eq!(prior(&[one, still], 2), None, "without a variance it says nothing");
+        assert!(prior(&[one, one], 2).is_some());
+        assert_eq!(prior(&[one, one], 1), None);
+        assert!(prior(&[one, one, one], 1).is_some());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use super::{
     difference::{Difference, Error, Scale},
     rank,
-    spread::{Elsewhere, Prior, Spread, Start},
+    spread::{Spread, Start},
     student,
 };
 use crate::{
@@ -58,7 +58,7 @@ pub struct Question<'a> {
     pub after: &'a [Start],
     /// Spreads of other settings, measured on this engine and card, in this metric on this load
     /// ([`spread`]).
-    pub history: &'a [Spread],
+    pub lent: &'a [Spread],
     /// Requests of a start, over its repeats; `None` where nobody counted. A percentile with few
     /// requests beyond it is not judged ([`Metric::is_judged_from`]).
     pub requests: Option<u64>,
@@ -99,16 +99,13 @@ pub fn spread(metric: &Metric, starts: &[Start]) -> Option<Spread> {
         return None;
     }
     let scale = Scale::of(starts, &[], metric.is_share());
-    let is_known = metric.is_share() || scale == Scale::Ratio;
-    let repeats = |start: &Start| start.repeats.iter().map(|v| scale.apply(*v)).collect();
-    Spread::of(&starts.iter().map(repeats).collect::<Vec<_>>()).filter(|_| is_known)
+    scale.spread(starts, metric.is_share())
 }
 
 /// Judges all questions of one comparison. Their order does not matter. `level` is [`LEVEL`], or
 /// what a look before the last start may spend of it ([`super::Looks::level`]).
 pub fn judge(questions: &[Question<'_>], level: f64) -> Vec<Judgement> {
-    let asked: Vec<Option<Asked<'_>>> =
-        (0..questions.len()).map(|i| Asked::new(questions, i)).collect();
+    let asked: Vec<Option<Asked<'_>>> = questions.iter().map(Asked::new).collect();
     let same_as = same_measurements(questions, &asked);
     let p: Vec<Option<f64>> = asked
         .iter()
@@ -271,22 +268,12 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn new(questions: &'a [Question<'a>], index: usize) -> Option<Self> {
-        let question = &questions[index];
-        let Question { metric, before, after, margin_percent, .. } = *question;
+    fn new(question: &'a Question<'a>) -> Option<Self> {
+        let Question { metric, before, after, lent, margin_percent, .. } = *question;
         if is_unreached(question) {
             return None;
         }
-        let prior = |(scale, repeats, within): (Scale, f64, f64)| {
-            let elsewhere =
-                |other: &&Question<'_>| other.metric.id == metric.id && other.load != question.load;
-            let others: Vec<_> =
-                questions.iter().filter(elsewhere).map(|other| other.history).collect();
-            let is_known = metric.is_share() || scale == Scale::Ratio;
-            let elsewhere = || Elsewhere::of(&others, repeats, within);
-            Prior::new(question.history, elsewhere, repeats, within).filter(|_| is_known)
-        };
-        let difference = Difference::between(before, after, metric.is_share(), prior)?;
+        let difference = Difference::between(before, after, metric.is_share(), lent)?;
         let floor = metric.margin().floor;
         let values = before.iter().flat_map(|start| &start.repeats);
         let mean_before = values.clone().sum::<f64>() / values.count() as f64;
@@ -548,7 +535,7 @@ mod tests {
             load: "burst",
             before,
             after,
-            history: &[],
+            lent: &[],
             requests: None,
             margin_percent: 2.0,
             role: QuestionRole::Primary,
@@ -689,9 +676,9 @@ mod tests {
         let spread = |values: &[f64]| spread(alone.metric, &starts(values)).expect("starts");
         let quiet = [spread(&[50.0, 50.5, 49.5, 50.2]); 4];
         let loud = [spread(&[50.0, 60.0, 40.0]), spread(&[70.0, 55.0, 85.0])];
-        let p = |history| {
-            let asked = [Question { history, ..alone }];
-            Asked::new(&asked, 0).and_then(|asked| asked.p()).expect("tested")
+        let p = |lent: &[Spread]| {
+            let asked = Question { lent, ..alone };
+            Asked::new(&asked).and_then(|asked| asked.p()).expect("tested")
         };
         assert!(p(&quiet) < p(&[]) && p(&[]) < p(&loud), "{} {} {}", p(&quiet), p(&[]), p(&loud));
     }

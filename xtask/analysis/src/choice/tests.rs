@@ -20,12 +20,23 @@ fn default(rate: f64, tpot: f64) -> Point {
     point
 }
 
+/// By the starts of each value and of the defaults alone.
 fn swept<'a>(name: &'a str, points: &'a [Point], profile: &Profile) -> Swept<'a> {
+    swept_among(Box::leak(Box::default()), name, points, profile)
+}
+
+fn swept_among<'a>(
+    lenders: &'a Lenders,
+    name: &'a str,
+    points: &'a [Point],
+    profile: &Profile,
+) -> Swept<'a> {
     let is_default = |point: &Point| point.role == bench_core::schema::Role::Default;
     Swept {
         name,
         values: Configuration::all(points, profile, |point| !is_default(point)),
         default: Configuration::of(points, profile, is_default),
+        lenders,
     }
 }
 
@@ -96,6 +107,24 @@ fn what_may_be_chance_is_judged_alone() {
     assert!(alone[0].for_objective && alone[0].args == args(&[("hint", 1)]));
     let none = candidates(&[sweep("chance", &chance)], None, &profile, &|_| Ok(()));
     assert!(none.iter().all(|candidate| !candidate.for_objective), "{none:?}");
+}
+
+/// Two starts of a value and of the defaults leave a gain of a tenth open; what else was swept says that starts differ
+/// less.
+#[test]
+fn what_else_was_swept_says_how_much_starts_differ() {
+    let profile = profile(None);
+    let rate = |label: &str, rate: [f64; 2]| point(label, &[(label, 1)], "burst", &[(RATE, &rate)]);
+    let default =
+        Point { role: bench_core::schema::Role::Default, ..rate("default", [99.0, 101.0]) };
+    let points = [rate("value", [109.0, 112.0]), default];
+    let others = ["a", "b", "c"].map(|label| rate(label, [50.0, 50.6]));
+    let verdict = |lenders: &Lenders| {
+        let swept = swept_among(lenders, "sweep", &points, &profile);
+        swept.changes(&profile)[0].1
+    };
+    assert_eq!(verdict(&Lenders::default()), Some(Verdict::Inconclusive));
+    assert_eq!(verdict(&Lenders::of(points.iter().chain(&others))), Some(Verdict::Better));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use bench_core::{
 
 use super::number;
 use crate::{distinct, format};
+use analysis::lenders::Lenders;
 
 /// How the figures are named that the profile shows beside its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Inputs<'a> {
     pub objective_load: &'a str,
     /// Load whose latency stands against the objective.
     pub latency_load: &'a str,
+    /// The settings that say how much starts differ.
+    pub lenders: &'a Lenders,
     /// What the candidate's figures are called, where there is a candidate: it may not be what is deployed.
     pub candidate: Option<&'static str>,
 }

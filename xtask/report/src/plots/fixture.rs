@@ -12,6 +12,7 @@ use bench_core::{
 };
 
 use super::{Inputs, Reference};
+use analysis::lenders::Lenders;
 
 /// Owned [`Inputs`].
 #[derive(Clone)]
@@ -22,6 +23,7 @@ pub(super) struct Results {
     pub(super) comparisons: Vec<Comparison>,
     pub(super) targets: Vec<TargetOutcome>,
     pub(super) reference: Option<Reference<'static>>,
+    pub(super) lenders: Lenders,
 }
 
 impl Results {
@@ -37,6 +39,7 @@ impl Results {
             objective_metric: "output_tokens_per_s",
             objective_load: "burst",
             latency_load: "burst",
+            lenders: &self.lenders,
             candidate: self.comprehensive.as_ref().map(|_| "tuned"),
         }
     }
@@ -384,6 +387,7 @@ pub(super) fn results() -> Results {
         targets: targets(&comparisons),
         comparisons,
         reference: Some(Reference { name: "Week 2", legend: "Week 2 (other hardware and load)" }),
+        lenders: Lenders::default(),
         baseline: BaselineResult { header: header("baseline"), points: before },
         sweeps: vec![max_num_seqs(), queue_time(), chunked_prefill(), memory_utilization()],
         comprehensive: Some(ComprehensiveResult {

@@ -37,7 +37,7 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
     let sweeps = inputs.sweeps.iter().map(SweepResult::measured);
     let files = judged.into_iter().chain([inputs.baseline.measured()]).chain(sweeps);
     let objective = (inputs.objective_metric, inputs.objective_load);
-    let front = Front::new(objective, inputs.latency_load, files);
+    let front = Front::new(objective, inputs.latency_load, files, inputs.lenders);
     let largest =
         |figure: fn(&Candidate) -> f64| front.candidates.iter().map(figure).fold(0.0, f64::max);
     let tokens = Measure::of(front.throughput.metric.id, largest(|c| c.throughput.mean));
@@ -208,7 +208,7 @@ fn entry(canvas: &Canvas<'_>, (x, y): (i32, i32), number: &str, dot: &Dot<'_>, r
 }
 
 fn is_unbeaten(dot: &Dot<'_>) -> bool {
-    dot.candidate.beaten_by.is_none()
+    dot.candidate.beaten.is_none()
 }
 
 /// Whether the list names the dot. The intervals of the others stay in the background.

@@ -44,7 +44,7 @@ pub struct Beside<'a> {
     pub problems: &'a [String],
     /// Failed requests of trials that count.
     pub failed_requests: &'a [String],
-    /// A value of a sweep that nothing is decided of.
+    /// A value that leads a sweep and is no candidate.
     pub lead: Option<&'a Lead>,
     /// The rates that the settings sustain, where the profile has `[capacity]`.
     pub capacity: Option<&'a CapacityResult>,
@@ -187,7 +187,7 @@ fn command(words: &[String]) -> Vec<String> {
 }
 
 /// What nothing is decided of, and how many starts might settle it: the candidate, else a value that led
-/// its sweep.
+/// its sweep; or one that is better and that nothing judges.
 fn undecided(profile: &Profile, comparison: &CompareResult, lead: Option<&Lead>) -> Option<String> {
     let decision = &comparison.decision;
     let metric = metric::find(&profile.objective.metric);
@@ -224,6 +224,14 @@ fn undecided(profile: &Profile, comparison: &CompareResult, lead: Option<&Lead>)
         return Some(format!("Undecided: {}; {settled_by}.", format::args(candidate)));
     }
     let lead = lead.filter(|lead| decision.candidate.as_ref() != Some(&lead.args))?;
+    if lead.is_proven {
+        return Some(format!(
+            "Better in its sweep, and judged by no stage: {}, by {}; `stages` with `choose` and \
+             `comprehensive` judge it on fresh starts.",
+            format::args(&lead.args),
+            format::change(metric, &lead.change)
+        ));
+    }
     Some(format!(
         "Undecided: {} led its sweep by {}; {}.",
         format::args(&lead.args),
@@ -552,6 +560,7 @@ mod tests {
                 ..Estimate::default()
             },
             limits: Vec::new(),
+            is_proven: false,
             starts: 3,
             starts_to_settle: Some(7),
         };
@@ -564,6 +573,12 @@ mod tests {
                     (starts of its sweep) might settle it, it has 3.";
         assert!(text.lines().any(|found| found == line), "{text}");
         assert!(!screen(None).contains("Undecided"));
+        let proven = Lead { is_proven: true, ..lead.clone() };
+        let text = screen(Some(&proven)).replace("\n   ", " ");
+        assert!(
+            text.contains(" Better in its sweep, and judged by no stage: max-num-seqs 512, by "),
+            "{text}"
+        );
         // The candidate that was judged is named in its place.
         let (_, judged) = outcomes
             .iter()
