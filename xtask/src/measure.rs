@@ -272,11 +272,12 @@ pub fn run(
     let stop = AtomicBool::new(false);
     // Nobody takes updates any more; what runs is ended.
     let abandoned = AtomicBool::new(false);
+    let failures = Mutex::new(Failures::default());
     let (sender, updates) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..workers {
-            let (sender, started, queue, stop, abandoned, feasibility) =
-                (sender.clone(), &started, &queue, &stop, &abandoned, &feasibility);
+            let (sender, started, queue, stop, abandoned, feasibility, failures) =
+                (sender.clone(), &started, &queue, &stop, &abandoned, &feasibility, &failures);
             scope.spawn(move || {
                 loop {
                     let next = queue.lock().expect("no worker panics with the lock").next();
@@ -305,7 +306,9 @@ pub fn run(
                                 return;
                             }
                             let trials = launch.trials.iter().map(|leaf| leaf.key).collect();
-                            Update::Failed { trials, reason: format!("{error:#}") }
+                            let mut failures =
+                                failures.lock().expect("no worker panics with the lock");
+                            Update::Failed { trials, reason: failures.reason(&error) }
                         }
                     };
                     // The receiver is gone when the main thread has failed; then so do we.
@@ -330,6 +333,19 @@ pub fn run(
         drop(updates);
         outcome
     })
+}
+
+/// How failures are told, by what lies at their root.
+#[derive(Default)]
+struct Failures(BTreeMap<String, String>);
+
+impl Failures {
+    /// The text of an error. A full disk fails every launch that runs, each at a path of its own: what
+    /// has the same root is told as it was the first time, so that it is one failure.
+    fn reason(&mut self, error: &anyhow::Error) -> String {
+        let told = self.0.entry(error.root_cause().to_string());
+        told.or_insert_with(|| format!("{error:#}")).clone()
+    }
 }
 
 struct Worker<'a> {
@@ -509,6 +525,19 @@ mod tests {
     use store::disk::{Disk, RealDisk};
 
     use super::*;
+
+    #[test]
+    fn one_cause_is_told_once() {
+        let full = |path: &str| {
+            anyhow::Error::from(io::Error::from(io::ErrorKind::StorageFull))
+                .context(format!("cannot write {path}"))
+        };
+        let mut failures = Failures::default();
+        let first = failures.reason(&full("a"));
+        assert!(first.starts_with("cannot write a: "), "{first}");
+        assert_eq!(failures.reason(&full("b")), first);
+        assert_eq!(failures.reason(&anyhow::anyhow!("other")), "other");
+    }
 
     /// vLLM as a shell script, and a `bench` that measures `a` and says it is done.
     struct Scripts<'a>(&'a Path);

@@ -340,6 +340,36 @@ fn one_fork_that_dies_is_tried_again_as_one() {
 }
 
 #[test]
+fn a_launcher_killed_while_it_imports_is_replaced() {
+    let project = Project::new();
+    let once = "import os\nif not os.path.exists('HERE/once'):\n    open('HERE/once', 'w').close()\n    \
+                os.kill(os.getpid(), 9)\n";
+    project.write("site/vllm/__init__.py", &format!("{once}{VLLM}"));
+    let output = project.suite();
+    assert!(!falls_back(&output), "{output}");
+    assert!(project.starts().iter().all(|start| start.starts_with("forked")));
+}
+
+#[test]
+fn a_killed_suite_takes_a_launcher_that_imports_with_it() {
+    let project = Project::new();
+    project.write(
+        "site/vllm/__init__.py",
+        &format!("{VLLM}\nimport time\nwhile True: time.sleep(0.01)\n"),
+    );
+    let mut suite = start(project.command());
+    while project.lines("imports").is_empty() {
+        assert_eq!(suite.0.try_wait().expect("it is ours"), None, "it is killed before its end");
+        std::thread::yield_now();
+    }
+    suite.0.kill().expect("it lives");
+    suite.0.wait().expect("it is ours");
+    while !project.processes().is_empty() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_killed_suite_takes_launcher_and_servers_with_it() {
     let project = Project::new();
     let mut suite = start(project.command());

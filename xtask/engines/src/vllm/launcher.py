@@ -33,6 +33,7 @@ import importlib.metadata
 import json
 import os
 import runpy
+import select
 import selectors
 import signal
 import sys
@@ -167,6 +168,30 @@ def versions_of(distributions):
         except importlib.metadata.PackageNotFoundError:
             pass
     return found
+
+
+class EndsWithInput:
+    """While it imports, a process does not read its requests; this ends it when whoever sends them
+    is gone. Its thread has ended before any fork."""
+
+    def __init__(self, requests):
+        self.requests = requests
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def watch(self):
+        poll = select.poll()
+        poll.register(self.requests, 0)  # nothing but that the other end is closed
+        while not self.over.wait(POLL_S):
+            if poll.poll(0):
+                os._exit(0)
 
 
 class Launcher:
@@ -362,7 +387,8 @@ def main():
     signal.signal(signal.SIGTERM, terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the suite
     started = time.monotonic()
-    missing, variables = import_modules(sys.argv[1:])
+    with EndsWithInput(requests):
+        missing, variables = import_modules(sys.argv[1:])
     ForkHooks()
     # What lives now lives on: collections in children need not write to it.
     gc.collect()

@@ -63,7 +63,7 @@ const IMPORTS: [&str; 17] = [
 
 /// Whether servers of a release were ever started as forks on so many GPUs.
 pub fn is_tried(package: &str, version: &str, gpus: usize) -> bool {
-    gpus <= 1 && TRIED.contains(&(package, version))
+    gpus <= 2 && TRIED.contains(&(package, version))
 }
 
 #[derive(Debug, Serialize)]
@@ -381,6 +381,11 @@ impl Launcher {
         }
     }
 
+    /// Whether it prints nothing any more.
+    fn is_gone(&self) -> bool {
+        self.line.heard.lock().over.is_some()
+    }
+
     fn last_words(&self, what: &str) -> String {
         let ended = self.group.ended().map_or_else(String::new, |ended| format!(" ({ended})"));
         let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -435,7 +440,7 @@ pub struct Forks {
 
 impl Forks {
     /// Starts a server as a fork; it is not ready yet. A launcher that was kept from an earlier launch and
-    /// fails is replaced.
+    /// fails is replaced, and one that is gone: something killed it.
     ///
     /// # Errors
     /// When that is interrupted, or no launcher can do it.
@@ -447,8 +452,10 @@ impl Forks {
         is_interrupted: &dyn Fn() -> bool,
     ) -> Result<Forked, NoFork> {
         let is_kept = self.launcher.as_ref().is_some_and(|known| known.changes(start).is_some());
-        match self.attempt(start, run_dir, grace, is_interrupted) {
-            Err(NoFork::Unusual(_)) if is_kept => {
+        let first = self.attempt(start, run_dir, grace, is_interrupted);
+        let is_gone = || self.launcher.as_ref().is_some_and(Launcher::is_gone);
+        match first {
+            Err(NoFork::Unusual(_)) if is_kept || is_gone() => {
                 self.end();
                 self.attempt(start, run_dir, grace, is_interrupted)
             }
