@@ -252,7 +252,7 @@ const OTHERS: [Metric; 38] = [
         title: "Energy of a million output tokens",
         unit: "J",
         direction: Direction::Lower,
-        formula: "what the cards' energy counters (NVML) rise by in the steady window / output tokens that came in it; none where their power, summed up, differs by more than 10 %; not yet checked on a card",
+        formula: "what the cards' energy counters (NVML) rise by in the steady window / output tokens that came in it; none where their power, summed up, differs by more than 10 %",
         vllm: "",
         value: |m| {
             let (window, energy) = (steady(m)?, m.summary.energy?);
