@@ -14,6 +14,8 @@ mod energy;
 mod floors;
 #[path = "suite/forked.rs"]
 mod forked;
+#[path = "suite/layouts.rs"]
+mod layouts;
 #[path = "suite/mistakes.rs"]
 mod mistakes;
 #[path = "suite/oracle.rs"]

@@ -1,12 +1,12 @@
 //! What sharing a model's layers and copying the model would do, as the simulator foresees it: `cargo run
 //! --release --example layouts`, or with the file of another model that has `cards`.
 //!
-//! Layouts are not measured: each figure stands beside what it becomes when the sums over the cards take as
-//! much less, and as much more, as the model says that they may.
+//! Layouts are not measured: each figure stands beside what it becomes when every guess about the layout is
+//! at its worst and at its best.
 
 use bench_core::{
     schema::{ArgValue, Args, Arrival, Class, LoadSpec, RequestSample, Size, TokenRange},
-    sim::{self, Model},
+    sim::{self, ASSUMPTIONS, Model},
     workload::Workload,
 };
 
@@ -33,6 +33,19 @@ fn tokens_per_s(model: &Model, args: &Args, load: &Workload) -> f64 {
     tokens as f64 / (end_ns as f64 / 1e9)
 }
 
+/// A figure, and between what it is.
+fn within(model: &Model, args: &Args, load: &Workload) -> (f64, String) {
+    let centre = tokens_per_s(model, args, load);
+    let text = match model.ends(args) {
+        Some(ends) => {
+            let [best, worst] = ends.map(|model| tokens_per_s(&model, args, load));
+            format!("{centre:.0} ({worst:.0} to {best:.0})")
+        }
+        None => format!("{centre:.0}"),
+    };
+    (centre, text)
+}
+
 fn main() {
     let file = std::env::args().nth(1);
     let text = match &file {
@@ -41,9 +54,6 @@ fn main() {
     };
     let model: Model = serde_json::from_str(&text).expect("the model file is one");
     let cards = model.cards.as_ref().expect("the model says how cards share its layers");
-    let within = cards.all_reduce_within_ppm;
-    let paces = [1_000_000, 1_000_000_000_000 / within, within];
-    let models = paces.map(|pace| model.with_all_reduces(pace));
     let burst = load(Arrival::AllAtOnce {}, 4_000);
     let one = load(Arrival::ClosedLoop { concurrency: 1 }, 8);
 
@@ -52,30 +62,30 @@ fn main() {
         "{:>3} {:>3} {:>6} {:>26} {:>15} {:>25}",
         "TP", "DP", "cards", "burst, tokens/s", "a card", "alone, tokens/s"
     );
-    let mut found = Vec::new();
-    for shards in (1..=cards.count).filter(|n| cards.refusal(*n).is_none()) {
-        for copies in (1..=cards.count / shards).filter(|n| n.is_power_of_two()) {
-            let size = |n: u32| ArgValue::Int(n.into());
-            let args = Args::from([
-                ("tensor-parallel-size".to_owned(), size(shards)),
-                ("data-parallel-size".to_owned(), size(copies)),
-                // Else each copy would bring one.
-                ("api-server-count".to_owned(), size(cards.count)),
-            ]);
-            let [burst, one] = [&burst, &one]
-                .map(|load| models.each_ref().map(|model| tokens_per_s(model, &args, load)));
-            found.push((shards, copies, burst, one));
-        }
+    let every = (1..=cards.count).filter(|shards| cards.refusal(*shards).is_none());
+    let every = every.flat_map(|shards| {
+        let copies = (1..=cards.count / shards).filter(|n| n.is_power_of_two());
+        copies.map(move |copies| (shards * copies, shards, copies))
+    });
+    let mut every: Vec<_> = every.collect();
+    every.sort_unstable();
+    for (used, shards, copies) in every {
+        let size = |n: u32| ArgValue::Int(n.into());
+        let args = Args::from([
+            ("tensor-parallel-size".to_owned(), size(shards)),
+            ("data-parallel-size".to_owned(), size(copies)),
+            // Else each copy would bring one.
+            ("api-server-count".to_owned(), size(cards.count)),
+        ]);
+        let (centre, burst) = within(&model, &args, &burst);
+        let (_, alone) = within(&model, &args, &one);
+        let a_card = centre / f64::from(used);
+        println!("{shards:>3} {copies:>3} {used:>6} {burst:>26} {a_card:>15.0} {alone:>25}");
     }
-    found.sort_by_key(|(shards, copies, ..)| (shards * copies, *shards));
-    for (shards, copies, burst, one) in found {
-        let used = shards * copies;
-        let shown = |[mean, fast, slow]: [f64; 3]| format!("{mean:.0} ({slow:.0} to {fast:.0})");
-        let a_card = burst[0] / f64::from(used);
-        println!(
-            "{shards:>3} {copies:>3} {used:>6} {:>26} {a_card:>15.0} {:>25}",
-            shown(burst),
-            shown(one)
-        );
+    println!(
+        "\nIn brackets: with everything that is guessed of a layout at its worst, and at its best."
+    );
+    for a in &ASSUMPTIONS {
+        println!("- {}: {}; at best {}; at worst {}", a.about, a.guess, a.best, a.worst);
     }
 }

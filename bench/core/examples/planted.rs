@@ -1,5 +1,6 @@
 //! `tune` on engines whose best setting is known by trying them all:
-//! `cargo run --release --example planted -- SEED...` (1 to 20 without any).
+//! `cargo run --release --example planted -- SEED...` (1 to 20 without any); with `layouts` before the seeds on
+//! engines of eight cards.
 //!
 //! Each seed draws an engine, a workload, a grid of three flags and a limit. The search is given the
 //! model that the engine was drawn around, never the engine's own; or that model with an error of 25 % at
@@ -9,7 +10,8 @@
 //!
 //! Beside it, with the engine time that it took: one flag at a time (over and over, from the
 //! defaults), and random settings. Each is judged by what its choice truly gives, without noise; a
-//! choice that breaks the limit gives nothing. `tune` recommends a change only where the verdict on
+//! choice that breaks the limit gives nothing. On eight cards the grid holds layouts beside two flags, sums over
+//! the cards take up to twice or half as long as the model says, and `tune` has a quarter of the grid's time. `tune` recommends a change only where the verdict on
 //! fresh starts carries it; those starts are part of its time. Last, engines on which every setting does
 //! as the defaults: how often a change is recommended.
 
@@ -18,7 +20,7 @@ use std::{cmp::Ordering, collections::BTreeMap, env};
 use bench_core::{
     metric, parallel,
     rng::Random,
-    schema::{ArgValue, Args, Arrival, Class, LoadSpec, Measured, Size, TokenRange, Verdict},
+    schema::{ArgValue, Args, Arrival, Class, Cost, LoadSpec, Measured, Size, TokenRange, Verdict},
     search::{
         Candidate, DEFAULTS, Evaluation, Goal, Predicted, Problem, Seen, Step, Trial, Want, predict,
     },
@@ -27,8 +29,11 @@ use bench_core::{
     workload::Workload,
 };
 
-/// Share of the grid's engine time that `tune` may take.
+/// Share of the grid's engine time that `tune` may take, and that of layouts.
 const BUDGET_SHARE: f64 = 1.0 / 3.0;
+const BUDGET_SHARE_OF_LAYOUTS: f64 = 1.0 / 4.0;
+/// How near to the best a choice of layouts must come.
+const GOOD_OF_LAYOUTS: f64 = 0.95;
 /// Share of that for the search and what its confirmation takes at least; the rest is for more starts
 /// where the first leave the verdict open.
 const SEARCH_SHARE: f64 = 0.95;
@@ -91,6 +96,14 @@ enum Kind {
     QueueMisleads,
     /// Steps and API servers that cost what no model of ours can say.
     Foreign,
+    /// Eight cards.
+    Layouts,
+}
+
+impl Kind {
+    fn budget_share(self) -> f64 {
+        if self == Self::Layouts { BUDGET_SHARE_OF_LAYOUTS } else { BUDGET_SHARE }
+    }
 }
 
 /// What a setting gives without noise; `None` where it does not start.
@@ -121,11 +134,13 @@ struct Found {
 }
 
 fn main() {
-    let given: Vec<u64> =
-        env::args().skip(1).map(|seed| seed.parse().expect("a seed is a number")).collect();
+    let mut given = env::args().skip(1).peekable();
+    let of_layouts = given.next_if(|word| word == "layouts").is_some();
+    let given: Vec<u64> = given.map(|seed| seed.parse().expect("a seed is a number")).collect();
     let seeds = if given.is_empty() { (1..=20).collect() } else { given };
+    let kind_of = |seed: u64| if of_layouts { Kind::Layouts } else { kind_of(seed) };
     let all: Vec<([Score; SCENARIOS.len()], [bool; 2])> =
-        parallel::map(&seeds, |seed| judge(*seed));
+        parallel::map(&seeds, |seed| judge(*seed, kind_of(*seed)));
     let (of_seeds, flat): (Vec<_>, Vec<_>) = all.into_iter().unzip();
     println!(
         "{:<28}{:>14}{:>20}{:>14}{:>14}{:>12}{:>8}",
@@ -180,8 +195,8 @@ struct Score {
 
 /// Searches one engine in every way, and prints a line for each; then the same where every setting does
 /// as the defaults do: whether a change is recommended on the quiet host and on the loud one.
-fn judge(seed: u64) -> ([Score; SCENARIOS.len()], [bool; 2]) {
-    let mut planted = Planted::draw(seed);
+fn judge(seed: u64, kind: Kind) -> ([Score; SCENARIOS.len()], [bool; 2]) {
+    let mut planted = Planted::draw(seed, kind);
     let predictions: Vec<Predicted> =
         planted.problem.candidates.iter().map(|c| c.predicted.clone()).collect();
     let grid_s = planted.grid_s();
@@ -192,7 +207,8 @@ fn judge(seed: u64) -> ([Score; SCENARIOS.len()], [bool; 2]) {
         let Found { choice, spent_s, starts } = planted.tune();
         let ways = [choice, planted.one_flag_at_a_time(spent_s), planted.random(spent_s)];
         let [tune, one, random] = ways.map(|choice| planted.share_of_best(choice));
-        let in_time = spent_s <= BUDGET_SHARE * grid_s;
+        let in_time = spent_s <= kind.budget_share() * grid_s;
+        let good = if kind == Kind::Layouts { &GOOD_OF_LAYOUTS } else { good };
         let score = Score {
             tune: tune >= *good && in_time,
             one: one >= *good,
@@ -225,13 +241,13 @@ fn judge(seed: u64) -> ([Score; SCENARIOS.len()], [bool; 2]) {
 }
 
 impl Planted {
-    fn draw(seed: u64) -> Self {
+    fn draw(seed: u64, kind: Kind) -> Self {
         let mut random = Random::new(seed, 0);
-        let kinds = [Kind::Interacting, Kind::Frontier, Kind::QueueMisleads, Kind::Foreign];
-        let kind = kinds[(seed % 4) as usize];
-        let mut known: Model =
-            serde_json::from_str(include_str!("../../models/h100-qwen2.5-7b.json"))
-                .expect("the model file is one");
+        let known = match kind {
+            Kind::Layouts => include_str!("../../models/h100x8-qwen2.5-7b.json"),
+            _ => include_str!("../../models/h100-qwen2.5-7b.json"),
+        };
+        let mut known: Model = serde_json::from_str(known).expect("the model file is one");
         known = known.without_noise();
         if kind == Kind::Frontier {
             // A card of 24 GB, as its label says.
@@ -239,15 +255,20 @@ impl Planted {
         }
         let model = perturbed(&known, kind, &mut random);
         let (flags, memory) = flags(kind);
-        let loads = loads(&mut random);
+        let loads = loads(kind, &mut random);
 
         let mut args = vec![Args::new()];
         let mut levels = vec![None];
         grid(&flags, &mut |setting, at| {
-            args.push(setting);
-            levels.push(Some(at));
+            if cards(&setting) <= 8 {
+                args.push(setting);
+                levels.push(Some(at));
+            }
         });
-        let base = Args::from([("max-model-len".to_owned(), ArgValue::Int(4096))]);
+        let mut base = Args::from([("max-model-len".to_owned(), ArgValue::Int(4096))]);
+        if kind == Kind::Layouts {
+            base.insert("api-server-count".to_owned(), ArgValue::Int(8));
+        }
         args.iter_mut().for_each(|args| args.extend(base.clone()));
         // A limit that a random part of the grid keeps: on the time to a token while the batch is
         // full, or on the wait for the first at a steady rate.
@@ -255,15 +276,19 @@ impl Planted {
         let kept = 0.2 + 0.7 * random.uniform();
         let foreign = Foreign::draw(&mut random);
         let goal = |metric: &str, load, want| Goal { metric: metric.to_owned(), load, want };
-        let mut goals = vec![
-            goal("output_tokens_per_s", 0, Want::Most),
-            goal(limited, load, Want::AtMost(f64::MAX)),
-        ];
+        // Of layouts, what a machine gives at most, or what a card does.
+        let most = match kind {
+            Kind::Layouts if random.below(2) == 0 => "output_tokens_per_s_per_card",
+            _ => "output_tokens_per_s",
+        };
+        let mut goals =
+            vec![goal(most, 0, Want::Most), goal(limited, load, Want::AtMost(f64::MAX))];
         let given = |args: &Args| -> Truth {
             if kind == Kind::Foreign {
                 return Some(foreign.given(args, &loads, &goals));
             }
-            let (start_s, measured) = simulate(&model, args, 0, &loads).ok()?;
+            let (start_s, mut measured) = simulate(&model, args, 0, &loads).ok()?;
+            measured.iter_mut().for_each(|measured| measured.observed.cost = cost(args));
             let of_load = |(load, measured): (usize, &Measured)| {
                 let figures = goals.iter().map(|goal| {
                     (goal.load == load).then(|| value(&goal.metric, measured)).flatten()
@@ -277,13 +302,23 @@ impl Planted {
             truth.iter().flatten().filter_map(|given| given.loads[load].1[1]).collect();
         figures.sort_by(f64::total_cmp);
         // Not at the edge, where luck decides whether it is kept.
-        goals[1].want = Want::AtMost(figures[(kept * figures.len() as f64) as usize] * 1.03);
+        let at = (kept * figures.len() as f64) as usize;
+        let limit = match kind {
+            Kind::Layouts => in_a_gap(&figures, at),
+            _ => figures[at] * 1.03,
+        };
+        goals[1].want = Want::AtMost(limit);
+        let layout = |args: &Args| SIZES.map(|flag| args.get(flag).cloned());
+        let mut layouts: Vec<_> = args.iter().map(layout).collect();
+        layouts.sort();
+        layouts.dedup();
         let candidates = args
             .iter()
             .zip(levels)
             .map(|(args, levels)| Candidate {
                 levels,
-                predicted: predict(&known, args, &loads, &goals),
+                layout: layouts.binary_search(&layout(args)).expect("it is there"),
+                predicted: predict(&known, args, cost(args), &loads, &goals),
             })
             .collect();
         let problem = Problem {
@@ -296,7 +331,7 @@ impl Planted {
             seed,
         };
         let mut planted = Self { kind, problem, args, truth, noise: QUIET, seed };
-        planted.problem.budget_s = SEARCH_SHARE * BUDGET_SHARE * planted.grid_s();
+        planted.problem.budget_s = SEARCH_SHARE * kind.budget_share() * planted.grid_s();
         planted
     }
 
@@ -395,7 +430,7 @@ impl Planted {
         let mut judging = Judging {
             planted: self,
             lent: lent(&self.problem, &evaluations),
-            left_s: BUDGET_SHARE * self.grid_s() - Problem::spent_s(&evaluations),
+            left_s: self.kind.budget_share() * self.grid_s() - Problem::spent_s(&evaluations),
             searched: evaluations.len(),
             evaluations,
         };
@@ -725,9 +760,25 @@ impl Foreign {
     }
 }
 
+/// The middle of the widest gap between sorted figures not far from one of them. Layouts differ so much that the
+/// next best one within a limit may be far behind: none may just keep it.
+fn in_a_gap(figures: &[f64], at: usize) -> f64 {
+    let near = figures.len() / 10;
+    let gaps = figures.windows(2).skip(at.saturating_sub(near)).take(2 * near + 1);
+    let widest = gaps.max_by(|a, b| f64::total_cmp(&(a[1] / a[0]), &(b[1] / b[0])));
+    widest.map_or(f64::MAX, |gap| libm::sqrt(gap[0] * gap[1]))
+}
+
 /// The engine: every coefficient off by some 25 %, and what its kind is about.
 fn perturbed(known: &Model, kind: Kind, random: &mut Random) -> Model {
     let mut model = serde_json::to_value(known).expect("a model is plain JSON");
+    if let Some(cards) = model["cards"].as_object_mut() {
+        let factor = libm::exp((2.0 * random.uniform() - 1.0) * core::f64::consts::LN_2);
+        for name in ["all_reduce_ns", "all_reduce_token_ps"] {
+            let value = cards[name].as_u64().expect("a time") as f64 * factor;
+            cards[name] = (value as u64).into();
+        }
+    }
     for section in ["step", "front_end", "memory", "start"] {
         let coefficients = model[section].as_object_mut().expect("a model has this section");
         for (name, coefficient) in coefficients {
@@ -754,6 +805,24 @@ fn perturbed(known: &Model, kind: Kind, random: &mut Random) -> Model {
     serde_json::from_value(model).expect("it is still a model")
 }
 
+/// Flags of the layout.
+const SIZES: [&str; 2] = ["tensor-parallel-size", "data-parallel-size"];
+
+fn cards(args: &Args) -> u32 {
+    let size = |flag: &&str| args.get(*flag).and_then(ArgValue::as_f64).unwrap_or(1.0);
+    SIZES.iter().map(size).product::<f64>() as u32
+}
+
+fn cost(args: &Args) -> Option<Cost> {
+    Some(Cost { cards: cards(args), card_dollars_per_hour: None })
+}
+
+/// What is special about the engine of a seed.
+fn kind_of(seed: u64) -> Kind {
+    let kinds = [Kind::Interacting, Kind::Frontier, Kind::QueueMisleads, Kind::Foreign];
+    kinds[(seed % 4) as usize]
+}
+
 type Flags = Vec<(&'static str, Vec<ArgValue>)>;
 
 /// The flags of a grid with their values, and which way each needs memory.
@@ -761,15 +830,22 @@ fn flags(kind: Kind) -> (Flags, Vec<Option<Ordering>>) {
     let ints = |values: &[i64]| values.iter().map(|value| ArgValue::Int(*value)).collect();
     let texts =
         |values: &[&str]| values.iter().map(|value| ArgValue::Text((*value).to_owned())).collect();
+    if kind == Kind::Layouts {
+        let flags = vec![
+            (SIZES[0], ints(&[1, 2, 4])),
+            (SIZES[1], ints(&[1, 2, 4])),
+            ("max-num-seqs", ints(&[128, 256, 512, 1024])),
+            ("max-num-batched-tokens", ints(&[2048, 8192, 16384])),
+        ];
+        return (flags, vec![None, None, Some(Ordering::Greater), Some(Ordering::Greater)]);
+    }
     let third = match kind {
         Kind::Frontier => (
             ("gpu-memory-utilization", texts(&["0.80", "0.86", "0.92", "0.95"])),
             // Less leaves too little for the cache, more too little for the sampler.
             None,
         ),
-        Kind::Interacting | Kind::QueueMisleads | Kind::Foreign => {
-            (("api-server-count", ints(&[1, 2, 4])), None)
-        }
+        _ => (("api-server-count", ints(&[1, 2, 4])), None),
     };
     let flags = vec![
         ("max-num-seqs", ints(&[16, 32, 64, 96, 128, 192, 256, 384, 512, 1024])),
@@ -795,7 +871,9 @@ fn grid(flags: &Flags, each: &mut dyn FnMut(Args, Vec<f64>)) {
 }
 
 /// A burst for the objective, an open loop for the limit.
-fn loads(random: &mut Random) -> Vec<Workload> {
+fn loads(kind: Kind, random: &mut Random) -> Vec<Workload> {
+    // Eight cards are busy with more.
+    let (requests, faster) = if kind == Kind::Layouts { (1_000, 3.0) } else { (500, 1.0) };
     let input = 64 + random.below(900) as u32;
     let output = 48 + random.below(350) as u32;
     let class = Class {
@@ -805,12 +883,15 @@ fn loads(random: &mut Random) -> Vec<Workload> {
         output_tokens: TokenRange { min: output / 2, max: output * 3 / 2 },
         prefix: None,
     };
-    let rate = 200.0 * (0.3 + 1.2 * random.uniform()) / f64::from(output) * 10.0;
+    let rate = faster * 200.0 * (0.3 + 1.2 * random.uniform()) / f64::from(output) * 10.0;
     let arrival =
         Arrival::Poisson { requests_per_second: format!("{rate:.2}").parse().expect("a decimal") };
     let seed = random.next_u64() >> 12;
     let load = |arrival, size| LoadSpec::drawn(arrival, size, vec![class.clone()], seed).into();
-    vec![load(Arrival::AllAtOnce {}, Size::Requests(500)), load(arrival, Size::DurationMs(20_000))]
+    vec![
+        load(Arrival::AllAtOnce {}, Size::Requests(requests)),
+        load(arrival, Size::DurationMs(20_000)),
+    ]
 }
 
 fn value(id: &str, measured: &Measured) -> Option<f64> {

@@ -210,7 +210,7 @@ const LATENCIES: [Metric; 16] = quantile_metrics! {
     }
 };
 
-const OTHERS: [Metric; 38] = [
+const OTHERS: [Metric; 39] = [
     Metric {
         id: "output_tokens_per_s",
         title: "Output throughput",
@@ -277,11 +277,23 @@ const OTHERS: [Metric; 38] = [
         },
     },
     Metric {
+        id: "output_tokens_per_s_per_card",
+        title: "Output throughput of a card",
+        unit: "tokens/s",
+        direction: Direction::Higher,
+        formula: "output tokens of completed requests / (last end − start) / cards, in profiles with `[cost]` or with a setting of several cards",
+        vllm: "",
+        value: |m| {
+            let cards = f64::from(m.observed.cost?.cards);
+            Some(rate(m, m.summary.output_tokens_per_s) / cards)
+        },
+    },
+    Metric {
         id: "requests_per_s_per_card",
         title: "Request throughput of a card",
         unit: "requests/s",
         direction: Direction::Higher,
-        formula: "completed requests / (last end − start) / cards, in profiles with `[cost]`",
+        formula: "completed requests / (last end − start) / cards, in profiles with `[cost]` or with a setting of several cards",
         vllm: "",
         value: |m| {
             let cards = f64::from(m.observed.cost?.cards);
@@ -454,7 +466,7 @@ const OTHERS: [Metric; 38] = [
         title: "KV cache",
         unit: "tokens",
         direction: Direction::Neither,
-        formula: "KV blocks × block size, as the server resolved them",
+        formula: "KV blocks × block size, as the server resolved them; with data parallelism those of all engines together",
         vllm: "vllm:cache_config_info",
         value: |m| m.observed.kv_cache_tokens.map(|tokens| tokens as f64),
     },
@@ -463,7 +475,7 @@ const OTHERS: [Metric; 38] = [
         title: "KV cache use, peak",
         unit: "%",
         direction: Direction::Neither,
-        formula: "largest sampled use",
+        formula: "largest sampled use; with data parallelism of any engine",
         vllm: "vllm:kv_cache_usage_perc",
         value: |m| m.summary.server.kv_cache_percent_max,
     },

@@ -69,8 +69,10 @@ pub(super) fn is_idle(scrape: &Scrape) -> bool {
 pub(super) fn observed(version: Option<String>, scrape: &Scrape) -> Observed {
     let numbers =
         |label| scrape.labels(CACHE_CONFIG, label).filter_map(|value| value.parse::<u64>().ok());
-    // Every engine has a cache of its own; all have one block size.
-    let kv_cache_blocks = numbers("num_gpu_blocks").reduce(|a, b| a + b);
+    // With data parallelism every engine has a cache and a line of its own here. Each line has the blocks of
+    // all (`MPClient._apply_ready_response` of vLLM's `v1/engine/core_client.py` adds them up), but the tokens
+    // of one, in versions that say these.
+    let kv_cache_blocks = numbers("num_gpu_blocks").max();
     let block_size = numbers("block_size").next();
     let kv_cache_tokens = numbers("kv_cache_size_tokens")
         .reduce(|a, b| a + b)
@@ -194,6 +196,21 @@ mod tests {
 
     fn gauges(running: u32) -> Scrape {
         scrape(&format!("vllm:num_requests_running {running}\nvllm:num_requests_waiting 0\n"))
+    }
+
+    /// As two engines of vLLM 0.22.1 show themselves, with 100 blocks each, and those of a later version.
+    #[test]
+    fn the_caches_of_all_engines_are_counted_once() {
+        for tokens in ["", ",kv_cache_size_tokens=\"1600\""] {
+            let line = |engine: u32| {
+                format!(
+                    "vllm:cache_config_info{{block_size=\"16\",engine=\"{engine}\",\
+                     num_gpu_blocks=\"200\"{tokens}}} 1.0\n"
+                )
+            };
+            let found = observed(None, &scrape(&(line(0) + &line(1))));
+            assert_eq!((found.kv_cache_blocks, found.kv_cache_tokens), (Some(200), Some(3_200)));
+        }
     }
 
     #[test]

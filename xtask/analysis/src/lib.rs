@@ -12,6 +12,7 @@ pub mod engine_time;
 pub mod fixture;
 pub mod floors;
 pub mod gate;
+pub mod layouts;
 pub mod lead;
 pub mod lenders;
 pub mod limits;

@@ -10,7 +10,7 @@ use bench_core::{
 use super::{
     ReadModel,
     args::{Accepted, PlacedArgs},
-    cost,
+    cost::{self, Layout},
     diagnostic::{Diagnostic, suggest},
     environment::{environment, is_variable},
     read::{Item, Problems, Span, Table, absent_or_right},
@@ -56,9 +56,9 @@ impl Engine {
     /// vLLM starts one worker a device and refuses to start more.
     fn too_many_workers(&self, args: &Args) -> Option<Refusal> {
         let (devices, counted_by) = self.devices?;
-        let workers = cost::workers(args);
+        let workers = Layout::of(args).cards;
         let message = format!("{workers} devices asked for, and {counted_by} has {devices}");
-        (workers > devices as i64).then_some(Refusal { flags: cost::PARALLEL, message })
+        (workers as usize > devices).then_some(Refusal { flags: cost::PARALLEL, message })
     }
 }
 

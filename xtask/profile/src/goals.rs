@@ -376,7 +376,7 @@ impl Goals<'_> {
         } else if metric.id.starts_with("dollars_") && !self.cost.is_some_and(CostConfig::has_price)
         {
             Some("nobody says what a card costs: add [cost] with card_dollars_per_hour")
-        } else if metric.id == "requests_per_s_per_card" && self.cost.is_none() {
+        } else if metric.id.ends_with("_per_card") && self.cost.is_none() {
             Some("nobody says which cards count: add [cost]")
         } else {
             None

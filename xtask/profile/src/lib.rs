@@ -42,6 +42,7 @@ use std::{
 use models::stems;
 
 pub use answers::AnswersConfig;
+pub use cost::Layout;
 pub use diagnostic::{ConfigError, Diagnostic, nearest};
 pub use models::{ModelFolder, ReadModel};
 pub use parse::parse;

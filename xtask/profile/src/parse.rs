@@ -17,7 +17,7 @@ use super::{
     load::{self, PlacedLoad},
     read::{Item, Problems, Span, Table, absent_or_right},
     remote,
-    resolved::{EngineConfig, ExecutorConfig, Gain, Guard, Limit, Objective, Profile},
+    resolved::{CostConfig, EngineConfig, ExecutorConfig, Gain, Guard, Limit, Objective, Profile},
     stage, sweep, tune,
 };
 
@@ -160,6 +160,9 @@ fn resolve(
         executor: absent_or_right(executor)?.unwrap_or(ExecutorConfig::Local),
     };
     check_answers(&mut profile, longest);
+    if profile.cost.is_none() && profile.has_several_cards() {
+        profile.cost = Some(CostConfig::default());
+    }
     Some(profile)
 }
 

@@ -68,7 +68,7 @@ pub struct Profile {
     pub tune: Option<Tune>,
     /// The load whose rate is raised until it breaks the limits, if any.
     pub capacity: Option<Capacity>,
-    /// What cards cost, if somebody says.
+    /// What cards cost, if somebody says or a setting takes several.
     pub cost: Option<CostConfig>,
     /// How answers are judged, where a setting that is tried may change them or the profile says.
     pub answers: Option<AnswersConfig>,
@@ -302,7 +302,7 @@ pub struct Capacity {
 }
 
 /// What cards cost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CostConfig {
     /// Of one card.
     pub card_dollars_per_hour: Option<Decimal>,

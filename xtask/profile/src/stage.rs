@@ -175,7 +175,7 @@ pub const VISUALIZE: Stage = Stage {
     about: "the plots",
     needs: &[&PROVISION, &BASELINE, &COMPARE],
     reads: &[&COMPREHENSIVE, &SWEEP],
-    files: &["*.svg", "*.png"],
+    files: &["*.svg", "*.png", "layouts.json"],
     epoch: 14,
     runs: Runs::OfSettings,
 };

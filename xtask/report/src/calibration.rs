@@ -7,6 +7,7 @@ use bench_core::{
     metric::{self, Metric},
     schema::{Arrival, LoadSpec, Measured, Size},
     sim::{
+        ASSUMPTIONS,
         accuracy::{self, LoadKind},
         fit::Fit,
         predict::{JUDGED, MeasuredTrial, Predictions, error},
@@ -14,7 +15,7 @@ use bench_core::{
 };
 
 use crate::format::{self, NOTHING};
-use profile::{Calibrate, NamedLoad};
+use profile::{Calibrate, Layout, NamedLoad};
 
 /// A fit beside what it was fitted to.
 pub struct CalibrationPage<'a> {
@@ -130,9 +131,24 @@ impl<'a> CalibrationPage<'a> {
         }
         out += "\n## All trials\n\n";
         out += &self.accuracy(&self.fit.predictions);
+        out += &self.guessed();
         out += &format!("\n{HOW_TO_READ}\n## Every trial\n\n");
         out += &self.every_trial();
         out
+    }
+
+    /// What no trial tells of a model of several cards.
+    fn guessed(&self) -> String {
+        let is_told = |trial: &MeasuredTrial| Layout::of(&trial.args).cards > 1;
+        if self.fit.model.cards.is_none() || self.trials.iter().any(is_told) {
+            return String::new();
+        }
+        let about: Vec<String> = ASSUMPTIONS.iter().map(|one| one.about.to_owned()).collect();
+        format!(
+            "\nNo trial has several cards. What the model says of such layouts hangs on guesses about {} \
+             ([ends of each](../../docs/how-to.md#choose-a-layout-of-several-cards)).\n",
+            format::list(&about)
+        )
     }
 
     /// How fast the hosts are, and how that is known.

@@ -1,6 +1,6 @@
 //! `tuning.md` and `tuning.csv`: the joint search, and what was confirmed.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use bench_core::{
     metric,
@@ -60,10 +60,25 @@ impl TuningPage<'_> {
                 Over::Budget => "no other start fitted the budget",
             },
         )];
-        if let Some(luck) = self.luck() {
-            findings.push(luck);
-        }
+        findings.extend(self.layouts());
+        findings.extend(self.luck());
         findings
+    }
+
+    /// How many layouts of several cards were started, where settings differ in them.
+    fn layouts(&self) -> Option<String> {
+        let candidates = &self.problem.candidates;
+        let count = |of: &mut dyn Iterator<Item = usize>| {
+            of.map(|index| candidates[index].layout).collect::<BTreeSet<_>>().len()
+        };
+        let all = count(&mut (0..candidates.len()));
+        let started = count(&mut self.evaluations.iter().map(|e| e.candidate));
+        (all > 1).then(|| {
+            format!(
+                "layouts came first: {started} of {all} were started, each at the setting that was \
+                 believed its best; the others were believed behind"
+            )
+        })
     }
 
     /// How the winner's figure of the search compares with what it was confirmed to be.
@@ -123,7 +138,15 @@ impl TuningPage<'_> {
             let _ = writeln!(out, "- {}", format::sentence(&finding));
         }
         out += "\nEach line is one start, in the order of the search; figures are means over its \
-                repeats of a load. \"Predicted\" is the simulator's, before anything was measured.\n\n";
+                repeats of a load. \"Predicted\" is the simulator's, before anything was measured";
+        let is_guessed = |e: &Evaluation| self.within(e.candidate).is_some();
+        out += match self.evaluations.iter().any(is_guessed) {
+            true => {
+                "; in brackets with everything that is guessed of a layout at its worst and at its best \
+                 ([assumptions](../../docs/how-to.md#choose-a-layout-of-several-cards)).\n\n"
+            }
+            false => ".\n\n",
+        };
         out += &self.search_table();
         out
     }
@@ -171,7 +194,7 @@ impl TuningPage<'_> {
                 let mut cells = vec![
                     number.to_string(),
                     format!("`{}`", self.labels[evaluation.candidate]),
-                    self.figure(0, self.predicted(evaluation.candidate)),
+                    self.predicted(evaluation.candidate),
                 ];
                 let goals = 0..self.problem.goals.len();
                 cells.extend(goals.map(|goal| self.figure(goal, evaluation.figure(goal))));
@@ -189,9 +212,27 @@ impl TuningPage<'_> {
         figure.map_or_else(|| NOTHING.to_owned(), |figure| format::value(metric, figure))
     }
 
-    fn predicted(&self, candidate: usize) -> Option<f64> {
+    /// What was predicted of the objective, and between what it is.
+    fn predicted(&self, candidate: usize) -> String {
+        let shown = self.figure(0, self.predicted_figure(candidate));
+        match self.within(candidate) {
+            Some([low, high]) => {
+                format!("{shown} ({} to {})", self.figure(0, Some(low)), self.figure(0, Some(high)))
+            }
+            None => shown,
+        }
+    }
+
+    fn predicted_figure(&self, candidate: usize) -> Option<f64> {
         match &self.problem.candidates[candidate].predicted {
             Predicted::Runs { figures, .. } => figures[0],
+            Predicted::Unknown | Predicted::Refused => None,
+        }
+    }
+
+    fn within(&self, candidate: usize) -> Option<[f64; 2]> {
+        match self.problem.candidates[candidate].predicted {
+            Predicted::Runs { within, .. } => within,
             Predicted::Unknown | Predicted::Refused => None,
         }
     }
@@ -224,7 +265,7 @@ impl TuningPage<'_> {
             let _ = writeln!(
                 out,
                 ",{},{},{},{:.3}",
-                number(self.predicted(evaluation.candidate)),
+                number(self.predicted_figure(evaluation.candidate)),
                 self.outcome(evaluation),
                 evaluation.served[0],
                 evaluation.cost_s

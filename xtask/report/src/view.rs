@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bench_core::{
     metric::{self, METRICS},
-    schema::{Column, Comparison, ComprehensiveResult, Estimate, Point, SweepResult},
+    schema::{Column, Comparison, ComprehensiveResult, Estimate, LayoutPoint, Point, SweepResult},
 };
 use serde::Serialize;
 
@@ -73,6 +73,7 @@ pub struct View {
     sweeps: Vec<SweepView>,
     speculation: Vec<SpeculationView>,
     front: FrontView,
+    layouts: Vec<Vec<String>>,
     parts: Vec<PartView>,
     provenance: Provenance,
     server_starts: Option<StartsView>,
@@ -136,12 +137,35 @@ impl FrontView {
 }
 
 fn front(inputs: &Inputs<'_>) -> Front {
-    let objective = &inputs.profile.objective;
+    let objective = (&*inputs.profile.objective.metric, &*inputs.profile.objective.load);
+    Front::new(objective, inputs.profile.latency_load(), measured(inputs), inputs.lenders)
+}
+
+/// Stage and points of each file, those of the fresh starts first.
+fn measured<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = (&'a str, &'a [Point])> + use<'a> {
     let judged = inputs.comprehensive.map(ComprehensiveResult::measured);
     let sweeps = inputs.sweeps.iter().map(SweepResult::measured);
-    let files = judged.into_iter().chain([inputs.baseline.measured()]).chain(sweeps);
-    let objective = (&*objective.metric, &*objective.load);
-    Front::new(objective, inputs.profile.latency_load(), files, inputs.lenders)
+    judged.into_iter().chain([inputs.baseline.measured()]).chain(sweeps)
+}
+
+/// Settings under loads that give more tokens/s a user or a card than every other: layout, cards, setting,
+/// load, both figures.
+fn layouts(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
+    let points = analysis::layouts::points(inputs.profile, measured(inputs));
+    let figure = |found: &Estimate| format::estimate(metric::find("output_tokens_per_s"), found);
+    let row = |point: &LayoutPoint| {
+        vec![
+            point.layout.clone(),
+            point.cards.to_string(),
+            point.label.clone(),
+            format!("`{}`", point.load),
+            figure(&point.tokens_per_s_per_user),
+            figure(&point.tokens_per_s_per_card),
+        ]
+    };
+    let mut unbeaten: Vec<_> = points.iter().filter(|point| point.is_unbeaten).collect();
+    unbeaten.sort_by(|a, b| a.tokens_per_s_per_user.mean.total_cmp(&b.tokens_per_s_per_user.mean));
+    unbeaten.into_iter().map(row).collect()
 }
 
 /// `beaten by tuned: +5.8 ± 1.1 % and −3.0 ± 0.5 %`
@@ -230,6 +254,7 @@ impl View {
             sweeps: inputs.sweeps.iter().map(|sweep| SweepView::new(inputs, sweep)).collect(),
             speculation: SpeculationView::all(inputs),
             front: FrontView::new(&front(inputs)),
+            layouts: layouts(inputs),
             parts: Part::ALL.map(|part| PartView::new(inputs, part)).into(),
             provenance: Provenance::new(inputs),
             server_starts: StartsView::new(inputs.trials),
@@ -360,6 +385,7 @@ fn glossary(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
         "start_s" => has_starts,
         "joules_per_million_output_tokens"
         | "dollars_per_million_output_tokens"
+        | "output_tokens_per_s_per_card"
         | "requests_per_s_per_card" => has_figure(m.id),
         _ => true,
     });

@@ -63,6 +63,7 @@ impl Predict<'_> {
         }
         let loads: Vec<Workload> = loads.iter().map(|load| load.spec.clone().into()).collect();
         let goals = tune::goals(self.context);
-        parallel::map(&settings, |args| predict(model, args, &loads, &goals))
+        let profile = self.context.profile;
+        parallel::map(&settings, |args| predict(model, args, profile.price(args), &loads, &goals))
     }
 }

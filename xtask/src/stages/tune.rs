@@ -20,7 +20,7 @@ use super::{Context, Grid, Setting, StageResult, read_if_upstream, swept, writte
 use analysis::{answers::KnownAnswers, comparison, lenders::Lenders};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
-    Bound, NamedLoad,
+    Bound, Layout, NamedLoad,
     flags::{self, Memory},
     role::{of_stage, repeated},
 };
@@ -136,8 +136,17 @@ impl<'a> Tune<'a> {
             setting.levels.iter().map(level).collect()
         };
         let all = std::iter::once(None).chain(tune.settings.iter().map(levels).map(Some));
-        let candidates =
-            all.zip(predictions).map(|(levels, predicted)| Candidate { levels, predicted });
+        let mut layouts: Vec<Layout> = Vec::new();
+        let mut layout = |candidate: usize| {
+            let layout = self.context.profile.layout(&self.args(candidate));
+            layouts.iter().position(|known| *known == layout).unwrap_or_else(|| {
+                layouts.push(layout);
+                layouts.len() - 1
+            })
+        };
+        let candidates = (0..).zip(all.zip(predictions)).map(|(index, (levels, predicted))| {
+            Candidate { levels, layout: layout(index), predicted }
+        });
         let memory = |flag: &String| match flags::find(flag).and_then(|f| f.more_needs_memory)? {
             Memory::Increasing => Some(std::cmp::Ordering::Greater),
             Memory::Decreasing => Some(std::cmp::Ordering::Less),

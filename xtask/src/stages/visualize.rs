@@ -2,19 +2,22 @@
 
 use anyhow::Result;
 use bench_core::schema::{
-    BaselineResult, Column, CompareResult, Comparison, ComprehensiveResult, Point, Role,
-    SweepResult,
+    BaselineResult, Column, CompareResult, Comparison, ComprehensiveResult, LayoutsResult, Point,
+    Role, SweepResult,
 };
 use serde_json::{Value, json};
 
-use super::{Context, comprehensive, read, read_if_upstream, sweep};
-use analysis::lenders::Lenders;
+use super::{Context, comprehensive, one_file, read, read_if_upstream, sweep};
+use analysis::{layouts, lenders::Lenders};
 use dag::{Inputs, Outputs, Task};
 use profile::{
     Trial,
     stage::{CHOOSE, VISUALIZE},
 };
 use report::{plots, words};
+
+/// The figures of the plot of layouts.
+const LAYOUTS: &str = "layouts.json";
 
 pub struct Visualize<'a> {
     pub context: &'a Context<'a>,
@@ -48,6 +51,7 @@ impl Task for Visualize<'_> {
 
     fn run(&self, inputs: &Inputs<'_>) -> Result<Outputs> {
         let read = read_all(self.context, inputs)?;
+        let layouts = layouts::points(self.context.profile, read.measured());
         let drawings = plots::draw_all(&plots::Inputs {
             baseline: &read.baseline,
             sweeps: &read.sweeps,
@@ -60,9 +64,14 @@ impl Task for Visualize<'_> {
             objective_load: &self.context.profile.objective.load,
             latency_load: self.context.profile.latency_load(),
             lenders: &read.lenders,
+            layouts: &layouts,
             candidate: words::candidate_name(&read.comparison.decision),
         })?;
         let mut outputs = Outputs::new();
+        if !layouts.is_empty() {
+            let header = self.context.header(VISUALIZE.name, inputs)?;
+            outputs = one_file(LAYOUTS, &LayoutsResult { header, layouts })?;
+        }
         for drawing in drawings {
             outputs.insert(format!("{}.png", drawing.name), plots::png(&drawing.svg)?);
             outputs.insert(format!("{}.svg", drawing.name), drawing.svg.into_bytes());
@@ -81,6 +90,13 @@ pub struct Results {
 }
 
 impl Results {
+    /// Stage and points of each file, those of the fresh starts first.
+    fn measured(&self) -> impl Iterator<Item = (&str, &[Point])> {
+        let judged = self.comprehensive.as_ref().map(ComprehensiveResult::measured);
+        let sweeps = self.sweeps.iter().map(SweepResult::measured);
+        judged.into_iter().chain([self.baseline.measured()]).chain(sweeps)
+    }
+
     /// The points of each file.
     fn points(&mut self) -> impl Iterator<Item = &mut Vec<Point>> {
         let sweeps = self.sweeps.iter_mut().map(|file| &mut file.points);

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::{
     AnswersResult, ArgValue, BaselineResult, CapacityResult, ChooseResult, CompareResult,
-    ComprehensiveResult, ConfirmResult, FORMAT, ProvisionResult, SavedResult, SweepResult,
-    TuneResult,
+    ComprehensiveResult, ConfirmResult, FORMAT, LayoutsResult, ProvisionResult, SavedResult,
+    SweepResult, TuneResult,
 };
 use crate::canonical::Digest;
 
@@ -56,6 +56,7 @@ enum AnyResult {
     Capacity(CapacityResult),
     Compare(CompareResult),
     Confirm(ConfirmResult),
+    Layouts(LayoutsResult),
     Saved(SavedResult),
 }
 

@@ -51,14 +51,15 @@ pub use record::{
 pub use remote::{RemoteAsk, RemoteObject, RemoteOutcome, RemoteReply, RemoteRequest};
 pub use result::{
     Choice, ClassPoint, Column, Comparison, EngineLabel, Floor, FloorOutcome, FloorPart,
-    OverBaseline, Point, Role, StopReason, Stopping, TargetOutcome, TargetState, TrialRef, Verdict,
+    LayoutPoint, OverBaseline, Point, Role, StopReason, Stopping, TargetOutcome, TargetState,
+    TrialRef, Verdict,
 };
 pub use sample::{EnergyReading, Phases, RequestSample, RequestStatus, ServerObservation};
 pub use speculation::{Speculation, SpeculationAdvice, SpeculationOnLoad};
 pub use stages::{
     AnswersResult, BaselineResult, CapacityResult, ChooseResult, CompareResult,
-    ComprehensiveResult, ConfirmResult, Figures, Header, ProvisionResult, SavedResult, SweepResult,
-    TuneResult,
+    ComprehensiveResult, ConfirmResult, Figures, Header, LayoutsResult, ProvisionResult,
+    SavedResult, SweepResult, TuneResult,
 };
 
 /// Version of every type in this module. A reader refuses a version that it does not know.

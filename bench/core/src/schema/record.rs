@@ -57,9 +57,9 @@ pub struct Observed {
     pub version: Option<String>,
     /// From the start of the process to the first token.
     pub start_s: Option<f64>,
-    /// Tokens that the KV cache holds.
+    /// Tokens that the KV caches of all engines hold.
     pub kv_cache_tokens: Option<u64>,
-    /// Blocks of the KV cache.
+    /// Their blocks.
     pub kv_cache_blocks: Option<u64>,
     /// Tokens a block.
     pub block_size: Option<u64>,

@@ -63,6 +63,29 @@ impl EngineLabel {
     }
 }
 
+/// What a setting gives a user and a card under a load, where settings differ in how cards share the work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LayoutPoint {
+    /// Such as `TP 2, DP 2`, or `one card`.
+    pub layout: String,
+    /// Cards that it takes.
+    pub cards: u32,
+    /// Short name of the setting.
+    pub label: String,
+    /// The part that the setting plays.
+    pub role: Role,
+    /// Name of the load.
+    pub load: String,
+    /// 1 / mean TPOT.
+    pub tokens_per_s_per_user: Estimate,
+    /// Output tokens/s over the cards.
+    pub tokens_per_s_per_card: Estimate,
+    /// Whether no other setting under any of the loads gives more of both.
+    pub is_unbeaten: bool,
+}
+
 /// Part that a configuration plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AnswerRefusal, Candidate, Choice, Comparison, Decision, EngineLabel, FloorOutcome,
-    JudgedAnswers, Point, Speculation, Stopping, TargetOutcome, TrialRef,
+    JudgedAnswers, LayoutPoint, Point, Speculation, Stopping, TargetOutcome, TrialRef,
 };
 
 /// What every result file begins with.
@@ -68,6 +68,18 @@ pub struct SweepResult {
     /// Findings in words, each drawn from the figures above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
+}
+
+/// Of `visualize`, where settings differ in their layout: the figures of its plot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LayoutsResult {
+    /// What every result file begins with.
+    #[serde(flatten)]
+    pub header: Header,
+    /// Settings under loads, the layouts with fewer cards first.
+    pub layouts: Vec<LayoutPoint>,
 }
 
 /// Of `tune`: the settings that were confirmed.

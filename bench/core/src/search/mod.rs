@@ -13,6 +13,9 @@
 //!   Dayanik 2009). So close settings are repeated, and how much starts vary is learned.
 //! - The load of the objective comes first, and a setting that is believed to be behind gets no
 //!   other load: successive halving (Jamieson and Talwalkar 2016) with one rung.
+//! - How cards share the work (the layout) comes first, since no other flag does as much: of each layout the
+//!   setting that is believed to be best is started once, the best layout before the others, unless it is
+//!   believed behind even with every guess about the layout at its best. Then the rest is searched.
 //! - The best of many noisy figures is too good, and so is one that just keeps a limit. So the
 //!   winner, another and the defaults are measured again, on fresh starts and with fresh seeds, and
 //!   that alone is reported.
@@ -45,6 +48,9 @@ impl Problem {
         }
         if last.failure.is_none() && last.is_whole() && view.wants_repeat(last) {
             return on_last(0);
+        }
+        if let Some(trial) = view.next_layout() {
+            return Step::Measure(trial);
         }
         let (best, fits) = view.best_trial();
         match best {

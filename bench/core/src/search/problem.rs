@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::process::Place;
 use crate::{
     metric,
-    schema::{Args, FailureClass, Measured, Outcome},
+    schema::{Args, Cost, FailureClass, Measured, Outcome},
     sim::{Model, predict::simulate},
     workload::Workload,
 };
@@ -60,6 +60,8 @@ pub struct Problem {
 pub struct Candidate {
     /// Levels of the flags, each from 0 to 1; `None` for the defaults.
     pub levels: Option<Vec<f64>>,
+    /// Number of its layout: how cards share the work. All the same where no flag changes it.
+    pub layout: usize,
     /// What a simulator says of it.
     pub predicted: Predicted,
 }
@@ -80,6 +82,10 @@ pub enum Predicted {
         start_s: f64,
         /// Time of all loads.
         loads_s: f64,
+        /// The first figure with every guess about a layout of several cards at its worst and at its best
+        /// ([`crate::sim::ASSUMPTIONS`]), the lower one first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within: Option<[f64; 2]>,
     },
 }
 
@@ -139,20 +145,39 @@ impl Goal {
     }
 }
 
-/// What a simulator of that model says of a setting under these loads.
-pub fn predict(model: &Model, args: &Args, loads: &[Workload], goals: &[Goal]) -> Predicted {
+/// What a simulator of that model says of a setting under these loads, whose server costs that.
+pub fn predict(
+    model: &Model,
+    args: &Args,
+    cost: Option<Cost>,
+    loads: &[Workload],
+    goals: &[Goal],
+) -> Predicted {
     // What the simulator does not know it cannot tell apart.
     let args = args.iter().filter(|(flag, _)| model.models(flag));
-    let args = args.map(|(flag, value)| (flag.clone(), value.clone()));
+    let args: Args = args.map(|(flag, value)| (flag.clone(), value.clone())).collect();
     let model = model.without_noise();
-    let Ok((start_s, measured)) = simulate(&model, &args.collect(), 0, loads) else {
-        return Predicted::Refused;
+    let of = |model: &Model, loads: &[Workload]| {
+        let (start_s, mut measured) = simulate(model, &args, 0, loads).ok()?;
+        measured.iter_mut().for_each(|measured| measured.observed.cost = cost);
+        Some((start_s, measured))
     };
+    let Some((start_s, measured)) = of(&model, loads) else { return Predicted::Refused };
     let figure = |goal: &Goal| goal.figure(goal.load, measured.get(goal.load)?);
+    let end = |model: &Model| {
+        let objective = goals.first()?;
+        let (_, measured) = of(model, loads.get(objective.load..=objective.load)?)?;
+        objective.figure(objective.load, &measured[0])
+    };
+    let within = model.ends(&args).and_then(|[best, worst]| {
+        let (a, b) = (end(&best)?, end(&worst)?);
+        Some([a.min(b), a.max(b)])
+    });
     Predicted::Runs {
         figures: goals.iter().map(figure).collect(),
         start_s,
         loads_s: measured.iter().map(|measured| measured.summary.duration_s).sum(),
+        within,
     }
 }
 
@@ -399,6 +424,18 @@ impl Problem {
             sum += if failed { 0.0 } else { alike };
         }
         sum / weight
+    }
+
+    /// By how much, as a logarithm, the objective may be better than predicted where what is guessed of the
+    /// layout turns out well.
+    pub(super) fn reach(&self, index: usize) -> f64 {
+        let Predicted::Runs { figures, within: Some(ends), .. } = &self.candidates[index].predicted
+        else {
+            return 0.0;
+        };
+        let want = self.goals[0].want;
+        let best = ends.iter().map(|end| want.score(*end)).fold(f64::NEG_INFINITY, f64::max);
+        figures[0].map_or(0.0, |figure| (best - want.score(figure)).max(0.0))
     }
 
     /// Whether one setting is known to need at least the memory of the other.

@@ -27,10 +27,11 @@ fn problem(predicted: &Surface, budget_s: f64) -> Problem {
                 figures: figures.map(Some).into(),
                 start_s: START_S,
                 loads_s: 2.0 * LOAD_S,
+                within: None,
             },
             None => Predicted::Refused,
         };
-        Candidate { levels, predicted }
+        Candidate { levels, layout: 0, predicted }
     };
     let goal = |load, want| Goal { metric: String::new(), load, want };
     Problem {
@@ -265,4 +266,44 @@ proptest! {
         let confirmed_s = finalists.len() as f64 * 2.0 * WHOLE_S;
         prop_assert!(Problem::spent_s(&evaluations) + confirmed_s <= problem.budget_s);
     }
+}
+
+/// Of each layout what is predicted best is started before anything else is searched, the best layout first.
+#[test]
+fn layouts_come_first_and_those_that_are_surely_behind_not_at_all() {
+    fn truth(x: f64, y: f64) -> Option<[f64; 2]> {
+        Some([100.0 * (1.0 + x) * (1.0 - 0.1 * y), 0.5])
+    }
+    let layouts = |within: f64| {
+        let mut problem = problem(&truth, 1e6);
+        for candidate in &mut problem.candidates {
+            // The first flag is the layout.
+            let level = candidate.levels.as_ref().map_or(0.0, |levels| levels[0]);
+            candidate.layout = (level * (SIDE - 1) as f64).round() as usize;
+            if let Predicted::Runs { figures, within: ends, .. } = &mut candidate.predicted {
+                let figure = figures[0].expect("a figure");
+                *ends = Some([figure / within, figure * within]);
+            }
+        }
+        problem
+    };
+    let first = |within: f64| {
+        let problem = layouts(within);
+        let (evaluations, ..) = search(&problem, &truth);
+        let started: Vec<usize> =
+            evaluations.iter().map(|e| problem.candidates[e.candidate].layout).collect();
+        (problem.candidates.clone(), evaluations, started)
+    };
+    let (candidates, evaluations, started) = first(1.0);
+    let before_the_rest = |started: &[usize]| {
+        let mut layouts = started[1..SIDE].to_vec();
+        layouts.sort_unstable();
+        layouts
+    };
+    assert_eq!(started[1], SIDE - 1, "the layout that is predicted best: {started:?}");
+    let levels = candidates[evaluations[1].candidate].levels.as_ref().expect("on the grid");
+    assert_eq!(levels[1], 0.0, "its best setting");
+    assert!(!before_the_rest(&started).contains(&1), "predicted far behind: {started:?}");
+    let (.., started) = first(4.0);
+    assert_eq!(before_the_rest(&started), [1, 2, 3, 4, 5, 6], "any may be best");
 }

@@ -216,6 +216,28 @@ impl<'a> View<'a> {
         (best.map(|(trial, _)| trial), fits)
     }
 
+    /// The layout that is started next: its setting that is believed best, while that may be the best of all.
+    pub(super) fn next_layout(&self) -> Option<Trial> {
+        let problem = self.problem;
+        let candidates = &problem.candidates;
+        let incumbent = self.mean(self.incumbent?);
+        let is_started = |layout: usize| {
+            self.evaluations.iter().any(|e| candidates[e.candidate].layout == layout)
+        };
+        let standing = |index: usize| (self.settings[index].keeps >= 0.5, self.mean(index));
+        let best = (0..candidates.len())
+            .filter(|index| !is_started(candidates[*index].layout))
+            .filter(|index| problem.starts(&candidates[*index], self.evaluations) > 0.5)
+            .max_by(|a, b| {
+                let ((a_keeps, a), (b_keeps, b)) = (standing(*a), standing(*b));
+                a_keeps.cmp(&b_keeps).then_with(|| a.total_cmp(&b))
+            })?;
+        let deviation = self.settings[best].objective?.deviation;
+        let may_be_best = self.mean(best) + deviation + problem.reach(best) > incumbent;
+        let fits = self.costs.whole_s(best) * SLACK <= self.left_s();
+        (may_be_best && fits).then_some(Trial { candidate: best, start: 0, load: 0, repeat: 0 })
+    }
+
     /// What another start of a setting is expected to add to the best, if it starts.
     fn gain(&self, index: usize) -> f64 {
         let belief = &self.settings[index];

@@ -34,14 +34,16 @@ pub struct Turn {
     pub waiting: usize,
     /// Blocks in use during the turn, and blocks there are.
     pub used_blocks: (u32, u32),
-    /// Of the step that was launched: how long the device computes it, and its tokens.
+    /// Of the step that was launched: when the device computes it, and its tokens.
     pub work: Work,
 }
 
 /// What a step makes the device do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Time on the device.
+    /// When the device begins.
+    pub from_ns: u64,
+    /// How long it takes.
     pub device_ns: u64,
     /// Tokens of prompts and answers.
     pub tokens: u64,
@@ -155,11 +157,6 @@ impl Engine {
         Some(turn)
     }
 
-    /// Requests in the batch and in the queue, those included that it has not seen.
-    pub fn load(&self) -> (usize, usize) {
-        (self.scheduler.running(), self.scheduler.waiting() + self.inbox.len())
-    }
-
     /// The scheduler, to look at.
     pub fn scheduler(&self) -> &Scheduler {
         &self.scheduler
@@ -179,10 +176,11 @@ impl Engine {
         let begun_ns = now_ns + prepare_ns;
         let launched_ns = begun_ns + launch_ns;
         // Kernels start while later ones are launched.
-        let computed_ns = (begun_ns.max(self.device_free_ns) + device_ns).max(launched_ns);
+        let from_ns = begun_ns.max(self.device_free_ns);
+        let computed_ns = (from_ns + device_ns).max(launched_ns);
         self.device_free_ns = computed_ns;
         self.under_way.push_back((plan, computed_ns));
-        Some((launched_ns, Work { device_ns, tokens }))
+        Some((launched_ns, Work { from_ns, device_ns, tokens }))
     }
 
     fn book(&mut self, plan: &StepPlan, now_ns: u64) -> Vec<Output> {

@@ -41,7 +41,7 @@ struct Pass {
     outputs: Vec<Output>,
 }
 
-/// The API servers of one engine.
+/// The API servers, before one engine or several.
 pub(super) struct ApiServers {
     costs: FrontEnd,
     loops: Vec<EventLoop>,
@@ -97,7 +97,8 @@ impl ApiServers {
         done
     }
 
-    fn server_of(&self, id: u64) -> usize {
+    /// Which of them a request comes to.
+    pub(super) fn server_of(&self, id: u64) -> usize {
         (id % self.loops.len() as u64) as usize
     }
 }

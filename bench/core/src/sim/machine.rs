@@ -33,6 +33,8 @@ pub struct Machine {
     /// One, or several with data parallelism.
     engines: Vec<Running>,
     api_servers: ApiServers,
+    /// Requests that each API server has handed to engines.
+    handed_over: Vec<usize>,
     request_latency_ns: u64,
     output_latency_ns: u64,
     /// On the way to an API server, in the order in which they come there.
@@ -62,14 +64,6 @@ struct Running {
     busy: Option<Gauges>,
 }
 
-impl Running {
-    /// What vLLM balances requests by (`DPLBAsyncMPClient` of `vllm/v1/engine/core_client.py`).
-    fn score(&self) -> usize {
-        let (running, waiting) = self.engine.load();
-        4 * waiting + running
-    }
-}
-
 impl Machine {
     pub(super) fn new(
         engines: impl Iterator<Item = Engine>,
@@ -80,6 +74,7 @@ impl Machine {
         Self {
             engines: engines.map(|engine| Running { engine, turn: None, busy: None }).collect(),
             api_servers: ApiServers::new(costs, api_servers, pace),
+            handed_over: vec![0; api_servers as usize],
             request_latency_ns: scale(costs.request_latency_ns, pace),
             output_latency_ns: scale(costs.output_latency_ns, pace),
             arriving: VecDeque::new(),
@@ -137,6 +132,22 @@ impl Machine {
         sum
     }
 
+    /// Gives a request to an engine as vLLM 0.22.1 does.
+    ///
+    /// `DPLBAsyncMPClient` (`vllm/v1/engine/core_client.py`) takes the engine with the least `4 × waiting +
+    /// running`, by counts that a coordinator is to send every 100 ms. But only the engines of mixtures of
+    /// experts publish theirs (`DPEngineCoreProc` of `vllm/v1/engine/core.py`). Those of a dense model do not,
+    /// so each API server counts the requests that it handed over itself: they go round, from an engine of its
+    /// own on, however busy the engines are. (Every 5 s without news the counts begin anew, which shifts a round
+    /// by less than one request an engine; that is left out.)
+    fn hand_over(&mut self, request: Request) {
+        let (engines, servers) = (self.engines.len(), self.handed_over.len());
+        let server = self.api_servers.server_of(request.id);
+        let engine = (engines * server / servers + self.handed_over[server]) % engines;
+        self.handed_over[server] += 1;
+        self.engines[engine].engine.submit(request);
+    }
+
     fn happen(&mut self, now_ns: u64, on_event: &mut dyn FnMut(Event)) {
         while let Some((_, request)) = self.arriving.pop_front_if(|(at_ns, _)| *at_ns <= now_ns) {
             self.api_servers.take_in(now_ns, request);
@@ -144,8 +155,7 @@ impl Machine {
         let done = self.api_servers.advance(now_ns);
         for request in done.taken_in {
             if !self.gone.remove(&request.id) {
-                let least = self.engines.iter_mut().min_by_key(|running| running.score());
-                least.expect("there is an engine").engine.submit(request);
+                self.hand_over(request);
             }
         }
         for output in done.sent_out {

@@ -84,7 +84,7 @@ pub struct Cards {
     pub all_reduce_ns: u64,
     /// The bytes of one token's activations over the bandwidth of a card's links in one direction.
     pub all_reduce_token_ps: u64,
-    /// These two may be so many times as long or as short, in millionths: a layout's prediction is as uncertain.
+    /// These two may be so many times as long or as short, in millionths ([`super::ASSUMPTIONS`]).
     pub all_reduce_within_ppm: u64,
 }
 
@@ -288,18 +288,6 @@ impl Model {
         }
         step.kv_token_ps /= kv;
         memory.kv_token_bytes /= kv;
-        model
-    }
-
-    /// The same machine with sums over its cards that take `factor_ppm` of their time.
-    #[must_use]
-    pub fn with_all_reduces(&self, factor_ppm: u64) -> Self {
-        let mut model = self.clone();
-        if let Some(cards) = &mut model.cards {
-            for time in [&mut cards.all_reduce_ns, &mut cards.all_reduce_token_ps] {
-                *time = scale(*time, factor_ppm);
-            }
-        }
         model
     }
 

@@ -8,7 +8,8 @@ use super::{
     engine::{Engine, Output, Turn, factor},
     machine::{Event, Machine},
     memory::kv_blocks,
-    model::{Model, Power, scale},
+    meter::Meter,
+    model::{Model, scale},
     scheduler::Request,
     settings::Settings,
 };
@@ -17,8 +18,7 @@ use crate::{
     hist::round,
     rng::Random,
     schema::{
-        Args, EnergyReading, Observed, Phases, RequestSample, RequestStatus, ServerObservation,
-        SettingFailure,
+        Args, Observed, Phases, RequestSample, RequestStatus, ServerObservation, SettingFailure,
     },
     workload::{PlannedRequest, Source, Workload},
 };
@@ -94,12 +94,14 @@ impl Server {
 
     /// What the server says of itself.
     pub fn observed(&self) -> Observed {
-        let tokens = u64::from(self.blocks) * u64::from(self.settings.block_size);
+        // Every engine has a cache of its own.
+        let blocks = u64::from(self.blocks) * u64::from(self.settings.data_parallel_size);
+        let tokens = blocks * u64::from(self.settings.block_size);
         Observed {
             version: Some(self.model.version.clone()),
             start_s: Some(round(self.start_ms as f64 / 1e3)),
             kv_cache_tokens: Some(tokens),
-            kv_cache_blocks: Some(self.blocks.into()),
+            kv_cache_blocks: Some(blocks),
             block_size: Some(self.settings.block_size.into()),
             max_num_batched_tokens: Some(self.settings.max_num_batched_tokens.into()),
             attention_backend: Some(self.model.attention_backend.clone()),
@@ -150,7 +152,8 @@ impl Server {
             flight: Flight::default(),
             reuses: load.conversation.is_some() || load.data.is_some(),
             streams: load.request.stream,
-            totals: Totals::new(self.model.power.is_some()),
+            totals: Totals::default(),
+            meter: self.model.power.as_ref().map(|power| Meter::new(power, &self.settings)),
             next_progress_ns: NS_PER_S,
             on_sample,
             on_progress,
@@ -231,32 +234,6 @@ struct Totals {
     waiting_ns: u128,
     last_end_ns: u64,
     used_blocks_max: u32,
-    /// Of all steps so far.
-    device_ns: u128,
-    tokens: u64,
-    energy: Vec<EnergyReading>,
-}
-
-/// How far readings of the energy are apart at least, as a card's counter is read.
-const ENERGY_PERIOD_S: f64 = 0.1;
-
-impl Totals {
-    fn new(has_energy: bool) -> Self {
-        let zero = EnergyReading { at_s: 0.0, counter_j: 0.0, power_w: None };
-        Self { energy: has_energy.then_some(zero).into_iter().collect(), ..Self::default() }
-    }
-
-    fn note_energy(&mut self, power: &Power, cards: u32, now_ns: u64) {
-        let at_s = now_ns as f64 / 1e9;
-        if self.energy.last().is_some_and(|last| at_s < last.at_s + ENERGY_PERIOD_S) {
-            return;
-        }
-        let idle_j = power.idle_mw as f64 / 1e3 * at_s * f64::from(cards);
-        let steps_j = power.step_mw as f64 / 1e3 * (self.device_ns as f64 / 1e9);
-        let tokens_j = power.token_uj as f64 / 1e6 * self.tokens as f64;
-        let counter_j = idle_j + steps_j + tokens_j;
-        self.energy.push(EnergyReading { at_s, counter_j, power_w: None });
-    }
 }
 
 struct Run<'a> {
@@ -269,6 +246,7 @@ struct Run<'a> {
     /// Whether tokens are sent as they come, or all with the last one.
     streams: bool,
     totals: Totals,
+    meter: Option<Meter<'a>>,
     next_progress_ns: u64,
     on_sample: &'a mut dyn FnMut(RequestSample),
     on_progress: &'a mut dyn FnMut(Progress),
@@ -292,6 +270,11 @@ impl Run<'_> {
                     Event::Token { at_ns, output } => self.receive(at_ns, output),
                 }
             }
+        }
+        let end_ns = self.totals.last_end_ns;
+        if let Some(meter) = &mut self.meter {
+            meter.read_until(end_ns);
+            meter.read(end_ns);
         }
     }
 
@@ -330,12 +313,9 @@ impl Run<'_> {
         totals.running_ns += span_ns * turn.running as u128;
         totals.waiting_ns += span_ns * turn.waiting as u128;
         totals.used_blocks_max = totals.used_blocks_max.max(turn.used_blocks.0);
-        if let Some(power) = &self.server.model.power {
-            // Cards that share layers compute a step together.
-            let Settings { tensor_parallel_size, data_parallel_size, .. } = self.server.settings;
-            totals.device_ns += u128::from(turn.work.device_ns) * u128::from(tensor_parallel_size);
-            totals.tokens += turn.work.tokens;
-            totals.note_energy(power, tensor_parallel_size * data_parallel_size, turn.end_ns);
+        if let Some(meter) = &mut self.meter {
+            meter.read_until(start_ns);
+            meter.steps.push_back(turn.work);
         }
         if turn.end_ns >= self.next_progress_ns {
             self.next_progress_ns = (turn.end_ns / NS_PER_S + 1) * NS_PER_S;
@@ -415,7 +395,7 @@ impl Run<'_> {
             running_mean: over_time(totals.running_ns),
             waiting_mean: over_time(totals.waiting_ns),
             kv_cache_percent_max: Some(percent(totals.used_blocks_max.into(), blocks.into())),
-            energy: totals.energy.clone(),
+            energy: self.meter.as_ref().map_or_else(Vec::new, |meter| meter.readings.clone()),
             ..ServerObservation::default()
         }
     }

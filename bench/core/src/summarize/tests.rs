@@ -336,6 +336,7 @@ fn energy_and_money_are_of_the_tokens_that_came() {
     assert_eq!((value(&measured, dollars), value(&measured, of_card)), (None, None));
     measured.observed.cost = Some(Cost { cards: 2, card_dollars_per_hour: Some(3.24) });
     assert_eq!(value(&measured, of_card), Some(4.5));
+    assert_eq!(value(&measured, "output_tokens_per_s_per_card"), Some(450.0));
     let price = value(&measured, dollars).expect("a price");
     assert!((price - 2.0).abs() < 1e-9, "0.0018 $ a second for 900 tokens: {price}");
 }

@@ -43,6 +43,18 @@ fn a_price_is_in_the_profile_and_not_in_its_loads() {
 fn cards_are_the_workers_of_the_flags() {
     let size = |name: &str, n| (name.to_owned(), bench_core::schema::ArgValue::Int(n));
     let args = [size("tensor-parallel-size", 4), size("data-parallel-size", 2)];
-    assert_eq!(crate::cost::workers(&args.into()), 8);
-    assert_eq!(crate::cost::workers(&[size("max-num-seqs", 4)].into()), 1);
+    let layout = Layout::of(&args.into());
+    assert_eq!((layout.cards, layout.to_string()), (8, "TP 4, DP 2".to_owned()));
+    let one = Layout::of(&[size("max-num-seqs", 4)].into());
+    assert_eq!((one.cards, one.to_string()), (1, "one card".to_owned()));
+}
+
+/// Where a setting takes several cards, figures of one card are of use without `[cost]`.
+#[test]
+fn cards_count_where_settings_differ_in_them() {
+    assert_eq!(read(EXAMPLE).expect("a profile").cost, None);
+    let two = edited("version = \"0.22.1\"", "version = \"0.22.1\"\ngpus = [0, 1]")
+        + "[sweep.layout]\nvalues = [{ label = \"two\", data-parallel-size = 2 }]\n";
+    let profile = read(&two).expect("a profile");
+    assert_eq!(profile.cost, Some(CostConfig::default()));
 }

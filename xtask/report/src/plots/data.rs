@@ -3,8 +3,8 @@
 use bench_core::{
     metric,
     schema::{
-        BaselineResult, Column, Comparison, ComprehensiveResult, Estimate, LimitOutcome, Point,
-        Role, SweepResult, TargetOutcome,
+        BaselineResult, Column, Comparison, ComprehensiveResult, Estimate, LayoutPoint,
+        LimitOutcome, Point, Role, SweepResult, TargetOutcome,
     },
 };
 
@@ -46,6 +46,8 @@ pub struct Inputs<'a> {
     pub latency_load: &'a str,
     /// The settings that say how much starts differ.
     pub lenders: &'a Lenders,
+    /// Layouts of several cards; none where settings do not differ in them.
+    pub layouts: &'a [LayoutPoint],
     /// What the candidate's figures are called, where there is a candidate: it may not be what is deployed.
     pub candidate: Option<&'static str>,
 }

@@ -6,8 +6,8 @@ use bench_core::{
     canonical::Digest,
     schema::{
         Anatomy, ArgValue, Args, BaselineResult, Choice, ClassPoint, Column, Comparison,
-        ComprehensiveResult, EngineLabel, Estimate, FORMAT, FailureClass, Header, Point, Role,
-        SettingFailure, SweepResult, TargetOutcome, TargetState, Verdict,
+        ComprehensiveResult, EngineLabel, Estimate, FORMAT, FailureClass, Header, LayoutPoint,
+        Point, Role, SettingFailure, SweepResult, TargetOutcome, TargetState, Verdict,
     },
 };
 
@@ -24,6 +24,7 @@ pub(super) struct Results {
     pub(super) targets: Vec<TargetOutcome>,
     pub(super) reference: Option<Reference<'static>>,
     pub(super) lenders: Lenders,
+    pub(super) layouts: Vec<LayoutPoint>,
 }
 
 impl Results {
@@ -40,6 +41,7 @@ impl Results {
             objective_load: "burst",
             latency_load: "burst",
             lenders: &self.lenders,
+            layouts: &self.layouts,
             candidate: self.comprehensive.as_ref().map(|_| "tuned"),
         }
     }
@@ -329,6 +331,40 @@ fn verdict(metric: &str, change: f64) -> Verdict {
     }
 }
 
+/// Four layouts under five loads; the more requests at once, the less a user gets and the more a card gives.
+fn layouts() -> Vec<LayoutPoint> {
+    let mut points = Vec::new();
+    for (layout, cards, user, card) in [
+        ("one card", 1, 160.0, 10_500.0),
+        ("TP 2", 2, 280.0, 6_400.0),
+        ("DP 2", 2, 158.0, 9_500.0),
+        ("TP 4", 4, 390.0, 3_300.0),
+        ("TP 2, DP 2", 4, 275.0, 5_600.0),
+    ] {
+        for (load, requests) in [("one", 1.0), ("eight", 8.0), ("many", 64.0), ("burst", 1_000.0)] {
+            let busy = requests / (requests + 60.0);
+            points.push(LayoutPoint {
+                layout: layout.to_owned(),
+                cards,
+                label: layout.to_owned(),
+                role: if cards == 1 { Role::Default } else { Role::Sweep },
+                load: load.to_owned(),
+                tokens_per_s_per_user: estimate(user * (1.0 - 0.8 * busy), 0.02),
+                tokens_per_s_per_card: estimate(card * busy, 0.03),
+                is_unbeaten: false,
+            });
+        }
+    }
+    let costs: Vec<_> = points
+        .iter()
+        .map(|p| [-p.tokens_per_s_per_user.mean, -p.tokens_per_s_per_card.mean])
+        .collect();
+    for (point, by) in points.iter_mut().zip(analysis::pareto::beaten_by(&costs)) {
+        point.is_unbeaten = by.is_none();
+    }
+    points
+}
+
 /// What a profile on a CPU yields: one start each, no tuned settings, no server-side times.
 pub(super) fn sparse() -> Results {
     let mut all = results();
@@ -388,6 +424,7 @@ pub(super) fn results() -> Results {
         comparisons,
         reference: Some(Reference { name: "Week 2", legend: "Week 2 (other hardware and load)" }),
         lenders: Lenders::default(),
+        layouts: layouts(),
         baseline: BaselineResult { header: header("baseline"), points: before },
         sweeps: vec![max_num_seqs(), queue_time(), chunked_prefill(), memory_utilization()],
         comprehensive: Some(ComprehensiveResult {

@@ -12,6 +12,7 @@ mod data;
 mod fixture;
 mod front;
 mod latency;
+pub mod layouts;
 mod number;
 mod panel;
 mod png;
@@ -41,7 +42,7 @@ struct Plot {
     draw: fn(&Inputs<'_>) -> String,
 }
 
-/// Every plot but those of the sweeps, which are as many as the profile has.
+/// Every plot but that of layouts and those of the sweeps, which hang on the profile.
 static PLOTS: [Plot; 5] = [
     Plot { name: "queue_time_optimization_comparison", draw: queue_time::draw },
     Plot { name: "throughput_optimization_comparison", draw: throughput::draw },
@@ -57,7 +58,8 @@ fn only_swept(sweep: &SweepResult) -> SweepResult {
     sweep
 }
 
-/// Draws every plot: those of [`PLOTS`], then `sweep_NAME` for each sweep.
+/// Draws every plot: those of [`PLOTS`], the layouts where settings differ in them, then `sweep_NAME` for each
+/// sweep.
 ///
 /// # Errors
 /// When two sweeps would be drawn into the same file.
@@ -68,6 +70,10 @@ pub fn draw_all(inputs: &Inputs<'_>) -> Result<Vec<Drawing>> {
         .iter()
         .map(|plot| Drawing { name: plot.name.to_owned(), svg: (plot.draw)(inputs) })
         .collect();
+    if !inputs.layouts.is_empty() {
+        let name = layouts::NAME.to_owned();
+        drawings.push(Drawing { name, svg: layouts::draw(inputs) });
+    }
     for sweep in inputs.sweeps {
         let name = format!("sweep_{}", sweep.header.stage.replace('-', "_"));
         ensure!(
