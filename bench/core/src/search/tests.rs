@@ -292,7 +292,7 @@ fn layouts_come_first_and_those_that_are_surely_behind_not_at_all() {
         let (evaluations, ..) = search(&problem, &truth);
         let started: Vec<usize> =
             evaluations.iter().map(|e| problem.candidates[e.candidate].layout).collect();
-        (problem.candidates.clone(), evaluations, started)
+        (problem.candidates, evaluations, started)
     };
     let (candidates, evaluations, started) = first(1.0);
     let before_the_rest = |started: &[usize]| {
