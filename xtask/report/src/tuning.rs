@@ -75,8 +75,8 @@ impl TuningPage<'_> {
         let started = count(&mut self.evaluations.iter().map(|e| e.candidate));
         (all > 1).then(|| {
             format!(
-                "layouts came first: {started} of {all} were started, each at the setting that was \
-                 believed its best; the others were believed behind"
+                "{started} of {all} layouts were started: once a setting kept the limits, each that might \
+                 be best at its best setting, before the rest was searched"
             )
         })
     }

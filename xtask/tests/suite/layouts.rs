@@ -76,7 +76,7 @@ on = \"burst\"
     ));
     project.suite();
     let page = fs::read_to_string(project.path("results/test/tuning.md")).expect("the page");
-    assert!(page.contains("Layouts came first: "), "{page}");
+    assert!(page.contains("of 8 layouts were started"), "{page}");
     let predicted = page.lines().find(|line| line.starts_with("| 2 |")).expect("a start");
     assert!(predicted.contains('('), "{predicted}");
 }

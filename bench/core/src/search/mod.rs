@@ -13,9 +13,10 @@
 //!   Dayanik 2009). So close settings are repeated, and how much starts vary is learned.
 //! - The load of the objective comes first, and a setting that is believed to be behind gets no
 //!   other load: successive halving (Jamieson and Talwalkar 2016) with one rung.
-//! - How cards share the work (the layout) comes first, since no other flag does as much: of each layout the
-//!   setting that is believed to be best is started once, the best layout before the others, unless it is
-//!   believed behind even with every guess about the layout at its best. Then the rest is searched.
+//! - How cards share the work (the layout) comes first, since no other flag does as much: once a setting keeps
+//!   the limits, the setting of each layout that is believed to be best is started, the best layout before the
+//!   others, unless it is believed behind even with every guess about the layout at its best. Then the rest is
+//!   searched.
 //! - The best of many noisy figures is too good, and so is one that just keeps a limit. So the
 //!   winner, another and the defaults are measured again, on fresh starts and with fresh seeds, and
 //!   that alone is reported.
