@@ -287,15 +287,15 @@ fn last_error(log: &str) -> Option<String> {
 
 /// What the log says of the resolved settings.
 pub fn observe(log: &str) -> Observed {
-    let after =
-        |text: &str| log.lines().map(message).find_map(|line| Some(line.split_once(text)?.1));
-    let number = |text: &str| {
-        let digits: String = after(text)?
-            .chars()
-            .take_while(|c| c.is_ascii_digit() || *c == ',')
-            .filter(char::is_ascii_digit)
-            .collect();
-        digits.parse().ok()
+    let every =
+        |text| log.lines().map(message).filter_map(move |line| Some(line.split_once(text)?.1));
+    let after = |text| every(text).next();
+    let numbers = |text| {
+        every(text).filter_map(|rest: &str| -> Option<u64> {
+            let is_part = |c: &char| c.is_ascii_digit() || *c == ',';
+            let digits = rest.chars().take_while(is_part).filter(char::is_ascii_digit);
+            digits.collect::<String>().parse().ok()
+        })
     };
     let attention_backend = log.lines().map(message).find_map(|line| {
         let name = line.strip_prefix("Using ")?.split_once(" attention backend")?.0;
@@ -304,8 +304,10 @@ pub fn observe(log: &str) -> Observed {
     Observed {
         version: after("Initializing a V1 LLM engine (v")
             .and_then(|rest| Some(rest.split_once(')')?.0.to_owned())),
-        kv_cache_tokens: number("KV cache size: "),
-        max_num_batched_tokens: number("Chunked prefill is enabled with max_num_batched_tokens="),
+        // Every engine says that of its own.
+        kv_cache_tokens: numbers("KV cache size: ").reduce(|a, b| a + b),
+        max_num_batched_tokens: numbers("Chunked prefill is enabled with max_num_batched_tokens=")
+            .next(),
         attention_backend,
         ..Observed::default()
     }
@@ -393,6 +395,19 @@ mod tests {
         assert_eq!(class("Model loading took 14.29 GiB"), FailureClass::KvCacheMemory);
         assert_eq!(class("line 1, in capture_model"), FailureClass::GraphCapture);
         assert_eq!(class("INFO:     Application startup complete."), FailureClass::OutOfMemory);
+    }
+
+    #[test]
+    fn the_caches_of_all_engines_are_counted() {
+        let line = |engine: u32| {
+            format!(
+                "(EngineCore_DP{engine} pid=7{engine}) INFO 11-29 18:00:0{engine} \
+                 [kv_cache_utils.py:1733] GPU KV cache size: 2,085,488 tokens\n"
+            )
+        };
+        assert_eq!(observe(&line(0)).kv_cache_tokens, Some(2_085_488));
+        assert_eq!(observe(&(line(0) + &line(1))).kv_cache_tokens, Some(4_170_976));
+        assert_eq!(observe("nothing of it").kv_cache_tokens, None);
     }
 
     #[test]
