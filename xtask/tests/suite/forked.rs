@@ -340,6 +340,30 @@ fn one_fork_that_dies_is_tried_again_as_one() {
 }
 
 #[test]
+fn forks_share_their_metrics_where_the_server_says_so_after_the_imports() {
+    let project = Project::new();
+    project.write("site/prometheus_client/__init__.py", "from . import values\n");
+    project.write(
+        "site/prometheus_client/values.py",
+        "import os\n\ndef get_value_class():\n    \
+             return list if 'PROMETHEUS_MULTIPROC_DIR' in os.environ else tuple\n\n\
+         ValueClass = get_value_class()\n",
+    );
+    project.write("site/vllm/__init__.py", &format!("import prometheus_client\n{VLLM}"));
+    project.write(
+        "trouble",
+        "from prometheus_client import values\n\
+         def kind(): return type(values.ValueClass()).__name__\n\
+         kinds = [kind()]\n\
+         os.environ['PROMETHEUS_MULTIPROC_DIR'] = 'HERE'\n\
+         kinds += [kind(), kind()]\n\
+         open('HERE/kinds', 'w').write(' '.join(kinds))\n",
+    );
+    project.suite();
+    assert_eq!(project.lines("kinds"), ["tuple list list"]);
+}
+
+#[test]
 fn a_launcher_killed_while_it_imports_is_replaced() {
     let project = Project::new();
     let once = "import os\nif not os.path.exists('HERE/once'):\n    open('HERE/once', 'w').close()\n    \

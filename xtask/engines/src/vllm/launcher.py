@@ -359,10 +359,28 @@ def become(request, gate, own):
     return request
 
 
+def share_metrics_when_asked():
+    """`prometheus_client` decides at its import whether processes share their metrics, by a variable
+    that vLLM sets later, before it starts several API servers. Those would import it again."""
+    values = sys.modules.get("prometheus_client.values")
+    if values is None:
+        return
+    alone = values.ValueClass
+
+    def value_class(*args, **kwargs):
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return alone(*args, **kwargs)
+        values.ValueClass = values.get_value_class()
+        return values.ValueClass(*args, **kwargs)
+
+    values.ValueClass = value_class
+
+
 def run(request):
     """Runs the module as `python -m` does, in this process."""
     sys.path[0] = request["cwd"]
     sys.argv = [request["module"], *request["args"]]
+    share_metrics_when_asked()
     utils = sys.modules.get("vllm.v1.utils")
     if hasattr(utils, "multiprocessing"):
         utils.multiprocessing = ForkingMultiprocessing(utils.multiprocessing)
