@@ -61,13 +61,15 @@ fn read(name: &str) -> String {
 
 /// What stands in a document for the same command on a small profile, in an order in which each has
 /// what it needs.
-const RUNS: [(&str, &str); 32] = [
+const RUNS: [(&str, &str); 34] = [
     ("suite", "suite -p small"),
     ("suite --profile h100-qwen2.5-7b", "suite -p small"),
     ("suite --profile sim-answers", "suite -p small"),
     ("suite --profile sim-speculation", "suite -p small"),
     ("suite --profile sim-layouts", "suite -p small"),
     ("suite --profile h200-answers", "suite -p small"),
+    ("suite --profile sim-h200x2-layouts", "suite -p small"),
+    ("suite --profile h200x2-layouts", "suite -p small"),
     (
         "suite [--profile P] [--only A,B] [--without C,D] [--dry-run] [--fresh]",
         "suite -p small --only compare --fresh",
