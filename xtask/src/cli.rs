@@ -13,6 +13,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// `human`, or `json`: one object a line, for programs (docs/messages.md).
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = MessageFormat::Human,
+        hide_possible_values = true,
+        value_name = "FORMAT"
+    )]
+    pub message_format: MessageFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -97,9 +107,6 @@ pub enum Command {
     Watch {
         #[command(flatten)]
         profile: ProfileArg,
-        /// How to say it: Markdown for people, or one JSON object.
-        #[arg(long, value_enum, default_value_t = MessageFormat::Human, value_name = "FORMAT")]
-        message_format: MessageFormat,
     },
     /// Keep results as a baseline under baselines/, for git and for `compare`.
     #[command(subcommand)]
@@ -304,9 +311,6 @@ pub struct RunArgs {
     /// what the profile says, else where CI is set.
     #[arg(long, value_name = "true|false", env = "BENCH_REMOTE_WRITE", hide_env_values = true)]
     pub remote_write: Option<bool>,
-    /// How to say what happens: lines for people, or one JSON object a line (docs/messages.md).
-    #[arg(long, value_enum, default_value_t = MessageFormat::Human, value_name = "FORMAT")]
-    pub message_format: MessageFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -315,6 +319,16 @@ pub enum MessageFormat {
     Human,
     /// For programs.
     Json,
+}
+
+impl MessageFormat {
+    /// That of a command line that is otherwise wrong.
+    pub fn asked_for() -> Self {
+        let words: Vec<String> = std::env::args_os().map(|w| w.display().to_string()).collect();
+        let is_json = words.windows(2).any(|two| two == ["--message-format", "json"])
+            || words.iter().any(|word| word == "--message-format=json");
+        if is_json { Self::Json } else { Self::Human }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

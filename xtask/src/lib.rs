@@ -6,6 +6,7 @@ mod output;
 mod calibration;
 mod cli;
 mod commands;
+mod error;
 pub mod fuzz;
 mod import;
 mod measure;
@@ -14,7 +15,6 @@ mod remote;
 mod results;
 mod stages;
 mod ui;
-mod usage;
 
 use std::process::ExitCode;
 
@@ -22,8 +22,9 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
 use analysis::gate::Gate;
-use cli::{BaselineCommand, BundleCommand, Cli, Command};
+use cli::{BaselineCommand, BundleCommand, Cli, Command, MessageFormat};
 use commands::suite;
+use error::Code;
 
 /// Runs the command line; what failed is printed.
 pub fn main() -> ExitCode {
@@ -32,8 +33,8 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            output::complain(&error.render().to_string());
-            return ExitCode::from(2);
+            error::tell_usage(&error.render().to_string(), MessageFormat::asked_for());
+            return ExitCode::from(Code::CommandLine.exit_code());
         }
         // Help and version.
         Err(shown) => shown.exit(),
@@ -44,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Watch { .. } => true,
         _ => false,
     };
+    let format = cli.message_format;
     let error = match run(cli) {
         Ok(code) => return code,
         Err(error) => error,
@@ -52,22 +54,21 @@ pub fn main() -> ExitCode {
     if error.is::<output::Closed>() {
         return ExitCode::SUCCESS;
     }
-    if let Some(mistakes) = error.downcast_ref::<profile::ConfigError>() {
-        mistakes.print();
-        return ExitCode::from(2);
-    }
-    if error.is::<usage::UsageError>() {
-        output::complain(&format!("error: {error}\nnothing was changed."));
-        return ExitCode::from(2);
-    }
-    output::complain(&format!("error: {error:#}"));
-    if is_gate { ExitCode::from(Gate::NotJudged.exit_code()) } else { ExitCode::FAILURE }
+    let code = Code::found(&error);
+    let exit_code = match is_gate && !code.is_usage() {
+        true => Gate::NotJudged.exit_code(),
+        false => code.exit_code(),
+    };
+    error::tell(&error, exit_code, format);
+    ExitCode::from(exit_code)
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
     let code = |well: bool| if well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let format = cli.message_format;
     let suite = |profile: &str, only: &[String], without: &[String], args: &cli::RunArgs| {
-        suite::run(profile, only, without, args).map(|ending| ExitCode::from(ending.exit_code()))
+        suite::run(profile, only, without, args, format)
+            .map(|ending| ExitCode::from(ending.exit_code()))
     };
     match cli.command {
         Command::Suite { profile, only, without, run } => {
@@ -78,49 +79,54 @@ fn run(cli: Cli) -> Result<ExitCode> {
             commands::launch::run(&args, &engines::launch::interrupt_flag()?).map(|()| code(true))
         }
         Command::Status { profile, offline, remote } => {
-            let plan = commands::status::run(&profile.profile, offline.offline, &remote);
-            plan.map(|()| code(true))
+            commands::status::run(&profile.profile, offline.offline, &remote, format)
+                .map(|()| code(true))
         }
         Command::Explain { what, profile, offline, remote } => {
-            let why = commands::explain::run(&profile.profile, &what, offline.offline, &remote);
-            why.map(|()| code(true))
+            commands::explain::run(&profile.profile, &what, offline.offline, &remote, format)
+                .map(|()| code(true))
         }
-        Command::Graph { profile, format } => {
-            commands::graph::run(&profile.profile, format).map(|()| code(true))
+        Command::Graph { profile, format: language } => {
+            commands::graph::run(&profile.profile, language, format).map(|()| code(true))
         }
-        Command::Compare(args) => commands::compare::run(&args).map(|gate| match args.gate {
-            true => ExitCode::from(gate.exit_code()),
-            false => ExitCode::SUCCESS,
-        }),
-        Command::Watch { profile, message_format } => {
-            commands::watch::run(&profile.profile, message_format)
-                .map(|gate| ExitCode::from(gate.exit_code()))
+        Command::Compare(args) => {
+            commands::compare::run(&args, format).map(|gate| match args.gate {
+                true => ExitCode::from(gate.exit_code()),
+                false => ExitCode::SUCCESS,
+            })
         }
+        Command::Watch { profile } => commands::watch::run(&profile.profile, format)
+            .map(|gate| ExitCode::from(gate.exit_code())),
         Command::Baseline(BaselineCommand::Save { name, yes, profile }) => {
-            commands::baseline::save(&profile.profile, &name, yes).map(|()| code(true))
+            commands::baseline::save(&profile.profile, &name, yes, format).map(|()| code(true))
         }
         Command::Bundle(BundleCommand::Export { file, profile }) => {
-            commands::bundle::export(&profile.profile, &file).map(|()| code(true))
+            commands::bundle::export(&profile.profile, &file, format).map(|()| code(true))
         }
         Command::Bundle(BundleCommand::Import { file }) => {
-            commands::bundle::import(&file).map(|()| code(true))
+            commands::bundle::import(&file, format).map(|()| code(true))
         }
-        Command::Verify => commands::verify::run().map(code),
-        Command::Gc { yes, keep_days } => commands::gc::run(yes, keep_days).map(|()| code(true)),
+        Command::Verify => commands::verify::run(format).map(code),
+        Command::Gc { yes, keep_days } => {
+            commands::gc::run(yes, keep_days, format).map(|()| code(true))
+        }
         Command::Baseline(BaselineCommand::Import { file, name, load }) => {
-            commands::baseline::import(&file, &name, &load).map(|()| code(true))
+            commands::baseline::import(&file, &name, &load, format).map(|()| code(true))
         }
         Command::Completions { shell } => {
             let mut command = Cli::command().name("xtask").bin_name("xtask");
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command, "xtask", &mut script);
-            output::print(String::from_utf8_lossy(&script)).map(|()| code(true))
+            output::text("completions", &String::from_utf8_lossy(&script), format)
+                .map(|()| code(true))
         }
-        Command::Reference => output::print(commands::reference::text()).map(|()| code(true)),
+        Command::Reference => {
+            output::text("reference", &commands::reference::text(), format).map(|()| code(true))
+        }
         Command::Run { plan, out } => commands::launch::simulate(&plan, &out).map(|()| code(true)),
         Command::Device { file, gpus } => {
             commands::launch::tell_device(&file, &gpus).map(|()| code(true))
         }
-        Command::Doctor { profile } => commands::doctor::run(&profile.profile).map(code),
+        Command::Doctor { profile } => commands::doctor::run(&profile.profile, format).map(code),
     }
 }

@@ -8,6 +8,9 @@ use std::{
 
 use anyhow::Result;
 use bench_core::wrap;
+use serde::Serialize;
+
+use crate::cli::MessageFormat;
 
 /// Nobody reads standard output any more.
 #[derive(Debug)]
@@ -43,6 +46,31 @@ pub fn columns() -> usize {
 /// a closed one.
 pub fn complain(text: &str) {
     let _ = write!(io::stderr(), "{}", wrap::fold(text));
+}
+
+/// Prints an object as one line of JSON, with the event that it is.
+///
+/// # Errors
+/// As [`print`].
+pub fn answer(event: &str, value: &impl Serialize) -> Result<()> {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        event: &'a str,
+        #[serde(flatten)]
+        value: &'a T,
+    }
+    print(serde_json::to_string(&Line { event, value })? + "\n")
+}
+
+/// Prints a text as it is, or as the one field of an object.
+///
+/// # Errors
+/// As [`print`].
+pub fn text(event: &str, text: &str, format: MessageFormat) -> Result<()> {
+    match format {
+        MessageFormat::Human => print(text),
+        MessageFormat::Json => answer(event, &serde_json::json!({ "text": text })),
+    }
 }
 
 /// As `println!`, with what [`print`] returns.

@@ -28,7 +28,7 @@ use bench_core::{
 
 use crate::{
     cli::{RemoteArgs, RunArgs},
-    usage::UsageError,
+    error::Code,
 };
 use dag::{LEAF, RECORD};
 use profile::Profile;
@@ -120,7 +120,7 @@ pub fn url(profile: &Profile, args: &RemoteArgs) -> Result<Option<String>> {
     let own = args.remote.as_deref().filter(|url| !url.is_empty());
     if let Some(Err(expected)) = own.filter(|url| *url != NONE).map(profile::check_remote_url) {
         let what = "--remote or BENCH_REMOTE is no URL of a remote store";
-        return Err(UsageError::new(format!("{what}: {expected}")).into());
+        return Err(Code::CommandLine.error(format!("{what}: {expected}")));
     }
     // Of a server that nobody has named nothing is kept, here or there.
     if !profile.is_identified() {

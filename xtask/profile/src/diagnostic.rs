@@ -12,6 +12,7 @@ use codespan_reporting::{
     files::{Error, Files, SimpleFile},
     term,
 };
+use serde::Serialize;
 
 /// One mistake in a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +210,59 @@ impl<'a> Files<'a> for Excerpt<'_> {
     }
 }
 
+/// A mistake in a profile, for programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mistake {
+    /// What is wrong.
+    pub message: String,
+    /// The file, as messages name it.
+    pub file: String,
+    /// Where it is there, from 1.
+    pub line: usize,
+    /// Likewise, in characters.
+    pub column: usize,
+    /// What to do, beside the place.
+    pub advice: String,
+    /// What is good to know.
+    pub notes: Vec<String>,
+}
+
+impl Mistake {
+    fn of(file: &str, source: &str, problem: &Diagnostic) -> Self {
+        let before = &source[..source.floor_char_boundary(problem.span.start)];
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        Self {
+            message: problem.message.clone(),
+            file: file.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: line.chars().count() + 1,
+            advice: problem.label.clone(),
+            notes: problem.notes.clone(),
+        }
+    }
+}
+
 impl ConfigError {
+    /// The first of them, in one line.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Unreadable { message, advice } => format!("{message}: {advice}"),
+            Self::Invalid { problems, .. } => {
+                problems.first().map(|problem| problem.message.clone()).unwrap_or_default()
+            }
+        }
+    }
+
+    /// Every mistake, in the order of the file; none where there is no file.
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        match self {
+            Self::Unreadable { .. } => Vec::new(),
+            Self::Invalid { file, source, problems } => {
+                problems.iter().map(|problem| Mistake::of(file, source, problem)).collect()
+            }
+        }
+    }
+
     /// Writes the message to standard error, coloured where that is a terminal.
     pub fn print(&self) {
         let choice = if std::io::stderr().is_terminal() {

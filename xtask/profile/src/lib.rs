@@ -43,7 +43,7 @@ use models::stems;
 
 pub use answers::AnswersConfig;
 pub use cost::Layout;
-pub use diagnostic::{ConfigError, Diagnostic, nearest};
+pub use diagnostic::{ConfigError, Diagnostic, Mistake, nearest};
 pub use models::{ModelFolder, ReadModel};
 pub use parse::parse;
 pub use remote::check_remote_url;

@@ -12,9 +12,10 @@ use bench_core::{
     canonical::Digest,
     schema::{Calibration, FORMAT, Outcome, ProvisionResult},
 };
+use serde_json::json;
 
 use super::{CALIBRATION, Session};
-use crate::{stages, usage::UsageError};
+use crate::{cli::MessageFormat, error::Code, output, stages};
 use dag::{Dag, LEAF, RECORD, State, TASK};
 use profile::stage;
 use store::{BUNDLE_BYTES_MAX, Bundle, Entry, Store, disk::write_whole};
@@ -23,7 +24,7 @@ use store::{BUNDLE_BYTES_MAX, Bundle, Entry, Store, disk::write_whole};
 const FILE: &str = "bundle.jsonl.gz";
 
 /// Writes the profile's stored trials and its engine's identity into a file.
-pub fn export(profile: &str, file: &Path) -> Result<()> {
+pub fn export(profile: &str, file: &Path, format: MessageFormat) -> Result<()> {
     let session = Session::open(profile)?;
     let engine = session.recorded_engine()?;
     let context = session.context(&engine);
@@ -50,14 +51,20 @@ pub fn export(profile: &str, file: &Path) -> Result<()> {
     let bundle = Bundle { profile: session.profile.name.clone(), calibration, entries };
     let bytes = bundle.to_bytes()?;
     write_whole(file, &bytes).with_context(|| format!("writing {}", file.display()))?;
-    outln!(
-        "wrote {}: {stored} of {} trials of profile {}, {} bytes",
-        file.display(),
-        keys.len(),
-        bundle.profile,
-        bytes.len()
-    )?;
-    Ok(())
+    let (name, all, bytes) = (&bundle.profile, keys.len(), bytes.len());
+    let file = file.display();
+    match format {
+        MessageFormat::Human => {
+            outln!("wrote {file}: {stored} of {all} trials of profile {name}, {bytes} bytes")
+        }
+        MessageFormat::Json => {
+            let wrote = json!({
+                "profile": name, "file": file.to_string(), "trials": stored, "of": all,
+                "bytes": bytes
+            });
+            output::answer("bundle-export", &wrote)
+        }
+    }
 }
 
 /// Every trial that the stages ask for, so far as that is known, with its role.
@@ -67,13 +74,17 @@ fn trial_keys(dag: &Dag<'_, profile::Trial>) -> BTreeMap<Digest, String> {
 }
 
 /// Stores what a bundle holds: all of it, or nothing when anything in it is wrong.
-pub fn import(file: &Path) -> Result<()> {
+pub fn import(file: &Path, format: MessageFormat) -> Result<()> {
     let root = super::Root::find()?;
     let bundle = read(file)?;
     let mut store = Store::open_read_only(&root.artifacts())?;
     store.make_writable()?;
     let kept = take(&store, &bundle)?;
     let trials = bundle.entries.len() - 1;
+    if format == MessageFormat::Json {
+        let imported = json!({ "profile": bundle.profile, "trials": trials, "kept": kept });
+        return output::answer("bundle-import", &imported);
+    }
     outln!("imported {} of {trials} trials of profile {}", trials - kept, bundle.profile)?;
     if kept > 0 {
         outln!("{kept} were measured here, raw samples and all, and stay as they are")?;
@@ -126,14 +137,16 @@ fn read(file: &Path) -> Result<Bundle> {
     let mut bytes = Vec::new();
     File::open(file)
         .and_then(|open| open.take(BUNDLE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| UsageError::new(format!("cannot read {}: {error}", file.display())))?;
+        .map_err(|error| {
+            Code::FileRefused.error(format!("cannot read {}: {error}", file.display()))
+        })?;
     let checked = Bundle::from_bytes(&bytes).and_then(|bundle| check(&bundle).map(|()| bundle));
     checked.map_err(|error| refused(file, &format!("{error:#}")))
 }
 
 fn refused(file: &Path, why: &str) -> anyhow::Error {
     let message = format!("{} is refused: {why}; export it again", file.display());
-    UsageError::new(message).into()
+    Code::FileRefused.error(message)
 }
 
 /// Whether a bundle holds what one of trials does: a profile's name, its engine's identity, and

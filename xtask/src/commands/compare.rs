@@ -11,17 +11,17 @@ use bench_core::{
 
 use super::{Root, read_figures};
 use crate::{
-    cli::{CompareArgs, CompareFormat},
+    cli::{CompareArgs, CompareFormat, MessageFormat},
+    error::{self, Code},
     output,
     stages::spread_points,
-    usage::{self, UsageError},
 };
 use analysis::{comparison, gate::Gate, lenders::Lenders};
 use profile::{Profile, stage};
 use report::{Page, Side, terminal};
 
 /// Prints the comparison and says what a gate would.
-pub fn run(args: &CompareArgs) -> Result<Gate> {
+pub fn run(args: &CompareArgs, message_format: MessageFormat) -> Result<Gate> {
     let root = Root::find()?;
     let (mut before, mut after) = (side(&root, args, &args.a)?, side(&root, args, &args.b)?);
     let (a, b) = (&before.side, &after.side);
@@ -42,7 +42,7 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
             b.engine.title,
             b.engine.identity.short()
         );
-        return Err(UsageError::new(message).into());
+        return Err(Code::NotComparable.error(message));
     }
     let profile = match &args.profile {
         Some(name) => Some(profile::load(name, root.given())?),
@@ -79,11 +79,12 @@ pub fn run(args: &CompareArgs) -> Result<Gate> {
                 names.join(", ")
             ),
         };
-        return Err(UsageError::new(message).into());
+        return Err(Code::NotComparable.error(message));
     }
     let lenders = count(lent, a, b, profile.as_ref());
     let page = Page::new(a, b, &compared, profile.as_ref(), lenders);
     match args.format {
+        _ if message_format == MessageFormat::Json => output::answer("compare", &page.json())?,
         CompareFormat::Table => output::print(terminal::compared(&page, args.all))?,
         CompareFormat::Markdown => output::print(page.markdown())?,
         CompareFormat::Json => outln!("{:#}", page.json())?,
@@ -190,13 +191,15 @@ fn side(root: &Root, args: &CompareArgs, name: &str) -> Result<Found> {
     if existing.is_empty() {
         let is_profile =
             root.given().join("bench/profiles").join(format!("{source}.toml")).is_file();
-        let message = match is_profile {
-            true => format!(
+        return Err(match is_profile {
+            true => Code::NoResults.error(format!(
                 "profile `{source}` has no results yet: `cargo xtask suite --profile {source}` measures it"
-            ),
-            false => usage::no_such("result or baseline", source, &known(root)?),
-        };
-        return Err(UsageError::new(message).into());
+            )),
+            false => {
+                let known = known(root)?;
+                Code::UnknownName.error(error::no_such("result or baseline", source, &known))
+            }
+        });
     }
     let results = read(&existing)?;
     let first = results.first().with_context(|| format!("{source} holds no result"))?;
@@ -223,13 +226,13 @@ fn side(root: &Root, args: &CompareArgs, name: &str) -> Result<Found> {
                     "{source} is no baseline: it holds no measured configuration (stage {stage}); \
                      expected what cargo xtask baseline save wrote, or the results of a profile"
                 );
-                return Err(UsageError::new(message).into());
+                return Err(Code::FileRefused.error(message));
             }
         },
     };
     let points: Vec<Point> = all.iter().filter(|point| point.label == label).cloned().collect();
     if points.is_empty() {
-        return Err(UsageError::new(usage::no_such("configuration", &label, &known)).into());
+        return Err(Code::UnknownName.error(error::no_such("configuration", &label, &known)));
     }
     let side = Side { name: name.to_owned(), engine, points };
     Ok(Found { side, profile, files: existing, points: all, stopping })

@@ -3,25 +3,46 @@
 use anyhow::Result;
 use bench_core::wrap::wrap;
 
+use serde_json::json;
+
 use super::Root;
-use crate::output;
+use crate::{cli::MessageFormat, output};
 use engines::{executor, finding::Finding};
 
 /// Prints the findings; returns whether all is well.
-pub fn run(profile: &str) -> Result<bool> {
+pub fn run(profile: &str, format: MessageFormat) -> Result<bool> {
     let root = Root::find()?;
     let profile = profile::load(profile, root.given())?;
     let engine = engines::of(&profile, root.path())?;
-    let columns = output::columns();
-    let head = format!("profile   {}, as written in {}", profile.name, profile.path.display());
-    output::print(wrap(&head, 1, columns))?;
-    let mut well = true;
     let executor = executor::of(&profile, &root.artifacts())?;
-    for finding in engine.doctor().into_iter().chain(executor.doctor()) {
+    let columns = output::columns();
+    let (name, path) = (&profile.name, profile.path.display());
+    let findings = engine.doctor().into_iter().chain(executor.doctor());
+    if format == MessageFormat::Json {
+        let findings: Vec<Finding> = findings.collect();
+        let well = findings.iter().all(|finding| finding.found.is_ok());
+        let findings: Vec<_> = findings.iter().map(as_json).collect();
+        let found = json!({
+            "profile": name, "file": path.to_string(), "well": well, "findings": findings
+        });
+        return output::answer("doctor", &found).map(|()| well);
+    }
+    output::print(wrap(&format!("profile   {name}, as written in {path}"), 1, columns))?;
+    let mut well = true;
+    for finding in findings {
         well &= finding.found.is_ok();
         output::print(lines(&finding, columns))?;
     }
     Ok(well)
+}
+
+fn as_json(finding: &Finding) -> serde_json::Value {
+    match &finding.found {
+        Ok(found) => json!({ "what": finding.what, "found": found }),
+        Err(missing) => {
+            json!({ "what": finding.what, "missing": missing.what, "fix": missing.fix })
+        }
+    }
 }
 
 /// A finding, and below it how to fix what is missing.

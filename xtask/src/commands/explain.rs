@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use bench_core::canonical::Digest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Session;
 use crate::{
-    cli::RemoteArgs,
-    usage::{self, UsageError},
+    cli::{MessageFormat, RemoteArgs},
+    error::{self, Code},
+    output,
 };
 use dag::{
     Dag, LEAF, State, TASK,
@@ -18,24 +19,48 @@ use dag::{
 use profile::Trial;
 
 /// Explains a stage by name, or a trial by the beginning of its key.
-pub fn run(profile: &str, what: &str, offline: bool, remote: &RemoteArgs) -> Result<()> {
+pub fn run(
+    profile: &str,
+    what: &str,
+    offline: bool,
+    remote: &RemoteArgs,
+    format: MessageFormat,
+) -> Result<()> {
     let session = Session::open_for(profile, offline, true)?;
     let engine = session.engine()?;
     let context = session.context(&*engine);
     let dag = session.plan(&context, &|_| true, false)?;
     let names: Vec<String> = dag.iter().map(|(task, _)| task.name().to_owned()).collect();
     if names.iter().any(|name| name == what) {
-        return stage(&session, &dag, what);
+        return stage(&session, &dag, what, format);
     }
     if what.len() >= 6 && what.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return trial(&session, &dag, what, remote);
+        return trial(&session, &dag, what, remote, format);
     }
-    Err(UsageError::new(usage::no_such("stage or trial", what, &names)).into())
+    Err(Code::UnknownName.error(error::no_such("stage or trial", what, &names)))
 }
 
-fn stage(session: &Session, dag: &Dag<'_, Trial>, name: &str) -> Result<()> {
+/// A stage's state, for programs: finished, never finished, open until those before it are done, or to
+/// be run again.
+pub fn state(session: &Session, name: &str, state: &State<Trial>) -> &'static str {
+    match state {
+        State::Done(_) => "up-to-date",
+        _ if session.store.latest(&session.profile.name, name).is_none() => "missing",
+        State::Waiting(_) => "open",
+        _ => "stale",
+    }
+}
+
+fn stage(session: &Session, dag: &Dag<'_, Trial>, name: &str, format: MessageFormat) -> Result<()> {
     let state = dag.state(name).expect("the name was found in the DAG");
     let below = below(dag, name);
+    if format == MessageFormat::Json {
+        let changes = stage_changes(session, dag, name)?;
+        let state = self::state(session, name, state);
+        let explained =
+            json!({ "stage": name, "state": state, "changes": changes, "below": below });
+        return output::answer("explain", &explained);
+    }
     match state {
         State::Done(action) => outln!("{name} is up to date (key {})", action.key.short())?,
         _ if session.store.latest(&session.profile.name, name).is_none() => {
@@ -110,7 +135,13 @@ fn trial_change(session: &Session, before: Option<&Digest>, now: &Value) -> Resu
     Ok(fields.join(", "))
 }
 
-fn trial(session: &Session, dag: &Dag<'_, Trial>, prefix: &str, remote: &RemoteArgs) -> Result<()> {
+fn trial(
+    session: &Session,
+    dag: &Dag<'_, Trial>,
+    prefix: &str,
+    remote: &RemoteArgs,
+    format: MessageFormat,
+) -> Result<()> {
     for (task, _) in dag.iter() {
         for leaf in dag.leaves(task.name()).into_iter().flatten() {
             if leaf.key.to_string().starts_with(prefix) {
@@ -122,6 +153,13 @@ fn trial(session: &Session, dag: &Dag<'_, Trial>, prefix: &str, remote: &RemoteA
                     Some(action) if action.left_out.is_empty() => "stored",
                     Some(_) => "stored without its raw samples, which the bundle left out",
                 };
+                if format == MessageFormat::Json {
+                    let explained = json!({
+                        "trial": leaf.key, "trial_name": leaf.role, "stage": task.name(),
+                        "state": state, "key_inputs": leaf.what.key_inputs()
+                    });
+                    return output::answer("explain", &explained);
+                }
                 outln!("trial {} of {} ({}): {state}", leaf.role, task.name(), leaf.key)?;
                 outln!("{}", serde_json::to_string_pretty(&leaf.what.key_inputs())?)?;
                 return Ok(());
@@ -129,7 +167,7 @@ fn trial(session: &Session, dag: &Dag<'_, Trial>, prefix: &str, remote: &RemoteA
         }
     }
     let message = format!("no trial of profile {} begins with {prefix}", session.profile.name);
-    Err(UsageError::new(message).into())
+    Err(Code::UnknownName.error(message))
 }
 
 fn show(change: &Change) -> String {

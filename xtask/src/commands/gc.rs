@@ -9,17 +9,31 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{canonical::Digest, schema::Figures};
 
+use serde_json::json;
+
 use super::{Root, agreed};
+use crate::{cli::MessageFormat, output};
 use engines::vllm;
 use store::{Garbage, Store, entries};
 
 const DAY_S: u64 = 24 * 60 * 60;
 
 /// Says what would go, asks unless told `yes`, and removes it.
-pub fn run(yes: bool, keep_days: u32) -> Result<()> {
+pub fn run(yes: bool, keep_days: u32, format: MessageFormat) -> Result<()> {
     let root = Root::find()?;
     let mut store = Store::open_read_only(&root.artifacts())?;
+    let is_json = format == MessageFormat::Json;
+    let say = |garbage: &[Garbage], is_removed: bool| {
+        let kinds = garbage.iter().map(
+            |kind| json!({ "what": kind.what, "files": kind.paths.len(), "bytes": kind.bytes() }),
+        );
+        let garbage: Vec<_> = kinds.collect();
+        output::answer("gc", &json!({ "garbage": garbage, "removed": is_removed }))
+    };
     if !store.root().join("format").exists() {
+        if is_json {
+            return say(&[], false);
+        }
         outln!("nothing to remove: there is no store yet")?;
         return Ok(());
     }
@@ -34,6 +48,11 @@ pub fn run(yes: bool, keep_days: u32) -> Result<()> {
         paths: vllm::superseded_environments(&root.artifacts(), locks)?,
     });
     garbage.retain(|garbage| !garbage.paths.is_empty());
+    if is_json {
+        // Told before they go, since their size is gone then.
+        say(&garbage, yes && !garbage.is_empty())?;
+        return if yes { garbage.iter().try_for_each(Garbage::remove) } else { Ok(()) };
+    }
     if garbage.is_empty() {
         outln!("nothing to remove")?;
         return Ok(());
@@ -41,7 +60,7 @@ pub fn run(yes: bool, keep_days: u32) -> Result<()> {
     for garbage in &garbage {
         outln!("{:>6}  {:>9}  {}", garbage.paths.len(), size(garbage.bytes()), garbage.what)?;
     }
-    if !yes && !agreed("remove them?")? {
+    if !yes && !agreed("remove them?", format)? {
         outln!("nothing was removed; --yes removes it")?;
         return Ok(());
     }

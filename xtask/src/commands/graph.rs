@@ -3,18 +3,27 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use serde_json::json;
 
 use super::Session;
-use crate::{cli::GraphFormat, output, stages};
+use crate::{
+    cli::{GraphFormat, MessageFormat},
+    output, stages,
+};
 
 /// Prints the DAG of a profile.
-pub fn run(profile: &str, format: GraphFormat) -> Result<()> {
+pub fn run(profile: &str, language: GraphFormat, format: MessageFormat) -> Result<()> {
     let session = Session::open(profile)?;
     let engine = engines::of(&session.profile, session.root.path())?;
     let context = session.context(&*engine);
     let edges: Vec<(String, Vec<String>)> =
         stages::tasks(&context).iter().map(|task| (task.name().to_owned(), task.needs())).collect();
-    output::print(draw(&edges, format))
+    if format == MessageFormat::Human {
+        return output::print(draw(&edges, language));
+    }
+    let stages = edges.iter().map(|(name, needs)| json!({ "name": name, "needs": needs }));
+    let stages: Vec<_> = stages.collect();
+    output::answer("graph", &json!({ "profile": session.profile.name, "stages": stages }))
 }
 
 /// Draws stages and what each needs.

@@ -23,7 +23,7 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
     schema::{Calibration, FORMAT, Figures, Header, SavedResult},
@@ -33,11 +33,11 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     calibration,
-    cli::RemoteArgs,
+    cli::{MessageFormat, RemoteArgs},
+    error::Code,
     output,
     remote::{self, Remote},
     stages::{self},
-    usage::UsageError,
 };
 use dag::{Dag, State, TASK};
 use engines::{Engine, Recorded};
@@ -73,10 +73,10 @@ impl Root {
         let installed = program.parent().map(|folder| folder.join(INSTALLED));
         match installed.filter(|folder| has_profiles(&&**folder)) {
             Some(given) => Ok(Self { path: here, given }),
-            None => bail!(
+            None => Err(Code::NoProject.error(format!(
                 "no bench/profiles here or above {}: run this inside the project",
                 here.display()
-            ),
+            ))),
         }
     }
 
@@ -112,15 +112,15 @@ impl Root {
                  the key out of {}",
                 profile.path.display()
             );
-            return Err(UsageError::new(message).into());
+            return Err(Code::NoResults.error(message));
         };
         read_result(path, |saved: &SavedResult| &saved.header).map(Some)
     }
 }
 
-/// Whether a person at the terminal says yes; nobody there does not.
-fn agreed(question: &str) -> Result<bool> {
-    if !std::io::stdin().is_terminal() {
+/// Whether a person at the terminal says yes; nobody there does not, and a program is not asked.
+fn agreed(question: &str, format: MessageFormat) -> Result<bool> {
+    if format == MessageFormat::Json || !std::io::stdin().is_terminal() {
         return Ok(false);
     }
     answered(question, &mut std::io::stdin().lock(), &mut |text| output::print(text))
@@ -148,7 +148,7 @@ fn read_result<R: DeserializeOwned>(path: &Path, header: fn(&R) -> &Header) -> R
     let result: R = serde_json::from_slice(&text).map_err(|error| unread(path, &text, &error))?;
     let format = header(&result).format;
     if format != FORMAT {
-        bail!("{} has format {format}, this program reads {FORMAT}", path.display());
+        return Err(other_format(path, format.into()));
     }
     Ok(result)
 }
@@ -162,20 +162,24 @@ fn unread(path: &Path, text: &[u8], error: &serde_json::Error) -> anyhow::Error 
         None => text.trim_ascii_start().first().is_none_or(|byte| *byte == b'{'),
     };
     if !is_ours {
-        return UsageError::new(format!(
+        return Code::FileRefused.error(format!(
             "{name} is no baseline and no result: expected what `cargo xtask baseline save` wrote, or a \
              result file of a profile"
-        ))
-        .into();
+        ));
     }
     let format = parsed.as_ref().and_then(|value| value["format"].as_u64());
     if let Some(format) = format.filter(|format| *format != u64::from(FORMAT)) {
-        return anyhow!("{name} has format {format}, this program reads {FORMAT}");
+        return other_format(path, format);
     }
-    anyhow!(
+    Code::FileDamaged.error(format!(
         "{name} is damaged ({error}): write it again (a baseline with `cargo xtask baseline save`, results \
          with `cargo xtask suite`), or take it from git with `git checkout -- {name}`"
-    )
+    ))
+}
+
+fn other_format(path: &Path, format: u64) -> anyhow::Error {
+    let file = path.display();
+    Code::FormatUnknown.error(format!("{file} has format {format}, this program reads {FORMAT}"))
 }
 
 /// Reads the configurations of a result file of any stage.
@@ -251,7 +255,7 @@ impl Session {
                 "the store knows no engine of profile {name}: `cargo xtask bundle import FILE`, or \
                  `cargo xtask suite --profile {name}` where the engine is"
             );
-            return Err(UsageError::new(message).into());
+            return Err(Code::NoResults.error(message));
         };
         let digest = action.outputs.get(stage::PROVISION.file());
         let result = digest.map(|digest| self.store.get(digest)).transpose()?.flatten();

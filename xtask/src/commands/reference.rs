@@ -1,12 +1,15 @@
 //! `reference`: stages, metrics and flags as Markdown, from their definitions.
 
 use bench_core::metric::{Direction, METRICS, Margin, Metric};
+use clap::ValueEnum as _;
 
 use profile::{
     flags::{self, Answers, Flag, Memory},
     stage::{Runs, STAGES},
 };
 use report::format;
+
+use crate::error::Code;
 
 /// A profile is its own documentation: a test runs this one.
 const WORKLOADS: &str = include_str!("../../../bench/profiles/workloads.toml");
@@ -72,6 +75,7 @@ pub fn text() -> String {
     out += VERDICTS;
     out += &margins();
     out += DECISIONS;
+    out += &errors();
     out += FLOORS;
 
     out += "\n## Flags\n\nAny flag of `vllm serve` may be swept. Of these more is known: their domain is \
@@ -88,6 +92,19 @@ fn header(titles: &[&str]) -> Vec<String> {
 
 fn code(text: &str) -> String {
     format!("`{text}`")
+}
+
+/// Kinds of errors, with the exit code of each.
+fn errors() -> String {
+    let row = |kind: &Code| vec![code(&kind.name()), kind.exit_code().to_string(), kind.about()];
+    let rows: Vec<_> = Code::value_variants().iter().map(row).collect();
+    format!(
+        "\n**Errors.** What ends a command before its work is done goes to standard error; with \
+         `--message-format json` it\nis also the last line of standard output: `event` is `error`, `code` one of \
+         these, which never changes its meaning.\nWith 2 nothing was changed. Where a gate decides \
+         (`compare --gate`, `watch`), 5 stands for 1.\n\n{}",
+        format::table(&header(&["Code", "> Exit code", "When"]), &rows)
+    )
 }
 
 fn metrics() -> String {

@@ -5,24 +5,39 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use bench_core::{canonical::Digest, wrap::wrap};
 
+use serde_json::json;
+
 use super::{Session, explain};
-use crate::{cli::RemoteArgs, output};
+use crate::{
+    cli::{MessageFormat, RemoteArgs},
+    output,
+};
 use dag::{Dag, State};
 use profile::Trial;
 
 /// Prints a line a stage.
-pub fn run(profile: &str, offline: bool, remote: &RemoteArgs) -> Result<()> {
+pub fn run(profile: &str, offline: bool, remote: &RemoteArgs, format: MessageFormat) -> Result<()> {
     let session = Session::open_for(profile, offline, true)?;
     let engine = session.engine()?;
     let context = session.context(&*engine);
     let dag = session.plan(&context, &|_| true, false)?;
     let remote = session.in_remote(remote, &dag)?;
+    let mut stages = Vec::new();
     for (task, state) in dag.iter() {
-        let state = describe(&session, &dag, task.name(), state, &remote)?;
-        let line = format!("{:<20}  {state}", task.name());
-        output::print(wrap(&line, 1, output::columns()))?;
+        let note = describe(&session, &dag, task.name(), state, &remote)?;
+        if format == MessageFormat::Human {
+            let line = format!("{:<20}  {note}", task.name());
+            output::print(wrap(&line, 1, output::columns()))?;
+        }
+        let state = explain::state(&session, task.name(), state);
+        stages.push(json!({ "name": task.name(), "state": state, "note": note }));
     }
-    Ok(())
+    match format {
+        MessageFormat::Human => Ok(()),
+        MessageFormat::Json => {
+            output::answer("status", &json!({ "profile": session.profile.name, "stages": stages }))
+        }
+    }
 }
 
 fn describe(

@@ -3,7 +3,6 @@
 use std::{
     cell::Cell,
     collections::BTreeMap,
-    io,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -18,14 +17,14 @@ use bench_core::{
 use super::{Session, failures, repeats};
 use crate::{
     calibration,
-    cli::RunArgs,
+    cli::{MessageFormat, RunArgs},
+    error::{self, Code},
     measure::{self, Setup, Update},
     memory,
     remote::{self, Remote},
     results,
     stages::{self, spread_points},
     ui::{self, Cost, Ui},
-    usage::{self, UsageError},
 };
 use analysis::{
     answers::KnownAnswers, comparison, ending::Ending, engine_time::EngineTime, lead,
@@ -42,10 +41,16 @@ use report::terminal::Beside;
 use serde::de::DeserializeOwned;
 
 /// Runs the stages named by `only`, or all of them, of the profile without some of its sweeps.
-pub fn run(profile: &str, only: &[String], without: &[String], args: &RunArgs) -> Result<Ending> {
+pub fn run(
+    profile: &str,
+    only: &[String],
+    without: &[String],
+    args: &RunArgs,
+    format: MessageFormat,
+) -> Result<Ending> {
     loop {
         // How servers are started is in every key: then all is planned anew.
-        if let Some(ending) = plan_and_run(profile, only, without, args)? {
+        if let Some(ending) = plan_and_run(profile, only, without, args, format)? {
             return Ok(ending);
         }
     }
@@ -57,6 +62,7 @@ fn plan_and_run(
     only: &[String],
     without: &[String],
     args: &RunArgs,
+    format: MessageFormat,
 ) -> Result<Option<Ending>> {
     let started = std::time::Instant::now();
     let mut session = Session::open_for(profile, args.offline, args.dry_run)?;
@@ -67,14 +73,15 @@ fn plan_and_run(
         session.store.make_writable()?;
     }
     let mut engine = session.engine()?;
-    let ui = Ui::new(args.message_format);
+    let ui = Ui::new(format);
     // Before the DAG, since an engine that is not there yet has nothing to be known by.
     let is_needed = names.iter().any(|name| name == stage::PROVISION.name);
     let is_missing = is_needed && engine.fingerprint().is_none();
     if is_missing && args.dry_run {
         engine = Box::new(Foreseen(engine));
     } else if is_missing {
-        engine.provision(&mut |step| ui.step(step))?;
+        let provisioned = engine.provision(&mut |step| ui.step(step));
+        provisioned.map_err(|error| Code::EngineUnavailable.of(error))?;
     }
     let is_wanted = |name: &str| names.iter().any(|wanted| wanted == name);
     let interrupted = launch::interrupt_flag()?;
@@ -227,12 +234,13 @@ fn reach(
                         .to_owned(),
             }
         );
-        return Err(UsageError::new(message).into());
+        return Err(Code::StartGone.error(message));
     }
     if missing.is_empty() {
         return Ok(());
     }
-    engine.reach(interrupted, &mut |text| ui.warn(text))
+    let reached = engine.reach(interrupted, &mut |text| ui.warn(text));
+    reached.map_err(|error| Code::EngineUnavailable.of(error))
 }
 
 /// Calibrates the load generator if something is to be measured with it. Where it cannot be, the
@@ -277,14 +285,14 @@ fn within_budget(
          `engine_minutes`, drop values, or run a part with --only",
         launches.len()
     );
-    Err(UsageError::new(message).into())
+    Err(Code::OverBudget.error(message))
 }
 
 /// Takes sweeps out of a profile.
 fn leave_out(profile: &mut Profile, without: &[String]) -> Result<()> {
     let names: Vec<String> = profile.sweeps.iter().map(|sweep| sweep.name.clone()).collect();
     if let Some(unknown) = without.iter().find(|name| !names.contains(name)) {
-        let message = usage::no_such("sweep", unknown, &names);
+        let message = error::no_such("sweep", unknown, &names);
         let advice = match nearest(unknown, names.iter().map(String::as_str)) {
             _ if names.is_empty() => {
                 format!(" in profile `{}`; --only STAGE runs a part of its stages", profile.name)
@@ -292,7 +300,7 @@ fn leave_out(profile: &mut Profile, without: &[String]) -> Result<()> {
             Some(_) => format!(" Sweeps can be left out: {}", names.join(", ")),
             None => String::new(),
         };
-        return Err(UsageError::new(message + &advice).into());
+        return Err(Code::UnknownName.error(message + &advice));
     }
     profile.sweeps.retain(|sweep| !without.contains(&sweep.name));
     Ok(())
@@ -306,7 +314,7 @@ fn within_memory(engine: &dyn Engine, executor: &dyn Executor, dag: &Dag<'_, Tri
     let loads = leaves.map(|leaf| (&*leaf.role, &leaf.what.load));
     let refused = memory::refusal(loads, at_once, memory::free_bytes());
     match refused.filter(|_| engine.is_simulated()) {
-        Some(why) => Err(UsageError::new(why).into()),
+        Some(why) => Err(Code::OutOfMemory.error(why)),
         None => Ok(()),
     }
 }
@@ -321,7 +329,7 @@ fn wanted(session: &Session, only: &[String]) -> Result<Vec<String>> {
         return Ok(names);
     }
     if let Some(unknown) = only.iter().find(|name| !names.contains(name)) {
-        return Err(UsageError::new(usage::no_such("stage", unknown, &names)).into());
+        return Err(Code::UnknownName.error(error::no_such("stage", unknown, &names)));
     }
     let mut wanted: Vec<String> = only.to_vec();
     let mut next = 0;
@@ -513,7 +521,8 @@ fn keys(leaves: &[Leaf<Trial>]) -> Vec<Digest> {
 /// Says what is left to measure.
 fn left(dag: &Dag<'_, Trial>, engine: &dyn Engine, history: &History, ui: &Ui) {
     let launches = measure::left(dag);
-    let seconds = launches.iter().map(|launch| launch.estimate_s(engine, history)).sum();
+    // An empty sum would be minus zero.
+    let seconds = launches.iter().fold(0.0, |sum, launch| sum + launch.estimate_s(engine, history));
     ui.left(launches.len(), seconds);
 }
 
@@ -608,7 +617,8 @@ fn finish(
         .with_context(|| unwritten(&session.profile.name, dag.missing_leaves().len(), trials));
     // What came of the suite is shown all the same.
     let comparison = show(session, dag, &files, &points, &judged, &sweeps, ui)?;
-    written.map(|()| comparison)
+    written.map_err(|error| Code::ResultsUnwritten.error(format!("{error:#}")))?;
+    Ok(comparison)
 }
 
 /// What is true of results that could not be written: all is measured, or some, or nothing.
@@ -632,16 +642,9 @@ fn unwritten(profile: &str, missing: usize, stored: usize) -> String {
 
 /// An error with what a full disk leaves, where it is one.
 fn with_what_is_stored(error: anyhow::Error, dag: &Dag<'_, Trial>) -> anyhow::Error {
-    let is_full = |cause: &io::Error| {
-        matches!(
-            cause.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-        )
-    };
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     let stored = dag.stored_leaves().map(|leaves| leaves.len());
     match stored {
-        Ok(stored) if causes.any(is_full) => error.context(format!(
+        Ok(stored) if error::is_disk_full(&error) => error.context(format!(
             "the run ended, with trials in the store: {stored}, missing: {}. When there is room on the disk, the \
              same command measures what is missing",
             dag.missing_leaves().len()

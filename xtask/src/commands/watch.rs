@@ -18,9 +18,9 @@ use serde_json::Value;
 use super::{Root, read_result};
 use crate::{
     cli::MessageFormat,
+    error::Code,
     output,
     stages::{Grid, Setting},
-    usage::UsageError,
 };
 use analysis::{
     gate::Gate,
@@ -101,7 +101,7 @@ pub fn run(profile: &str, message_format: MessageFormat) -> Result<Gate> {
     };
     match message_format {
         MessageFormat::Human => output::print(verdict.markdown())?,
-        MessageFormat::Json => outln!("{}", serde_json::to_string(&verdict)?)?,
+        MessageFormat::Json => output::answer("watch", &verdict)?,
     }
     Ok(verdict.verdict)
 }
@@ -114,7 +114,7 @@ fn nights(root: &Root, profile: &Profile, store: &Store) -> Result<Vec<Night>> {
         format!("`cargo xtask stage baseline --profile {}` measures a night", profile.name);
     if !file.is_file() {
         let message = format!("profile {} has no results yet: {measures}", profile.name);
-        return Err(UsageError::new(message).into());
+        return Err(Code::NoResults.error(message));
     }
     let here: ProvisionResult = read_result(&file, |result: &ProvisionResult| &result.header)?;
     let mut engines: BTreeMap<Digest, Value> = BTreeMap::new();
@@ -153,7 +153,7 @@ fn nights(root: &Root, profile: &Profile, store: &Store) -> Result<Vec<Night>> {
     if nights.is_empty() {
         let message =
             format!("the store has no measured trial of profile {}: {measures}", profile.name);
-        return Err(UsageError::new(message).into());
+        return Err(Code::NoResults.error(message));
     }
     Ok(nights)
 }

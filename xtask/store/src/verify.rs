@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use bench_core::canonical::Digest;
+use serde::Serialize;
 
 use super::{Action, Store, garbage::files};
 
 /// What a look at every file found.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Verified {
     /// Records that are whole.
     pub records: u64,
@@ -20,6 +21,13 @@ pub struct Verified {
     pub damaged: Vec<PathBuf>,
     /// Records without all of their content: their keys count as not there.
     pub incomplete: u64,
+}
+
+impl Verified {
+    /// Whether nothing is lost.
+    pub fn is_whole(&self) -> bool {
+        self.damaged.is_empty() && self.incomplete == 0
+    }
 }
 
 impl Store {

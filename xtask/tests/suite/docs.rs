@@ -59,6 +59,10 @@ fn read(name: &str) -> String {
     fs::read_to_string(path).expect("reads")
 }
 
+/// A result of `vllm bench serve`.
+const OF_VLLM: &str =
+    r#"{"model_id": "m", "completed": 2, "request_throughput": 1.5, "output_throughput": 20}"#;
+
 /// What stands in a document for the same command on a small profile, in an order in which each has
 /// what it needs.
 const RUNS: [(&str, &str); 34] = [
@@ -111,9 +115,7 @@ fn every_command_of_the_readme_and_its_pages_runs() {
     let project = project();
     let project = project.path();
     fs::write(project.join("bench/profiles/small.toml"), SMALL).expect("writes");
-    let saved =
-        r#"{"model_id": "m", "completed": 2, "request_throughput": 1.5, "output_throughput": 20}"#;
-    fs::write(project.join("vllm.json"), saved).expect("writes");
+    fs::write(project.join("vllm.json"), OF_VLLM).expect("writes");
 
     let pages = ["README.md", "docs/commands.md", "docs/trust.md"].map(read).concat();
     let pages = pages.replace("\n  ", " ");
@@ -347,6 +349,73 @@ fn results_are_as_their_schema_says() {
         found.unwrap_or_else(|mistake| panic!("{}: {mistake}", path.display()));
         result["verdict"] = true.into();
         assert!(schemas.validate(&result, index).is_err(), "an unknown key is a mistake");
+    }
+}
+
+/// Commands that speak to programs as they do to people: of a launch one JSON event a line.
+const NOT_DOCUMENTED: [&str; 1] = ["launch"];
+
+#[test]
+fn every_command_says_in_json_what_is_documented() {
+    let project = project();
+    let project = project.path();
+    fs::write(project.join("bench/profiles/small.toml"), SMALL).expect("writes");
+    fs::write(project.join("vllm.json"), OF_VLLM).expect("writes");
+    assert!(run(project, &["suite", "-p", "small"]).status.success());
+    let result = fs::read(project.join("results/small/baseline.json")).expect("a result");
+    let result: serde_json::Value = serde_json::from_slice(&result).expect("JSON");
+    let trial = result["points"][0]["trials"][0]["key"].as_str().expect("a key");
+    let plans = fs::read_dir(project.join("artifacts/logs")).expect("the suite has logs");
+    let plan = plans
+        .map(|log| log.expect("an entry").path())
+        .find(|path| path.to_string_lossy().ends_with(".plan.json"));
+    let plan = plan.expect("a launch had a plan").display().to_string();
+    let commands = [
+        "suite -p small",
+        "suite -p small --dry-run",
+        "stage baseline -p small",
+        "status -p small",
+        "explain baseline -p small",
+        &format!("explain {trial} -p small"),
+        "graph -p small",
+        "baseline save kept -p small",
+        "baseline import vllm.json imported --load burst",
+        "compare kept small",
+        "watch -p small",
+        "bundle export small.jsonl.gz -p small",
+        "bundle import small.jsonl.gz",
+        "doctor -p small",
+        "verify",
+        "gc --keep-days 0",
+        "completions bash",
+        "reference",
+        &format!("launch {plan} --out launched"),
+    ];
+    let documented = read("docs/messages.md");
+    for command in commands {
+        let args: Vec<&str> = command.split(' ').chain(["--message-format", "json"]).collect();
+        let output = run(project, &args);
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        // One night is too few.
+        let code = if command.starts_with("watch") { 3 } else { 0 };
+        assert_eq!(output.status.code(), Some(code), "{command}: {text}");
+        assert!(!text.is_empty(), "{command} says nothing");
+        for line in text.lines() {
+            let said: serde_json::Value = serde_json::from_str(line).expect(line);
+            let event = said["event"].as_str().unwrap_or_else(|| panic!("{command}: {line}"));
+            let is_documented = documented.contains(&format!("`{event}`"));
+            let is_free = NOT_DOCUMENTED.iter().any(|name| command.starts_with(name));
+            assert!(is_documented || is_free, "{command}: {line}");
+        }
+    }
+    let help = String::from_utf8(run(project, &["help"]).stdout).expect("UTF-8");
+    let (_, list) = help.split_once("Commands:\n").expect("a list of commands");
+    let list = list.split("\n\n").next().unwrap_or_default();
+    // What is folded stands further in.
+    let names = list.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    for name in names.filter(|name| !["", "help"].contains(name)) {
+        let is_run = commands.iter().any(|command| command.split(' ').next() == Some(name));
+        assert!(is_run, "{name} is not run here");
     }
 }
 

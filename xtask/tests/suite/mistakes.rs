@@ -588,6 +588,109 @@ fn errors_are_folded_for_a_terminal() {
     assert!(all.contains("http://no-such-host-as-this-one.invalid:8000"), "{all}");
 }
 
+/// The code that a command line ends with, which is said to people too, and goes with the exit code.
+fn code_of(mut command: Command) -> String {
+    let output = command.output().expect("it runs");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let last = text.lines().last().unwrap_or_else(|| panic!("{command:?} says nothing"));
+    let said: serde_json::Value = serde_json::from_str(last).expect(last);
+    assert_eq!(said["event"], "error", "{command:?}: {text}");
+    assert_eq!(said["exit_code"].as_i64(), output.status.code().map(i64::from), "{last}");
+    let (message, told) = (said["message"].as_str().expect("a message"), folded(&output.stderr));
+    assert!(told.starts_with("error: ") && !message.starts_with("error: "), "{told}\n{last}");
+    said["code"].as_str().expect("a code").to_owned()
+}
+
+/// Every code of the table is provoked, and none is raised that is not there.
+#[test]
+fn every_code_of_an_error_is_raised_and_documented() {
+    let project = Project::new();
+    calibrate(&project.path(""));
+    let empty = tempfile::tempdir().expect("a temporary folder");
+    let json = |args: &[&str]| project.command(&[args, &["--message-format", "json"]].concat());
+    let in_shell = |script: &str, args: &[&str]| {
+        let of = json(args);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{script}\nexec \"$0\" \"$@\"")]).arg(of.get_program());
+        command.args(of.get_args()).current_dir(project.path(".")).env_remove("CARGO");
+        command
+    };
+    let mut raised = Vec::new();
+    let mut raise = |code: &str, command: Command| {
+        assert_eq!(code_of(command), code);
+        raised.push(code.to_owned());
+    };
+    raise("command-line", json(&["suite", "--nonsense"]));
+    raise("profile-unreadable", json(&["suite", "--profile", "tset"]));
+    write(&project, "wrong", &super::PROFILE.replace("kind = \"simulator\"", "kind = \"sim\""));
+    raise("profile-invalid", json(&["status", "--profile", "wrong"]));
+    raise("unknown-name", json(&["stage", "nothing", "--profile", "test"]));
+    raise("no-results", json(&["baseline", "save", "x", "--profile", "test"]));
+    raise("disk-full", in_shell("ulimit -f 1", &["suite", "--profile", "test"]));
+    let more = super::PROFILE.replacen("requests = 24", "requests = 10000000", 1);
+    write(&project, "large", &more);
+    raise("out-of-memory", in_shell("ulimit -v 3000000", &["suite", "--profile", "large"]));
+    fs::write(project.path("results"), "in the way").expect("writes");
+    raise("results-unwritten", json(&["suite", "--profile", "test"]));
+    fs::remove_file(project.path("results")).expect("removes");
+    project.suite();
+    project.ok(&["baseline", "save", "x", "--profile", "test"]);
+    raise("exists", json(&["baseline", "save", "x", "--profile", "test"]));
+    raise("file-refused", json(&["bundle", "import", "baselines/x.json"]));
+    let saved = fs::read_to_string(project.path("baselines/x.json")).expect("reads");
+    fs::write(project.path("baselines/half.json"), &saved[..saved.len() / 2]).expect("writes");
+    raise("file-damaged", json(&["compare", "half", "test"]));
+    let newer = saved.replacen("\"format\": ", "\"format\": 9", 1);
+    fs::write(project.path("baselines/newer.json"), newer).expect("writes");
+    raise("format-unknown", json(&["compare", "newer", "test"]));
+    let mut other: serde_json::Value = serde_json::from_str(&saved).expect("JSON");
+    other["engine"]["identity"] = "0".repeat(64).into();
+    fs::write(project.path("baselines/other.json"), other.to_string()).expect("writes");
+    raise("not-comparable", json(&["compare", "other", "test"]));
+    let mut command = json(&["status"]);
+    command.current_dir(empty.path());
+    raise("no-project", command);
+    raise("failed", json(&["launch", "no-plan.json"]));
+
+    let url = completions(MODELS);
+    write(&project, "rack", &endpoint(&url, "identity = \"a\"\nstart = 2\n"));
+    raise("start-gone", json(&["suite", "--profile", "rack"]));
+    let rack = endpoint(&url, "identity = \"a\"\n");
+    let (_, load) = rack.split_once("[[load]]").expect("a load");
+    let (load, _) = load.split_once("[objective]").expect("an objective");
+    let other =
+        |seed: &str| load.replace("burst", seed).replace("seed = 7", &format!("seed = {seed}"));
+    let more = ["8", "9"].map(|seed| format!("[[load]]{}", other(seed))).concat();
+    write(&project, "rack", &format!("{rack}{more}[budget]\nengine_minutes = 1\n"));
+    raise("over-budget", json(&["suite", "--profile", "rack"]));
+    write(&project, "rack", &endpoint("http://127.0.0.1:1", ""));
+    raise("engine-unavailable", json(&["suite", "--profile", "rack"]));
+
+    let logs = fs::read_dir(project.path("artifacts/logs")).expect("the suite has logs");
+    let mut logs = logs.map(|log| log.expect("an entry").path());
+    let plan = logs.find(|path| path.to_string_lossy().ends_with(".plan.json"));
+    let plan = plan.expect("a launch had a plan").display().to_string();
+    raise("launch-failed", json(&["launch", &plan, "--bench", "/nothing", "--out", "launched"]));
+    raise("interrupted", in_shell(&interrupting(&plan), &["launch", "pipe", "--out", "launched"]));
+
+    let documented =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference.md"));
+    let documented = documented.expect("reads");
+    let (_, table) = documented.split_once("**Errors.**").expect("a table of errors");
+    let rows = table.lines().skip_while(|line| !line.starts_with('|')).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let mut listed: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    listed.sort_unstable();
+    raised.sort_unstable();
+    assert_eq!(raised, listed);
+}
+
+/// Gives the next command its plan through a pipe, and an interrupt first: it waits for the plan when it can be
+/// interrupted.
+fn interrupting(plan: &str) -> String {
+    format!("mkfifo pipe; {{ exec 3>pipe; kill -INT $$; cat {plan} >&3; }} &")
+}
+
 /// What can be left out is named, also where there is nothing.
 #[test]
 fn an_unknown_name_to_leave_out_is_answered_with_what_there_is() {
