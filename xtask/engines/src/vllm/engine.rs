@@ -182,7 +182,7 @@ impl Engine for Vllm<'_> {
             Some(found) => Ok(found.python.display().to_string()),
             None => Err(Missing {
                 what: "not installed yet".to_owned(),
-                fix: "cargo xtask stage provision --profile NAME, or the suite itself, installs it"
+                fix: "the suite installs it, or `cargo xtask stage provision` with the same --profile"
                     .to_owned(),
             }),
         };
