@@ -77,7 +77,8 @@ pub(super) fn read(
         .inspect_err(|error| {
             file.report(
                 format!("cannot read {name}: {error}"),
-                "names are relative to the profile",
+                "names are relative to the profile; a bundle does not bring it: copy it from where \
+                 the profile was measured",
             );
         })
         .ok()?;

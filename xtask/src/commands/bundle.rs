@@ -53,18 +53,28 @@ pub fn export(profile: &str, file: &Path, format: MessageFormat) -> Result<()> {
     write_whole(file, &bytes).with_context(|| format!("writing {}", file.display()))?;
     let (name, all, bytes) = (&bundle.profile, keys.len(), bytes.len());
     let file = file.display();
+    let beside = files_beside(&session.profile);
     match format {
         MessageFormat::Human => {
-            outln!("wrote {file}: {stored} of {all} trials of profile {name}, {bytes} bytes")
+            outln!("wrote {file}: {stored} of {all} trials of profile {name}, {bytes} bytes")?;
+            outln!("to rebuild its results elsewhere, take along: {}", beside.join(", "))
         }
         MessageFormat::Json => {
             let wrote = json!({
                 "profile": name, "file": file.to_string(), "trials": stored, "of": all,
-                "bytes": bytes
+                "bytes": bytes, "beside": beside
             });
             output::answer("bundle-export", &wrote)
         }
     }
+}
+
+/// Files that a profile's results are rebuilt with beside its bundle: itself, and those with requests.
+fn files_beside(profile: &profile::Profile) -> Vec<String> {
+    let data = profile.loads.iter().filter_map(|load| load.data_file.as_ref());
+    let mut files: Vec<&PathBuf> = [&profile.path].into_iter().chain(data).collect();
+    files.dedup();
+    files.into_iter().map(|path| path.display().to_string()).collect()
 }
 
 /// Every trial that the stages ask for, so far as that is known, with its role.
@@ -81,13 +91,23 @@ pub fn import(file: &Path, format: MessageFormat) -> Result<()> {
     store.make_writable()?;
     let kept = take(&store, &bundle)?;
     let trials = bundle.entries.len() - 1;
+    // Its results are made by the profile, which is in no bundle.
+    let lacks = profile::load(&bundle.profile, root.given()).err().map(|error| error.message());
     if format == MessageFormat::Json {
-        let imported = json!({ "profile": bundle.profile, "trials": trials, "kept": kept });
+        let imported = json!({
+            "profile": bundle.profile, "trials": trials, "kept": kept, "lacks": lacks
+        });
         return output::answer("bundle-import", &imported);
     }
     outln!("imported {} of {trials} trials of profile {}", trials - kept, bundle.profile)?;
     if kept > 0 {
         outln!("{kept} were measured here, raw samples and all, and stay as they are")?;
+    }
+    if let Some(lacks) = lacks {
+        outln!("its results cannot be rebuilt yet: {lacks}")?;
+        outln!(
+            "copy the profile, and the files that it names in `data`, from where it was measured"
+        )?;
     }
     outln!("rebuild its results with: cargo xtask suite --profile {} --offline", bundle.profile)?;
     Ok(())

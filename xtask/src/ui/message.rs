@@ -84,6 +84,8 @@ pub enum Message<'a> {
         exit_code: u8,
         /// Folder of the results, from the project's root.
         results: &'a str,
+        /// The configuration to deploy, likewise; null where there is none.
+        recommended: Option<&'a str>,
         /// How long the run took.
         seconds: f64,
     },

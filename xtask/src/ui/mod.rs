@@ -317,12 +317,14 @@ impl Ui {
     ) {
         let results = &format!("results/{}", profile.name);
         let seconds = cost.elapsed.as_secs_f64();
+        let mut recommended = None;
         if profile.stages.iter().any(|stage| stage == stage::DOCUMENT.name)
             && matches!(ending, Ending::Done | Ending::NoneMeets)
         {
             self.line(&format!(" report   {results}/report.html"));
-            if has_file {
-                self.line(&format!(" deploy   {results}/{}", stages::RECOMMENDED));
+            recommended = has_file.then(|| format!("{results}/{}", stages::RECOMMENDED));
+            if let Some(file) = &recommended {
+                self.line(&format!(" deploy   {file}"));
             }
         }
         if ending == Ending::Failed {
@@ -335,7 +337,13 @@ impl Ui {
             );
         }
         let (outcome, exit_code) = (ending.name(), ending.exit_code());
-        let message = Message::End { outcome, exit_code, results, seconds };
+        let message = Message::End {
+            outcome,
+            exit_code,
+            results,
+            recommended: recommended.as_deref(),
+            seconds,
+        };
         self.say(&message, &format!(" took     {seconds:.2} s{}", cost.trials()));
         if ending == Ending::Interrupted {
             self.line(
