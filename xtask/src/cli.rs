@@ -161,6 +161,11 @@ pub enum Command {
         #[arg(long, value_delimiter = ',')]
         gpus: Vec<u32>,
     },
+    /// Write the profiles and models that came with the program into the current folder.
+    ///
+    /// For a program that was installed without a checkout: the folder is then a project, whose profiles can be
+    /// copied and edited. Nothing is replaced.
+    Init,
     /// Say what this machine lacks for a profile, and the command that mends it.
     Doctor {
         #[command(flatten)]

@@ -26,8 +26,11 @@ use cli::{BaselineCommand, BundleCommand, Cli, Command, MessageFormat};
 use commands::suite;
 use error::Code;
 
+/// Files that come with the program: name from the project's root, and content.
+pub type Given = [(&'static str, &'static [u8])];
+
 /// Runs the command line; what failed is printed.
-pub fn main() -> ExitCode {
+pub fn main(given: &Given) -> ExitCode {
     // Where this fails, a limit on files ends the program as it would have.
     let _ = engines::launch::survive_file_limits();
     let cli = match Cli::try_parse() {
@@ -46,7 +49,7 @@ pub fn main() -> ExitCode {
         _ => false,
     };
     let format = cli.message_format;
-    let error = match run(cli) {
+    let error = match run(cli, given) {
         Ok(code) => return code,
         Err(error) => error,
     };
@@ -63,7 +66,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(exit_code)
 }
 
-fn run(cli: Cli) -> Result<ExitCode> {
+fn run(cli: Cli, given: &Given) -> Result<ExitCode> {
     let code = |well: bool| if well { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let format = cli.message_format;
     let suite = |profile: &str, only: &[String], without: &[String], args: &cli::RunArgs| {
@@ -127,6 +130,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Device { file, gpus } => {
             commands::launch::tell_device(&file, &gpus).map(|()| code(true))
         }
+        Command::Init => commands::init::run(given, format).map(|()| code(true)),
         Command::Doctor { profile } => commands::doctor::run(&profile.profile, format).map(code),
     }
 }

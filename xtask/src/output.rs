@@ -36,6 +36,11 @@ pub fn print(text: impl fmt::Display) -> Result<()> {
     }
 }
 
+/// How this program is called: by cargo, or under its own name where it was installed.
+pub fn program() -> &'static str {
+    if std::env::var_os("CARGO").is_some() { "cargo xtask" } else { "xtask" }
+}
+
 /// Columns of the terminal that standard output is; a fixed number where it is none.
 pub fn columns() -> usize {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok();

@@ -561,12 +561,12 @@ fn baselines_are_saved_and_compared() {
         texts += &format!("{error}exit code {}\n\n", output.status.code().expect("an exit code"));
     }
     insta::assert_snapshot!("compare", texts);
-    insta::assert_snapshot!(
-        "doctor",
-        project
-            .ok(&["doctor", "--profile", "test"])
-            .replace(project.0.path().to_str().expect("UTF-8"), "",)
-    );
+    let doctor = project.ok(&["doctor", "--profile", "test"]);
+    let doctor = doctor.replace(project.0.path().to_str().expect("UTF-8"), "");
+    // What is next hangs on the machine's GPU.
+    let (findings, next) = doctor.split_once(" → next").expect("it says what is next");
+    assert!(next.contains("`xtask suite`"), "{next}");
+    insta::assert_snapshot!("doctor", findings);
 }
 
 #[test]

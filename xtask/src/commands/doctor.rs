@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Root;
 use crate::{cli::MessageFormat, output};
-use engines::{executor, finding::Finding};
+use engines::{executor, finding::Finding, vllm};
 
 /// Prints the findings; returns whether all is well.
 pub fn run(profile: &str, format: MessageFormat) -> Result<bool> {
@@ -17,13 +17,21 @@ pub fn run(profile: &str, format: MessageFormat) -> Result<bool> {
     let executor = executor::of(&profile, &root.artifacts())?;
     let columns = output::columns();
     let (name, path) = (&profile.name, profile.path.display());
+    let next = || match engine.is_simulated() {
+        true => after_simulator(vllm::first_gpu()),
+        false => format!(
+            "`{program} suite --profile {name} --dry-run` says what it takes, and without --dry-run measures",
+            program = output::program()
+        ),
+    };
     let findings = engine.doctor().into_iter().chain(executor.doctor());
     if format == MessageFormat::Json {
         let findings: Vec<Finding> = findings.collect();
         let well = findings.iter().all(|finding| finding.found.is_ok());
         let findings: Vec<_> = findings.iter().map(as_json).collect();
         let found = json!({
-            "profile": name, "file": path.to_string(), "well": well, "findings": findings
+            "profile": name, "file": path.to_string(), "well": well, "findings": findings,
+            "next": well.then(next)
         });
         return output::answer("doctor", &found).map(|()| well);
     }
@@ -33,7 +41,25 @@ pub fn run(profile: &str, format: MessageFormat) -> Result<bool> {
         well &= finding.found.is_ok();
         output::print(lines(&finding, columns))?;
     }
+    if well {
+        output::print(wrap(&format!("→ {:<18} {}", "next", next()), 1, columns))?;
+    }
     Ok(well)
+}
+
+/// What to do on a machine that lacks nothing for the simulator.
+fn after_simulator(gpu: Option<String>) -> String {
+    let program = output::program();
+    match gpu {
+        Some(gpu) => format!(
+            "`{program} doctor --profile vllm-cuda`, since this machine has GPU {gpu}; \
+             `{program} suite` measures nothing real"
+        ),
+        None => format!(
+            "`{program} suite`, which measures nothing real: no NVIDIA GPU is found here. A real vLLM on the CPU: \
+             `{program} doctor --profile vllm-cpu`"
+        ),
+    }
 }
 
 fn as_json(finding: &Finding) -> serde_json::Value {

@@ -8,6 +8,7 @@ pub mod explain;
 mod failures;
 pub mod gc;
 pub mod graph;
+pub mod init;
 pub mod launch;
 pub mod reference;
 mod repeats;
@@ -74,8 +75,10 @@ impl Root {
         match installed.filter(|folder| has_profiles(&&**folder)) {
             Some(given) => Ok(Self { path: here, given }),
             None => Err(Code::NoProject.error(format!(
-                "no bench/profiles here or above {}: run this inside the project",
-                here.display()
+                "no bench/profiles here or above {}: run this in a checkout, or `{} init` first, which writes \
+                 those that came with the program",
+                here.display(),
+                output::program()
             ))),
         }
     }

@@ -65,7 +65,7 @@ const OF_VLLM: &str =
 
 /// What stands in a document for the same command on a small profile, in an order in which each has
 /// what it needs.
-const RUNS: [(&str, &str); 34] = [
+const RUNS: [(&str, &str); 35] = [
     ("suite", "suite -p small"),
     ("suite --profile h100-qwen2.5-7b", "suite -p small"),
     ("suite --profile sim-answers", "suite -p small"),
@@ -96,6 +96,8 @@ const RUNS: [(&str, &str); 34] = [
     // Without a card it ends with 1, as it should.
     ("doctor --profile vllm-cuda", "status --profile vllm-cuda"),
     ("verify", "verify"),
+    // A folder that has profiles is refused.
+    ("init", "init --help"),
     ("gc", "gc"),
     ("launch PLAN.json", "launch PLAN --out launched"),
     ("completions bash", "completions bash"),
@@ -146,6 +148,32 @@ fn every_command_of_the_readme_and_its_pages_runs() {
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
     assert!(files_below(&project.join("launched")) > 0, "a launch leaves its samples");
+}
+
+/// An installed program needs no checkout: `init` makes a folder one, with every file of git.
+#[test]
+fn an_installed_program_brings_its_profiles() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    let error = run(folder, &["doctor"]);
+    assert_eq!(error.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&error.stderr).contains("`xtask init`"), "{error:?}");
+    assert!(run(folder, &["init"]).status.success());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut list = std::process::Command::new("git");
+    list.args(["ls-files", "bench/profiles", "bench/models", "baselines"]).current_dir(&root);
+    let list = list.output().expect("git runs");
+    let names = String::from_utf8(list.stdout).expect("UTF-8");
+    // A build from an archive has no git.
+    for name in names.lines().filter(|name| !name.contains("-ci.")) {
+        let found = fs::read(folder.join(name)).unwrap_or_else(|_| panic!("init lacks {name}"));
+        assert!(found == fs::read(root.join(name)).expect("reads"), "{name}");
+    }
+    let doctor = run(folder, &["doctor"]);
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains(" → next"), "{doctor:?}");
+    let dry = run(folder, &["suite", "--dry-run"]);
+    assert!(dry.status.success(), "{dry:?}");
+    assert_eq!(run(folder, &["init"]).status.code(), Some(2), "nothing is replaced");
 }
 
 /// Relative links lead to files, and the index for programs that read names every page.
@@ -384,6 +412,7 @@ fn every_command_says_in_json_what_is_documented() {
         "watch -p small",
         "bundle export small.jsonl.gz -p small",
         "bundle import small.jsonl.gz",
+        "init",
         "doctor -p small",
         "verify",
         "gc --keep-days 0",
@@ -392,9 +421,11 @@ fn every_command_says_in_json_what_is_documented() {
         &format!("launch {plan} --out launched"),
     ];
     let documented = read("docs/messages.md");
+    let bare = tempfile::tempdir().expect("a temporary folder");
     for command in commands {
         let args: Vec<&str> = command.split(' ').chain(["--message-format", "json"]).collect();
-        let output = run(project, &args);
+        let folder = if command == "init" { bare.path() } else { project };
+        let output = run(folder, &args);
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         // One night is too few.
         let code = if command.starts_with("watch") { 3 } else { 0 };
@@ -435,7 +466,10 @@ fn messages_are_one_json_object_a_line_as_documented() {
     }
     assert!(["plan", "stage", "stored", "left", "end"].iter().all(|name| names.contains(name)));
     assert_eq!((&events[0]["event"], &events[0]["format"]), (&"plan".into(), &2.into()));
-    assert_eq!(events[events.len() - 1]["outcome"], "done");
+    let end = &events[events.len() - 1];
+    assert_eq!(end["outcome"], "done");
+    assert_eq!(end["recommended"], "results/small/recommended.yaml");
+    assert!(project.join("results/small/recommended.yaml").is_file());
     let stored: Vec<_> = events.iter().filter(|e| e["event"] == "stored").collect();
     assert!(stored.iter().all(|e| e["done"].as_u64() <= e["all"].as_u64()), "{stored:?}");
     assert!(stored.iter().all(|e| e["trial_name"].is_string()), "{stored:?}");

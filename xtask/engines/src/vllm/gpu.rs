@@ -69,6 +69,11 @@ pub(super) fn query(indices: &[u32]) -> Result<Vec<Gpu>> {
         .collect()
 }
 
+/// The first GPU of this machine, in words; `None` where `nvidia-smi` finds none.
+pub fn first() -> Option<String> {
+    query(&[0]).ok()?.first().map(Gpu::to_string)
+}
+
 /// Refuses GPUs that others use, with their names and sizes.
 pub(super) fn ensure_free(gpus: &[Gpu]) -> Result<()> {
     if gpus.is_empty() {

@@ -12,6 +12,7 @@ mod server;
 
 pub use engine::Vllm;
 pub use files::write_json;
+pub use gpu::first as first_gpu;
 pub use launcher::is_tried;
 pub use model::SHAPES;
 pub use provision::{
