@@ -23,11 +23,9 @@ use clap::{CommandFactory as _, Parser as _};
 
 use analysis::gate::Gate;
 use cli::{BaselineCommand, BundleCommand, Cli, Command, MessageFormat};
+pub use commands::init::Given;
 use commands::suite;
 use error::Code;
-
-/// Files that come with the program: name from the project's root, and content.
-pub type Given = [(&'static str, &'static [u8])];
 
 /// Runs the command line; what failed is printed.
 pub fn main(given: &Given) -> ExitCode {

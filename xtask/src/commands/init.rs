@@ -4,7 +4,10 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use store::disk::write_whole;
 
-use crate::{Given, cli::MessageFormat, error::Code, output};
+use crate::{cli::MessageFormat, error::Code, output};
+
+/// Files that come with the program: name from the project's root, and content.
+pub type Given = [(&'static str, &'static [u8])];
 
 /// Writes profiles, models and the seed's figures into the current folder.
 pub fn run(given: &Given, format: MessageFormat) -> Result<()> {
