@@ -338,7 +338,7 @@ fn a_killed_suite_goes_on_and_ends_with_the_same_bytes() {
             .spawn()
             .expect("the program runs");
         while project.stored_trials() < trials && child.try_wait().expect("waits").is_none() {
-            std::thread::yield_now();
+            crate::common::pause();
         }
         child.kill().expect("kills");
         child.wait().expect("waits");
@@ -466,7 +466,7 @@ fn suites_at_once_measure_each_trial_once() {
             let trials = random.below(all as u64) as usize;
             let is_alive = |child: &mut Child| child.try_wait().expect("waits").is_none();
             while project.stored_trials() < trials && running.iter_mut().any(is_alive) {
-                thread::yield_now();
+                crate::common::pause();
             }
             let mut command = Command::new(&program);
             command.args(["suite", "--profile", "test"]).current_dir(project.path("."));

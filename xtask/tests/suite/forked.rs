@@ -384,12 +384,12 @@ fn a_killed_suite_takes_a_launcher_that_imports_with_it() {
     let mut suite = start(project.command());
     while project.lines("imports").is_empty() {
         assert_eq!(suite.0.try_wait().expect("it is ours"), None, "it is killed before its end");
-        std::thread::yield_now();
+        crate::common::pause();
     }
     suite.0.kill().expect("it lives");
     suite.0.wait().expect("it is ours");
     while !project.processes().is_empty() {
-        std::thread::yield_now();
+        crate::common::pause();
     }
 }
 
@@ -400,7 +400,7 @@ fn a_killed_suite_takes_launcher_and_servers_with_it() {
     let trials = || files_below(&project.path("artifacts/actions/trial"));
     while trials() < 2 {
         assert_eq!(suite.0.try_wait().expect("it is ours"), None, "it is killed before its end");
-        std::thread::yield_now();
+        crate::common::pause();
     }
     suite.0.kill().expect("it lives");
     suite.0.wait().expect("it is ours");
@@ -461,7 +461,7 @@ fn fifty_launches_with_kills_leave_nothing_behind_and_lose_nothing() {
         let (known, more) = (project.lines("starts").len(), 1 + draw(4) as usize);
         let mut running = || suite.0.try_wait().expect("it is ours").is_none();
         while running() && project.lines("starts").len() < known + more {
-            std::thread::sleep(Duration::from_millis(5));
+            crate::common::pause();
         }
         std::thread::sleep(Duration::from_millis(draw(1_000)));
         let done = trials();

@@ -167,7 +167,7 @@ impl Drop for Cluster {
         self.ok("scancel", &["--name=vllm-tuning-bench"]);
         let start = Instant::now();
         while !self.jobs("%i").is_empty() && start.elapsed() < PATIENCE {
-            thread::yield_now();
+            crate::common::pause();
         }
         for daemon in self.daemons.iter_mut().rev() {
             let _ = kill_process(Pid::from_child(daemon), Signal::TERM);

@@ -334,7 +334,7 @@ fn a_killed_suite_leaves_a_server_that_the_next_one_ends() {
     let trials = || files_below(&project.path("artifacts/actions/trial"));
     while trials() < 3 {
         assert_eq!(suite.0.try_wait().expect("it is ours"), None, "it is killed before its end");
-        std::thread::yield_now();
+        crate::common::pause();
     }
     suite.0.kill().expect("it lives");
     suite.0.wait().expect("it is ours");
@@ -392,7 +392,7 @@ fn with_secrets(
         if let Some(status) = ended {
             return status.code();
         }
-        std::thread::yield_now();
+        crate::common::pause();
     }
 }
 
