@@ -69,20 +69,24 @@ pub fn run_with(
     args: &[&str],
     env: &[(&str, &str)],
 ) -> (String, String) {
-    let path = folder.join("plan.json");
-    fs::write(&path, plan.to_string()).expect("the folder is writable");
-    let output = Command::new(env!("CARGO_BIN_EXE_bench"))
-        .args(["run", "--ready-timeout-s", "1", "--plan"])
-        .arg(&path)
-        .arg("--out")
-        .arg(folder.join("out"))
+    let output = command(folder, plan)
+        .args(["--ready-timeout-s", "1"])
         .args(args)
-        .env("OPENAI_API_KEY", API_KEY)
         .envs(env.iter().copied())
         .output()
         .expect("it runs");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (text(output.stdout), text(output.stderr))
+}
+
+/// `bench run` with a plan, not started yet.
+pub fn command(folder: &Path, plan: &Value) -> Command {
+    let path = folder.join("plan.json");
+    fs::write(&path, plan.to_string()).expect("the folder is writable");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    command.args(["run", "--plan"]).arg(&path).arg("--out").arg(folder.join("out"));
+    command.env("OPENAI_API_KEY", API_KEY);
+    command
 }
 
 pub fn events(stdout: &str) -> Vec<Value> {

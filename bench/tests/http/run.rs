@@ -1,8 +1,8 @@
 //! `bench run` against `bench serve`, over HTTP.
 
-use std::{fs, io::Read as _};
+use std::{fs, io::Read as _, net::TcpListener, process::Stdio};
 
-use crate::common::{API_KEY, Server, events, plan, run};
+use crate::common::{API_KEY, Server, command, events, plan, run};
 use bench_core::canonical::Digest;
 use serde_json::{Value, json};
 
@@ -26,6 +26,24 @@ fn a_plan_is_run_and_proves_itself() {
     }
     assert!(checks.iter().any(|check| check["name"] == "client-cpu"), "{trial}");
     assert_eq!(events.last(), Some(&json!({"event": "done"})));
+}
+
+#[test]
+fn who_waits_for_a_server_ends_with_its_reader() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("it has one"));
+    let mut child = command(folder.path(), &plan(&url))
+        .args(["--url", &url, "--starting", "--ready-timeout-s", "60"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let (_asked, _) = silent.accept().expect("it asks the server");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("nobody reads"), "{stderr}");
 }
 
 #[test]
