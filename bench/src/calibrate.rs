@@ -31,7 +31,7 @@ use crate::{
         connection::Target,
     },
     clock,
-    drive::{Driver, Options},
+    drive::{Driven, Driver, Options},
     host,
     samples::{self, RecorderThread, SampleSender},
     serve::{Line, Truth},
@@ -72,17 +72,28 @@ pub(crate) struct CalibrateArgs {
     /// Core of the client
     #[arg(long, value_name = "CORE", default_value_t = 1)]
     client_core: usize,
+    /// Measure only the ceiling by reader threads, such as 1,2,4,8, on all cores of this machine
+    #[arg(long, value_name = "N,…", value_delimiter = ',', conflicts_with_all = ["json", "keep", "server_core", "client_core"], value_parser = clap::value_parser!(u32).range(1..=64))]
+    reader_threads: Vec<u32>,
+    /// Streams of the ceiling by reader threads
+    #[arg(long, value_name = "N", default_value_t = 2_048, requires = "reader_threads", value_parser = clap::value_parser!(u32).range(1..))]
+    streams: u32,
 }
 
 /// Runs `bench calibrate`.
 pub(crate) fn run(args: &CalibrateArgs) -> anyhow::Result<()> {
+    // Where it cannot be raised, requests fail, which is told.
+    let _ = host::raise_open_files_limit();
     let host = host::identity();
     if args.keep.as_deref().is_some_and(|path| is_of(path, &host)) {
         return Ok(());
     }
-    host::pin(None, args.client_core)
-        .with_context(|| format!("cannot run on core {}: pass --client-core", args.client_core))?;
     println!("{}, {} cores, {}", host.cpu, host.cpus, host.kernel);
+    if !args.reader_threads.is_empty() {
+        return by_reader_threads(args);
+    }
+    host::pin(None, &[args.client_core])
+        .with_context(|| format!("cannot run on core {}: pass --client-core", args.client_core))?;
     let calibration = Calibration {
         format: FORMAT,
         instrument_epoch: INSTRUMENT_EPOCH,
@@ -117,23 +128,7 @@ fn ceilings(args: &CalibrateArgs) -> anyhow::Result<Vec<Ceiling>> {
     let mut ceilings = Vec::new();
     for events_per_write in CEILING_EVENTS_PER_WRITE {
         for streams in CEILING_STREAMS {
-            let runs: Vec<_> = (0..args.repeats)
-                .map(|_| ceiling(args, streams, events_per_write))
-                .collect::<anyhow::Result<_>>()?;
-            let middle = |value: fn(&Ceiling) -> f64| {
-                median(runs.iter().map(value).collect()).expect("`--repeats` is at least 1")
-            };
-            let ceiling = Ceiling {
-                streams,
-                events_per_write,
-                tokens_per_s: middle(|run| run.tokens_per_s),
-                tokens_per_cpu_s: middle(|run| run.tokens_per_cpu_s),
-                client_cpu_share: middle(|run| run.client_cpu_share),
-                server_cpu_share: runs
-                    .iter()
-                    .all(|run| run.server_cpu_share.is_some())
-                    .then(|| middle(|run| run.server_cpu_share.unwrap_or_default())),
-            };
+            let (ceiling, _) = ceiling(args, streams, events_per_write, 1, &[args.server_core])?;
             println!(
                 "{events_per_write:>14}  {streams:>7}  {:>8.0}  {:>12.0}  {:>8.0} %  {:>8.0} %",
                 ceiling.tokens_per_s,
@@ -147,34 +142,104 @@ fn ceilings(args: &CalibrateArgs) -> anyhow::Result<Vec<Ceiling>> {
     Ok(ceilings)
 }
 
-fn ceiling(args: &CalibrateArgs, streams: u32, events_per_write: u16) -> anyhow::Result<Ceiling> {
-    let server = NullServer::start(
-        args.server_core,
-        &["--events-per-write", &events_per_write.to_string()],
-    )?;
-    let arrival = Arrival::ClosedLoop { concurrency: streams };
-    let load = load(arrival, args.seconds, CEILING_OUTPUT_TOKENS);
-    let server_before = host::cpu_time_of(server.pid);
-    let client_before = host::cpu_time();
-    let summary = drive(&server, &load)?;
+/// The ceiling by the number of threads that send and read. At least half of the cores are the servers', since
+/// a null server takes more time for a token than a reader.
+fn by_reader_threads(args: &CalibrateArgs) -> anyhow::Result<()> {
+    let cores = host::cores().context("cannot tell which cores there are")?;
+    println!(
+        "\nceiling: closed loop, {} streams, {CEILING_OUTPUT_TOKENS} tokens a stream; CPU in cores",
+        args.streams
+    );
+    println!(
+        "events a write  readers  servers  tokens/s  tokens/CPU s  busiest reader  client CPU  server CPU"
+    );
+    for events_per_write in CEILING_EVENTS_PER_WRITE {
+        for readers in &args.reader_threads {
+            let wanted = *readers as usize;
+            // One core more for the thread that writes samples and the one that writes requests.
+            let (clients, servers) = cores.split_at((wanted + 1).min(cores.len() / 2).max(1));
+            let servers = if servers.is_empty() { clients } else { servers };
+            let servers = &servers[..servers.len().min(2 * wanted)];
+            host::pin(None, clients).context("cannot choose the cores of the client")?;
+            let (found, busiest) =
+                ceiling(args, args.streams, events_per_write, *readers, servers)?;
+            println!(
+                "{events_per_write:>14}  {readers:>7}  {:>7}  {:>8.0}  {:>12.0}  {busiest:>14.2}  {:>10.2}  {:>10.2}",
+                servers.len(),
+                found.tokens_per_s,
+                found.tokens_per_cpu_s,
+                found.client_cpu_share,
+                found.server_cpu_share.unwrap_or(f64::NAN),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The median of the repeats, each on servers of its own, and the busiest reader's share of a core.
+fn ceiling(
+    args: &CalibrateArgs,
+    streams: u32,
+    events_per_write: u16,
+    reader_threads: u32,
+    server_cores: &[usize],
+) -> anyhow::Result<(Ceiling, f64)> {
+    let runs: Vec<_> = (0..args.repeats)
+        .map(|_| {
+            let servers = NullServer::start_all(server_cores, events_per_write)?;
+            let arrival = Arrival::ClosedLoop { concurrency: streams };
+            let mut load = load(arrival, args.seconds, CEILING_OUTPUT_TOKENS);
+            load.spec.reader_threads = Some(reader_threads);
+            ceiling_once(servers, &load, streams, events_per_write)
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let middle = |value: fn(&(Ceiling, f64)) -> f64| {
+        median(runs.iter().map(value).collect()).expect("`--repeats` is at least 1")
+    };
+    let ceiling = Ceiling {
+        streams,
+        events_per_write,
+        tokens_per_s: middle(|(run, _)| run.tokens_per_s),
+        tokens_per_cpu_s: middle(|(run, _)| run.tokens_per_cpu_s),
+        client_cpu_share: middle(|(run, _)| run.client_cpu_share),
+        server_cpu_share: runs
+            .iter()
+            .all(|(run, _)| run.server_cpu_share.is_some())
+            .then(|| middle(|(run, _)| run.server_cpu_share.unwrap_or_default())),
+    };
+    Ok((ceiling, middle(|(_, busiest)| *busiest)))
+}
+
+fn ceiling_once(
+    servers: Vec<NullServer>,
+    load: &Workload,
+    streams: u32,
+    events_per_write: u16,
+) -> anyhow::Result<(Ceiling, f64)> {
+    let servers_cpu =
+        || servers.iter().map(|server| host::cpu_time_of(server.pid)).sum::<Option<Duration>>();
+    let (server_before, client_before) = (servers_cpu(), host::cpu_time());
+    let (summary, driven) = drive(&servers[0], load)?;
     let client_cpu_s = (host::cpu_time() - client_before).as_secs_f64();
-    let server_cpu_s = server_before
-        .zip(host::cpu_time_of(server.pid))
-        .map(|(before, after)| (after - before).as_secs_f64());
-    server.stop()?;
+    let server_cpu_s =
+        server_before.zip(servers_cpu()).map(|(before, after)| (after - before).as_secs_f64());
+    for server in servers {
+        server.stop()?;
+    }
     anyhow::ensure!(
         summary.counts.failed.is_empty(),
         "requests to the null server failed: {:?}; raise the limit on open files",
         summary.counts.failed
     );
-    Ok(Ceiling {
+    let ceiling = Ceiling {
         streams,
         events_per_write,
         tokens_per_s: summary.output_tokens_per_s,
         tokens_per_cpu_s: summary.output_tokens as f64 / client_cpu_s,
         client_cpu_share: client_cpu_s / summary.duration_s,
         server_cpu_share: server_cpu_s.map(|cpu_s| cpu_s / summary.duration_s),
-    })
+    };
+    Ok((ceiling, driven.cpu_share))
 }
 
 fn accuracy(args: &CalibrateArgs) -> anyhow::Result<Vec<Accuracy>> {
@@ -204,10 +269,10 @@ fn accuracy(args: &CalibrateArgs) -> anyhow::Result<Vec<Accuracy>> {
 }
 
 fn accuracy_at(args: &CalibrateArgs, rate: u32) -> anyhow::Result<Accuracy> {
-    let server = NullServer::start(args.server_core, &["--ttft-ms", "100", "--itl-ms", "10"])?;
+    let server = NullServer::start(args.server_core, "0", &["--ttft-ms", "100", "--itl-ms", "10"])?;
     let requests_per_second = Decimal::from_millionths(i64::from(rate) * 1_000_000);
     let load = load(Arrival::Poisson { requests_per_second }, args.seconds, ACCURACY_OUTPUT_TOKENS);
-    let summary = drive(&server, &load)?;
+    let (summary, _) = drive(&server, &load)?;
     let truth = server.stop()?;
     Ok(Accuracy {
         requests_per_second: rate,
@@ -246,6 +311,7 @@ fn synchronised_at(args: &CalibrateArgs, streams: u32) -> anyhow::Result<Synchro
     let itl_ms = SYNCHRONISED_ITL_MS.to_string();
     let server = NullServer::start(
         args.server_core,
+        "0",
         &["--ttft-ms", "1000", "--itl-ms", &itl_ms, "--synchronised"],
     )?;
     let tokens = args.seconds * 1_000 / SYNCHRONISED_ITL_MS as u32;
@@ -308,15 +374,15 @@ fn load(arrival: Arrival, seconds: u32, output_tokens: u32) -> Workload {
 }
 
 /// One load as a trial runs it, samples on disk included.
-fn drive(server: &NullServer, load: &Workload) -> anyhow::Result<Summary> {
+fn drive(server: &NullServer, load: &Workload) -> anyhow::Result<(Summary, Driven)> {
     let folder = Folder::new()?;
     let recorder = Recorder::create(&folder.0, &Digest::of(b"calibration"), load)?;
     let (recorder, samples) = RecorderThread::start(recorder)?;
-    driver(server, load, samples)?.run()?;
+    let driven = driver(server, load, samples)?.run()?;
     let (summarizer, _) = recorder.finish()?;
     let measured =
         summarizer.finish(&ServerObservation::default(), &Observed::default(), "calibration", None);
-    Ok(measured.summary)
+    Ok((measured.summary, driven))
 }
 
 /// What puts a load on the server, with requests as trials send them.
@@ -362,10 +428,25 @@ struct NullServer {
 }
 
 impl NullServer {
-    fn start(core: usize, args: &[&str]) -> anyhow::Result<Self> {
+    /// One a core, on one port among which the kernel spreads connections; the first is their address.
+    fn start_all(cores: &[usize], events_per_write: u16) -> anyhow::Result<Vec<Self>> {
+        let events = events_per_write.to_string();
+        let mut servers: Vec<Self> = Vec::new();
+        for core in cores {
+            let port = servers.first().map_or("0", |first| {
+                first.address.rsplit(':').next().expect("an address has a port")
+            });
+            let args = ["--events-per-write", &events, "--reuse-port"];
+            servers.push(Self::start(*core, port, &args)?);
+        }
+        Ok(servers)
+    }
+
+    /// Port 0 is a free one.
+    fn start(core: usize, port: &str, args: &[&str]) -> anyhow::Result<Self> {
         let program = env::current_exe().context("cannot find this program")?;
         let mut child = Command::new(program)
-            .args(["serve", "--port", "0"])
+            .args(["serve", "--port", port])
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -374,7 +455,7 @@ impl NullServer {
         let pid = Pid::from_child(&child);
         let stdout = BufReader::new(child.stdout.take().context("the server has no output")?);
         let mut server = Self { child, pid, stdout, address: String::new() };
-        host::pin(Some(pid), core)
+        host::pin(Some(pid), &[core])
             .with_context(|| format!("cannot serve on core {core}: pass --server-core"))?;
         match server.line()? {
             Line::Listening(address) => server.address = address.to_string(),

@@ -4,8 +4,8 @@ use std::{fs, time::Duration};
 
 use bench_core::schema::Host;
 use rustix::{
-    process::Pid,
-    thread::{CpuSet, sched_setaffinity},
+    process::{Pid, Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
     time::{ClockId, clock_gettime},
 };
 
@@ -66,11 +66,23 @@ pub(crate) fn wake_on_time() {
     }
 }
 
-/// Keeps a process, `None` for this thread and those it starts, on one core.
-pub(crate) fn pin(pid: Option<Pid>, core: usize) -> rustix::io::Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    sched_setaffinity(pid, &cores)
+/// Keeps a process, `None` for this thread and those it starts, on some cores.
+pub(crate) fn pin(pid: Option<Pid>, cores: &[usize]) -> rustix::io::Result<()> {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|core| set.set(*core));
+    sched_setaffinity(pid, &set)
+}
+
+/// Cores that this thread may run on.
+pub(crate) fn cores() -> rustix::io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+}
+
+/// Allows as many open files as the system does: every stream is a socket.
+pub(crate) fn raise_open_files_limit() -> rustix::io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
 }
 
 #[cfg(test)]

@@ -70,6 +70,7 @@ mod tests {
     fn load(requests: u32, arrival: Arrival) -> LoadSpec {
         LoadSpec {
             poll_ms: None,
+            reader_threads: None,
             answers: None,
             arrival,
             size: Size::Requests(requests),

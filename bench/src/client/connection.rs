@@ -47,17 +47,28 @@ const OPENED_AT_ONCE: usize = 64;
 /// Most bytes that are read of an answer that is an error.
 const ERROR_BYTES_MAX: usize = 4 << 10;
 
-/// What a load has come to so far: written by the thread that drives it, read by the one that watches.
+/// Progress of a load: written by its reader threads, read by the thread that watches.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     /// Requests that were sent, or tried to.
     pub(crate) sent: AtomicU64,
     /// Requests that have ended.
     pub(crate) done: AtomicU64,
-    /// Pieces of answers that have come.
-    pub(crate) heard: AtomicU64,
+    /// When an answer went on last, to within [`HEARD_NS`].
+    pub(crate) heard_ns: AtomicU64,
     /// Answers under way.
     pub(crate) streams: Streams,
+}
+
+/// A count of all pieces would be written by every reader thread for each of them, which slows all down.
+const HEARD_NS: u64 = 10_000_000;
+
+impl Traffic {
+    fn hear(&self, at_ns: u64) {
+        if at_ns >= self.heard_ns.load(Relaxed) + HEARD_NS {
+            self.heard_ns.store(at_ns, Relaxed);
+        }
+    }
 }
 
 /// The connections of requests under way.
@@ -224,6 +235,19 @@ impl Target {
             idle: Mutex::default(),
             traffic: Arc::default(),
         })
+    }
+
+    /// The same server with the same clock, and no connection yet: those of one thread's runtime are of no
+    /// use in another's.
+    pub(crate) fn with_own_connections(&self) -> Self {
+        Self {
+            endpoint: Arc::clone(&self.endpoint),
+            path: self.path.clone(),
+            headers: self.headers.clone(),
+            secrets: self.secrets.clone(),
+            idle: Mutex::default(),
+            traffic: Arc::clone(&self.traffic),
+        }
     }
 
     /// What a server said, without what must not be quoted.
@@ -403,7 +427,7 @@ impl Link {
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|e| http_failure(&e))?;
                 marks.frames.fetch_add(1, Relaxed);
-                traffic.heard.fetch_add(1, Relaxed);
+                traffic.hear(marks.read_ns.load(Relaxed));
                 if let Some(bytes) = frame.data_ref() {
                     answer
                         .push(bytes, marks.read_ns.load(Relaxed))

@@ -12,7 +12,6 @@ use crate::{
         connection::{Target, Traffic},
     },
     samples::SampleSender,
-    timer::Timer,
 };
 
 /// How requests are sent, whatever the load.
@@ -22,7 +21,7 @@ pub(crate) struct Options {
     pub(crate) request_timeout: Duration,
 }
 
-/// One load on one server.
+/// One load on one server: what its reader threads share.
 #[derive(Debug)]
 pub(crate) struct Driver {
     pub(super) target: Target,
@@ -30,10 +29,8 @@ pub(crate) struct Driver {
     pub(super) bodies: Bodies,
     pub(super) options: Options,
     pub(super) samples: SampleSender,
-    /// What a limit in flight leaves for others.
-    pub(super) places: Option<Semaphore>,
-    /// For later turns: tokio's own timer rounds up to a millisecond.
-    pub(super) timer: Option<Arc<Timer>>,
+    /// Permits that the limit in flight leaves, of all threads together.
+    pub(super) permits: Option<Semaphore>,
 }
 
 /// A request ready to be sent, and the turns that follow its answer.
@@ -55,8 +52,8 @@ impl Driver {
         traffic: Arc<Traffic>,
     ) -> Self {
         target.traffic = traffic;
-        let places = load.max_concurrency.map(|count| Semaphore::new(count as usize));
-        Self { target, load, bodies, options, samples, places, timer: None }
+        let permits = load.max_concurrency.map(|count| Semaphore::new(count as usize));
+        Self { target, load, bodies, options, samples, permits }
     }
 
     /// Makes the first request of a conversation ready.

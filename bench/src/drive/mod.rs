@@ -1,255 +1,122 @@
-//! Puts a load on a server: open loop, closed loop or all at once, in a thread of its own.
+//! Puts a load on a server: open loop, closed loop or all at once.
+//!
+//! [`Driver::run`] writes requests and hands each over when it is due. Reader threads send them and read the
+//! answers: each has its own connections, and all have one clock, one limit in flight and one recorder.
 
 mod driver;
 mod pace;
+mod reader;
 
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
-use anyhow::Context as _;
-use bench_core::{
-    hist::Latencies,
-    schema::{Arrival, Quantiles, RequestSample, RequestStatus, Size},
-    workload::PlannedRequest,
-};
-use bytes::Bytes;
-use tokio::{
-    sync::{Mutex as AsyncMutex, SemaphorePermit},
-    task::JoinSet,
-};
+use bench_core::schema::{Arrival, Quantiles, Size};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
-use self::{driver::Prepared, pace::Pacer};
-use crate::{
-    client::{
-        answer::{Answer, Reading},
-        connection::Failure,
-    },
-    host,
-    timer::{self, Timer},
+use self::{
+    pace::Ahead,
+    reader::{Reader, Work},
 };
+use crate::{host, timer};
 
 pub(crate) use driver::{Driver, Options};
 
-/// What a load took of the thread on which all requests are sent and answers read.
+/// What a load took of its reader threads: the worst of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Driven {
     /// Share of a core.
     pub(crate) cpu_share: f64,
-    /// How late it came back to a timer.
+    /// How late a thread came back to a timer.
     pub(crate) event_loop_lag: Quantiles,
-    /// What the times of samples count from, on the monotonic clock.
+    /// Zero of the samples' times, on the monotonic clock.
     pub(crate) start_ns: u64,
 }
 
-/// How often the event loop is looked at.
-const LAG_PERIOD: Duration = Duration::from_millis(250);
+/// Requests handed over and not yet taken. A reader takes them without waiting for answers, so this
+/// fills only when the client itself is too slow, which shows as send lag.
+const DUE_MAX: usize = 1_024;
+/// Conversations of a closed loop that are written ahead, at most.
+const CLOSED_AHEAD_MAX: usize = 64;
 
 impl Driver {
-    /// Runs the load to the end of its last request.
+    /// Runs the load to the end of its last request; this thread writes and paces.
     pub(crate) fn run(self) -> anyhow::Result<Driven> {
         host::wake_on_time();
-        let (start, cpu_before) = (Instant::now(), host::thread_cpu_time());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .context("cannot start the client's runtime")?;
-        let (event_loop_lag, start_ns) = runtime.block_on(self.drive())?;
-        let cpu_s = (host::thread_cpu_time() - cpu_before).as_secs_f64();
-        let cpu_share = cpu_s / start.elapsed().as_secs_f64();
-        Ok(Driven { cpu_share, event_loop_lag, start_ns })
-    }
-
-    async fn drive(mut self) -> anyhow::Result<(Quantiles, u64)> {
-        let timer = Arc::new(Timer::new().context("cannot make a timer")?);
-        self.timer = Some(Arc::clone(&timer));
-        self.target.open_ahead(self.connections_ahead()).await;
-        let clock_ns = timer::now_ns() - self.target.now_ns();
-        let mut lag = Latencies::default();
-        let load = async {
-            match self.load.arrival {
-                Arrival::ClosedLoop { concurrency } => self.closed_loop(concurrency).await,
-                _ => self.open_loop().await,
-            }
+        let driver = Arc::new(self);
+        let threads = driver.load.reader_threads.unwrap_or(1).max(1);
+        let ahead = shares(driver.connections_ahead(), threads);
+        let mut readers = ahead
+            .map(|connections| Reader::start(Arc::clone(&driver), connections))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let clock_ns = timer::now_ns() - driver.target.now_ns();
+        let start_ns = match driver.load.arrival {
+            Arrival::ClosedLoop { concurrency } => driver.closed_loop(&mut readers, concurrency),
+            _ => driver.open_loop(&mut readers),
         };
-        let start_ns = tokio::select! {
-            driven = load => driven?,
-            failed = timer.run() => {
-                failed.context("the timer failed")?;
-                0
-            }
-            () = watch_event_loop(&timer, &mut lag) => 0,
-        };
-        Ok((lag.quantiles(), clock_ns + start_ns))
+        let taken = readers.into_iter().map(Reader::join).collect::<anyhow::Result<Vec<_>>>()?;
+        let lags = taken.iter().map(|taken| taken.event_loop_lag);
+        Ok(Driven {
+            cpu_share: taken.iter().map(|taken| taken.cpu_share).fold(0.0, f64::max),
+            event_loop_lag: lags
+                .max_by(|a, b| a.p95_ms.total_cmp(&b.p95_ms))
+                .expect("at least one reader"),
+            start_ns: clock_ns + start_ns,
+        })
     }
 
     /// Connections that the load wants in its first moment.
-    fn connections_ahead(&self) -> usize {
+    fn connections_ahead(&self) -> u32 {
         let wanted = match (&self.load.arrival, self.load.size) {
             (Arrival::ClosedLoop { concurrency }, _) => *concurrency,
             (Arrival::AllAtOnce {}, Size::Requests(count)) => count,
             _ => 1,
         };
-        self.load.max_concurrency.map_or(wanted, |max| wanted.min(max)) as usize
+        self.load.max_concurrency.map_or(wanted, |max| wanted.min(max))
     }
 
-    /// Every request is sent when it is due, however many are still unanswered.
-    async fn open_loop(self) -> anyhow::Result<u64> {
-        let driver = Arc::new(self);
-        let (pacer, mut due) = Pacer::start(Arc::clone(&driver))?;
-        let start_ns = pacer.start_ns();
-        let mut running = JoinSet::new();
-        while let Some(prepared) = due.recv().await {
-            while let Some(ended) = running.try_join_next() {
-                ended.context("a request's task failed")?;
-            }
-            let driver = Arc::clone(&driver);
-            running.spawn(async move {
-                let intended_ns = prepared.request.at_ns.unwrap_or(0);
-                driver.converse(prepared, start_ns, intended_ns).await;
-            });
-        }
-        while let Some(ended) = running.join_next().await {
-            ended.context("a request's task failed")?;
-        }
-        pacer.join()?;
-        Ok(start_ns)
+    /// Every request is sent when it is due, however many are still unanswered. Conversations go to the
+    /// readers in turn. Gives the start on the target's clock.
+    fn open_loop(&self, readers: &mut [Reader]) -> u64 {
+        let mut ahead = Ahead::of(self);
+        ahead.fill();
+        let (senders, dues): (Vec<_>, Vec<_>) =
+            readers.iter().map(|_| mpsc::channel(DUE_MAX)).unzip();
+        let start_ns = self.begin(readers, dues.into_iter().map(Work::Due));
+        ahead.hand_over(self.target.instant(start_ns), &senders);
+        start_ns
     }
 
-    /// A conversation is due when an earlier one has ended. Bodies are written on a thread of their
-    /// own, ahead of their time: this one has answers to read.
-    async fn closed_loop(self, concurrency: u32) -> anyhow::Result<u64> {
+    /// A conversation is due when an earlier one has ended. Streams are split over the readers and take
+    /// conversations from one queue, so that the plan's order and the concurrency are those of one reader.
+    fn closed_loop(&self, readers: &mut [Reader], concurrency: u32) -> u64 {
         let end_ns = match self.load.size {
             Size::Requests(_) => u64::MAX,
             Size::DurationMs(ms) => ms.saturating_mul(1_000_000),
         };
-        let driver = Arc::new(self);
-        let (writer, next) = pace::write_ahead(Arc::clone(&driver), concurrency)?;
+        let (sender, next) = mpsc::channel((concurrency as usize).clamp(1, CLOSED_AHEAD_MAX));
         let next = Arc::new(AsyncMutex::new(next));
-        let start_ns = driver.target.now_ns();
-        let mut running = JoinSet::new();
-        for _ in 0..concurrency {
-            let (driver, next) = (Arc::clone(&driver), Arc::clone(&next));
-            running.spawn(async move {
-                loop {
-                    let intended_ns = driver.target.now_ns() - start_ns;
-                    if intended_ns >= end_ns {
-                        return;
-                    }
-                    let Some(prepared) = next.lock().await.recv().await else { return };
-                    driver.converse(prepared, start_ns, intended_ns).await;
-                }
-            });
-        }
+        let streams = shares(concurrency, readers.len() as u32);
+        let work = streams.map(|streams| Work::Next { next: Arc::clone(&next), streams, end_ns });
+        let start_ns = self.begin(readers, work);
+        // From here on only readers take from it.
         drop(next);
-        while let Some(ended) = running.join_next().await {
-            ended.context("a request's task failed")?;
-        }
-        writer.join().map_err(|_| anyhow::anyhow!("the writing thread failed"))?;
-        Ok(start_ns)
+        pace::write(self, &sender);
+        start_ns
     }
 
-    /// The turns of a conversation, each a while after the answer to the one before it. What the
-    /// server answered makes no difference to what is sent, nor does a failure.
-    async fn converse(self: &Arc<Self>, prepared: Prepared, start_ns: u64, mut intended_ns: u64) {
-        let Prepared { request, mut body, mut later } = prepared;
-        let mut request = Some(request);
-        while let Some(turn) = request.take() {
-            // The next body is written on another thread while this turn is answered.
-            let next = later.next().map(|next| {
-                let (driver, planned) = (Arc::clone(self), next.clone());
-                (next, tokio::task::spawn_blocking(move || driver.bodies.write(&planned)))
-            });
-            let end_ns = self.serve(turn, body, start_ns, intended_ns).await;
-            let Some((next, written)) = next else { return };
-            intended_ns = end_ns + next.think_ns;
-            // It ends early only when the run does.
-            let Ok(written) = written.await else { return };
-            body = written;
-            self.wait_until(start_ns + intended_ns).await;
-            request = Some(next);
+    /// Starts the load's clock once all readers have their connections, and gives each its work.
+    fn begin(&self, readers: &mut [Reader], work: impl Iterator<Item = Work>) -> u64 {
+        readers.iter_mut().for_each(Reader::wait);
+        let start_ns = self.target.now_ns();
+        for (reader, work) in readers.iter_mut().zip(work) {
+            reader.begin(start_ns, work);
         }
-    }
-
-    /// Waits for a time on the target's clock.
-    async fn wait_until(&self, at_ns: u64) {
-        let left_ns = at_ns.saturating_sub(self.target.now_ns());
-        match &self.timer {
-            Some(timer) => timer.sleep_until(timer::now_ns() + left_ns).await,
-            None => tokio::time::sleep(Duration::from_nanos(left_ns)).await,
-        }
-    }
-
-    /// Waits for a place under the limit in flight; gives it with how long that took.
-    async fn place(&self) -> (Option<SemaphorePermit<'_>>, u64) {
-        let Some(places) = &self.places else { return (None, 0) };
-        if let Ok(place) = places.try_acquire() {
-            return (Some(place), 0);
-        }
-        let from_ns = self.target.now_ns();
-        // The semaphore is never closed.
-        let place = places.acquire().await.ok();
-        (place, self.target.now_ns() - from_ns)
-    }
-
-    /// One request from start to end; its sample's times count from `start_ns`, as does the end
-    /// that it gives.
-    async fn serve(
-        &self,
-        request: PlannedRequest,
-        body: Bytes,
-        start_ns: u64,
-        intended_ns: u64,
-    ) -> u64 {
-        let (_place, queued_ns) = self.place().await;
-        self.target.traffic.sent.fetch_add(1, Relaxed);
-        let shape = &self.load.request;
-        let mut answer = Answer::new(shape.stream, request.output_tokens, shape.ignore_eos);
-        let (times, exchanged) =
-            self.target.exchange(body, &mut answer, self.options.request_timeout).await;
-        let (reading, read) = answer.finish();
-        let fault_text = reading.fault_text.map(|text| self.target.mask(&text));
-        let (status, failure_text) = match (exchanged, read) {
-            (Err(Failure { kind, text }), _) => (RequestStatus::Failed(kind), text.or(fault_text)),
-            (Ok(()), Err(fault)) => (fault.into(), fault_text),
-            (Ok(()), Ok(())) => (RequestStatus::Completed, None),
-        };
-        let since = |ns: u64| ns.saturating_sub(start_ns);
-        let Reading { mut tokens, input_tokens, output_tokens, phases, is_spread, .. } = reading;
-        tokens.iter_mut().for_each(|(at_ns, _)| *at_ns = since(*at_ns));
-        let sample = RequestSample {
-            id: request.id,
-            class: request.class,
-            intended_ns,
-            queued_ns,
-            sent_ns: since(times.sent_ns).max(intended_ns),
-            first_byte_ns: times.first_byte_ns.map(since),
-            end_ns: since(times.end_ns).max(intended_ns),
-            tokens,
-            input_tokens,
-            output_tokens,
-            tokens_spread: is_spread,
-            resent: times.is_resent,
-            status,
-            failure_text,
-            phases,
-        };
-        self.target.traffic.done.fetch_add(1, Relaxed);
-        let end_ns = sample.end_ns;
-        self.samples.send(sample);
-        end_ns
+        start_ns
     }
 }
 
-/// Notes, for ever, how late this thread comes back to a timer.
-async fn watch_event_loop(timer: &Timer, lag: &mut Latencies) {
-    loop {
-        let due_ns = timer::now_ns() + LAG_PERIOD.as_nanos() as u64;
-        timer.sleep_until(due_ns).await;
-        lag.record_ns(timer::now_ns().saturating_sub(due_ns));
-    }
+/// Splits a whole into parts that differ by one at most.
+fn shares(whole: u32, parts: u32) -> impl Iterator<Item = u32> {
+    (0..parts).map(move |part| whole / parts + u32::from(part < whole % parts))
 }
 
 #[cfg(test)]

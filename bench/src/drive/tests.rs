@@ -1,14 +1,21 @@
-use std::sync::atomic::Ordering::SeqCst;
+use std::{
+    sync::atomic::Ordering::{Relaxed, SeqCst},
+    time::{Duration, Instant},
+};
 
 use bench_core::{
     schema::{
-        Class, Conversation, LoadSpec, Observed, ServerEngine, ServerObservation, TokenRange,
+        Class, Conversation, LoadSpec, Observed, RequestSample, RequestStatus, ServerEngine,
+        ServerObservation, TokenRange,
     },
     summarize::Summarizer,
     workload::{Plan, Workload},
 };
+use bytes::Bytes;
+use proptest::prelude::*;
 
 use crate::client::{
+    answer::Answer,
     body::{Bodies, Dialect},
     connection::{Target, Traffic},
 };
@@ -102,15 +109,76 @@ fn a_good_answer_is_recorded_whole() {
 
 #[test]
 fn a_closed_loop_keeps_its_concurrency() {
-    // Each answer but the last ones waits until two more requests than it have come.
-    let fake = Fake::start(|n| {
-        let mut steps = vec![Step::Await((n + 3).min(20))];
-        steps.extend(good());
-        steps
-    });
-    let samples = drive(&fake, &load(closed(3), 20), options());
-    assert!(samples.iter().all(|sample| kind(sample) == "completed"));
-    assert_eq!(fake.connections.load(SeqCst), 3);
+    for reader_threads in [1, 2, 5] {
+        // Each answer but the last ones waits until two more requests than it have come.
+        let fake = Fake::start(|n| {
+            let mut steps = vec![Step::Await((n + 3).min(20))];
+            steps.extend(good());
+            steps
+        });
+        let mut load = load(closed(3), 20);
+        load.spec.reader_threads = Some(reader_threads);
+        let samples = drive(&fake, &load, options());
+        assert!(samples.iter().all(|sample| kind(sample) == "completed"));
+        assert_eq!(fake.connections.load(SeqCst), 3, "{reader_threads} readers");
+    }
+}
+
+/// Most requests that were under way at once.
+fn in_flight_max(samples: &[RequestSample]) -> usize {
+    let at_once = |at_ns| {
+        samples.iter().filter(|sample| sample.sent_ns <= at_ns && at_ns < sample.end_ns).count()
+    };
+    samples.iter().map(|sample| at_once(sample.sent_ns)).max().unwrap_or(0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn readers_together_do_what_one_does(
+        process in 0..3,
+        requests in 1_u32..40,
+        limit in 1_u32..6,
+        is_limited: bool,
+        turns in 1_u32..4,
+        reader_threads in 2_u32..6,
+    ) {
+        let arrival = match process {
+            0 => closed(limit),
+            1 => constant("20000"),
+            _ => Arrival::AllAtOnce {},
+        };
+        let mut load = load(arrival, requests);
+        load.spec.max_concurrency = is_limited.then_some(limit);
+        load.spec.conversation = (turns > 1).then_some(Conversation {
+            turns_min: 1,
+            turns_max: turns,
+            think_ms_min: 0,
+            think_ms_max: 1,
+        });
+        let mut figures = |readers| {
+            load.spec.reader_threads = readers;
+            // Every third request to come fails, whichever that is.
+            let fake = Fake::start(|n| if n % 3 == 2 { vec![stream_head(), chunk(b"")] } else { good() });
+            let samples = drive(&fake, &load, options());
+            let mut summarizer = Summarizer::new(&load);
+            samples.iter().for_each(|sample| summarizer.push(sample));
+            let none = (ServerObservation::default(), Observed::default());
+            let summary = summarizer.finish(&none.0, &none.1, "start", None).summary;
+            let input: Vec<_> = samples.iter().map(|sample| (sample.id, sample.class)).collect();
+            let figures = (input, summary.counts, summary.output_tokens);
+            (figures, in_flight_max(&samples))
+        };
+        let (one, _) = figures(None);
+        let (several, in_flight) = figures(Some(reader_threads));
+        prop_assert_eq!(one.0.len(), requests as usize);
+        prop_assert!(one.0.iter().zip(0..).all(|((id, _), number)| *id == number));
+        prop_assert_eq!(one, several);
+        if is_limited || process == 0 {
+            prop_assert!(in_flight <= limit as usize, "{} in flight", in_flight);
+        }
+    }
 }
 
 #[test]

@@ -31,6 +31,7 @@ use crate::{
     },
     clock,
     drive::{Driven, Driver, Options},
+    host,
     observe::{ControlPlane, Gauges, Machine, Scrape, Watch},
     samples::{RecorderThread, SampleSender},
 };
@@ -48,7 +49,8 @@ const CLIENT_CPU_SHARE_MAX: f64 = 0.9;
 
 /// Waits for the server, warms it up and runs every trial of the plan.
 pub(super) fn run(plan: &LaunchPlan, engine: ServerEngine, args: &RunArgs) -> anyhow::Result<()> {
-    raise_open_files_limit();
+    // Where it cannot be raised, the connections beyond it fail and are counted.
+    let _ = host::raise_open_files_limit();
     raise_priority();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -273,12 +275,13 @@ pub(crate) fn api_key(engine: &ServerEngine) -> anyhow::Result<Option<String>> {
     Ok(Some(key))
 }
 
-/// Whether the thread that sends and reads had time to spare: one without reads answers late, and
-/// what it then measures is itself.
+/// Whether the busiest reader thread had time to spare: one without reads answers late, and what it then
+/// measures is itself.
 fn client_cpu(share: f64) -> Check {
-    let found = format!("the client's thread took {:.0} % of a core", 100.0 * share);
+    let found = format!("the client's busiest thread took {:.0} % of a core", 100.0 * share);
     let passed = share <= CLIENT_CPU_SHARE_MAX;
-    let advice = ": spread the load over several clients, or ask for fewer streams or a lower rate";
+    let advice =
+        ": give it more threads (`reader_threads`), or ask for fewer streams or a lower rate";
     let detail = if passed { found } else { found + advice };
     Check { name: "client-cpu".to_owned(), passed, detail }
 }
@@ -295,14 +298,6 @@ fn event_loop_lag(lag: &Quantiles, ttft: &Quantiles) -> Check {
     let advice = ": the client is too slow at times; give it a core of its own or lower the load";
     let detail = if passed { found } else { found + advice };
     Check { name: "event-loop-lag".to_owned(), passed, detail }
-}
-
-/// Every stream is a socket: takes as many open files as the system allows.
-fn raise_open_files_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // Where it cannot be raised, the connections beyond it fail and are counted.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// On a machine that it shares with the server, a client that waits for a core measures its own

@@ -24,8 +24,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Silence {
     patience: Duration,
     begin: Instant,
-    /// Pieces and answers that had come by the last look.
-    heard: u64,
+    /// When an answer went on last, and how many requests had ended, by the last look.
+    heard: (u64, u64),
     /// When something came last, or nothing was under way.
     moved_at: Duration,
     is_told: bool,
@@ -40,7 +40,7 @@ impl Silence {
         let patience = if load.request.stream { STREAMS_MAX } else { WHOLE_MAX };
         let (begin, moved_at) = (Instant::now(), Duration::ZERO);
         let looked_at = Duration::ZERO;
-        Self { patience, begin, heard: 0, moved_at, is_told: false, looked_at, stalled: 0 }
+        Self { patience, begin, heard: (0, 0), moved_at, is_told: false, looked_at, stalled: 0 }
     }
 
     /// What is to be told now. `generates`: the server says that it generates tokens.
@@ -74,7 +74,7 @@ impl Silence {
         // In this order, so that a request that ends meanwhile is not under way for ever.
         let done = traffic.done.load(Relaxed);
         let under_way = traffic.sent.load(Relaxed).saturating_sub(done);
-        let heard = traffic.heard.load(Relaxed) + done;
+        let heard = (traffic.heard_ns.load(Relaxed), done);
         if heard != self.heard || under_way == 0 || generates {
             (self.heard, self.moved_at, self.is_told) = (heard, now, false);
         }
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// A load by a clock of its own: milliseconds, requests sent, ended, pieces heard.
+    /// A load by a clock of its own: milliseconds, requests sent, ended, when an answer went on.
     fn told(stream: bool, looks: &[(u64, u64, u64, u64)]) -> Vec<(u64, u64, u64)> {
         let mut load = LoadSpec::drawn(Arrival::AllAtOnce {}, Size::Requests(4), Vec::new(), 1);
         load.request.stream = stream;
@@ -103,7 +103,7 @@ mod tests {
             let traffic = Traffic {
                 sent: (*sent).into(),
                 done: (*done).into(),
-                heard: (*heard).into(),
+                heard_ns: (*heard).into(),
                 ..Traffic::default()
             };
             let event = silence.look_at(Duration::from_millis(*ms), &traffic, false);

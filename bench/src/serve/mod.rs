@@ -35,7 +35,7 @@ use server::{Options, Server};
 use simulator::Simulator;
 use wire::{Connection, Wire};
 
-use crate::timer::Timer;
+use crate::{host, timer::Timer};
 
 /// Serve the OpenAI API without a model, on an exact schedule
 ///
@@ -49,6 +49,9 @@ pub(crate) struct ServeArgs {
     /// Port to listen on; 0 takes a free one
     #[arg(long, default_value_t = 8000)]
     port: u16,
+    /// Share the port with other servers of this user: connections are spread over them
+    #[arg(long)]
+    reuse_port: bool,
     /// Name in /v1/models; other names are refused. Without it any name will do
     #[arg(long, value_name = "NAME")]
     served_model_name: Option<String>,
@@ -179,9 +182,11 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
-    raise_open_files_limit();
+    if let Err(error) = host::raise_open_files_limit() {
+        eprintln!("warning: the limit on open files stays as it is: {error}");
+    }
     let address = SocketAddr::new(args.host, args.port);
-    let listener = listen(address)
+    let listener = listen(address, args.reuse_port)
         .with_context(|| format!("cannot listen on {address}: free the port, or use --port 0"))?;
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -200,9 +205,12 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     print(&Line::Truth(server.ledger().truth()))
 }
 
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+fn listen(address: SocketAddr, reuse_port: bool) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
+    if reuse_port {
+        socket.set_reuseport(true)?;
+    }
     socket.bind(address)?;
     // A burst of ten thousand connections has to fit; the kernel cuts this to its own limit.
     socket.listen(16_384)
@@ -234,15 +242,5 @@ async fn accept(listener: &TcpListener, server: &Arc<Server>) {
             // A client that goes away is in the ledger; there is nobody to tell.
             let _ = http1::Builder::new().serve_connection(connection, service).await;
         });
-    }
-}
-
-/// Allows as many connections as the system does.
-fn raise_open_files_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        eprintln!("warning: the limit on open files stays at {:?}: {error}", limit.current);
     }
 }

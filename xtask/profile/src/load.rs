@@ -21,6 +21,7 @@ const LOADS_MAX: usize = 1000;
 const CLASSES_MAX: usize = 1000;
 /// Between two reads of `/metrics`.
 const POLL_MS: std::ops::RangeInclusive<u32> = 100..=3_600_000;
+const READER_THREADS: std::ops::RangeInclusive<u32> = 1..=64;
 const TOKENS_MAX: u32 = 10_000_000;
 const SHARE_MAX: i64 = 1_000_000;
 const TURNS_MAX: u32 = 1000;
@@ -106,6 +107,7 @@ fn one(
         table.get("max_concurrency").map(|item| max_concurrency(problems, &item, arrival.as_ref()));
     let goodput = table.get("goodput").map(|item| goodput(&item));
     let poll_ms = table.get("poll_ms").map(|item| item.integer_u32(POLL_MS));
+    let reader_threads = table.get("reader_threads").map(|item| item.integer_u32(READER_THREADS));
     let seed = match table.get("seed") {
         Some(item) => item.integer(0..=i64::MAX).map(|n| n.value.unsigned_abs()),
         None => Some(0),
@@ -137,6 +139,7 @@ fn one(
             max_concurrency: absent_or_right(max_concurrency)?,
             goodput: absent_or_right(goodput)?,
             poll_ms: absent_or_right(poll_ms)?,
+            reader_threads: absent_or_right(reader_threads)?,
             answers: None,
         };
         let part = absent_or_right(part)?;

@@ -36,6 +36,10 @@ pub struct LoadSpec {
     /// How often `/metrics` is read during the load; [`LoadSpec::POLL_MS`] where it does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_ms: Option<u32>,
+    /// Threads that send requests and read answers, each with connections of its own; 1 where it does not
+    /// say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reader_threads: Option<u32>,
     /// Prompts that are asked for their answers in place of requests; of these, arrival and size say how
     /// many at once and how many in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,6 +86,7 @@ impl LoadSpec {
             max_concurrency,
             goodput,
             poll_ms: None,
+            reader_threads: None,
             answers: None,
         }
     }

@@ -8,12 +8,12 @@ use super::quantiles::Quantiles;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MachineUse {
-    /// Cores that the thread took which sends requests and reads answers; it has at most 1.
+    /// Cores that the busiest thread took which sends requests and reads answers; it has at most 1.
     pub client_thread_cores: f64,
     /// Cores that the whole load generator took.
     pub client_cores: f64,
-    /// How late the thread came back to a timer, looked at four times a second: what it is late by,
-    /// it is late with everything else.
+    /// How late such a thread, the latest of them, came back to a timer, sampled four times a second:
+    /// with everything else it is as late.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_loop_lag: Option<Quantiles>,
     /// Share of the machine's CPU time that was busy, whoever took it; `None` where the system does

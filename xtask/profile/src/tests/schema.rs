@@ -350,6 +350,13 @@ fn load() -> Value {
                 one_of("How often a stream counts its tokens; `final` costs least.", &USAGES),
             ),
             ("poll_ms", integer("Between two reads of `/metrics`; 5000 where it is absent.", 100)),
+            (
+                "reader_threads",
+                integer(
+                    "Threads that send and read; 1 where it is absent, more where `client-cpu` fails.",
+                    1,
+                ),
+            ),
             ("extra_body", any_table("More fields of each request.", &json!(true))),
             ("headers", any_table("More headers.", &json!({ "type": "string" }))),
         ],
