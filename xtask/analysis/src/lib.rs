@@ -10,6 +10,7 @@ pub mod ending;
 pub mod engine_time;
 #[cfg(test)]
 pub mod fixture;
+pub mod fleet;
 pub mod floors;
 pub mod gate;
 pub mod layouts;

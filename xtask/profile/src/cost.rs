@@ -88,9 +88,13 @@ impl Profile {
     /// What such a server costs, if somebody says.
     pub fn price(&self, args: &Args) -> Option<Cost> {
         let config = self.cost.as_ref()?;
-        Some(Cost {
-            cards: config.cards.unwrap_or_else(|| self.layout(args).cards),
-            card_dollars_per_hour: config.card_dollars_per_hour.map(Decimal::to_f64),
-        })
+        let card_dollars_per_hour = config.card_dollars_per_hour.map(Decimal::to_f64);
+        Some(Cost { cards: self.cards(args), card_dollars_per_hour })
+    }
+
+    /// Cards of such a server: as many as `[cost]` says, else its workers.
+    pub fn cards(&self, args: &Args) -> u32 {
+        let told = self.cost.as_ref().and_then(|cost| cost.cards);
+        told.unwrap_or_else(|| self.layout(args).cards)
     }
 }

@@ -49,8 +49,8 @@ pub use parse::parse;
 pub use remote::check_remote_url;
 pub use resolved::{
     Bound, Calibrate, Capacity, CostConfig, EndpointConfig, EngineConfig, ExecutorConfig, Gain,
-    Guard, Limit, NamedLoad, Objective, Part, Profile, SlurmConfig, Sweep, Tune, TuneSetting,
-    VllmConfig,
+    Guard, Limit, NamedLoad, Objective, Part, Profile, SlurmConfig, Sweep, Traffic, Tune,
+    TuneSetting, VllmConfig,
 };
 pub use stage::Stage;
 pub use trial::{SAMPLES, Trial};

@@ -75,7 +75,11 @@ fn resolve(
     let stages = document.get("stages");
     let reference = document.get("reference").and_then(|item| reference(problems, &item));
     let tune = document.get("tune");
-    let capacity = document.section("capacity", |table| capacity::read(table, &loads));
+    let is_endpoint = engine
+        .as_ref()
+        .is_some_and(|engine| matches!(engine.config, Some(EngineConfig::Endpoint(_))));
+    let tells_cards = !is_endpoint || known_cost.is_some_and(|cost| cost.cards.is_some());
+    let capacity = document.section("capacity", |table| capacity::read(table, &loads, tells_cards));
     let longest = engine.as_ref().and_then(|engine| engine.longest());
     let answers = document.section("answers", |table| answers::read(table, folder, longest));
     let is_simulated =

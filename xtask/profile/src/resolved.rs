@@ -299,6 +299,18 @@ pub struct Capacity {
     pub precision_percent: u32,
     /// Server starts of each configuration.
     pub starts: u32,
+    /// The traffic for which servers are counted, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+}
+
+/// A traffic for which servers are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// At its peak.
+    pub requests_per_second: Decimal,
+    /// Servers on top of those that the traffic takes.
+    pub reserve_servers: u32,
 }
 
 /// What cards cost.

@@ -24,6 +24,7 @@ macro_rules! assert_text {
 }
 
 mod answers;
+mod capacity;
 mod cost;
 mod environment;
 mod schema;

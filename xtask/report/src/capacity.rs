@@ -3,12 +3,15 @@
 use bench_core::{
     capacity::{Bracket, knee},
     metric,
-    schema::{Args, Estimate, Role},
+    schema::{Args, Estimate, Role, Traffic},
     stats,
 };
 
 use super::view::bound;
-use crate::format::{self, NOTHING};
+use crate::{
+    fleet,
+    format::{self, NOTHING},
+};
 use profile::Limit;
 
 /// What was found of each configuration.
@@ -23,6 +26,8 @@ pub struct CapacityPage<'a> {
     pub precision_percent: u32,
     /// Baseline, defaults and the chosen settings, as far as they were measured.
     pub configurations: &'a [Configuration],
+    /// What the profile's traffic takes, where it names one.
+    pub traffic: Option<&'a Traffic>,
 }
 
 /// One configuration.
@@ -141,6 +146,7 @@ impl CapacityPage<'_> {
              chord of its curve (Kneedle, Satopää et al. 2011).\n",
             format::name(self.latency)
         );
+        out += &self.traffic.map(fleet::section).unwrap_or_default();
         out
     }
 }

@@ -26,6 +26,8 @@ pub struct First {
     limited_by: String,
     /// The rates that the settings sustain within the limits.
     capacity: String,
+    /// How many cards the traffic of `[capacity]` takes.
+    traffic: String,
     /// When the comparison was stopped, and why.
     stopping: String,
 }
@@ -50,6 +52,12 @@ impl First {
                 .capacity
                 .and_then(|found| {
                     words::capacity(found, &inputs.comparison.decision, inputs.profile)
+                })
+                .unwrap_or_default(),
+            traffic: inputs
+                .capacity
+                .and_then(|found| {
+                    words::traffic(found, &inputs.comparison.decision, inputs.profile)
                 })
                 .unwrap_or_default(),
             stopping: stopping(inputs).unwrap_or_default(),

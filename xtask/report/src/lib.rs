@@ -11,6 +11,7 @@ pub mod findings;
 mod first;
 #[cfg(test)]
 mod fixture;
+mod fleet;
 pub mod format;
 mod html;
 mod inputs;

@@ -11,7 +11,7 @@ use bench_core::{
 
 use super::provenance::distinct;
 use crate::{
-    answers,
+    answers, fleet,
     format::{self, NOTHING},
 };
 use profile::{Guard, Profile};
@@ -418,20 +418,15 @@ pub fn limited_by<'a>(
 /// The rates that the settings sustain within the limits, with the verdict and what may settle an open one.
 pub fn capacity(found: &CapacityResult, decision: &Decision, profile: &Profile) -> Option<String> {
     let row = found.comparisons.first()?;
-    let load = row.load.split('@').next().unwrap_or_default();
+    let load = load_of(row);
     let figure = |(column, name): (Column, Option<&str>)| {
         let found = row.columns.get(&column)?;
         let half = found.low.zip(found.high).map(|(low, high)| (high - low) / 2.0);
         let half = half.map(|half| format!(" ± {}", format::number(half, 1))).unwrap_or_default();
         Some(format!("{} {}{half}", name?, format::number(found.mean, 1)))
     };
-    let default = profile.endpoint().map_or("vLLM's defaults", |_| &profile.name);
-    let columns = [
-        (Column::Tuned, candidate_name(decision)),
-        (Column::Default, Some(default)),
-        (Column::Baseline, Some("the baseline")),
-    ];
-    let figures: Vec<String> = columns.into_iter().filter_map(figure).collect();
+    let figures: Vec<String> =
+        columns_named(decision, profile).into_iter().filter_map(figure).collect();
     let change = verdict(row).map(|change| format!(": {change} ({})", row.reason));
     let advice = match row.verdict {
         Some(Verdict::Inconclusive) => " More `starts` in `[capacity]` may settle it.",
@@ -441,6 +436,66 @@ pub fn capacity(found: &CapacityResult, decision: &Decision, profile: &Profile) 
         "Requests/s of `{load}` within the limits: {}{}.{advice}",
         format::list(&figures),
         change.unwrap_or_default()
+    ))
+}
+
+/// What each column is called beside the others, `None` where nothing was a candidate.
+fn columns_named<'a>(decision: &Decision, profile: &'a Profile) -> [(Column, Option<&'a str>); 3] {
+    let default = profile.endpoint().map_or("vLLM's defaults", |_| &profile.name);
+    [
+        (Column::Tuned, candidate_name(decision)),
+        (Column::Default, Some(default)),
+        (Column::Baseline, Some("the baseline")),
+    ]
+}
+
+/// The load whose rates a row compares.
+fn load_of(row: &Comparison) -> &str {
+    row.load.split('@').next().unwrap_or_default()
+}
+
+/// How many cards the traffic of `[capacity]` takes with each setting, and what they cost.
+pub fn traffic(found: &CapacityResult, decision: &Decision, profile: &Profile) -> Option<String> {
+    let traffic = found.traffic.as_ref()?;
+    let takes = |(column, name): (Column, Option<&str>)| {
+        let role = match column {
+            Column::Tuned => Role::Tuned,
+            Column::Default => Role::Default,
+            _ => Role::Baseline,
+        };
+        let found = traffic.fleets.iter().find(|fleet| fleet.role == role)?;
+        let cards = fleet::count(found, |n| n.cards);
+        let servers = match found.cards_per_server {
+            1 => String::new(),
+            n => format!(" in servers of {n}"),
+        };
+        let money = found.servers.dollars_per_hour.map(|_| {
+            let hour = fleet::dollars(found, |n| n.dollars_per_hour);
+            let tokens = fleet::dollars(found, |n| n.dollars_per_million_output_tokens);
+            format!(", {hour} an hour, {tokens} a million output tokens")
+        });
+        Some(format!("{} {cards}{servers}{}", name?, money.unwrap_or_default()))
+    };
+    let each: Vec<String> =
+        columns_named(decision, profile).into_iter().filter_map(takes).collect();
+    let load = load_of(found.comparisons.first()?);
+    let rate = traffic.requests_per_s;
+    if each.is_empty() {
+        return Some(format!(
+            "No number of servers was shown to serve {rate} requests/s of `{load}` within the limits."
+        ));
+    }
+    let reserve = match traffic.reserve_servers {
+        0 => String::new(),
+        1 => ", with a server in reserve".to_owned(),
+        n => format!(", with {n} servers in reserve"),
+    };
+    let is_open = traffic.fleets.iter().any(|fleet| fleet.most.is_none());
+    let advice = if is_open { " More `starts` in `[capacity]` bound it." } else { "" };
+    Some(format!(
+        "Cards for {rate} requests/s of `{load}` within the limits{reserve}: {}, if a balancer spreads requests \
+         evenly.{advice}",
+        each.join("; ")
     ))
 }
 

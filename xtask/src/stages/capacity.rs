@@ -12,7 +12,8 @@ use bench_core::{
     decimal::Decimal,
     metric,
     schema::{
-        Args, CapacityResult, ChooseResult, Column, LoadSpec, Outcome, Point, Role, Size, TrialRef,
+        Args, CapacityResult, ChooseResult, Column, Cost, LoadSpec, Outcome, Point, Role, Size,
+        Traffic, TrialRef,
     },
 };
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use super::{Context, Grid, Setting, StageResult, read_if_upstream, trial::point, written};
 use analysis::{
     capacity::{self, Sustained},
+    fleet::{self, Need},
     limits,
 };
 use dag::{Inputs, Leaf, Outputs, Task};
@@ -200,6 +202,38 @@ impl Capacity<'_> {
         found
     }
 
+    /// What the profile's traffic takes of each configuration, where it names one.
+    fn traffic(&self, inputs: &Inputs<'_>, starts: &[Start]) -> Result<Option<Traffic>> {
+        let profile = self.context.profile;
+        let Some(traffic) = self.capacity().traffic else { return Ok(None) };
+        let fleet = |setting: &Setting| {
+            let own = || starts.iter().filter(|start| start.setting.args == setting.args);
+            let tokens: u64 = own().map(|start| start.completed().0).sum();
+            let requests: u64 = own().map(|start| start.completed().1).sum();
+            let cost = profile.price(&setting.args);
+            fleet::fleet(
+                &traffic,
+                &Need {
+                    label: &setting.label,
+                    role: setting.role,
+                    cost: Cost {
+                        cards: profile.cards(&setting.args),
+                        card_dollars_per_hour: cost.and_then(|cost| cost.card_dollars_per_hour),
+                    },
+                    sustained: &own().map(Start::sustained).collect::<Vec<_>>(),
+                    violated: &own().map(Start::violated).collect::<Vec<_>>(),
+                    output_tokens_per_request: (tokens > 0)
+                        .then(|| tokens as f64 / requests as f64),
+                },
+            )
+        };
+        Ok(Some(Traffic {
+            requests_per_s: traffic.requests_per_second.to_f64(),
+            reserve_servers: traffic.reserve_servers,
+            fleets: self.settings(inputs)?.iter().filter_map(fleet).collect(),
+        }))
+    }
+
     /// One point for each configuration and rate, over the starts that served it.
     fn points(&self, starts: &[Start]) -> Result<Vec<Point>> {
         let mut points = Vec::new();
@@ -267,6 +301,24 @@ impl Start {
         let kept = self.bracket().kept;
         let of = |rate: &&Rate| Some(rate.rate) == kept && rate.found == Sustained::Met;
         self.rates.iter().find(of).map_or(0.0, |rate| rate.offered)
+    }
+
+    /// The offered rate at the bracket's upper end, where a rate violated a limit.
+    fn violated(&self) -> Option<f64> {
+        let lowest = self.bracket().broken?;
+        self.rates.iter().find(|rate| rate.rate == lowest).map(|rate| rate.offered)
+    }
+
+    /// Output tokens and requests of the rates that met the limits.
+    fn completed(&self) -> (u64, u64) {
+        let of = |rate: &Rate| match &rate.outcome {
+            Outcome::Measured(found) if rate.found == Sustained::Met => {
+                Some((found.summary.output_tokens, found.summary.counts.completed))
+            }
+            _ => None,
+        };
+        let each = self.rates.iter().filter_map(of);
+        each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     /// What the lowest rate that violates a limit violates, or why nothing is known of the next one.
@@ -356,18 +408,21 @@ impl Task for Capacity<'_> {
         let load = format!("{}@capacity", self.capacity().load);
         let precision = self.capacity().precision_percent;
         let comparison = capacity::compare(&load, &rates.collect(), precision);
+        let traffic = self.traffic(inputs, &starts)?;
         let page = CapacityPage {
             load: &self.capacity().load,
             limits: &self.limits().collect::<Vec<_>>(),
             latency: self.latency(),
             precision_percent: self.capacity().precision_percent,
             configurations: &configurations,
+            traffic: traffic.as_ref(),
         };
         let result = CapacityResult {
             header: self.context.header(CAPACITY.name, inputs)?,
             points: self.points(&starts)?,
             comparisons: vec![comparison],
             findings: page.findings(),
+            traffic: traffic.clone(),
         };
         let drawing = plots::capacity(&page, &result.header.engine.shown());
         let mut outputs = written(&result)?;

@@ -46,6 +46,11 @@ e2e_p95_ms = 100
 load = "mine"
 precision_percent = 10
 starts = 1
+traffic_requests_per_second = 100
+reserve_servers = 1
+[cost]
+cards = 2
+card_dollars_per_hour = 3
 "#;
 
 /// What each stored trial offered: requests per second by the times at which they came.
@@ -95,8 +100,76 @@ fn the_capacity_of_a_replay_is_the_rate_at_which_it_came() {
         assert!(met > 3.0 && met < violated && violated <= 1.11 * met, "{label}: {rates:?}");
         let found = &capacity.comparisons[0].columns[&column];
         assert!((found.mean / met - 1.0).abs() < 1e-4, "{label}: {found:?}, {rates:?}");
+        let traffic = capacity.traffic.as_ref().expect("the profile names one");
+        let fleet = traffic.fleets.iter().find(|fleet| fleet.label == label).expect("a fleet");
+        let servers = |rate: f64| (100.0 / rate).ceil() as u32 + 1;
+        assert_eq!(fleet.servers.servers, servers(met), "{label}: {met} of 100 requests/s");
+        assert_eq!(fleet.fewest.map(|fewest| fewest.servers), Some(servers(violated)), "{label}");
+        assert_eq!(fleet.servers.cards, 2 * servers(met), "{label}");
+        assert_eq!(fleet.servers.dollars_per_hour, Some(f64::from(6 * servers(met))), "{label}");
+        let tokens_per_hour: u64 = (0..ROWS).map(|i| 4 + 5 * i % 21).sum::<u64>() * 3_600 * 100;
+        let dollars = 1e6 * f64::from(6 * servers(met)) * ROWS as f64 / tokens_per_hour as f64;
+        let told = fleet.servers.dollars_per_million_output_tokens.expect("a price");
+        assert!((told / dollars - 1.0).abs() < 1e-9, "{label}: {told} and not {dollars}");
         println!("{label}: {} requests/s sustained, {violated} violates; {rates:?}", found.mean);
     }
     let page = fs::read_to_string(project.path("results/test/capacity.md")).expect("a page");
     assert!(page.contains("The highest rate of `mine` that a server sustains"), "{page}");
+    assert!(page.contains("## Servers for 100 requests/s"), "{page}");
+    assert!(page.contains("rounded up, and 1 in reserve"), "{page}");
+}
+
+/// One bundle is all that another machine needs, and nothing there is written over.
+#[test]
+fn a_bundle_with_its_files_rebuilds_the_results_of_an_own_trace() {
+    let project = Project::new();
+    let profile = PROFILE.replace("file = \"trace", "file = \"data/trace");
+    fs::write(project.path("bench/profiles/own.toml"), &profile).expect("writes");
+    fs::create_dir_all(project.path("bench/profiles/data")).expect("creates");
+    fs::write(project.path("bench/profiles/data/trace.jsonl"), trace()).expect("writes");
+    project.ok(&["suite", "--profile", "own"]);
+    let bare = project.ok(&["bundle", "export", "bare.jsonl.gz", "--profile", "own"]);
+    assert!(
+        bare.replace('\n', " ").contains("data/trace.jsonl; or export it --with-files"),
+        "{bare}"
+    );
+    let told =
+        project.ok(&["bundle", "export", "all.jsonl.gz", "--with-files", "--profile", "own"]);
+    assert!(told.contains("with own.toml, data/trace.jsonl: give it only to those"), "{told}");
+    let bytes = |name: &str| fs::read(project.path(name)).expect("reads");
+    assert!(bytes("all.jsonl.gz").len() > bytes("bare.jsonl.gz").len());
+
+    let elsewhere = Project::new();
+    fs::write(elsewhere.path("all.jsonl.gz"), bytes("all.jsonl.gz")).expect("writes");
+    fs::create_dir_all(elsewhere.path("bench/profiles/data")).expect("creates");
+    let place = elsewhere.path("bench/profiles/data/trace.jsonl");
+    fs::write(&place, "mine\n").expect("writes");
+    let output = elsewhere.run(&["bundle", "import", "all.jsonl.gz"]);
+    let error = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
+    assert!(!output.status.success() && error.contains("nothing was stored"), "{error}");
+    assert_eq!(fs::read_to_string(&place).expect("reads"), "mine\n", "it stays");
+    assert!(!elsewhere.path("bench/profiles/own.toml").exists());
+    assert!(!elsewhere.path("artifacts/actions").exists(), "no trial came");
+
+    fs::remove_file(&place).expect("removes");
+    let told = elsewhere.ok(&["bundle", "import", "all.jsonl.gz"]);
+    assert!(told.contains("wrote ") && !told.contains("cannot be rebuilt"), "{told}");
+    elsewhere.ok(&["suite", "--profile", "own", "--offline"]);
+    for name in ["baseline.json", "capacity.json", "capacity.md"] {
+        let of =
+            |project: &Project| fs::read(project.path("results/own").join(name)).expect("reads");
+        assert_eq!(of(&project), of(&elsewhere), "{name}");
+    }
+    // What is there already is no other file.
+    assert!(!elsewhere.ok(&["bundle", "import", "all.jsonl.gz"]).contains("wrote "));
+
+    let outside = PROFILE.replace("file = \"trace", "file = \"../trace");
+    fs::write(project.path("bench/trace.jsonl"), trace()).expect("writes");
+    fs::write(project.path("bench/profiles/outside.toml"), outside).expect("writes");
+    project.ok(&["suite", "--profile", "outside"]);
+    let output =
+        project.run(&["bundle", "export", "x.jsonl.gz", "--with-files", "--profile", "outside"]);
+    let error = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
+    assert!(error.contains("lies outside") && error.contains("move it there"), "{error}");
+    assert!(!project.path("x.jsonl.gz").exists());
 }

@@ -58,8 +58,8 @@ pub use sample::{EnergyReading, Phases, RequestSample, RequestStatus, ServerObse
 pub use speculation::{Speculation, SpeculationAdvice, SpeculationOnLoad};
 pub use stages::{
     AnswersResult, BaselineResult, CapacityResult, ChooseResult, CompareResult,
-    ComprehensiveResult, ConfirmResult, Figures, Header, LayoutsResult, ProvisionResult,
-    SavedResult, SweepResult, TuneResult,
+    ComprehensiveResult, ConfirmResult, Figures, Fleet, Header, LayoutsResult, ProvisionResult,
+    SavedResult, Servers, SweepResult, Traffic, TuneResult,
 };
 
 /// Version of every type in this module. A reader refuses a version that it does not know.

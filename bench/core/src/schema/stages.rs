@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AnswerRefusal, Candidate, Choice, Comparison, Decision, EngineLabel, FloorOutcome,
-    JudgedAnswers, LayoutPoint, Point, Speculation, Stopping, TargetOutcome, TrialRef,
+    JudgedAnswers, LayoutPoint, Point, Role, Speculation, Stopping, TargetOutcome, TrialRef,
 };
 
 /// What every result file begins with.
@@ -180,9 +180,63 @@ pub struct CapacityResult {
     /// Metrics side by side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comparisons: Vec<Comparison>,
+    /// What the profile's traffic takes, where it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
     /// Findings in words, each drawn from the figures above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
+}
+
+/// What a traffic takes, if it is spread evenly over servers that each sustain what one was measured to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Traffic {
+    /// At its peak.
+    pub requests_per_s: f64,
+    /// Servers that are held in reserve; every number of servers has them in it.
+    pub reserve_servers: u32,
+    /// Each configuration that sustains some rate.
+    pub fleets: Vec<Fleet>,
+}
+
+/// Servers of one configuration for a traffic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Fleet {
+    /// Label of the configuration.
+    pub label: String,
+    /// Its role.
+    pub role: Role,
+    /// Cards of each server.
+    pub cards_per_server: u32,
+    /// By the mean rate that its starts sustained.
+    pub servers: Servers,
+    /// By the upper end of the capacity's interval; `None` where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fewest: Option<Servers>,
+    /// By the lower end; `None` where it is not known, or reaches zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<Servers>,
+}
+
+/// A number of servers, and what they cost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Servers {
+    /// Servers.
+    pub servers: u32,
+    /// Their cards.
+    pub cards: u32,
+    /// Of these cards, where the profile says what one costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dollars_per_hour: Option<f64>,
+    /// At the peak; off it the same cards serve fewer tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dollars_per_million_output_tokens: Option<f64>,
 }
 
 /// Of `compare`: baseline, defaults and candidate side by side, and the decision.

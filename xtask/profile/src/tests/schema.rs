@@ -504,6 +504,11 @@ fn capacity() -> Value {
             ("load!", text("Whose rate is raised until it breaks [slo].")),
             ("precision_percent", integer("Of the rate that is found.", 1)),
             ("starts", integer("Starts of each setting.", 1)),
+            (
+                "traffic_requests_per_second",
+                above_zero("Peak of the traffic for which servers and cards are counted."),
+            ),
+            ("reserve_servers", integer("Servers on top of those.", 0)),
         ],
     )
 }

@@ -446,6 +446,9 @@ fn besides(profile: &Profile, comparison: &CompareResult, beside: &Beside<'_>) -
     lines.extend(
         beside.capacity.and_then(|found| words::capacity(found, &comparison.decision, profile)),
     );
+    lines.extend(
+        beside.capacity.and_then(|found| words::traffic(found, &comparison.decision, profile)),
+    );
     match (beside.problems, beside.failed_requests) {
         ([], []) => lines.push("Every setting ran, and every trial counts.".to_owned()),
         ([], _) => lines.push("Every setting ran. Some requests failed.".to_owned()),
@@ -470,7 +473,7 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use bench_core::{
-        schema::{ArgValue, Estimate},
+        schema::{ArgValue, Estimate, Fleet, Servers, Traffic},
         stats,
     };
 
@@ -621,6 +624,14 @@ mod tests {
             points: Vec::new(),
             comparisons: vec![row],
             findings: Vec::new(),
+            traffic: Some(Traffic {
+                requests_per_s: 200.0,
+                reserve_servers: 1,
+                fleets: vec![
+                    fleet(Role::Default, 4, [5, 6, 7].map(Some)),
+                    fleet(Role::Tuned, 4, [Some(4), Some(5), None]),
+                ],
+            }),
         };
         let failed = ["2 of 40 of default on burst (5.0 %: http_500 2), few enough".to_owned()];
         let beside =
@@ -629,12 +640,35 @@ mod tests {
         for line in [
             " Requests/s of production within the limits: tuned 52.4 and vLLM's defaults 45.0: +16.4 %, \
              inconclusive (a single start on one side). More starts in [capacity] may settle it.",
+            " Cards for 200 requests/s of production within the limits, with a server in reserve: tuned 20 (16 \
+             or more) in servers of 4, $50.00 ($40.00 or more) an hour, $0.500 ($0.400 or more) a million output \
+             tokens; vLLM's defaults 24 (20 to 28) in servers of 4, $60.00 ($50.00 to $70.00) an hour, $0.600 \
+             ($0.500 to $0.700) a million output tokens, if a balancer spreads requests evenly. More starts in \
+             [capacity] bound it.",
             " Every setting ran. Some requests failed.",
             " Failed requests: 2 of 40 of default on burst (5.0 %: http_500 2), few enough.",
         ] {
             assert!(screen.lines().any(|found| found == line), "{line}\n{screen}");
         }
         assert!(!screen.contains("every trial counts"), "{screen}");
+    }
+
+    /// So many servers of so many cards: fewest, expected, most.
+    fn fleet(role: Role, cards_per_server: u32, [fewest, found, most]: [Option<u32>; 3]) -> Fleet {
+        let servers = |n: u32| Servers {
+            servers: n,
+            cards: n * cards_per_server,
+            dollars_per_hour: Some(f64::from(n * cards_per_server) * 2.5),
+            dollars_per_million_output_tokens: Some(f64::from(n) / 10.0),
+        };
+        Fleet {
+            label: String::new(),
+            role,
+            cards_per_server,
+            servers: servers(found.expect("a number")),
+            fewest: fewest.map(servers),
+            most: most.map(servers),
+        }
     }
 
     #[test]

@@ -1,0 +1,68 @@
+//! How many servers and cards a traffic takes, in words.
+
+use bench_core::schema::{Fleet, Servers, Traffic};
+
+use crate::format::{self, NOTHING};
+
+/// What the traffic takes of each configuration, as a section of a page; money where somebody says what a card costs.
+pub fn section(traffic: &Traffic) -> String {
+    let has_price = traffic.fleets.iter().any(|fleet| fleet.servers.dollars_per_hour.is_some());
+    let columns =
+        ["Configuration", "> Servers", "> Cards", "> An hour", "> A million output tokens"];
+    let shown = if has_price { columns.len() } else { 3 };
+    let row = |fleet: &Fleet| {
+        let cells = [
+            fleet.label.clone(),
+            count(fleet, |n| n.servers),
+            count(fleet, |n| n.cards),
+            dollars(fleet, |n| n.dollars_per_hour),
+            dollars(fleet, |n| n.dollars_per_million_output_tokens),
+        ];
+        cells[..shown].to_vec()
+    };
+    let header: Vec<String> = columns[..shown].iter().map(|title| (*title).to_owned()).collect();
+    let reserve = match traffic.reserve_servers {
+        0 => String::new(),
+        n => format!(", and {n} in reserve"),
+    };
+    let money = if has_price {
+        " Money is that of all these cards while the\ntraffic is at that rate."
+    } else {
+        ""
+    };
+    format!(
+        "\n## Servers for {} requests/s\n\n{}\nThe traffic over the rate that a server sustains, rounded up{reserve}. In \
+         parentheses the same by the ends of that rate: the next\nhigher rate tried, and the lower end of its 95 % interval \
+         over starts (of a single start the rate itself, so that how much starts\ndiffer is not in it). It is assumed that a \
+         balancer spreads the requests evenly over servers that each sustain what one was\nmeasured to.{money}\n",
+        traffic.requests_per_s,
+        format::table(&header, &traffic.fleets.iter().map(row).collect::<Vec<_>>())
+    )
+}
+
+/// `4 (3 to 5)`, `4` where the range is one number, `4 (3 or more)` where the interval reaches zero.
+pub fn count(fleet: &Fleet, of: impl Fn(&Servers) -> u32) -> String {
+    let shown = |n: u32| format::number(f64::from(n), 0);
+    let ends = [&fleet.fewest, &fleet.most].map(|end| end.as_ref().map(|n| shown(of(n))));
+    with_range(shown(of(&fleet.servers)), ends)
+}
+
+/// The same of money, to the cent or three digits; [`NOTHING`] where nobody says what a card costs.
+pub fn dollars(fleet: &Fleet, of: impl Fn(&Servers) -> Option<f64>) -> String {
+    let Some(found) = of(&fleet.servers) else { return NOTHING.to_owned() };
+    let decimals = format::decimals(found).max(2);
+    let shown = |dollars: f64| format!("${}", format::number(dollars, decimals));
+    let ends = [&fleet.fewest, &fleet.most].map(|end| end.as_ref().and_then(&of).map(shown));
+    with_range(shown(found), ends)
+}
+
+fn with_range(found: String, ends: [Option<String>; 2]) -> String {
+    match ends {
+        [Some(low), Some(high)] if low == high => found,
+        [Some(low), Some(high)] => format!("{found} ({low} to {high})"),
+        [Some(low), None] => format!("{found} ({low} or more)"),
+        [None, Some(high)] if high == found => format!("{found} or fewer"),
+        [None, Some(high)] => format!("{found} ({high} or fewer)"),
+        [None, None] => format!("{found} (range not known)"),
+    }
+}
