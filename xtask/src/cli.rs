@@ -211,6 +211,12 @@ pub enum BundleCommand {
     Export {
         /// The bundle to write.
         file: PathBuf,
+        /// Put the profile into FILE too, and the files that it reads: requests, prompts.
+        ///
+        /// They may be what users sent, so without this they stay where they are. `bundle import` writes them
+        /// below its bench/profiles/, never over another file.
+        #[arg(long)]
+        with_files: bool,
         #[command(flatten)]
         profile: ProfileArg,
     },

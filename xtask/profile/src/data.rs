@@ -77,8 +77,8 @@ pub(super) fn read(
         .inspect_err(|error| {
             file.report(
                 format!("cannot read {name}: {error}"),
-                "names are relative to the profile; a bundle does not bring it: copy it from where \
-                 the profile was measured",
+                "names are relative to the profile; a bundle brings it if it was exported --with-files, else copy it \
+                 from where the profile was measured",
             );
         })
         .ok()?;

@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{self, File},
     io::Read as _,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -18,14 +18,20 @@ use super::{CALIBRATION, Session};
 use crate::{cli::MessageFormat, error::Code, output, stages};
 use dag::{Dag, LEAF, RECORD, State, TASK};
 use profile::stage;
-use store::{BUNDLE_BYTES_MAX, Bundle, Entry, Store, disk::write_whole};
+use store::{BUNDLE_BYTES_MAX, Bundle, CarriedFile, Entry, Store, disk::write_whole};
 
 /// Name of a profile's own bundle in `results/<profile>/`.
 const FILE: &str = "bundle.jsonl.gz";
 
-/// Writes the profile's stored trials and its engine's identity into a file.
-pub fn export(profile: &str, file: &Path, format: MessageFormat) -> Result<()> {
+/// Writes the profile's stored trials and its engine's identity into a file, with what else their reader needs
+/// where that is asked for.
+pub fn export(profile: &str, file: &Path, with_files: bool, format: MessageFormat) -> Result<()> {
     let session = Session::open(profile)?;
+    let beside = files_beside(&session.profile);
+    let files = match with_files {
+        true => carried(&session.profile, &beside)?,
+        false => Vec::new(),
+    };
     let engine = session.recorded_engine()?;
     let context = session.context(&engine);
     let mut dag = session.plan(&context, &stages::bears_on_trials, false)?;
@@ -48,33 +54,117 @@ pub fn export(profile: &str, file: &Path, format: MessageFormat) -> Result<()> {
     }
     let stored = entries.len() - 1;
     let calibration = session.quoted_calibration().map(serde_json::to_value).transpose()?;
-    let bundle = Bundle { profile: session.profile.name.clone(), calibration, entries };
+    let bundle = Bundle { profile: session.profile.name.clone(), calibration, entries, files };
     let bytes = bundle.to_bytes()?;
     write_whole(file, &bytes).with_context(|| format!("writing {}", file.display()))?;
     let (name, all, bytes) = (&bundle.profile, keys.len(), bytes.len());
     let file = file.display();
-    let beside = files_beside(&session.profile);
+    let beside: Vec<String> = match with_files {
+        true => Vec::new(),
+        false => beside.iter().map(|path| path.display().to_string()).collect(),
+    };
+    let files: Vec<&str> = bundle.files.iter().map(|file| file.name.as_str()).collect();
     match format {
         MessageFormat::Human => {
             outln!("wrote {file}: {stored} of {all} trials of profile {name}, {bytes} bytes")?;
-            outln!("to rebuild its results elsewhere, take along: {}", beside.join(", "))
+            match with_files {
+                true => {
+                    outln!("with {}: give it only to those who may read them", files.join(", "))
+                }
+                false => outln!(
+                    "to rebuild its results elsewhere, take along: {}; or export it --with-files, which puts them \
+                     into it",
+                    beside.join(", ")
+                ),
+            }
         }
         MessageFormat::Json => {
             let wrote = json!({
                 "profile": name, "file": file.to_string(), "trials": stored, "of": all,
-                "bytes": bytes, "beside": beside
+                "bytes": bytes, "beside": beside, "files": files
             });
             output::answer("bundle-export", &wrote)
         }
     }
 }
 
-/// Files that a profile's results are rebuilt with beside its bundle: itself, and those with requests.
-fn files_beside(profile: &profile::Profile) -> Vec<String> {
+/// Files that a profile's results are rebuilt with beside its bundle: itself, and those with requests and prompts.
+fn files_beside(profile: &profile::Profile) -> Vec<PathBuf> {
     let data = profile.loads.iter().filter_map(|load| load.data_file.as_ref());
-    let mut files: Vec<&PathBuf> = [&profile.path].into_iter().chain(data).collect();
-    files.dedup();
-    files.into_iter().map(|path| path.display().to_string()).collect()
+    let prompts = profile.answers.iter().filter_map(|answers| answers.own_file.as_ref());
+    let mut files: Vec<PathBuf> = Vec::new();
+    for path in [&profile.path].into_iter().chain(data).chain(prompts) {
+        if !files.contains(path) {
+            files.push(path.clone());
+        }
+    }
+    files
+}
+
+/// Such files as they travel: under their names from the profile's folder.
+fn carried(profile: &profile::Profile, files: &[PathBuf]) -> Result<Vec<CarriedFile>> {
+    let folder = std::path::absolute(&profile.path)?;
+    let folder = folder.parent().unwrap_or(&folder);
+    let carry = |path: &PathBuf| {
+        let shown = path.display();
+        let refused = |why: String| Code::FileRefused.error(format!("{shown} {why}"));
+        let inside = std::path::absolute(path)?.strip_prefix(folder).ok().and_then(name_of);
+        let name = inside.ok_or_else(|| {
+            refused(format!(
+                "lies outside {}: move it there and name it in the profile, which changes no key, or export \
+                 without --with-files and copy it by itself",
+                folder.display()
+            ))
+        })?;
+        let bytes = fs::read(path).map_err(|error| refused(format!("cannot be read: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            refused("is no text: export without --with-files and copy it by itself".to_owned())
+        })?;
+        Ok(CarriedFile::new(name, text))
+    };
+    files.iter().map(carry).collect()
+}
+
+/// A path below a folder as a name, parted by `/`; `None` where it leads out of the folder.
+fn name_of(path: &Path) -> Option<String> {
+    let parts = path.components().map(|part| match part {
+        Component::Normal(name) => name.to_str(),
+        _ => None,
+    });
+    parts.collect::<Option<Vec<_>>>().map(|parts| parts.join("/")).filter(|name| !name.is_empty())
+}
+
+/// Those of a bundle's files that are not there yet, with their places.
+///
+/// # Errors
+/// Where another file is in the place of one.
+fn lacking<'a>(bundle: &'a Bundle, root: &super::Root) -> Result<Vec<(PathBuf, &'a CarriedFile)>> {
+    let mut lacking = Vec::new();
+    if !bundle.files.is_empty() && root.given() != root.path() {
+        let message = format!(
+            "{} has no bench/profiles for the bundle's files: `cargo xtask init` makes it a project, then import again",
+            root.path().display()
+        );
+        return Err(Code::NoProject.error(message));
+    }
+    for file in &bundle.files {
+        let path = root.given().join("bench/profiles").join(&file.name);
+        match fs::read(&path) {
+            Ok(found) if Digest::of(&found) == file.digest => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                lacking.push((path, file));
+            }
+            found => {
+                let is = found.err().map_or("another file".to_owned(), |error| error.to_string());
+                let message = format!(
+                    "{} is in the bundle, and here it is {is}: move that away, then import again; nothing was stored",
+                    path.display()
+                );
+                return Err(Code::Exists.error(message));
+            }
+        }
+    }
+    Ok(lacking)
 }
 
 /// Every trial that the stages ask for, so far as that is known, with its role.
@@ -87,15 +177,21 @@ fn trial_keys(dag: &Dag<'_, profile::Trial>) -> BTreeMap<Digest, String> {
 pub fn import(file: &Path, format: MessageFormat) -> Result<()> {
     let root = super::Root::find()?;
     let bundle = read(file)?;
+    let lacking = lacking(&bundle, &root)?;
     let mut store = Store::open_read_only(&root.artifacts())?;
     store.make_writable()?;
     let kept = take(&store, &bundle)?;
+    for (path, file) in &lacking {
+        write_whole(path, file.text.as_bytes())
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    let wrote: Vec<String> = lacking.iter().map(|(path, _)| path.display().to_string()).collect();
     let trials = bundle.entries.len() - 1;
-    // Its results are made by the profile, which is in no bundle.
+    // Its results are made by the profile, which is not in every bundle.
     let lacks = profile::load(&bundle.profile, root.given()).err().map(|error| error.message());
     if format == MessageFormat::Json {
         let imported = json!({
-            "profile": bundle.profile, "trials": trials, "kept": kept, "lacks": lacks
+            "profile": bundle.profile, "trials": trials, "kept": kept, "wrote": wrote, "lacks": lacks
         });
         return output::answer("bundle-import", &imported);
     }
@@ -103,10 +199,14 @@ pub fn import(file: &Path, format: MessageFormat) -> Result<()> {
     if kept > 0 {
         outln!("{kept} were measured here, raw samples and all, and stay as they are")?;
     }
+    if !wrote.is_empty() {
+        outln!("wrote {}", wrote.join(", "))?;
+    }
     if let Some(lacks) = lacks {
         outln!("its results cannot be rebuilt yet: {lacks}")?;
         outln!(
-            "copy the profile, and the files that it names in `data`, from where it was measured"
+            "copy the profile, and the files that it names in `data`, from where it was measured, or export it there \
+             --with-files"
         )?;
     }
     outln!("rebuild its results with: cargo xtask suite --profile {} --offline", bundle.profile)?;
@@ -173,6 +273,10 @@ fn refused(file: &Path, why: &str) -> anyhow::Error {
 /// records of trials on that engine. Its digests were checked when it was read.
 fn check(bundle: &Bundle) -> Result<()> {
     ensure!(profile::is_profile_name(&bundle.profile), "its profile has no proper name");
+    for file in &bundle.files {
+        let is_inside = name_of(Path::new(&file.name)).is_some_and(|name| name == file.name);
+        ensure!(is_inside, "its file {:?} would not lie below bench/profiles", file.name);
+    }
     if let Some(calibration) = &bundle.calibration {
         serde_json::from_value::<Calibration>(calibration.clone())
             .context("its calibration is none")?;

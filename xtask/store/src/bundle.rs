@@ -1,7 +1,7 @@
 //! A bundle: action records and their outputs in one file, to carry them to another store.
 //!
 //! gzip of JSON lines, so that `zcat` shows it: a head, then an entry a line, in the order of kind
-//! and key. The comment in gzip's header is the SHA-256 of all that follows it, since a
+//! and key, then the files that it carries beside them, a line each. The comment in gzip's header is the SHA-256 of all that follows it, since a
 //! decompressor does not look at every bit of a file.
 
 use std::{
@@ -19,10 +19,16 @@ use super::{Action, Store};
 
 /// Version of the file's layout.
 const FORMAT: u32 = 1;
+/// The same of a bundle that carries files.
+const FORMAT_WITH_FILES: u32 = 2;
 /// Largest bundle: it is to fit into a repository.
-pub const BYTES_MAX: usize = 5_000_000;
-/// Largest text in it: a small file may hold a very large one.
+const BYTES_MAX: usize = 5_000_000;
+/// Largest one that carries files.
+pub const BYTES_MAX_WITH_FILES: usize = 200_000_000;
+/// Largest text in a bundle of [`BYTES_MAX`]: a small file may hold a very large one.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
+/// Largest text in a larger one, as a multiple of its size.
+const TEXT_OF_BYTES_MAX: u64 = 30;
 /// gzip's header: with a comment, no time, best compression, no operating system.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0x10, 0, 0, 0, 0, 2, 255];
 /// A digest's digits; a NUL ends the comment.
@@ -37,6 +43,27 @@ pub struct Bundle {
     pub calibration: Option<Value>,
     /// Records with their outputs.
     pub entries: Vec<Entry>,
+    /// Files that its reader needs beside them.
+    pub files: Vec<CarriedFile>,
+}
+
+/// A file as it travels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CarriedFile {
+    /// Its name where it lay, parted by `/`, from a folder that both ends know.
+    pub name: String,
+    /// Of its text.
+    pub digest: Digest,
+    /// Its content.
+    pub text: String,
+}
+
+impl CarriedFile {
+    /// A file of that name and content.
+    pub fn new(name: String, text: String) -> Self {
+        Self { name, digest: Digest::of(text.as_bytes()), text }
+    }
 }
 
 /// A record and its outputs, those that it has left out excepted.
@@ -56,6 +83,18 @@ struct Head {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     calibration: Option<Value>,
     entries: usize,
+    #[serde(default, skip_serializing_if = "is_none")]
+    files: usize,
+}
+
+/// The layout of a bundle with so many files.
+fn format(files: usize) -> u32 {
+    if files == 0 { FORMAT } else { FORMAT_WITH_FILES }
+}
+
+/// Keeps the bytes of a bundle without files.
+fn is_none(files: &usize) -> bool {
+    *files == 0
 }
 
 /// An entry as written: the record in the store's own form, sealed.
@@ -91,10 +130,11 @@ impl Bundle {
     /// When it is larger than a bundle may be.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let head = Head {
-            format: FORMAT,
+            format: format(self.files.len()),
             profile: self.profile.clone(),
             calibration: self.calibration.clone(),
             entries: self.entries.len(),
+            files: self.files.len(),
         };
         let mut text = serde_json::to_string(&head)? + "\n";
         let mut entries: Vec<&Entry> = self.entries.iter().collect();
@@ -104,12 +144,22 @@ impl Bundle {
             text += &serde_json::to_string(&Line { record, outputs: outputs.clone() })?;
             text += "\n";
         }
+        let mut files: Vec<&CarriedFile> = self.files.iter().collect();
+        files.sort_unstable_by_key(|file| &file.name);
+        for file in files {
+            text += &serde_json::to_string(file)?;
+            text += "\n";
+        }
         let bytes = packed(&text)?;
+        let (max, instead) = match self.files.is_empty() {
+            true => (BYTES_MAX, "export a profile with fewer trials"),
+            false => (BYTES_MAX_WITH_FILES, "export without them, and copy them by themselves"),
+        };
         ensure!(
-            bytes.len() <= BYTES_MAX,
-            "the bundle has {} bytes, at most {BYTES_MAX} are allowed: export a profile with \
-             fewer trials",
-            bytes.len()
+            bytes.len() <= max && text.len() as u64 <= text_bytes_max(bytes.len()),
+            "the bundle has {} bytes of {} bytes of text, at most {max} are allowed: {instead}",
+            bytes.len(),
+            text.len()
         );
         Ok(bytes)
     }
@@ -119,18 +169,22 @@ impl Bundle {
     /// # Errors
     /// When anything in it is not what it says.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        ensure!(bytes.len() <= BYTES_MAX, "it has more than {BYTES_MAX} bytes");
+        ensure!(
+            bytes.len() <= BYTES_MAX_WITH_FILES,
+            "it has more than {BYTES_MAX_WITH_FILES} bytes"
+        );
         let text = decompress(bytes)?;
         let mut lines = text.lines();
         let head: Head = serde_json::from_str(lines.next().unwrap_or_default())
             .context("its first line is no head of a bundle")?;
         ensure!(
-            head.format == FORMAT,
-            "it has format {}, this program reads {FORMAT}",
+            head.format == format(head.files),
+            "it has format {}, this program reads {FORMAT}, and {FORMAT_WITH_FILES} with files",
             head.format
         );
+        let mut lines = (2..).zip(lines);
         let mut entries: Vec<Entry> = Vec::new();
-        for (number, line) in (2..).zip(lines) {
+        for (number, line) in lines.by_ref().take(head.entries) {
             let entry = read_entry(line).with_context(|| format!("line {number}"))?;
             let ordered =
                 entries.last().is_none_or(|last| order(&last.action) < order(&entry.action));
@@ -143,12 +197,32 @@ impl Bundle {
             entries.len(),
             head.entries
         );
-        Ok(Self { profile: head.profile, calibration: head.calibration, entries })
+        let mut files: Vec<CarriedFile> = Vec::new();
+        for (number, line) in lines {
+            let file: CarriedFile = serde_json::from_str(line).with_context(|| {
+                format!("line {number}: neither a record that its head counts nor a file")
+            })?;
+            ensure!(
+                Digest::of(file.text.as_bytes()) == file.digest,
+                "line {number}: the content of {} does not match its digest",
+                file.name
+            );
+            let ordered = files.last().is_none_or(|last| last.name < file.name);
+            ensure!(ordered, "line {number}: a file twice, or out of order");
+            files.push(file);
+        }
+        ensure!(files.len() == head.files, "it has {} files and says {}", files.len(), head.files);
+        Ok(Self { profile: head.profile, calibration: head.calibration, entries, files })
     }
 }
 
 fn order(action: &Action) -> (&str, Digest) {
     (action.kind.name(), action.key)
+}
+
+/// Most text that a file of so many bytes may hold.
+fn text_bytes_max(bytes: usize) -> u64 {
+    TEXT_BYTES_MAX.max(bytes as u64 * TEXT_OF_BYTES_MAX)
 }
 
 fn decompress(bytes: &[u8]) -> Result<String> {
@@ -164,9 +238,10 @@ fn decompress(bytes: &[u8]) -> Result<String> {
         "it is damaged: its bytes do not match their digest"
     );
     let mut text = String::new();
-    let mut gzip = GzDecoder::new(bytes).take(TEXT_BYTES_MAX + 1);
+    let max = text_bytes_max(bytes.len());
+    let mut gzip = GzDecoder::new(bytes).take(max + 1);
     gzip.read_to_string(&mut text).context("it is no gzip of text")?;
-    ensure!(text.len() as u64 <= TEXT_BYTES_MAX, "its text is longer than {TEXT_BYTES_MAX} bytes");
+    ensure!(text.len() as u64 <= max, "its text is longer than {max} bytes");
     ensure!(gzip.into_inner().into_inner().is_empty(), "something follows its end");
     Ok(text)
 }

@@ -27,7 +27,8 @@ fn export(store: &Store, trials: &[(u32, String)]) -> Bundle {
         store.export(action.expect("publishes"), is_record).expect("exports")
     });
     let calibration = Some(json!({ "tokens_per_s": 0.1 }));
-    Bundle { profile: "test".to_owned(), calibration, entries: entries.collect() }
+    let entries = entries.collect();
+    Bundle { profile: "test".to_owned(), calibration, entries, files: Vec::new() }
 }
 
 fn small() -> Vec<u8> {
@@ -103,6 +104,40 @@ fn a_lie_under_a_right_seal_is_refused() {
         }),
     ];
     insta::assert_snapshot!("lies", texts.join("\n"));
+}
+
+#[test]
+fn files_travel_as_they_are_and_a_bundle_without_any_is_as_before() {
+    let (_folder, store) = store();
+    let bare = export(&store, &[(1, "{}".to_owned())]);
+    assert!(!decompress(&bare.to_bytes().expect("is small")).expect("text").contains("files"));
+    let file = |name: &str, text: &str| CarriedFile::new(name.to_owned(), text.to_owned());
+    let files = vec![file("data/log.jsonl", "{\"a\": 1}\n"), file("mine.toml", "x = 1\n")];
+    let bundle = Bundle { files, ..bare };
+    let bytes = bundle.to_bytes().expect("is small");
+    assert_eq!(Bundle::from_bytes(&bytes).expect("is whole"), bundle);
+    let mut turned = bundle.clone();
+    turned.files.reverse();
+    assert_eq!(turned.to_bytes().expect("is small"), bytes, "in whatever order");
+    let honest: Vec<Value> = {
+        let text = decompress(&bytes).expect("a bundle");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let refusal = |lie: &dyn Fn(&mut Vec<Value>)| {
+        let mut lines = honest.clone();
+        seal_record(&mut lines[1]);
+        lie(&mut lines);
+        format!("{:#}", Bundle::from_bytes(&sealed(&lines)).expect_err("is refused"))
+    };
+    for (lie, expected) in [
+        (refusal(&|lines| lines[2]["text"] = "other".into()), "does not match its digest"),
+        (refusal(&|lines| lines[2] = lines[3].clone()), "a file twice"),
+        (refusal(&|lines| drop(lines.pop())), "1 files and says 2"),
+        (refusal(&|lines| lines[0]["format"] = 1.into()), "it has format 1"),
+        (refusal(&|lines| lines[2]["more"] = 1.into()), "nor a file"),
+    ] {
+        assert!(lie.contains(expected), "{expected}: {lie}");
+    }
 }
 
 #[test]
