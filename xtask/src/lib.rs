@@ -16,7 +16,7 @@ mod results;
 mod stages;
 mod ui;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
@@ -37,8 +37,15 @@ pub fn main(given: &Given) -> ExitCode {
             error::tell_usage(&error.render().to_string(), MessageFormat::asked_for());
             return ExitCode::from(Code::CommandLine.exit_code());
         }
-        // Help and version.
-        Err(shown) => shown.exit(),
+        // Help and version; nobody is left to hear of a closed standard output.
+        Err(shown) => {
+            let shown = shown.render();
+            let _ = match is_coloured() {
+                true => output::print(shown.ansi()),
+                false => output::print(shown),
+            };
+            return ExitCode::SUCCESS;
+        }
     };
     // A gate that cannot judge has found no regression.
     let is_gate = match &cli.command {
@@ -62,6 +69,12 @@ pub fn main(given: &Given) -> ExitCode {
     };
     error::tell(&error, exit_code, format);
     ExitCode::from(exit_code)
+}
+
+/// Whether standard output is shown in colours.
+fn is_coloured() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !is_set("NO_COLOR")
 }
 
 fn run(cli: Cli, given: &Given) -> Result<ExitCode> {
@@ -101,8 +114,9 @@ fn run(cli: Cli, given: &Given) -> Result<ExitCode> {
         Command::Baseline(BaselineCommand::Save { name, yes, profile }) => {
             commands::baseline::save(&profile.profile, &name, yes, format).map(|()| code(true))
         }
-        Command::Bundle(BundleCommand::Export { file, profile }) => {
-            commands::bundle::export(&profile.profile, &file, format).map(|()| code(true))
+        Command::Bundle(BundleCommand::Export { file, with_files, profile }) => {
+            commands::bundle::export(&profile.profile, &file, with_files, format)
+                .map(|()| code(true))
         }
         Command::Bundle(BundleCommand::Import { file }) => {
             commands::bundle::import(&file, format).map(|()| code(true))

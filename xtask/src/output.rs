@@ -1,7 +1,11 @@
 //! What the commands print. A reader of standard output that goes away (`xtask status | head`) ends a
 //! command quietly.
+//!
+//! Commands that a text names are written `cargo xtask …`; whatever is shown goes through [`typed`], which names
+//! them as whoever started this program types them.
 
 use std::{
+    borrow::Cow,
     fmt,
     io::{self, Write as _},
 };
@@ -24,21 +28,53 @@ impl fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
-/// Prints text as it is.
+/// Prints text, with commands as they are typed.
 ///
 /// # Errors
 /// [`Closed`], or what else writing fails with.
 pub fn print(text: impl fmt::Display) -> Result<()> {
     let mut out = io::stdout().lock();
-    match write!(out, "{text}").and_then(|()| out.flush()) {
+    match write!(out, "{}", typed(&text.to_string())).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Closed.into()),
         written => Ok(written?),
     }
 }
 
-/// How this program is called: by cargo, or under its own name where it was installed.
-pub fn program() -> &'static str {
-    if std::env::var_os("CARGO").is_some() { "cargo xtask" } else { "xtask" }
+/// The text with its commands as they are typed here: by cargo, which tells so in the environment, or under the
+/// program's own name where it was installed.
+pub fn typed(text: &str) -> Cow<'_, str> {
+    match std::env::var_os("CARGO").is_some() {
+        true => text.into(),
+        false => without_cargo(text).into(),
+    }
+}
+
+/// `cargo xtask …` as `xtask …`, also where a line was folded between the two words.
+fn without_cargo(text: &str) -> String {
+    let is_word = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("cargo") {
+        let (before, from) = rest.split_at(at);
+        let after = &from["cargo".len()..];
+        let command = after.trim_start();
+        let is_command = after.len() > command.len()
+            && command.strip_prefix("xtask").is_some_and(|end| !end.starts_with(is_word))
+            && !before.ends_with(is_word);
+        out += before;
+        if !is_command {
+            out += "cargo";
+            rest = after;
+            continue;
+        }
+        let gap = &after[..after.len() - command.len()];
+        if let Some(fold) = gap.find('\n') {
+            out.truncate(out.trim_end_matches(' ').len());
+            out += &gap[fold..];
+        }
+        rest = command;
+    }
+    out + rest
 }
 
 /// Columns of the terminal that standard output is; a fixed number where it is none.
@@ -50,7 +86,7 @@ pub fn columns() -> usize {
 /// Tells people what is wrong, on standard error and folded for a terminal. Nobody is left to hear of
 /// a closed one.
 pub fn complain(text: &str) {
-    let _ = write!(io::stderr(), "{}", wrap::fold(text));
+    let _ = write!(io::stderr(), "{}", wrap::fold(&typed(text)));
 }
 
 /// Prints an object as one line of JSON, with the event that it is.
@@ -67,7 +103,7 @@ pub fn answer(event: &str, value: &impl Serialize) -> Result<()> {
     print(serde_json::to_string(&Line { event, value })? + "\n")
 }
 
-/// Prints a text as it is, or as the one field of an object.
+/// Prints a text, or as the one field of an object.
 ///
 /// # Errors
 /// As [`print`].
@@ -83,4 +119,28 @@ macro_rules! outln {
     ($($arguments:tt)*) => {
         $crate::output::print(format_args!("{}\n", format_args!($($arguments)*)))
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installed_program_names_commands_as_they_are_typed() {
+        for (written, typed) in [
+            ("run `cargo xtask suite` first", "run `xtask suite` first"),
+            ("with: cargo xtask status", "with: xtask status"),
+            ("Usage: cargo xtask [OPTIONS]", "Usage: xtask [OPTIONS]"),
+            (" Next: cargo\n   xtask suite", " Next:\n   xtask suite"),
+            ("`cargo xtask a`, then `cargo xtask b`", "`xtask a`, then `xtask b`"),
+            ("cargo install xtask", "cargo install xtask"),
+            (
+                "my-cargo xtask, cargo xtasks, cargoxtask",
+                "my-cargo xtask, cargo xtasks, cargoxtask",
+            ),
+            ("for cargo", "for cargo"),
+        ] {
+            assert_eq!(without_cargo(written), typed);
+        }
+    }
 }

@@ -50,7 +50,7 @@ use bench_core::{
     rng::Random,
     schema::{BaselineResult, LaunchPlan},
 };
-use common::{calibrate, copy, files_below, paths_below, xtask};
+use common::{calibrate, copy, files_below, paths_below, unfolded, xtask};
 use serde_json::json;
 
 const PROFILE: &str = r#"
@@ -771,5 +771,33 @@ fn an_installed_program_works_in_any_folder_and_writes_nothing_where_it_lies() {
     let output = command.output().expect("the program runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(elsewhere.path().join("results/test/recommended.yaml").is_file());
+    // Every command that it tells of is one that can be typed there.
+    let mut told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let bare = tempfile::tempdir().expect("a temporary folder");
+    for (args, expected) in [
+        (&["--help"][..], "Usage: xtask [OPTIONS]"),
+        (&["stage", "--help"], "`xtask status` lists them"),
+        (&["doctor", "--profile", "test"], "`xtask suite"),
+        (&["compare", "test", "week2"], "`xtask suite --profile test`"),
+        (&["compare", "test", "week2", "--message-format", "json"], "`xtask suite --profile test`"),
+        (&["suit"], "Usage: xtask [OPTIONS]"),
+    ] {
+        let of = |by_cargo: bool| {
+            let mut command = Command::new(bin.join("xtask"));
+            command.args(args).current_dir(bare.path()).env_remove("CARGO");
+            if by_cargo {
+                command.env("CARGO", "cargo");
+            }
+            let output = command.output().expect("the program runs");
+            let text = [output.stdout, output.stderr].concat();
+            unfolded(&String::from_utf8(text).expect("UTF-8"))
+        };
+        let installed = of(false);
+        assert!(installed.contains(expected), "{args:?}: {installed}");
+        told += &installed;
+        let by_cargo = expected.replace("xtask", "cargo xtask");
+        assert!(of(true).contains(&by_cargo), "{args:?}");
+    }
+    assert!(!told.contains("cargo xtask"), "{told}");
     assert_eq!(files_below(installed.path()), before);
 }

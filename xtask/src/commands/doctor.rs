@@ -20,8 +20,7 @@ pub fn run(profile: &str, format: MessageFormat) -> Result<bool> {
     let next = || match engine.is_simulated() {
         true => after_simulator(vllm::first_gpu()),
         false => format!(
-            "`{program} suite --profile {name} --dry-run` says what it takes, and without --dry-run measures",
-            program = output::program()
+            "`cargo xtask suite --profile {name} --dry-run` says what it takes, and without --dry-run measures"
         ),
     };
     let findings = engine.doctor().into_iter().chain(executor.doctor());
@@ -49,15 +48,14 @@ pub fn run(profile: &str, format: MessageFormat) -> Result<bool> {
 
 /// What to do on a machine that lacks nothing for the simulator.
 fn after_simulator(gpu: Option<String>) -> String {
-    let program = output::program();
     match gpu {
         Some(gpu) => format!(
-            "`{program} doctor --profile vllm-cuda`, since this machine has GPU {gpu}; \
-             `{program} suite` measures nothing real"
+            "`cargo xtask doctor --profile vllm-cuda`, since this machine has GPU {gpu}; \
+             `cargo xtask suite` measures nothing real"
         ),
         None => format!(
-            "`{program} suite`, which measures nothing real: no NVIDIA GPU is found here. A real vLLM on the CPU: \
-             `{program} doctor --profile vllm-cpu`"
+            "`cargo xtask suite`, which measures nothing real: no NVIDIA GPU is found here. A real vLLM on the CPU: \
+             `cargo xtask doctor --profile vllm-cpu`"
         ),
     }
 }

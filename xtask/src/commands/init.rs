@@ -20,8 +20,7 @@ pub fn run(given: &Given, format: MessageFormat) -> Result<()> {
         let path = here.join(name);
         write_whole(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
     }
-    let (folder, files, next) =
-        (here.display(), given.len(), format!("{} doctor", output::program()));
+    let (folder, files, next) = (here.display(), given.len(), "cargo xtask doctor");
     match format {
         MessageFormat::Human => {
             outln!(

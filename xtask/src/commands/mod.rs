@@ -75,10 +75,9 @@ impl Root {
         match installed.filter(|folder| has_profiles(&&**folder)) {
             Some(given) => Ok(Self { path: here, given }),
             None => Err(Code::NoProject.error(format!(
-                "no bench/profiles here or above {}: run this in a checkout, or `{} init` first, which writes \
-                 those that came with the program",
-                here.display(),
-                output::program()
+                "no bench/profiles here or above {}: run this in a checkout, or `cargo xtask init` first, which \
+                 writes those that came with the program",
+                here.display()
             ))),
         }
     }

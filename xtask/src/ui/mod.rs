@@ -19,7 +19,7 @@ use bench_core::{
 
 use crate::{
     cli::MessageFormat,
-    measure,
+    measure, output,
     remote::Moved,
     stages::{self},
 };
@@ -61,7 +61,7 @@ impl Ui {
     fn line(&self, text: &str) {
         if self.format == MessageFormat::Human {
             self.with_live(Live::clear);
-            let _ = write!(std::io::stdout(), "{}", wrap::fold(text));
+            let _ = write!(std::io::stdout(), "{}", wrap::fold(&output::typed(text)));
             if text.is_empty() {
                 let _ = writeln!(std::io::stdout());
             }
@@ -72,7 +72,7 @@ impl Ui {
     fn json(&self, message: &Message<'_>) {
         if self.format == MessageFormat::Json {
             let line = serde_json::to_string(message).expect("a message is plain JSON");
-            let _ = writeln!(std::io::stdout(), "{line}");
+            let _ = writeln!(std::io::stdout(), "{}", output::typed(&line));
         }
     }
 

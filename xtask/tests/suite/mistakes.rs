@@ -584,7 +584,7 @@ fn errors_are_folded_for_a_terminal() {
         assert!(wide.iter().all(copied), "{args:?}: {wide:?}");
         all += &error;
     }
-    assert!(all.contains(&format!("`cargo xtask baseline save {long}`")), "{all}");
+    assert!(all.contains(&format!("`xtask baseline save {long}`")), "{all}");
     assert!(all.contains("http://no-such-host-as-this-one.invalid:8000"), "{all}");
 }
 
@@ -756,7 +756,7 @@ fn a_profile_without_results_is_told_apart_from_a_wrong_name() {
     let error = |name| folded(&project.run(&["compare", name, "week2"]).stderr);
     assert!(
         error("test").starts_with(
-            "error: profile `test` has no results yet: `cargo xtask suite --profile test` measures it"
+            "error: profile `test` has no results yet: `xtask suite --profile test` measures it"
         ),
         "{}",
         error("test")
