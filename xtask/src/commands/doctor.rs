@@ -53,10 +53,9 @@ fn after_simulator(gpu: Option<String>) -> String {
             "`cargo xtask doctor --profile vllm-cuda`, since this machine has GPU {gpu}; \
              `cargo xtask suite` measures nothing real"
         ),
-        None => format!(
-            "`cargo xtask suite`, which measures nothing real: no NVIDIA GPU is found here. A real vLLM on the CPU: \
-             `cargo xtask doctor --profile vllm-cpu`"
-        ),
+        None => "`cargo xtask suite`, which measures nothing real: no NVIDIA GPU is found here. A real vLLM on the CPU: \
+                 `cargo xtask doctor --profile vllm-cpu`"
+            .to_owned(),
     }
 }
 

@@ -116,7 +116,7 @@ fn files_travel_as_they_are_and_a_bundle_without_any_is_as_before() {
     let bundle = Bundle { files, ..bare };
     let bytes = bundle.to_bytes().expect("is small");
     assert_eq!(Bundle::from_bytes(&bytes).expect("is whole"), bundle);
-    let mut turned = bundle.clone();
+    let mut turned = bundle;
     turned.files.reverse();
     assert_eq!(turned.to_bytes().expect("is small"), bytes, "in whatever order");
     let honest: Vec<Value> = {
