@@ -182,12 +182,27 @@ mod kernel {
             ready!(stream.poll_read_ready(cx))?;
             match stream.try_io(Interest::READABLE, || read(stream, buf)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read),
+                Ok((age_ns, is_drained)) => {
+                    if is_drained {
+                        forget_readiness(stream);
+                    }
+                    return Poll::Ready(Ok(age_ns));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
 
-    fn read(stream: &TcpStream, buf: &mut ReadBuf<'_>) -> io::Result<u64> {
+    /// Saves the read that would find nothing, as tokio's own reads do: after fewer bytes than asked for the
+    /// kernel tells of the next. Right only where no other thread runs the socket's event loop, which might
+    /// have heard of more meanwhile; readers have theirs to themselves.
+    fn forget_readiness(stream: &TcpStream) {
+        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let _ = stream.try_io(Interest::READABLE, nothing);
+    }
+
+    /// Gives the age of the last byte, and whether there was no more to read.
+    fn read(stream: &TcpStream, buf: &mut ReadBuf<'_>) -> io::Result<(u64, bool)> {
         SCRATCH.with_borrow_mut(|(scratch, control)| {
             let most = scratch.len().min(buf.remaining());
             let mut parts = [IoSliceMut::new(&mut scratch[..most])];
@@ -200,7 +215,7 @@ mod kernel {
                     _ => None,
                 });
             buf.put_slice(&scratch[..count]);
-            Ok(came.map_or(0, age_ns))
+            Ok((came.map_or(0, age_ns), 0 < count && count < most))
         })
     }
 

@@ -70,7 +70,7 @@ fn half_failed(what: &str, record: &Value, kind: &str) {
 #[test]
 fn half_of_the_requests_fail_by_every_fault() {
     println!(
-        "| half of 40 requests | completed | failed | TTFT P50 | TTFT P90 | E2E P99 | check |"
+        "| half of 40 requests | completed | failed | TTFT P50 | TTFT P90 | E2E P99 | check `errors` |"
     );
     println!("|---|--:|---|--:|--:|--:|---|");
     let dead = "http://127.0.0.1:9";
