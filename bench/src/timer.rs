@@ -197,26 +197,29 @@ mod alarm {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[tokio::test]
     async fn sleepers_wake_in_order_and_never_early() {
-        let timer = Timer::new().expect("timer");
-        let start_ns = now_ns();
-        let order = Mutex::new(Vec::new());
-        let sleep = |after_us: u64| {
-            let (timer, order) = (&timer, &order);
-            async move {
-                let due_ns = start_ns + after_us * 1_000;
+        let timer = Arc::new(Timer::new().expect("timer"));
+        let (start_ns, order) = (now_ns(), Arc::new(Mutex::new(Vec::new())));
+        // Tasks run as they are woken, however late all of them are. Their first look is long before they are due.
+        let mut tasks = tokio::task::JoinSet::new();
+        for after_ms in [60, 20, 40, 0] {
+            let (timer, order) = (Arc::clone(&timer), Arc::clone(&order));
+            tasks.spawn(async move {
+                let due_ns = start_ns + after_ms * 1_000_000;
                 timer.sleep_until(due_ns).await;
                 assert!(now_ns() >= due_ns);
-                order.lock().expect("lock").push(after_us);
-            }
-        };
+                order.lock().expect("lock").push(after_ms);
+            });
+        }
         tokio::select! {
             ended = timer.run() => ended.expect("the timer runs for ever"),
-            () = async { tokio::join!(sleep(3_000), sleep(1_000), sleep(2_000), sleep(0)); } => {}
+            _ = tasks.join_all() => {}
         }
-        assert_eq!(*order.lock().expect("lock"), [0, 1_000, 2_000, 3_000]);
+        assert_eq!(*order.lock().expect("lock"), [0, 20, 40, 60]);
     }
 }
