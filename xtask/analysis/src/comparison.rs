@@ -152,13 +152,25 @@ pub fn judged_pairs<'p>(
     lenders: &Lenders,
     profile: &Profile,
 ) -> Vec<Judgement> {
-    let pairs = pairs.into_iter().map(|(before, after)| {
-        (after.load.as_str(), Both::of(before, after, lenders).sides(metric))
+    let questions = pairs.into_iter().map(|(before, after)| (before, after, metric));
+    judged_together(questions, role, lenders, profile)
+}
+
+/// Metrics of pairs of settings, each pair under one load: one family of questions in this role.
+pub fn judged_together<'p>(
+    questions: impl IntoIterator<Item = (&'p Point, &'p Point, &'static Metric)>,
+    role: QuestionRole,
+    lenders: &Lenders,
+    profile: &Profile,
+) -> Vec<Judgement> {
+    let asked = questions.into_iter().map(|(before, after, metric)| {
+        (after.load.as_str(), metric, Both::of(before, after, lenders).sides(metric))
     });
-    let pairs: Vec<(&str, Sides)> = pairs.collect();
-    let questions = pairs
-        .iter()
-        .map(|(load, sides)| Question { role, ..question(sides, metric, load, Some(profile)) });
+    let asked: Vec<(&str, &'static Metric, Sides)> = asked.collect();
+    let questions = asked.iter().map(|(load, metric, sides)| Question {
+        role,
+        ..question(sides, metric, load, Some(profile))
+    });
     stats::judge(&questions.collect::<Vec<_>>(), LEVEL)
 }
 

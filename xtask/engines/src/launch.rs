@@ -294,10 +294,13 @@ impl Launch<'_> {
                 }
                 match launcher.blame(std::mem::replace(&mut has_died_early, true)) {
                     Blame::Launcher => continue,
-                    Blame::Server => return self.refuse(launcher.name(), failure, log),
-                    Blame::Fork => {
+                    Blame::Fork if matches!(failure, Failure::Unknown { .. }) => {
                         let why = format!("{} (log: {})", describe(&failure), log.display());
                         return Err(LaunchError::NoFork(why));
+                    }
+                    // What is around a server would have ended one started the ordinary way, too.
+                    Blame::Server | Blame::Fork => {
+                        return self.refuse(launcher.name(), failure, log);
                     }
                 }
             }

@@ -1,9 +1,9 @@
 //! One section a sweep.
 
 use bench_core::{
-    metric,
+    metric::{self, Metric},
     schema::{Point, Role, SweepResult},
-    stats::LEVEL,
+    stats::{Judgement, QuestionRole},
 };
 use serde::Serialize;
 
@@ -153,15 +153,16 @@ impl LoadView {
         {
             classes.retain(|class| carries(named, Some(class), metric));
         }
-        let prompts: Vec<&str> = PROMPTS
+        let prompts: Vec<&Metric> = PROMPTS
             .into_iter()
             .filter(|id| {
                 points.iter().any(|point| point.role == Role::Sweep && point.mean(id).is_some())
             })
+            .filter_map(metric::find)
             .collect();
         Self {
             name: load.to_owned(),
-            prompt_header: prompts.iter().map(|id| format!("| >{}", title(id))).collect(),
+            prompt_header: prompts.iter().map(|m| format!("| >{}", title(m.id))).collect(),
             prompt_rows: against_default(&points, &prompts, lenders, profile),
             header: header.join(" "),
             rows: rows.collect(),
@@ -179,37 +180,32 @@ impl LoadView {
     }
 }
 
-/// Values against the defaults on these metrics, with verdicts; none without metrics or defaults.
+/// Values against the defaults on these metrics, with verdicts: what the table asks is one family of
+/// questions. None without metrics or defaults.
 fn against_default(
     points: &[&Point],
-    metrics: &[&str],
+    metrics: &[&'static Metric],
     lenders: &Lenders,
     profile: &Profile,
 ) -> Vec<Vec<String>> {
     let default = points.iter().find(|point| point.role == Role::Default);
     let Some(default) = default.filter(|_| !metrics.is_empty()) else { return Vec::new() };
-    let row = |value: &&&Point| {
-        let before = std::slice::from_ref(*default);
-        let compared = comparison::any_two(
-            before,
-            std::slice::from_ref(**value),
-            Some(profile),
-            lenders,
-            LEVEL,
-        );
-        let cell = |id: &&str| {
-            let row = compared.rows.iter().find(|row| row.metric == **id);
-            row.and_then(words::verdict).unwrap_or_else(|| NOTHING.to_owned())
+    let values: Vec<&Point> =
+        points.iter().copied().filter(|point| point.role == Role::Sweep).collect();
+    let asked =
+        values.iter().flat_map(|value| metrics.iter().map(|metric| (*default, *value, *metric)));
+    let role = QuestionRole::Secondary;
+    let judged = comparison::judged_together(asked, role, lenders, profile);
+    let rows = values.iter().zip(judged.chunks(metrics.len()));
+    rows.map(|(value, judged)| {
+        let cell = |(judgement, metric): (&Judgement, &&'static Metric)| {
+            let change = judgement.change.as_ref();
+            let said = change.map(|change| words::judged(metric.id, change, judgement.verdict));
+            said.unwrap_or_else(|| NOTHING.to_owned())
         };
-        std::iter::once(shown(&value.label)).chain(metrics.iter().map(cell)).collect()
-    };
-    points
-        .iter()
-        .filter(|point| point.role == Role::Sweep)
-        .collect::<Vec<_>>()
-        .iter()
-        .map(row)
-        .collect()
+        std::iter::once(shown(&value.label)).chain(judged.iter().zip(metrics).map(cell)).collect()
+    })
+    .collect()
 }
 
 /// A point's label as it is shown.

@@ -4,8 +4,8 @@ use analysis::comparison::{guards, primary, too_few};
 use bench_core::{
     metric::{self, Metric},
     schema::{
-        CapacityResult, Column, Comparison, Decision, Effect, FlagReason, Grounds, LimitOutcome,
-        LimitState, Point, Recommendation, Role, Verdict,
+        CapacityResult, Column, Comparison, Decision, Effect, Estimate, FlagReason, Grounds,
+        LimitOutcome, LimitState, Point, Recommendation, Role, Verdict,
     },
 };
 
@@ -374,11 +374,16 @@ pub fn worse(rows: &[Comparison], is_left_out: impl Fn(&Comparison) -> bool) -> 
 
 /// A verdict with its change: `+47.5 ± 2.9 %, better`.
 pub fn verdict(row: &Comparison) -> Option<String> {
-    let change = format::change(metric::find(&row.metric), row.change.as_ref()?);
-    Some(match row.verdict {
+    Some(judged(&row.metric, row.change.as_ref()?, row.verdict))
+}
+
+/// A change of a metric with its verdict, if it has one.
+pub fn judged(metric: &str, change: &Estimate, verdict: Option<Verdict>) -> String {
+    let change = format::change(metric::find(metric), change);
+    match verdict {
         Some(verdict) => format!("{change}, {}", verdict_word(verdict)),
         None => change,
-    })
+    }
 }
 
 /// What a request on the objective's load spends most of its time with, at the settings to deploy. Of the

@@ -300,6 +300,23 @@ fn forks_that_die_before_they_serve_make_place_for_ordinary_starts() {
     assert_falls_back(&project, "RuntimeError: bad fork", 2);
 }
 
+/// Something around them ends ordinary servers, too.
+#[test]
+fn forks_that_something_kills_end_the_run_and_are_forks_in_the_next() {
+    let project = Project::new();
+    project.write("site/torch/cuda.py", &cuda("import os; os.kill(os.getpid(), 9)"));
+    project.write("trouble", "os.kill(os.getpid(), 9)");
+    let output = project.command().output().expect("the program runs");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(!output.status.success() && !falls_back(&text), "{text}");
+    assert!(text.contains("killed with SIGKILL"), "{text}");
+    assert!(project.starts().iter().all(|start| start.starts_with("forked")));
+    fs::remove_file(project.path("trouble")).expect("it is there");
+    let output = project.suite();
+    assert!(!falls_back(&output), "{output}");
+    assert!(project.starts().iter().all(|start| start.starts_with("forked")));
+}
+
 #[test]
 fn an_entry_point_that_cannot_be_imported_is_not_forked() {
     let project = Project::new();

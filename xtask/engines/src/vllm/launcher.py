@@ -62,6 +62,7 @@ def useless_forks():
     """Why forks of this process cannot use CUDA: one of them tries.
 
     Open files of the device say nothing: NVML, which the imports ask for the card's name, opens them too.
+    Nor does one that something killed.
     """
     reason = touched_device()
     torch = sys.modules.get("torch")
@@ -75,7 +76,8 @@ def useless_forks():
         except BaseException:
             os._exit(1)
     _, status = os.waitpid(child, 0)
-    return None if status == 0 else "a fork of it cannot initialize CUDA"
+    is_able = status == 0 or os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    return None if is_able else "a fork of it cannot initialize CUDA"
 
 
 def own_pages():
