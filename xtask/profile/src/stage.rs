@@ -187,7 +187,7 @@ pub const DOCUMENT: Stage = Stage {
     needs: &[&PROVISION, &BASELINE, &COMPARE],
     reads: &[&CHOOSE, &COMPREHENSIVE, &CONFIRM, &VISUALIZE, &SWEEP, &ANSWERS, &TUNE, &CAPACITY],
     files: &["OPTIMIZATION_RESULTS.md", "report.html", "recommended.yaml"],
-    epoch: 18,
+    epoch: 19,
     runs: Runs::Named,
 };
 
