@@ -176,7 +176,7 @@ pub const VISUALIZE: Stage = Stage {
     needs: &[&PROVISION, &BASELINE, &COMPARE],
     reads: &[&COMPREHENSIVE, &SWEEP],
     files: &["*.svg", "*.png", "layouts.json"],
-    epoch: 14,
+    epoch: 15,
     runs: Runs::OfSettings,
 };
 

@@ -46,8 +46,9 @@ pub(super) fn draw(inputs: &Inputs<'_>) -> String {
             .map_or(inputs.objective_metric.to_owned(), |m| lower_first(m.title)),
         inputs.objective_load
     );
-    // As many rows below as there are targets, so that neither table leaves a hole in the page.
-    let tables = table::height(inputs.targets.len().clamp(8, 12));
+    // As many rows below as there are targets or verdicts, so that neither table leaves a hole in the page.
+    let judged = inputs.comparisons.iter().filter(|row| row.verdict.is_some()).count();
+    let tables = table::height(inputs.targets.len().max(judged.min(8)).clamp(1, 12));
     page((1600, UPPER + tables), "Optimization summary", &subtitle, |canvas, body| {
         let throughput = ("output_tokens_per_s", inputs.objective_load);
         let queue = ("queue_share", queue_load(inputs));

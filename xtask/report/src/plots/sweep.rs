@@ -189,7 +189,7 @@ fn explain(
     let cell = |i| body.column(i, panels, 32);
     shares(inputs, canvas, cell(0), layout, loads, load);
     if let Some(load) = mixed {
-        prompts(canvas, [cell(1), cell(2)], layout, load);
+        prompts(inputs, canvas, [cell(1), cell(2)], layout, load);
         return;
     }
     if layout.has_memory {
@@ -234,18 +234,37 @@ fn shares(
     layout.lines(canvas, cell, (&title, SHARE), &series, &references);
 }
 
-/// TTFT of short and of long prompts, and what a long prompt does to those that decode.
-fn prompts(canvas: &Canvas<'_>, cells: [Rect; 2], layout: &Layout<'_>, load: &str) {
-    let series = |name: &str, i: usize, metric: &str| {
-        layout.series(name, SERIES[i], i, |value| at(value, load, metric, 1.0))
+/// TTFT of short and of long prompts, and what a long prompt does to those that decode, beside the defaults'.
+fn prompts(
+    inputs: &Inputs<'_>,
+    canvas: &Canvas<'_>,
+    cells: [Rect; 2],
+    layout: &Layout<'_>,
+    load: &str,
+) {
+    let panel = |cell: Rect, title: &str, lines: &[(&str, RGBColor, &str)]| {
+        let series: Vec<Series> = lines
+            .iter()
+            .enumerate()
+            .map(|(i, (name, color, metric))| {
+                layout.series(name, *color, i, |value| at(value, load, metric, 1.0))
+            })
+            .collect();
+        let defaults = lines.iter().filter_map(|(name, color, metric)| {
+            let figure = Figure::at(inputs.point(Role::Default, load)?, metric, 1.0)?;
+            Some(Reference::exact(figure.mean, Key::Dashes(*color), format!("{name}, default")))
+        });
+        let defaults: Vec<Reference> = defaults.collect();
+        let references = References { lines: &defaults, named: true };
+        layout.lines(canvas, cell, (title, "latency (ms)"), &series, &references);
     };
-    let ttft =
-        [series("short", 0, "short_ttft_p95_ms"), series("1,000 tokens on", 1, "long_ttft_p95_ms")];
-    let title = format!("TTFT P95 by prompt, load {load}");
-    layout.lines(canvas, cells[0], (&title, "latency (ms)"), &ttft, &NO_REFERENCES);
-    let stall = [series("stall", 4, "stall_p99_ms")];
-    let title = "ITL P99 while a long prompt waits";
-    layout.lines(canvas, cells[1], (title, "latency (ms)"), &stall, &NO_REFERENCES);
+    let ttft = [
+        ("short", SERIES[0], "short_ttft_p95_ms"),
+        ("1,000 tokens on", SERIES[1], "long_ttft_p95_ms"),
+    ];
+    panel(cells[0], &format!("TTFT P95 by prompt, load {load}"), &ttft);
+    let stall = [("stall", SERIES[4], "stall_p99_ms")];
+    panel(cells[1], "ITL P99 while a long prompt waits", &stall);
 }
 
 /// Mean E2E, on the load of the limits where the sweep has it.
