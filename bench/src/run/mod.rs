@@ -6,9 +6,9 @@
 
 mod answers;
 mod args;
-mod reader;
 mod server;
 mod silence;
+mod unread;
 mod warm_up;
 
 pub(crate) use args::RunArgs;
@@ -23,7 +23,7 @@ use bench_trials::{emit, read_plan};
 /// Runs the plan.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<()> {
     let plan = read_plan(&args.plan)?;
-    reader::end_without().context("cannot start the thread that watches standard output")?;
+    unread::watch().context("cannot start the thread that watches standard output")?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     match &plan.engine {

@@ -294,11 +294,11 @@ impl Launch<'_> {
                 }
                 match launcher.blame(std::mem::replace(&mut has_died_early, true)) {
                     Blame::Launcher => continue,
-                    Blame::Fork if matches!(failure, Failure::Unknown { .. }) => {
+                    Blame::Fork if failure != Failure::Killed => {
                         let why = format!("{} (log: {})", describe(&failure), log.display());
                         return Err(LaunchError::NoFork(why));
                     }
-                    // What is around a server would have ended one started the ordinary way, too.
+                    // What kills two forks in a row kills servers that are started the ordinary way, too.
                     Blame::Server | Blame::Fork => {
                         return self.refuse(launcher.name(), failure, log);
                     }
@@ -336,6 +336,10 @@ impl Launch<'_> {
                 return self.tell(Event::Refused { failure });
             }
             Failure::Environment { what, advice } => (what, advice),
+            Failure::Killed => (
+                describe(&failure),
+                "most likely the host ran out of memory: see the kernel's log, and free some",
+            ),
             unknown @ Failure::Unknown { .. } => (describe(&unknown), "read its log"),
         };
         let what = format!("{engine} did not start: {what}");
@@ -556,6 +560,7 @@ fn describe(failure: &Failure) -> String {
             format!("{}: {}", class.title(), evidence.first().map_or("", String::as_str))
         }
         Failure::Environment { what, .. } => what.clone(),
+        Failure::Killed => "the server was killed with SIGKILL".to_owned(),
         Failure::Unknown { last_error: Some(line) } => line.clone(),
         Failure::Unknown { last_error: None } => "for an unknown reason".to_owned(),
     }

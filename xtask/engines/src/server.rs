@@ -122,6 +122,8 @@ pub enum Failure {
         /// What to do about it.
         advice: &'static str,
     },
+    /// SIGKILL ended it or its engine: never stored.
+    Killed,
     /// Nothing that we know: never stored.
     Unknown {
         /// The last line that looks like an error, if any.

@@ -9,10 +9,11 @@ use rustix::{
 
 /// Ends the program once nobody reads its standard output any more, as after a kill of the suite that
 /// started it. Writing would find out, but nothing is written while a server starts, which takes minutes.
-pub(super) fn end_without() -> io::Result<()> {
-    thread::Builder::new().name("reader".into()).spawn(|| {
+pub(super) fn watch() -> io::Result<()> {
+    thread::Builder::new().name("unread".into()).spawn(|| {
         let out = io::stdout();
-        // Errors and hang-ups are told without being asked for; files and terminals have none.
+        // Errors and hang-ups are told without being asked for: a pipe has one when its reader is gone, a
+        // terminal when it is; files have none.
         let mut pipe = [PollFd::new(&out, PollFlags::empty())];
         while poll(&mut pipe, None) == Err(Errno::INTR) {}
         if pipe[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
