@@ -16,7 +16,7 @@ mod results;
 mod stages;
 mod ui;
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
@@ -40,7 +40,7 @@ pub fn main(given: &Given) -> ExitCode {
         // Help and version; nobody is left to hear of a closed standard output.
         Err(shown) => {
             let shown = shown.render();
-            let _ = match is_coloured() {
+            let _ = match output::is_coloured() {
                 true => output::print(shown.ansi()),
                 false => output::print(shown),
             };
@@ -69,12 +69,6 @@ pub fn main(given: &Given) -> ExitCode {
     };
     error::tell(&error, exit_code, format);
     ExitCode::from(exit_code)
-}
-
-/// Whether standard output is shown in colours.
-fn is_coloured() -> bool {
-    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    std::io::stdout().is_terminal() && !is_set("NO_COLOR")
 }
 
 fn run(cli: Cli, given: &Given) -> Result<ExitCode> {

@@ -60,7 +60,7 @@ fn without_cargo(text: &str) -> String {
         let command = after.trim_start();
         let is_command = after.len() > command.len()
             && command.strip_prefix("xtask").is_some_and(|end| !end.starts_with(is_word))
-            && !before.ends_with(is_word);
+            && !unstyled(before).ends_with(is_word);
         out += before;
         if !is_command {
             out += "cargo";
@@ -75,6 +75,22 @@ fn without_cargo(text: &str) -> String {
         rest = command;
     }
     out + rest
+}
+
+/// The text without the change of style that it ends with, whose last character is a letter.
+fn unstyled(text: &str) -> &str {
+    let sequence = text.rfind("\x1b[").map(|at| text.split_at(at));
+    let is_style = |codes: &str| codes.chars().all(|c| c.is_ascii_digit() || c == ';');
+    match sequence {
+        Some((before, style)) if style[2..].strip_suffix('m').is_some_and(is_style) => before,
+        _ => text,
+    }
+}
+
+/// Whether standard output is shown in colours: on a terminal, unless the environment says otherwise
+/// (`NO_COLOR`, `CLICOLOR`, `TERM`).
+pub fn is_coloured() -> bool {
+    anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }
 
 /// Columns of the terminal that standard output is; a fixed number where it is none.
@@ -123,6 +139,8 @@ macro_rules! outln {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]
@@ -139,8 +157,23 @@ mod tests {
                 "my-cargo xtask, cargo xtasks, cargoxtask",
             ),
             ("for cargo", "for cargo"),
+            ("\x1b[1;4mcargo xtask\x1b[0m x", "\x1b[1;4mxtask\x1b[0m x"),
+            ("cram\x1b[1mcargo xtask", "cram\x1b[1mcargo xtask"),
         ] {
             assert_eq!(without_cargo(written), typed);
         }
+    }
+    #[test]
+    fn coloured_help_of_every_command_does_too() {
+        fn check(command: &mut clap::Command) {
+            let shown = command.render_long_help().ansi().to_string();
+            assert!(shown.contains('\x1b') && shown.contains("cargo xtask"), "{shown}");
+            let shown = without_cargo(&shown);
+            assert!(!shown.contains("cargo xtask"), "{shown:?}");
+            command.get_subcommands_mut().for_each(check);
+        }
+        let mut command = crate::cli::Cli::command();
+        command.build();
+        check(&mut command);
     }
 }

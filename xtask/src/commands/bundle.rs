@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::Read as _,
+    io::{self, Read as _},
     path::{Component, Path, PathBuf},
 };
 
@@ -18,10 +18,15 @@ use super::{CALIBRATION, Session};
 use crate::{cli::MessageFormat, error::Code, output, stages};
 use dag::{Dag, LEAF, RECORD, State, TASK};
 use profile::stage;
-use store::{BUNDLE_BYTES_MAX, Bundle, CarriedFile, Entry, Store, disk::write_whole};
+use store::{
+    BUNDLE_BYTES_MAX, BUNDLE_TEXT_BYTES_MAX, Bundle, CarriedFile, Entry, Store,
+    disk::{write_new, write_whole},
+};
 
 /// Name of a profile's own bundle in `results/<profile>/`.
 const FILE: &str = "bundle.jsonl.gz";
+/// Where an import writes a profile, and below it the files that the profile names.
+const PROFILES: &str = "bench/profiles";
 
 /// Writes the profile's stored trials and its engine's identity into a file, with what else their reader needs
 /// where that is asked for.
@@ -29,7 +34,7 @@ pub fn export(profile: &str, file: &Path, with_files: bool, format: MessageForma
     let session = Session::open(profile)?;
     let beside = files_beside(&session.profile);
     let files = match with_files {
-        true => carried(&session.profile, &beside)?,
+        true => carried(&session.profile)?,
         false => Vec::new(),
     };
     let engine = session.recorded_engine()?;
@@ -101,70 +106,176 @@ fn files_beside(profile: &profile::Profile) -> Vec<PathBuf> {
     files
 }
 
-/// Such files as they travel: under their names from the profile's folder.
-fn carried(profile: &profile::Profile, files: &[PathBuf]) -> Result<Vec<CarriedFile>> {
-    let folder = std::path::absolute(&profile.path)?;
-    let folder = folder.parent().unwrap_or(&folder);
-    let carry = |path: &PathBuf| {
-        let shown = path.display();
-        let refused = |why: String| Code::FileRefused.error(format!("{shown} {why}"));
-        let inside = std::path::absolute(path)?.strip_prefix(folder).ok().and_then(name_of);
-        let name = inside.ok_or_else(|| {
-            refused(format!(
-                "lies outside {}: move it there and name it in the profile, which changes no key, or export \
-                 without --with-files and copy it by itself",
-                folder.display()
-            ))
-        })?;
-        let bytes = fs::read(path).map_err(|error| refused(format!("cannot be read: {error}")))?;
-        let text = String::from_utf8(bytes).map_err(|_| {
-            refused("is no text: export without --with-files and copy it by itself".to_owned())
-        })?;
-        Ok(CarriedFile::new(name, text))
+/// The profile and the files that it names, as they travel: under their names below [`PROFILES`].
+fn carried(profile: &profile::Profile) -> Result<Vec<CarriedFile>> {
+    let refused =
+        |path: &Path, why: &str| Code::FileRefused.error(format!("{} {why}", path.display()));
+    let read = |path: &Path| {
+        let bytes = path.metadata().and_then(|found| match found.len() {
+            0..=BUNDLE_TEXT_BYTES_MAX => fs::read(path),
+            bytes => {
+                Err(io::Error::other(format!("{bytes} bytes, at most {BUNDLE_TEXT_BYTES_MAX}")))
+            }
+        });
+        let bytes = bytes.map_err(|error| refused(path, &format!("cannot be read: {error}")))?;
+        String::from_utf8(bytes).map_err(|_| {
+            refused(path, "is no text: export without --with-files and copy it separately")
+        })
     };
-    files.iter().map(carry).collect()
+    let text = read(&profile.path)?;
+    let folder = profile.path.parent().unwrap_or(Path::new(""));
+    let mut files: BTreeMap<String, CarriedFile> = BTreeMap::new();
+    for named in profile::files_named(&text)? {
+        let path = folder.join(&named);
+        let name = below_profiles(&named).ok_or_else(|| {
+            refused(
+                &path,
+                &format!(
+                    "lies outside {}: move it there and name it in the profile, relative to the profile, which \
+                     changes no key; or export without --with-files and copy it separately",
+                    folder.display()
+                ),
+            )
+        })?;
+        let file = CarriedFile::new(name.clone(), read(&path)?);
+        if files.insert(name, file.clone()).is_some_and(|other| other != file) {
+            return Err(refused(&path, "would take the place of another file of the profile"));
+        }
+    }
+    let name = format!("{}.toml", profile.name);
+    let profile_file = CarriedFile::new(name, text);
+    let files: Vec<CarriedFile> =
+        std::iter::once(profile_file).chain(files.into_values()).collect();
+    check_files(&profile.name, &files)
+        .map_err(|why| refused(&profile.path, &format!("cannot travel with its files: {why}")))?;
+    Ok(files)
 }
 
-/// A path below a folder as a name, parted by `/`; `None` where it leads out of the folder.
-fn name_of(path: &Path) -> Option<String> {
-    let parts = path.components().map(|part| match part {
-        Component::Normal(name) => name.to_str(),
-        _ => None,
-    });
-    parts.collect::<Option<Vec<_>>>().map(|parts| parts.join("/")).filter(|name| !name.is_empty())
+/// The file that a profile in [`PROFILES`] means by this name, from there, parted by `/`; `None` where it lies elsewhere.
+fn below_profiles(named: &str) -> Option<String> {
+    let mut parts: Vec<&str> = PROFILES.split('/').collect();
+    for part in Path::new(named).components() {
+        match part {
+            Component::Normal(name) => parts.push(name.to_str()?),
+            Component::CurDir => {}
+            Component::ParentDir => drop(parts.pop()?),
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    let path = parts.join("/");
+    path.strip_prefix(PROFILES)?.strip_prefix('/').map(str::to_owned)
+}
+
+/// Whether files are a profile and those that it names, under names that can be written below [`PROFILES`].
+fn check_files(profile: &str, files: &[CarriedFile]) -> Result<()> {
+    let own = format!("{profile}.toml");
+    let Some(text) = files.iter().find(|file| file.name == own).map(|file| &file.text) else {
+        ensure!(files.is_empty(), "it has files without {own}, which would name them");
+        return Ok(());
+    };
+    let named = profile::files_named(text).with_context(|| format!("{own} is no TOML"))?;
+    let named: Vec<String> = named.iter().filter_map(|named| below_profiles(named)).collect();
+    for CarriedFile { name, .. } in files {
+        ensure!(*name == own || named.contains(name), "{own} names no file {name:?}");
+        ensure!(!name.contains(char::is_control), "the name {name:?} has a control character");
+        ensure!(!name.split('/').any(|part| part.starts_with('.')), "{name:?} is a hidden file");
+        // Another profile, or what an installation takes its packages from.
+        let is_setup = name.ends_with(".toml") || name.ends_with(".lock");
+        ensure!(*name == own || !is_setup, "{name:?} has the name of a profile or a lock");
+        let is_below = |other: &CarriedFile| {
+            other.name.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        };
+        ensure!(!files.iter().any(is_below), "{name:?} is a file, and a folder of another one");
+    }
+    Ok(())
 }
 
 /// Those of a bundle's files that are not there yet, with their places.
 ///
 /// # Errors
-/// Where another file is in the place of one.
+/// Where something else is in the place of one.
 fn lacking<'a>(bundle: &'a Bundle, root: &super::Root) -> Result<Vec<(PathBuf, &'a CarriedFile)>> {
-    let mut lacking = Vec::new();
     if !bundle.files.is_empty() && root.given() != root.path() {
         let message = format!(
-            "{} has no bench/profiles for the bundle's files: `cargo xtask init` makes it a project, then import again",
+            "{} has no {PROFILES} for the bundle's files: `cargo xtask init` makes it a project, then import again",
             root.path().display()
         );
         return Err(Code::NoProject.error(message));
     }
+    let folder = root.given().join(PROFILES);
+    let mut lacking = Vec::new();
     for file in &bundle.files {
-        let path = root.given().join("bench/profiles").join(&file.name);
-        match fs::read(&path) {
-            Ok(found) if Digest::of(&found) == file.digest => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                lacking.push((path, file));
-            }
-            found => {
-                let is = found.err().map_or("another file".to_owned(), |error| error.to_string());
-                let message = format!(
-                    "{} is in the bundle, and here it is {is}: move that away, then import again; nothing was stored",
-                    path.display()
-                );
-                return Err(Code::Exists.error(message));
-            }
+        if !is_there(&folder, file)? {
+            lacking.push((folder.join(&file.name), file));
         }
     }
     Ok(lacking)
+}
+
+/// Whether a carried file is below the folder already.
+///
+/// # Errors
+/// Where something else is in its place, a link included: that leads somewhere else.
+fn is_there(folder: &Path, file: &CarriedFile) -> Result<bool> {
+    let unreadable = |path: &Path, error: &io::Error| {
+        let shown = path.display();
+        let message = format!("cannot tell what {shown} is: {error}; nothing was stored");
+        Code::FileRefused.error(message)
+    };
+    let mut path = folder.to_owned();
+    let mut parts = file.name.split('/').peekable();
+    while let Some(part) = parts.next() {
+        path.push(part);
+        let found = match path.symlink_metadata() {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(unreadable(&path, &error)),
+        };
+        let is = match parts.peek() {
+            _ if found.is_symlink() => "a link",
+            Some(_) if found.is_dir() => continue,
+            Some(_) => "no folder",
+            None if !found.is_file() => "no file",
+            None => {
+                let here = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+                if Digest::of(&here) == file.digest {
+                    return Ok(true);
+                }
+                "another file"
+            }
+        };
+        let message = format!(
+            "{} is in the bundle, and here {} is {is}: move that away, then import again; nothing was stored",
+            file.name,
+            path.display()
+        );
+        return Err(Code::Exists.error(message));
+    }
+    Ok(true)
+}
+
+/// Writes a bundle's files, then stores the rest; how many trials were not stored, as [`take`].
+///
+/// # Errors
+/// When one of that fails: then none of the files remains.
+fn write_and_take(
+    files: &[(PathBuf, &CarriedFile)],
+    store: &Store,
+    bundle: &Bundle,
+) -> Result<usize> {
+    let mut written = Vec::new();
+    let all = files.iter().try_for_each(|(path, file)| {
+        write_new(path, file.text.as_bytes())
+            .with_context(|| format!("writing {}; nothing was stored", path.display()))?;
+        written.push(path);
+        Ok(())
+    });
+    all.and_then(|()| take(store, bundle)).inspect_err(|_| {
+        for path in written {
+            // The error that is told of is the first one.
+            let _ = fs::remove_file(path);
+        }
+    })
 }
 
 /// Every trial that the stages ask for, so far as that is known, with its role.
@@ -180,11 +291,7 @@ pub fn import(file: &Path, format: MessageFormat) -> Result<()> {
     let lacking = lacking(&bundle, &root)?;
     let mut store = Store::open_read_only(&root.artifacts())?;
     store.make_writable()?;
-    let kept = take(&store, &bundle)?;
-    for (path, file) in &lacking {
-        write_whole(path, file.text.as_bytes())
-            .with_context(|| format!("writing {}", path.display()))?;
-    }
+    let kept = write_and_take(&lacking, &store, &bundle)?;
     let wrote: Vec<String> = lacking.iter().map(|(path, _)| path.display().to_string()).collect();
     let trials = bundle.entries.len() - 1;
     // Its results are made by the profile, which is not in every bundle.
@@ -205,8 +312,8 @@ pub fn import(file: &Path, format: MessageFormat) -> Result<()> {
     if let Some(lacks) = lacks {
         outln!("its results cannot be rebuilt yet: {lacks}")?;
         outln!(
-            "copy the profile, and the files that it names in `data`, from where it was measured, or export it there \
-             --with-files"
+            "copy the profile, and the files that it names in `data` and `prompts`, from where it was measured, or \
+             export it there --with-files"
         )?;
     }
     outln!("rebuild its results with: cargo xtask suite --profile {} --offline", bundle.profile)?;
@@ -273,10 +380,7 @@ fn refused(file: &Path, why: &str) -> anyhow::Error {
 /// records of trials on that engine. Its digests were checked when it was read.
 fn check(bundle: &Bundle) -> Result<()> {
     ensure!(profile::is_profile_name(&bundle.profile), "its profile has no proper name");
-    for file in &bundle.files {
-        let is_inside = name_of(Path::new(&file.name)).is_some_and(|name| name == file.name);
-        ensure!(is_inside, "its file {:?} would not lie below bench/profiles", file.name);
-    }
+    check_files(&bundle.profile, &bundle.files)?;
     if let Some(calibration) = &bundle.calibration {
         serde_json::from_value::<Calibration>(calibration.clone())
             .context("its calibration is none")?;
@@ -320,5 +424,101 @@ impl Session {
             import_published(&mut session, read_only)?;
         }
         Ok(session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> CarriedFile {
+        CarriedFile::new(name.to_owned(), "text".to_owned())
+    }
+
+    #[test]
+    fn only_a_profile_and_what_it_names_is_taken() {
+        let refusal = |named: &str, name: &str| {
+            let text =
+                format!("[answers]\nprompts = {}\n[[load]]\ndata.file = 'a'\n", json!(named));
+            let profile = CarriedFile::new("own.toml".to_owned(), text);
+            check_files("own", &[profile, file("a"), file(name)]).err().map(|e| e.to_string())
+        };
+        for (named, name) in [
+            ("x", "x"),
+            ("data/x y.jsonl", "data/x y.jsonl"),
+            ("./data//x", "data/x"),
+            ("../profiles/data/x", "data/x"),
+            ("../../bench/profiles/../profiles/x", "x"),
+        ] {
+            assert_eq!(refusal(named, name), None, "{named} is {name}");
+        }
+        for (named, name, expected) in [
+            ("x", "y", "names no file"),
+            ("../x", "x", "names no file"),
+            ("../x", "../x", "names no file"),
+            ("/x", "/x", "names no file"),
+            ("data/../x", "data/../x", "names no file"),
+            ("../profiles-2/x", "-2/x", "names no file"),
+            (".git/hooks/post-checkout", ".git/hooks/post-checkout", "hidden"),
+            ("data/.x", "data/.x", "hidden"),
+            ("x\u{1b}[2J\ny", "x\u{1b}[2J\ny", "control character"),
+            ("sim.lock", "sim.lock", "a profile or a lock"),
+            ("sim.toml", "sim.toml", "a profile or a lock"),
+            ("a/b", "a/b", "a folder of another"),
+            ("own.toml/b", "own.toml/b", "a folder of another"),
+        ] {
+            let refusal = refusal(named, name).unwrap_or_default();
+            assert!(refusal.contains(expected), "{named:?}, {name:?}: {refusal}");
+            assert!(!refusal.contains(char::is_control), "{refusal:?}");
+        }
+        let alone = check_files("own", &[file("x")]).expect_err("is refused").to_string();
+        assert!(alone.contains("without own.toml"), "{alone}");
+    }
+
+    #[test]
+    fn what_is_in_the_place_of_a_file_is_told_and_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path("elsewhere")).expect("creates");
+        for (name, text) in [("same", "text"), ("other", "other"), ("elsewhere/x", "text")] {
+            fs::write(path(name), text).expect("writes");
+        }
+        for (link, to) in [("link", "same"), ("dangling", "nothing"), ("linked", "elsewhere")] {
+            std::os::unix::fs::symlink(path(to), path(link)).expect("links");
+        }
+        let told = |name: &str| is_there(folder.path(), &file(name)).map_err(|e| e.to_string());
+        assert_eq!(told("same"), Ok(true));
+        for name in ["none", "none/x", "elsewhere/none"] {
+            assert_eq!(told(name), Ok(false), "{name}");
+        }
+        for (name, is) in [
+            ("other", "another file"),
+            ("elsewhere", "no file"),
+            ("same/x", "no folder"),
+            ("link", "a link"),
+            ("dangling", "a link"),
+            ("linked/x", "a link"),
+        ] {
+            let told = told(name).expect_err("is refused");
+            assert!(told.contains(&format!("is {is}: move that away")), "{name}: {told}");
+        }
+        let told = told(&"x".repeat(300)).expect_err("is refused");
+        assert!(told.contains("cannot tell what") && !told.contains("move"), "{told}");
+    }
+
+    #[test]
+    fn an_import_that_cannot_write_every_file_leaves_none_and_no_trial() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink(path("nothing"), path("dangling")).expect("links");
+        let files = [file("a"), file("dangling")];
+        let places: Vec<_> = files.iter().map(|file| (path(&file.name), file)).collect();
+        let (profile, calibration, entries) = ("own".to_owned(), None, Vec::new());
+        let bundle = Bundle { profile, calibration, entries, files: Vec::new() };
+        let mut store = Store::open_read_only(&path("artifacts")).expect("opens");
+        store.make_writable().expect("is writable");
+        let told = write_and_take(&places, &store, &bundle).expect_err("fails").to_string();
+        assert!(told.contains("dangling") && told.contains("nothing was stored"), "{told}");
+        assert!(!path("a").exists() && !path("nothing").exists() && path("dangling").is_symlink());
     }
 }

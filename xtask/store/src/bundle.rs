@@ -1,17 +1,18 @@
 //! A bundle: action records and their outputs in one file, to carry them to another store.
 //!
 //! gzip of JSON lines, so that `zcat` shows it: a head, then an entry a line, in the order of kind
-//! and key, then the files that it carries beside them, a line each. The comment in gzip's header is the SHA-256 of all that follows it, since a
-//! decompressor does not look at every bit of a file.
+//! and key, then the files that it carries beside them, a line each. The comment in gzip's header is
+//! the SHA-256 of all that follows it, since a decompressor does not look at every bit of a file.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
-    io::{Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Take, Write},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bench_core::canonical::Digest;
-use flate2::{Compression, GzBuilder, bufread::GzDecoder};
+use flate2::{Compression, GzBuilder, bufread::GzDecoder, write::GzEncoder};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
@@ -25,10 +26,10 @@ const FORMAT_WITH_FILES: u32 = 2;
 const BYTES_MAX: usize = 5_000_000;
 /// Largest one that carries files.
 pub const BYTES_MAX_WITH_FILES: usize = 200_000_000;
-/// Largest text in a bundle of [`BYTES_MAX`]: a small file may hold a very large one.
+/// Largest text in a bundle, decompressed: a small file may hold a very large one.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
-/// Largest text in a larger one, as a multiple of its size.
-const TEXT_OF_BYTES_MAX: u64 = 30;
+/// Largest one in a bundle that carries files.
+pub const TEXT_BYTES_MAX_WITH_FILES: u64 = 512 << 20;
 /// gzip's header: with a comment, no time, best compression, no operating system.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0x10, 0, 0, 0, 0, 2, 255];
 /// A digest's digits; a NUL ends the comment.
@@ -92,6 +93,14 @@ fn format(files: usize) -> u32 {
     if files == 0 { FORMAT } else { FORMAT_WITH_FILES }
 }
 
+/// Most bytes of a bundle with so many files, and of its text.
+fn bytes_max(files: usize) -> (usize, u64) {
+    match files {
+        0 => (BYTES_MAX, TEXT_BYTES_MAX),
+        _ => (BYTES_MAX_WITH_FILES, TEXT_BYTES_MAX_WITH_FILES),
+    }
+}
+
 /// Keeps the bytes of a bundle without files.
 fn is_none(files: &usize) -> bool {
     *files == 0
@@ -100,18 +109,46 @@ fn is_none(files: &usize) -> bool {
 /// An entry as written: the record in the store's own form, sealed.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct Line<'a> {
     record: Box<RawValue>,
-    outputs: BTreeMap<String, String>,
+    outputs: Cow<'a, BTreeMap<String, String>>,
 }
 
 /// The text under its seal.
 pub fn packed(text: &str) -> Result<Vec<u8>> {
+    Ok(pack(|gzip| Ok(gzip.write_all(text.as_bytes())?))?.0)
+}
+
+/// What is written under its seal, and how many bytes of text that was.
+fn pack(write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<(Vec<u8>, u64)> {
     let comment = [b'0'; COMMENT_BYTES];
     let builder = GzBuilder::new().comment(comment.as_slice());
-    let mut gzip = builder.write(Vec::new(), Compression::best());
-    gzip.write_all(text.as_bytes())?;
-    Ok(seal(gzip.finish()?))
+    let mut counted = Counted { gzip: builder.write(Vec::new(), Compression::best()), bytes: 0 };
+    write(&mut counted)?;
+    Ok((seal(counted.gzip.finish()?), counted.bytes))
+}
+
+/// Counts the text that it compresses.
+struct Counted {
+    gzip: GzEncoder<Vec<u8>>,
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.gzip.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.gzip.flush()
+    }
+}
+
+fn write_line(to: &mut dyn Write, value: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(&mut *to, value)?;
+    Ok(to.write_all(b"\n")?)
 }
 
 /// The file with the digest of what follows its comment in the comment's place.
@@ -136,30 +173,31 @@ impl Bundle {
             entries: self.entries.len(),
             files: self.files.len(),
         };
-        let mut text = serde_json::to_string(&head)? + "\n";
         let mut entries: Vec<&Entry> = self.entries.iter().collect();
         entries.sort_unstable_by_key(|entry| order(&entry.action));
-        for Entry { action, outputs } in entries {
-            let record = serde_json::from_slice(&action.to_json())?;
-            text += &serde_json::to_string(&Line { record, outputs: outputs.clone() })?;
-            text += "\n";
-        }
         let mut files: Vec<&CarriedFile> = self.files.iter().collect();
         files.sort_unstable_by_key(|file| &file.name);
-        for file in files {
-            text += &serde_json::to_string(file)?;
-            text += "\n";
-        }
-        let bytes = packed(&text)?;
-        let (max, instead) = match self.files.is_empty() {
-            true => (BYTES_MAX, "export a profile with fewer trials"),
-            false => (BYTES_MAX_WITH_FILES, "export without them, and copy them by themselves"),
+        let (bytes, text_bytes) = pack(|text| {
+            write_line(text, &head)?;
+            for Entry { action, outputs } in entries {
+                let record = serde_json::from_slice(&action.to_json())?;
+                write_line(text, &Line { record, outputs: Cow::Borrowed(outputs) })?;
+            }
+            files.into_iter().try_for_each(|file| write_line(text, file))
+        })?;
+        let (max, text_max) = bytes_max(self.files.len());
+        let instead = match self.files.is_empty() {
+            true => "export a profile with fewer trials",
+            false => "export without its files, and copy them separately",
         };
         ensure!(
-            bytes.len() <= max && text.len() as u64 <= text_bytes_max(bytes.len()),
-            "the bundle has {} bytes of {} bytes of text, at most {max} are allowed: {instead}",
-            bytes.len(),
-            text.len()
+            text_bytes <= text_max,
+            "the bundle has {text_bytes} bytes of text, at most {text_max} are allowed: {instead}"
+        );
+        ensure!(
+            bytes.len() <= max,
+            "the bundle has {} bytes, at most {max} are allowed: {instead}",
+            bytes.len()
         );
         Ok(bytes)
     }
@@ -169,23 +207,23 @@ impl Bundle {
     /// # Errors
     /// When anything in it is not what it says.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        ensure!(
-            bytes.len() <= BYTES_MAX_WITH_FILES,
-            "it has more than {BYTES_MAX_WITH_FILES} bytes"
-        );
-        let text = decompress(bytes)?;
-        let mut lines = text.lines();
-        let head: Head = serde_json::from_str(lines.next().unwrap_or_default())
+        let mut text = Text::of(bytes)?;
+        let head: Head = serde_json::from_str(&text.line()?.unwrap_or_default())
             .context("its first line is no head of a bundle")?;
         ensure!(
             head.format == format(head.files),
             "it has format {}, this program reads {FORMAT}, and {FORMAT_WITH_FILES} with files",
             head.format
         );
-        let mut lines = (2..).zip(lines);
+        let (max, text_max) = bytes_max(head.files);
+        ensure!(bytes.len() <= max, "it has more than {max} bytes");
+        text.allow(text_max);
         let mut entries: Vec<Entry> = Vec::new();
-        for (number, line) in lines.by_ref().take(head.entries) {
-            let entry = read_entry(line).with_context(|| format!("line {number}"))?;
+        while entries.len() < head.entries
+            && let Some(line) = text.line()?
+        {
+            let number = text.lines;
+            let entry = read_entry(&line).with_context(|| format!("line {number}"))?;
             let ordered =
                 entries.last().is_none_or(|last| order(&last.action) < order(&entry.action));
             ensure!(ordered, "line {number}: a record twice, or out of order");
@@ -198,8 +236,9 @@ impl Bundle {
             head.entries
         );
         let mut files: Vec<CarriedFile> = Vec::new();
-        for (number, line) in lines {
-            let file: CarriedFile = serde_json::from_str(line).with_context(|| {
+        while let Some(line) = text.line()? {
+            let number = text.lines;
+            let file: CarriedFile = serde_json::from_str(&line).with_context(|| {
                 format!("line {number}: neither a record that its head counts nor a file")
             })?;
             ensure!(
@@ -211,6 +250,7 @@ impl Bundle {
             ensure!(ordered, "line {number}: a file twice, or out of order");
             files.push(file);
         }
+        text.end()?;
         ensure!(files.len() == head.files, "it has {} files and says {}", files.len(), head.files);
         Ok(Self { profile: head.profile, calibration: head.calibration, entries, files })
     }
@@ -220,30 +260,63 @@ fn order(action: &Action) -> (&str, Digest) {
     (action.kind.name(), action.key)
 }
 
-/// Most text that a file of so many bytes may hold.
-fn text_bytes_max(bytes: usize) -> u64 {
-    TEXT_BYTES_MAX.max(bytes as u64 * TEXT_OF_BYTES_MAX)
+/// The text of a bundle, line by line.
+struct Text<'a> {
+    rest: BufReader<Take<GzDecoder<&'a [u8]>>>,
+    /// Most bytes of it.
+    max: u64,
+    /// How many lines were read.
+    lines: usize,
 }
 
-fn decompress(bytes: &[u8]) -> Result<String> {
-    let Some((header, rest)) = bytes.split_first_chunk::<{ GZIP_HEADER.len() }>() else {
-        bail!("it is no bundle: too short");
-    };
-    ensure!(*header == GZIP_HEADER, "it is no bundle: another header");
-    let Some((comment, sealed)) = rest.split_first_chunk::<COMMENT_BYTES>() else {
-        bail!("it is no bundle: too short");
-    };
-    ensure!(
-        Digest::of(sealed).to_string().as_bytes() == comment,
-        "it is damaged: its bytes do not match their digest"
-    );
-    let mut text = String::new();
-    let max = text_bytes_max(bytes.len());
-    let mut gzip = GzDecoder::new(bytes).take(max + 1);
-    gzip.read_to_string(&mut text).context("it is no gzip of text")?;
-    ensure!(text.len() as u64 <= max, "its text is longer than {max} bytes");
-    ensure!(gzip.into_inner().into_inner().is_empty(), "something follows its end");
-    Ok(text)
+impl<'a> Text<'a> {
+    /// That of a file whose seal is right, so far as one without files may be long.
+    fn of(bytes: &'a [u8]) -> Result<Self> {
+        let Some((header, rest)) = bytes.split_first_chunk::<{ GZIP_HEADER.len() }>() else {
+            bail!("it is no bundle: too short");
+        };
+        ensure!(*header == GZIP_HEADER, "it is no bundle: another header");
+        let Some((comment, sealed)) = rest.split_first_chunk::<COMMENT_BYTES>() else {
+            bail!("it is no bundle: too short");
+        };
+        ensure!(
+            Digest::of(sealed).to_string().as_bytes() == comment,
+            "it is damaged: its bytes do not match their digest"
+        );
+        let max = TEXT_BYTES_MAX;
+        let rest = BufReader::new(GzDecoder::new(bytes).take(max + 1));
+        Ok(Self { rest, max, lines: 0 })
+    }
+
+    /// Allows so much text, which is not less than before.
+    fn allow(&mut self, max: u64) {
+        let gzip = self.rest.get_mut();
+        gzip.set_limit(gzip.limit() + max - self.max);
+        self.max = max;
+    }
+
+    /// The next line, without its end.
+    fn line(&mut self) -> Result<Option<String>> {
+        let mut line = String::new();
+        let read = self.rest.read_line(&mut line);
+        let max = self.max;
+        ensure!(self.rest.get_ref().limit() > 0, "its text is longer than {max} bytes");
+        if read.context("it is no gzip of text")? == 0 {
+            return Ok(None);
+        }
+        self.lines += 1;
+        if line.ends_with('\n') {
+            line.pop();
+        }
+        Ok(Some(line))
+    }
+
+    /// After the last line.
+    fn end(self) -> Result<()> {
+        let rest = self.rest.into_inner().into_inner().into_inner();
+        ensure!(rest.is_empty(), "something follows its end");
+        Ok(())
+    }
 }
 
 fn read_entry(line: &str) -> Result<Entry> {
@@ -257,7 +330,7 @@ fn read_entry(line: &str) -> Result<Entry> {
     let found: BTreeMap<String, Digest> =
         outputs.iter().map(|(name, text)| (name.clone(), Digest::of(text.as_bytes()))).collect();
     ensure!(found == action.outputs, "its outputs are not those that its record names");
-    Ok(Entry { action, outputs })
+    Ok(Entry { action, outputs: outputs.into_owned() })
 }
 
 impl Store {

@@ -24,6 +24,19 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&beside, path)
 }
 
+/// Writes a file where nothing is; its folder is made where it is not there.
+///
+/// # Errors
+/// When something is there, a link included, or the file cannot be written: then nothing of it remains.
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = File::create_new(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.inspect_err(|_| drop(fs::remove_file(path)))
+}
+
 /// A file system.
 pub trait Disk: Debug + Send + Sync {
     /// The content of a file.

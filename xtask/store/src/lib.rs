@@ -41,7 +41,10 @@ use bench_core::canonical::Digest;
 use disk::{Disk, RealDisk};
 
 pub use action::{Action, Kind};
-pub use bundle::{BYTES_MAX_WITH_FILES as BUNDLE_BYTES_MAX, Bundle, CarriedFile, Entry, packed};
+pub use bundle::{
+    BYTES_MAX_WITH_FILES as BUNDLE_BYTES_MAX, Bundle, CarriedFile, Entry,
+    TEXT_BYTES_MAX_WITH_FILES as BUNDLE_TEXT_BYTES_MAX, packed,
+};
 pub use garbage::{Garbage, entries};
 pub use names::{blob_name, record_name};
 pub use verify::Verified;

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use bench_core::schema::{CapacityResult, Column};
 use serde_json::Value;
+use store::{Bundle, CarriedFile};
 
 use super::Project;
 use crate::common::paths_below;
@@ -162,6 +163,23 @@ fn a_bundle_with_its_files_rebuilds_the_results_of_an_own_trace() {
     }
     // What is there already is no other file.
     assert!(!elsewhere.ok(&["bundle", "import", "all.jsonl.gz"]).contains("wrote "));
+
+    // A name that leads back in is one of the same file.
+    let around = PROFILE.replace("file = \"trace", "file = \"../profiles/data/trace");
+    fs::write(project.path("bench/profiles/own.toml"), around).expect("writes");
+    let told =
+        project.ok(&["bundle", "export", "all.jsonl.gz", "--with-files", "--profile", "own"]);
+    assert!(told.contains("with own.toml, data/trace.jsonl: give"), "{told}");
+
+    let mut bundle = Bundle::from_bytes(&bytes("all.jsonl.gz")).expect("a bundle");
+    bundle.files.push(CarriedFile::new("sim.lock".to_owned(), "theirs".to_owned()));
+    let empty = Project::new();
+    let before = paths_below(&empty.path("")).len();
+    fs::write(empty.path("all.jsonl.gz"), bundle.to_bytes().expect("is small")).expect("writes");
+    let output = empty.run(&["bundle", "import", "all.jsonl.gz"]);
+    let error = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
+    assert!(error.contains("own.toml names no file \"sim.lock\""), "{error}");
+    assert_eq!(paths_below(&empty.path("")).len(), before + 1, "no trial and no file came");
 
     let outside = PROFILE.replace("file = \"trace", "file = \"../trace");
     fs::write(project.path("bench/trace.jsonl"), trace()).expect("writes");

@@ -52,6 +52,19 @@ fn lines(bytes: &[u8]) -> Vec<Value> {
     lines
 }
 
+/// Its whole text.
+fn decompress(bytes: &[u8]) -> Result<String> {
+    let mut text = Text::of(bytes)?;
+    text.allow(TEXT_BYTES_MAX_WITH_FILES);
+    let mut whole = String::new();
+    while let Some(line) = text.line()? {
+        whole += &line;
+        whole += "\n";
+    }
+    text.end()?;
+    Ok(whole)
+}
+
 fn seal_record(line: &mut Value) {
     let action = line["record"]["action"].to_string();
     line["record"]["seal"] = Digest::of(action.as_bytes()).to_string().into();
@@ -141,22 +154,63 @@ fn files_travel_as_they_are_and_a_bundle_without_any_is_as_before() {
 }
 
 #[test]
-fn a_file_is_bounded_however_small_its_gzip_is() {
-    let mut gzip = GzBuilder::new()
-        .comment([b'0'; COMMENT_BYTES].as_slice())
-        .write(Vec::new(), Compression::best());
+fn a_bundle_is_bounded_however_small_its_gzip_is() {
+    let refusal = |bytes: &[u8]| Bundle::from_bytes(bytes).expect_err("is refused").to_string();
     let megabyte = vec![b' '; 1 << 20];
-    for _ in 0..65 {
-        gzip.write_all(&megabyte).expect("writes");
-    }
-    let bomb = seal(gzip.finish().expect("writes"));
-    assert!(bomb.len() < 100_000);
-    let error = Bundle::from_bytes(&bomb).expect_err("is refused").to_string();
-    assert!(error.contains("text is longer than"), "{error}");
+    let bomb = |head: &str, megabytes: usize| {
+        let (bomb, _) = pack(|gzip| {
+            gzip.write_all(head.as_bytes())?;
+            (0..megabytes).try_for_each(|_| Ok(gzip.write_all(&megabyte)?))
+        })
+        .expect("writes");
+        assert!(bomb.len() < 1_000_000);
+        bomb
+    };
+    // One without end of a line, and one whose head allows as much as one with files may have.
+    let error = refusal(&bomb("", 65));
+    assert!(error.contains("text is longer than 67108864"), "{error}");
+    let with_files = "{\"format\":2,\"profile\":\"x\",\"entries\":0,\"files\":1}\n";
+    let error = refusal(&bomb(with_files, 513));
+    assert!(error.contains("text is longer than 536870912"), "{error}");
     let mut trailed = small();
     trailed.extend_from_slice(b"more");
-    let error = Bundle::from_bytes(&seal(trailed)).expect_err("is refused").to_string();
+    let error = refusal(&seal(trailed));
     assert!(error.contains("follows its end"), "{error}");
+}
+
+#[test]
+fn files_that_compress_well_travel_and_a_bundle_without_any_stays_small() {
+    let (_folder, store) = store();
+    let bare = export(&store, &[(1, "{}".to_owned())]);
+    let text = "{\"a\": 1}\n".repeat(7_000_000);
+    let bundle = Bundle { files: vec![CarriedFile::new("x".to_owned(), text)], ..bare.clone() };
+    let bytes = bundle
+        .to_bytes()
+        .expect("63 MB of text and their escapes, more than one without files has");
+    assert!(bytes.len() < 1_000_000);
+    assert!(Bundle::from_bytes(&bytes).expect("is whole") == bundle);
+
+    let entry = &bare.entries[0];
+    let outputs = [("record".to_owned(), " ".repeat(65 << 20))].into();
+    let large = Entry { outputs, ..entry.clone() };
+    let error = Bundle { entries: vec![large], ..bare.clone() }.to_bytes().expect_err("is refused");
+    assert!(error.to_string().contains("bytes of text, at most 67108864 are"), "{error}");
+
+    // Digits of a generator, which no compression makes small.
+    let mut x = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b' ' + 2 + ((x >> 40) % 60) as u8)
+    });
+    let noise: String = noise.take(7_000_000).collect();
+    let outputs = [("record".to_owned(), noise.clone())].into();
+    let large = Entry { outputs, ..entry.clone() };
+    let error = Bundle { entries: vec![large], ..bare.clone() }.to_bytes().expect_err("is refused");
+    assert!(error.to_string().contains("bytes, at most 5000000 are"), "{error}");
+    let head = "{\"format\":1,\"profile\":\"x\",\"entries\":0}\n";
+    let error = Bundle::from_bytes(&packed(&(head.to_owned() + &noise)).expect("writes"));
+    let error = error.expect_err("is refused").to_string();
+    assert!(error.contains("more than 5000000 bytes"), "{error}");
 }
 
 #[test]
