@@ -2,11 +2,14 @@
 
 use bench_core::{
     metric,
-    schema::{Args, Estimate, LimitOutcome, LimitState, Point, Role, Verdict},
+    schema::{
+        Args, Column, CompareResult, Estimate, Grounds, LimitOutcome, LimitState, Point, Role,
+        Verdict,
+    },
     stats::QuestionRole,
 };
 
-use super::{Configuration, comparison, lenders::Lenders, limits};
+use super::{Configuration, answers::KnownAnswers, comparison, lenders::Lenders, limits};
 use profile::Profile;
 
 /// A value of a sweep that its figures favour and that is no candidate.
@@ -27,6 +30,46 @@ pub struct Lead {
     pub starts: usize,
     /// Starts a side that might settle it; `None` where it would take more than anybody makes.
     pub starts_to_settle: Option<u32>,
+}
+
+/// The lead beside a comparison: where the limits decided, against what is deployed for them, else against the
+/// defaults of its sweep. `judged` are the settings of which the comparison is made; a value whose answers are not
+/// known to be as good leads nothing.
+pub fn beside(
+    comparison: &CompareResult,
+    judged: &[Point],
+    sweeps: &[&[Point]],
+    lenders: &Lenders,
+    answers: &KnownAnswers<'_>,
+    profile: &Profile,
+) -> Option<Lead> {
+    let permitted = |points: &&[Point]| -> Vec<Point> {
+        let points = lenders.figures(points).into_iter();
+        points.filter(|point| answers.permits(&point.args)).collect()
+    };
+    let sweeps: Vec<_> = sweeps.iter().map(permitted).collect();
+    let sweeps = sweeps.iter().map(Vec::as_slice);
+    match (&comparison.decision.grounds, deployed(profile, comparison, judged)) {
+        (Grounds::Limits, Some(deployed)) => open(sweeps, lenders, profile, deployed),
+        _ => leading(sweeps, lenders, profile),
+    }
+}
+
+/// What is deployed, on the objective's load.
+fn deployed<'a>(
+    profile: &Profile,
+    comparison: &CompareResult,
+    judged: &'a [Point],
+) -> Option<&'a Point> {
+    let role = match comparison.decision.deployed? {
+        Column::Baseline => Role::Baseline,
+        Column::Default => Role::Default,
+        Column::Tuned => Role::Tuned,
+        Column::Week2 => return None,
+    };
+    // Of the defaults the last stage has all starts.
+    let mut points = judged.iter().rev();
+    points.find(|point| point.role == role && point.load == profile.objective.load)
 }
 
 /// The lead that promises most, of one sweep's points each; `None` where no value improves the objective

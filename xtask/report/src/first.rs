@@ -24,6 +24,8 @@ pub struct First {
     worse: String,
     /// Where a request's time goes at the settings to deploy.
     limited_by: String,
+    /// What nothing is decided of, or nothing judges, with what would.
+    undecided: String,
     /// The rates that the settings sustain within the limits.
     capacity: String,
     /// How many cards the traffic of `[capacity]` takes.
@@ -47,6 +49,12 @@ impl First {
             guardrails: guardrails(inputs),
             worse: worse(inputs),
             limited_by: words::limited_by(inputs.profile, &inputs.comparison.decision, points)
+                .unwrap_or_default(),
+            undecided: words::undecided(inputs.profile, inputs.comparison, inputs.lead)
+                .map(|said| match said.split_once(": ") {
+                    Some((head, rest)) => format!("**{head}:** {rest}"),
+                    None => said,
+                })
                 .unwrap_or_default(),
             capacity: inputs
                 .capacity

@@ -57,6 +57,7 @@ impl Fixture {
             choose: self.choose.as_ref(),
             comprehensive: self.comprehensive.as_ref(),
             comparison: &self.comparison,
+            lead: None,
             capacity: None,
             confirmation: self.confirmation.as_ref(),
             reference: self.reference.as_ref(),

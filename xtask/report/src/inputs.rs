@@ -10,7 +10,7 @@ use bench_core::{
     },
 };
 
-use analysis::lenders::Lenders;
+use analysis::{lead::Lead, lenders::Lenders};
 use profile::Profile;
 
 use crate::html::TrialView;
@@ -34,6 +34,8 @@ pub struct Inputs<'a> {
     pub comprehensive: Option<&'a ComprehensiveResult>,
     /// Metrics side by side, and the targets.
     pub comparison: &'a CompareResult,
+    /// The value that leads a sweep and that nothing judges.
+    pub lead: Option<&'a Lead>,
     /// What rates the settings sustain within the limits, if that stage ran.
     pub capacity: Option<&'a CapacityResult>,
     /// The start from `recommended.yaml`, if that stage ran.

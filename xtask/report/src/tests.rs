@@ -1,6 +1,7 @@
-use bench_core::schema::{Arrival, Column, StartWay, TargetState, Verdict};
+use bench_core::schema::{ArgValue, Arrival, Column, Estimate, StartWay, TargetState, Verdict};
 
 use super::{fixture::Fixture, outcomes::outcomes, *};
+use analysis::lead::Lead;
 use profile::{EngineConfig, VllmConfig};
 
 /// The report, with what every report must keep checked.
@@ -109,6 +110,27 @@ fn the_first_paragraph_follows_the_verdict() {
         out += &format!("{name}\n{}\n", section(&report(&fixture), FIRST));
     }
     insta::assert_snapshot!(out);
+}
+
+#[test]
+fn a_value_that_is_better_and_that_nothing_judges_is_on_the_first_page() {
+    let outcomes = outcomes();
+    let (_, fixture) =
+        outcomes.iter().find(|(name, _)| *name == "no value promises anything").expect("it is one");
+    let lead = Lead {
+        label: "512".to_owned(),
+        args: [("max-num-seqs".to_owned(), ArgValue::Int(512))].into(),
+        change: Estimate { mean: 6.1, low: Some(3.0), high: Some(9.2), ..Estimate::default() },
+        limits: Vec::new(),
+        is_proven: true,
+        starts: 3,
+        starts_to_settle: None,
+    };
+    let text = markdown(&Inputs { lead: Some(&lead), ..fixture.inputs() }).expect("it renders");
+    let said =
+        "- **Better in its sweep, and judged by no stage:** `max-num-seqs 512`, by +6.1 ± 3.1 %;";
+    assert!(text.contains(said), "{text}");
+    assert!(!markdown(&fixture.inputs()).expect("it renders").contains("judged by no stage"));
 }
 
 #[test]

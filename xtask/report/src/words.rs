@@ -1,12 +1,16 @@
 //! Decisions, limits and reasons in words, the same in the terminal and in the report.
 
-use analysis::comparison::{guards, primary, too_few};
+use analysis::{
+    comparison::{guards, primary, too_few},
+    lead::Lead,
+};
 use bench_core::{
     metric::{self, Metric},
     schema::{
-        CapacityResult, Column, Comparison, Decision, Effect, Estimate, FlagReason, Grounds,
-        LimitOutcome, LimitState, Point, Recommendation, Role, Verdict,
+        CapacityResult, Column, CompareResult, Comparison, Decision, Effect, Estimate, FlagReason,
+        Grounds, LimitOutcome, LimitState, Point, Recommendation, Role, Verdict,
     },
+    stats::STARTS_MAX,
 };
 
 use super::provenance::distinct;
@@ -557,6 +561,64 @@ pub fn causes(points: &[Point]) -> Vec<String> {
 
 fn number_of(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// What nothing is decided of, and how many starts might settle it: the candidate, else a value that led
+/// its sweep; or one that is better and that nothing judges.
+pub fn undecided(
+    profile: &Profile,
+    comparison: &CompareResult,
+    lead: Option<&Lead>,
+) -> Option<String> {
+    let decision = &comparison.decision;
+    let metric = metric::find(&profile.objective.metric);
+    let open = lead.filter(|lead| !lead.limits.is_empty() && lead.args != decision.args);
+    if let Some(lead) = open {
+        let limits: Vec<_> = lead.limits.iter().map(|open| limit(open, profile)).collect();
+        return Some(format!(
+            "Undecided: {} changes {} by {} against these; {}. More `starts` may settle it.",
+            format::args(&lead.args),
+            format::name(&profile.objective.metric),
+            format::change(metric, &lead.change),
+            format::list(&limits)
+        ));
+    }
+    // Where no limit is known to be met, it is not the objective that more starts must settle.
+    if [Recommendation::Change, Recommendation::NoneMeets].contains(&decision.recommendation) {
+        return None;
+    }
+    let settled_by = |starts: Option<u32>, now: usize, of: &str| match starts {
+        Some(starts) => {
+            format!("about {starts} starts a side (`starts` {of}) might settle it, it has {now}")
+        }
+        None => format!("more than {STARTS_MAX} starts a side would be needed, it has {now}"),
+    };
+    if let Some(row) = primary(&comparison.comparisons, profile)
+        && row.verdict == Some(Verdict::Inconclusive)
+        && let Some(candidate) = decision.candidate.as_ref()
+    {
+        let starts = row.columns.get(&Column::Tuned).map_or(0, |found| found.values().len());
+        let settled_by = match starts {
+            0 | 1 => "two starts a side are the least".to_owned(),
+            now => settled_by(row.starts_to_settle, now, "in `[baseline]`"),
+        };
+        return Some(format!("Undecided: {}; {settled_by}.", format::args(candidate)));
+    }
+    let lead = lead.filter(|lead| decision.candidate.as_ref() != Some(&lead.args))?;
+    if lead.is_proven {
+        return Some(format!(
+            "Better in its sweep, and judged by no stage: {}, by {}; `stages` with `choose` and \
+             `comprehensive` judge it on fresh starts.",
+            format::args(&lead.args),
+            format::change(metric, &lead.change)
+        ));
+    }
+    Some(format!(
+        "Undecided: {} led its sweep by {}; {}.",
+        format::args(&lead.args),
+        format::change(metric, &lead.change),
+        settled_by(lead.starts_to_settle, lead.starts, "of its sweep")
+    ))
 }
 
 /// A verdict's word.

@@ -9,9 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
-    schema::{
-        AnswersResult, Column, CompareResult, Figures, Grounds, Measured, Outcome, Point, Role,
-    },
+    schema::{AnswersResult, CompareResult, Figures, Measured, Outcome, Point},
 };
 
 use super::{Session, failures, repeats};
@@ -677,23 +675,6 @@ fn write_results(
     Ok(())
 }
 
-/// The point of what is deployed, on the objective's load.
-fn deployed<'a>(
-    profile: &Profile,
-    comparison: &CompareResult,
-    judged: &'a [Point],
-) -> Option<&'a Point> {
-    let role = match comparison.decision.deployed? {
-        Column::Baseline => Role::Baseline,
-        Column::Default => Role::Default,
-        Column::Tuned => Role::Tuned,
-        Column::Week2 => return None,
-    };
-    // Of the defaults the last stage has all starts.
-    let mut points = judged.iter().rev();
-    points.find(|point| point.role == role && point.load == profile.objective.load)
-}
-
 /// What a stage wrote, if it did.
 fn read<T: DeserializeOwned>(
     session: &Session,
@@ -727,16 +708,8 @@ fn show(
     let lenders = Lenders::of(spread.iter().chain(judged).chain(sweeps.iter().flatten()));
     let answers: Option<AnswersResult> = read(session, files, stage::ANSWERS.file())?;
     let answers = KnownAnswers::from_result(profile, answers.as_ref());
-    let permitted = |points: &Vec<Point>| -> Vec<Point> {
-        let points = lenders.figures(points).into_iter();
-        points.filter(|point| answers.permits(&point.args)).collect()
-    };
-    let sweeps: Vec<_> = sweeps.iter().map(permitted).collect();
-    let sweeps = sweeps.iter().map(Vec::as_slice);
-    let lead = match (&comparison.decision.grounds, deployed(profile, &comparison, judged)) {
-        (Grounds::Limits, Some(deployed)) => lead::open(sweeps, &lenders, profile, deployed),
-        _ => lead::leading(sweeps, &lenders, profile),
-    };
+    let sweeps: Vec<_> = sweeps.iter().map(Vec::as_slice).collect();
+    let lead = lead::beside(&comparison, judged, &sweeps, &lenders, &answers, profile);
     let capacity = read(session, files, stage::CAPACITY.file())?;
     let beside = Beside {
         points,

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bench_core::{
     canonical::Digest,
-    schema::{ChooseResult, RequestSample},
+    schema::{AnswersResult, ChooseResult, RequestSample},
     summarize::{Series, series},
 };
 use flate2::read::MultiGzDecoder;
@@ -19,6 +19,7 @@ use super::{
     visualize,
 };
 use crate::calibration;
+use analysis::{answers::KnownAnswers, lead};
 use dag::{Inputs, Leaf, Outputs, Task};
 use profile::{
     SAMPLES, Trial,
@@ -116,6 +117,19 @@ impl Task for Document<'_> {
         let plots: Vec<String> =
             names.filter_map(|name| name.strip_suffix(".svg").map(str::to_owned)).collect();
         let trials = self.trials(inputs)?;
+        let answers: Option<AnswersResult> = read_if_upstream(inputs)?;
+        let answers = KnownAnswers::from_result(self.context.profile, answers.as_ref());
+        let comprehensive = results.comprehensive.iter().flat_map(|file| &file.points);
+        let judged: Vec<_> = results.baseline.points.iter().chain(comprehensive).cloned().collect();
+        let sweeps: Vec<_> = results.sweeps.iter().map(|sweep| sweep.points.as_slice()).collect();
+        let lead = lead::beside(
+            &results.comparison,
+            &judged,
+            &sweeps,
+            &results.lenders,
+            &answers,
+            self.context.profile,
+        );
         let report_inputs = report::Inputs {
             profile: self.context.profile,
             profile_digest: &self.context.profile.digest(),
@@ -125,6 +139,7 @@ impl Task for Document<'_> {
             choose: choose.as_ref(),
             comprehensive: results.comprehensive.as_ref(),
             comparison: &results.comparison,
+            lead: lead.as_ref(),
             capacity: capacity.as_ref(),
             confirmation: confirmation.as_ref(),
             reference: self.context.reference,

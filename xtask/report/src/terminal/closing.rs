@@ -5,9 +5,8 @@ use bench_core::{
     metric,
     schema::{
         CapacityResult, Column, CompareResult, Comparison, Decision, LimitOutcome, Point,
-        Recommendation, Role, TargetState, Verdict,
+        Recommendation, Role, TargetState,
     },
-    stats::STARTS_MAX,
     wrap::{WIDTH, wrap},
 };
 
@@ -15,12 +14,7 @@ use crate::{
     format::{self, NOTHING},
     tables, targets, words,
 };
-use analysis::{
-    Configuration,
-    comparison::{is_goal, primary},
-    lead::Lead,
-    limits,
-};
+use analysis::{Configuration, comparison::is_goal, lead::Lead, limits};
 use profile::Profile;
 
 /// An interval as wide as this, in percent or points, is shown without digits after the point.
@@ -67,7 +61,7 @@ pub fn closing(profile: &Profile, comparison: &CompareResult, beside: &Beside<'_
             1,
         );
     }
-    let undecided = undecided(profile, comparison, beside.lead);
+    let undecided = words::undecided(profile, comparison, beside.lead);
     let next = words::next(profile, decision, undecided.is_some());
     undecided.into_iter().chain(next).for_each(|sentence| say(&sentence, 1));
     if let Some(words) = crate::serve_command(profile, comparison) {
@@ -184,60 +178,6 @@ fn command(words: &[String]) -> Vec<String> {
         }
     }
     lines
-}
-
-/// What nothing is decided of, and how many starts might settle it: the candidate, else a value that led
-/// its sweep; or one that is better and that nothing judges.
-fn undecided(profile: &Profile, comparison: &CompareResult, lead: Option<&Lead>) -> Option<String> {
-    let decision = &comparison.decision;
-    let metric = metric::find(&profile.objective.metric);
-    let open = lead.filter(|lead| !lead.limits.is_empty() && lead.args != decision.args);
-    if let Some(lead) = open {
-        let limits: Vec<_> = lead.limits.iter().map(|limit| words::limit(limit, profile)).collect();
-        return Some(format!(
-            "Undecided: {} changes {} by {} against these; {}. More `starts` may settle it.",
-            format::args(&lead.args),
-            format::name(&profile.objective.metric),
-            format::change(metric, &lead.change),
-            format::list(&limits)
-        ));
-    }
-    // Where no limit is known to be met, it is not the objective that more starts must settle.
-    if [Recommendation::Change, Recommendation::NoneMeets].contains(&decision.recommendation) {
-        return None;
-    }
-    let settled_by = |starts: Option<u32>, now: usize, of: &str| match starts {
-        Some(starts) => {
-            format!("about {starts} starts a side (`starts` {of}) might settle it, it has {now}")
-        }
-        None => format!("more than {STARTS_MAX} starts a side would be needed, it has {now}"),
-    };
-    if let Some(row) = primary(&comparison.comparisons, profile)
-        && row.verdict == Some(Verdict::Inconclusive)
-        && let Some(candidate) = decision.candidate.as_ref()
-    {
-        let starts = row.columns.get(&Column::Tuned).map_or(0, |found| found.values().len());
-        let settled_by = match starts {
-            0 | 1 => "two starts a side are the least".to_owned(),
-            now => settled_by(row.starts_to_settle, now, "in `[baseline]`"),
-        };
-        return Some(format!("Undecided: {}; {settled_by}.", format::args(candidate)));
-    }
-    let lead = lead.filter(|lead| decision.candidate.as_ref() != Some(&lead.args))?;
-    if lead.is_proven {
-        return Some(format!(
-            "Better in its sweep, and judged by no stage: {}, by {}; `stages` with `choose` and \
-             `comprehensive` judge it on fresh starts.",
-            format::args(&lead.args),
-            format::change(metric, &lead.change)
-        ));
-    }
-    Some(format!(
-        "Undecided: {} led its sweep by {}; {}.",
-        format::args(&lead.args),
-        format::change(metric, &lead.change),
-        settled_by(lead.starts_to_settle, lead.starts, "of its sweep")
-    ))
 }
 
 /// The objective, the limits, the guards and what has a target: figures of each setting, change and
@@ -473,7 +413,7 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use bench_core::{
-        schema::{ArgValue, Estimate, Fleet, Servers, Traffic},
+        schema::{ArgValue, Estimate, Fleet, Servers, Traffic, Verdict},
         stats,
     };
 
