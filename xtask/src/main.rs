@@ -33,6 +33,8 @@ const GIVEN: &xtask::Given = given! {
     "bench/models/measured/h100-qwen2.5-7b-e.jsonl"
     "bench/models/measured/h200-qwen2.5-7b-a-forked.jsonl"
     "bench/models/measured/h200-qwen2.5-7b-a.jsonl"
+    "bench/models/measured/h200-qwen2.5-7b-b-forked.jsonl"
+    "bench/models/measured/h200-qwen2.5-7b-b.jsonl"
     "bench/models/tiny.json"
     "bench/profiles/data/chat-log.jsonl"
     "bench/profiles/data/prompts.jsonl"
