@@ -71,7 +71,11 @@ def main():
     parser.add_argument("--sessions", type=int, default=100, help="how many (100)")
     parser.add_argument("--scale", type=int, default=32, help="by what lengths are divided (32)")
     parser.add_argument("--longest", type=int, default=8_000, help="most tokens of a call (8000)")
+    parser.add_argument("--force", action="store_true", help="write over a profile and sessions that are there")
     options = parser.parse_args()
+    there = [path for path in (PROFILES / "agents.toml", PROFILES / "data/agents.jsonl") if path.exists()]
+    if there and not options.force:
+        sys.exit(f"error: {there[0]} is there: move it away, or pass --force to write over it")
     kept = []
     for path in sorted(options.traces.glob("trace_*.json")):
         session = json.loads(path.read_text())

@@ -153,25 +153,35 @@ fn by_reader_threads(args: &CalibrateArgs) -> anyhow::Result<()> {
     println!(
         "events a write  readers  servers  tokens/s  tokens/CPU s  busiest reader  client CPU  server CPU"
     );
+    let mut are_short = false;
     for events_per_write in CEILING_EVENTS_PER_WRITE {
         for readers in &args.reader_threads {
             let wanted = *readers as usize;
             // One core more for the thread that writes samples and the one that writes requests.
-            let (clients, servers) = cores.split_at((wanted + 1).min(cores.len() / 2).max(1));
+            let granted = (wanted + 1).min(cores.len() / 2).max(1);
+            let (clients, servers) = cores.split_at(granted);
             let servers = if servers.is_empty() { clients } else { servers };
             let servers = &servers[..servers.len().min(2 * wanted)];
             host::pin(None, clients).context("cannot choose the cores of the client")?;
             let (found, busiest) =
                 ceiling(args, args.streams, events_per_write, *readers, servers)?;
             println!(
-                "{events_per_write:>14}  {readers:>7}  {:>7}  {:>8.0}  {:>12.0}  {busiest:>14.2}  {:>10.2}  {:>10.2}",
+                "{events_per_write:>14}  {readers:>7}  {:>7}  {:>8.0}  {:>12.0}  {busiest:>14.2}  {:>10.2}  {:>10.2}{}",
                 servers.len(),
                 found.tokens_per_s,
                 found.tokens_per_cpu_s,
                 found.client_cpu_share,
                 found.server_cpu_share.unwrap_or(f64::NAN),
+                if granted <= wanted { " *" } else { "" },
             );
+            are_short |= granted <= wanted;
         }
+    }
+    if are_short {
+        println!(
+            "* no ceiling of N readers: they want N + 1 cores, and had half of {}",
+            cores.len()
+        );
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use self::{
     pace::Ahead,
-    reader::{Reader, Work},
+    reader::{Reader, Taken, Work},
 };
 use crate::{host, timer};
 
@@ -29,6 +29,20 @@ pub(crate) struct Driven {
     pub(crate) event_loop_lag: Quantiles,
     /// Zero of the samples' times, on the monotonic clock.
     pub(crate) start_ns: u64,
+}
+
+impl Driven {
+    /// Of at least one reader, each figure of the one where it is worst.
+    fn worst_of(taken: &[Taken], start_ns: u64) -> Self {
+        let lags = taken.iter().map(|taken| taken.event_loop_lag);
+        Self {
+            cpu_share: taken.iter().map(|taken| taken.cpu_share).fold(0.0, f64::max),
+            event_loop_lag: lags
+                .max_by(|a, b| a.p95_ms.total_cmp(&b.p95_ms))
+                .expect("at least one reader"),
+            start_ns,
+        }
+    }
 }
 
 /// Requests handed over and not yet taken. A reader takes them without waiting for answers, so this
@@ -53,14 +67,7 @@ impl Driver {
             _ => driver.open_loop(&mut readers),
         };
         let taken = readers.into_iter().map(Reader::join).collect::<anyhow::Result<Vec<_>>>()?;
-        let lags = taken.iter().map(|taken| taken.event_loop_lag);
-        Ok(Driven {
-            cpu_share: taken.iter().map(|taken| taken.cpu_share).fold(0.0, f64::max),
-            event_loop_lag: lags
-                .max_by(|a, b| a.p95_ms.total_cmp(&b.p95_ms))
-                .expect("at least one reader"),
-            start_ns: clock_ns + start_ns,
-        })
+        Ok(Driven::worst_of(&taken, clock_ns + start_ns))
     }
 
     /// Connections that the load wants in its first moment.

@@ -124,6 +124,35 @@ fn a_closed_loop_keeps_its_concurrency() {
     }
 }
 
+#[test]
+fn every_reader_takes_its_turn_on_connections_of_its_own() {
+    for reader_threads in [1, 2, 5] {
+        let fake = Fake::start(|_| good());
+        let mut load = load(Arrival::AllAtOnce {}, 20);
+        // One after the other, so that a reader needs one connection.
+        load.spec.max_concurrency = Some(1);
+        load.spec.reader_threads = Some(reader_threads);
+        let samples = drive(&fake, &load, options());
+        assert!(samples.iter().all(|sample| kind(sample) == "completed"));
+        assert_eq!(fake.connections.load(SeqCst), reader_threads as usize);
+    }
+}
+
+#[test]
+fn a_load_is_judged_by_the_busiest_and_by_the_latest_reader() {
+    let taken = |cpu_share, p95_ms| Taken {
+        cpu_share,
+        event_loop_lag: Quantiles { p95_ms, ..Quantiles::default() },
+    };
+    let readers = [taken(0.2, 1.0), taken(0.9, 2.0), taken(0.3, 7.0), taken(0.1, 3.0)];
+    for turn in 0..readers.len() {
+        let mut readers = readers;
+        readers.rotate_left(turn);
+        let Driven { cpu_share, event_loop_lag, start_ns } = Driven::worst_of(&readers, 5);
+        assert_eq!((cpu_share, event_loop_lag.p95_ms, start_ns), (0.9, 7.0, 5));
+    }
+}
+
 /// Most requests that were under way at once.
 fn in_flight_max(samples: &[RequestSample]) -> usize {
     let at_once = |at_ns| {

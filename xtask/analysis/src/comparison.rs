@@ -12,13 +12,24 @@ use bench_core::{
 use super::lenders::{Both, Lenders, Sides};
 use profile::{Guard, NamedLoad, Profile};
 
-fn column(role: Role) -> Option<Column> {
+/// The column that settings of a role are in; none of a sweep's.
+pub fn column(role: Role) -> Option<Column> {
     match role {
         Role::Baseline => Some(Column::Baseline),
         Role::Default => Some(Column::Default),
         Role::Tuned => Some(Column::Tuned),
         Role::Reference => Some(Column::Week2),
         Role::Sweep => None,
+    }
+}
+
+/// The role of the settings in a column.
+pub fn role(column: Column) -> Role {
+    match column {
+        Column::Baseline => Role::Baseline,
+        Column::Default => Role::Default,
+        Column::Tuned => Role::Tuned,
+        Column::Week2 => Role::Reference,
     }
 }
 

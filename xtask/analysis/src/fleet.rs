@@ -1,6 +1,7 @@
 //! How many servers a traffic takes, and what they cost.
 //!
-//! Servers are taken to share the traffic evenly and each to sustain what one was measured to.
+//! Servers are taken to share the traffic evenly and each to sustain what one was measured to. The range is by the
+//! ends of [`Capacity`]'s interval.
 
 use bench_core::{
     schema::{Cost, Fleet, Role, Servers},
@@ -25,13 +26,16 @@ pub struct Need<'a> {
     pub output_tokens_per_request: Option<f64>,
 }
 
-/// Between what the capacity of a server lies, in requests a second.
+/// What a server sustains, in requests a second, and the interval of that.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Capacity {
+    /// Mean over starts.
     mean: f64,
-    /// Lower end of the 95 % interval over starts; of a single start what it sustained.
+    /// Lower end of the 95 % prediction interval of one more start: a balancer that spreads requests evenly gives
+    /// the weakest server as many as any. Of a single start what it sustained; `None` where it reaches zero.
     low: Option<f64>,
-    /// Upper end of that of the lowest rates that violated a limit; `None` where some start had none.
+    /// Upper end of the 95 % interval of the mean of the next higher rates, which violate a limit; `None` where
+    /// some start had none.
     high: Option<f64>,
 }
 
@@ -42,9 +46,12 @@ impl Capacity {
         let violated: Option<Vec<f64>> = need.violated.iter().copied().collect();
         let violated = violated.and_then(stats::estimate);
         let high = violated.map(|violated| violated.high.unwrap_or(violated.mean));
+        // The variance of one more start is added to that of the mean, which is a part in n of it.
+        let wider = (found.starts.len() as f64 + 1.0).sqrt();
+        let low = found.low.map_or(found.mean, |low| found.mean - wider * (found.mean - low));
         Some(Self {
             mean: found.mean,
-            low: Some(found.low.unwrap_or(found.mean)).filter(|low| *low > 0.0),
+            low: Some(low).filter(|low| *low > 0.0),
             high: high.map(|high| high.max(found.mean)),
         })
     }
@@ -132,7 +139,7 @@ mod tests {
             Some([found.fewest, Some(found.servers), found.most].map(|n| n.map(|n| n.servers)))
         };
         let near = of(&[50.0, 51.0, 52.0], &[Some(53.0), Some(54.0), Some(55.0)]);
-        assert_eq!(near, Some([Some(18), Some(20), Some(21)]), "± 2.48 of 51 and of 54");
+        assert_eq!(near, Some([Some(18), Some(20), Some(22)]), "+2.48 of 54, −4.97 of 51");
         let far = of(&[20.0, 60.0], &[Some(22.0), Some(66.0)]);
         assert_eq!(far.map(|range| range[2]), Some(None), "the interval reaches below zero");
         assert_eq!(of(&[50.0], &[None]), Some([None, Some(20), Some(20)]), "no rate was too high");

@@ -3,8 +3,7 @@
 use bench_core::{
     metric,
     schema::{
-        Args, Column, CompareResult, Estimate, Grounds, LimitOutcome, LimitState, Point, Role,
-        Verdict,
+        Args, CompareResult, Estimate, Grounds, LimitOutcome, LimitState, Point, Role, Verdict,
     },
     stats::QuestionRole,
 };
@@ -61,12 +60,7 @@ fn deployed<'a>(
     comparison: &CompareResult,
     judged: &'a [Point],
 ) -> Option<&'a Point> {
-    let role = match comparison.decision.deployed? {
-        Column::Baseline => Role::Baseline,
-        Column::Default => Role::Default,
-        Column::Tuned => Role::Tuned,
-        Column::Week2 => return None,
-    };
+    let role = comparison::role(comparison.decision.deployed?);
     // Of the defaults the last stage has all starts.
     let mut points = judged.iter().rev();
     points.find(|point| point.role == role && point.load == profile.objective.load)

@@ -143,7 +143,7 @@ pub const CAPACITY: Stage = Stage {
     needs: &[&PROVISION],
     reads: &[&CHOOSE],
     files: &["capacity.json", "capacity.md", "capacity.svg", "capacity.png"],
-    epoch: 3,
+    epoch: 4,
     runs: Runs::Table("[capacity]"),
 };
 
@@ -187,7 +187,7 @@ pub const DOCUMENT: Stage = Stage {
     needs: &[&PROVISION, &BASELINE, &COMPARE],
     reads: &[&CHOOSE, &COMPREHENSIVE, &CONFIRM, &VISUALIZE, &SWEEP, &ANSWERS, &TUNE, &CAPACITY],
     files: &["OPTIMIZATION_RESULTS.md", "report.html", "recommended.yaml"],
-    epoch: 19,
+    epoch: 20,
     runs: Runs::Named,
 };
 

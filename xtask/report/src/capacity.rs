@@ -146,7 +146,10 @@ impl CapacityPage<'_> {
              chord of its curve (Kneedle, Satopää et al. 2011).\n",
             format::name(self.latency)
         );
-        out += &self.traffic.map(fleet::section).unwrap_or_default();
+        let labels: Vec<&str> =
+            self.configurations.iter().map(|found| found.label.as_str()).collect();
+        let section = |traffic| fleet::section(traffic, &labels);
+        out += &self.traffic.map(section).unwrap_or_default();
         out
     }
 }

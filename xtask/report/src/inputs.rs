@@ -10,7 +10,7 @@ use bench_core::{
     },
 };
 
-use analysis::{lead::Lead, lenders::Lenders};
+use analysis::{comparison, lead::Lead, lenders::Lenders};
 use profile::Profile;
 
 use crate::html::TrialView;
@@ -55,14 +55,16 @@ pub struct Inputs<'a> {
 impl Inputs<'_> {
     /// What a column changes over the baseline; `None` where one of them was not measured.
     pub fn over_baseline(&self, metric: &str, load: &str, column: Column) -> Option<Estimate> {
-        let role = match column {
-            Column::Default => Role::Default,
-            Column::Tuned => Role::Tuned,
-            Column::Baseline | Column::Week2 => return None,
-        };
+        if matches!(column, Column::Baseline | Column::Week2) {
+            return None;
+        }
         let judged = self.comprehensive.into_iter().flat_map(|file| &file.points);
         let points = self.baseline.points.iter().chain(judged);
         let find = |role| points.clone().find(|point| point.role == role && point.load == load);
-        self.lenders.change(metric::find(metric)?, find(Role::Baseline)?, find(role)?)
+        self.lenders.change(
+            metric::find(metric)?,
+            find(Role::Baseline)?,
+            find(comparison::role(column))?,
+        )
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bench_core::{
     metric::{self, Metric},
-    schema::{Anatomy, ClassPoint, Column, Comparison, Estimate, Point, Role},
+    schema::{Anatomy, ClassPoint, Column, Comparison, Estimate, Point},
     stats,
 };
 use serde::Serialize;
@@ -17,7 +17,7 @@ use super::{
     words,
     words::note,
 };
-use analysis::comparison::carries;
+use analysis::comparison::{self, carries};
 use profile::{NamedLoad, Part, Profile};
 
 /// The baseline that holds the seed's figures.
@@ -189,12 +189,12 @@ pub fn slo(inputs: &Inputs<'_>) -> Vec<Vec<String>> {
 
 /// The point of a column under a load.
 pub fn point<'a>(inputs: &Inputs<'a>, column: Column, load: &str) -> Option<&'a Point> {
-    let (points, role) = match column {
-        Column::Week2 => (&inputs.reference?.points, Role::Reference),
-        Column::Baseline => (&inputs.baseline.points, Role::Baseline),
-        Column::Default => (&inputs.baseline.points, Role::Default),
-        Column::Tuned => (&inputs.comprehensive?.points, Role::Tuned),
+    let points = match column {
+        Column::Week2 => &inputs.reference?.points,
+        Column::Baseline | Column::Default => &inputs.baseline.points,
+        Column::Tuned => &inputs.comprehensive?.points,
     };
+    let role = comparison::role(column);
     points.iter().find(|point| point.role == role && point.load == load)
 }
 

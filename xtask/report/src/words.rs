@@ -1,7 +1,7 @@
 //! Decisions, limits and reasons in words, the same in the terminal and in the report.
 
 use analysis::{
-    comparison::{guards, primary, too_few},
+    comparison::{self, guards, primary, too_few},
     lead::Lead,
 };
 use bench_core::{
@@ -466,13 +466,14 @@ fn load_of(row: &Comparison) -> &str {
 /// How many cards the traffic of `[capacity]` takes with each setting, and what they cost.
 pub fn traffic(found: &CapacityResult, decision: &Decision, profile: &Profile) -> Option<String> {
     let traffic = found.traffic.as_ref()?;
+    let row = found.comparisons.first()?;
     let takes = |(column, name): (Column, Option<&str>)| {
-        let role = match column {
-            Column::Tuned => Role::Tuned,
-            Column::Default => Role::Default,
-            _ => Role::Baseline,
+        let name = name?;
+        let role = comparison::role(column);
+        let Some(found) = traffic.fleets.iter().find(|fleet| fleet.role == role) else {
+            let is_measured = row.columns.contains_key(&column);
+            return is_measured.then(|| format!("{name} {}", fleet::NO_RATE));
         };
-        let found = traffic.fleets.iter().find(|fleet| fleet.role == role)?;
         let cards = fleet::count(found, |n| n.cards);
         let servers = match found.cards_per_server {
             1 => String::new(),
@@ -483,13 +484,13 @@ pub fn traffic(found: &CapacityResult, decision: &Decision, profile: &Profile) -
             let tokens = fleet::dollars(found, |n| n.dollars_per_million_output_tokens);
             format!(", {hour} an hour, {tokens} a million output tokens")
         });
-        Some(format!("{} {cards}{servers}{}", name?, money.unwrap_or_default()))
+        Some(format!("{name} {cards}{servers}{}", money.unwrap_or_default()))
     };
     let each: Vec<String> =
         columns_named(decision, profile).into_iter().filter_map(takes).collect();
-    let load = load_of(found.comparisons.first()?);
+    let load = load_of(row);
     let rate = traffic.requests_per_s;
-    if each.is_empty() {
+    if traffic.fleets.is_empty() {
         return Some(format!(
             "No number of servers was shown to serve {rate} requests/s of `{load}` within the limits."
         ));
@@ -499,8 +500,15 @@ pub fn traffic(found: &CapacityResult, decision: &Decision, profile: &Profile) -
         1 => ", with a server in reserve".to_owned(),
         n => format!(", with {n} servers in reserve"),
     };
+    let is_single = row.columns.values().any(|figure| figure.starts.len() == 1);
     let is_open = traffic.fleets.iter().any(|fleet| fleet.most.is_none());
-    let advice = if is_open { " More `starts` in `[capacity]` bound it." } else { "" };
+    let advice = match (is_single, is_open) {
+        (true, _) => {
+            " One start each: how much servers differ is not in it; more `starts` in `[capacity]` tell."
+        }
+        (false, true) => " More `starts` in `[capacity]` bound it.",
+        (false, false) => "",
+    };
     Some(format!(
         "Cards for {rate} requests/s of `{load}` within the limits{reserve}: {}, if a balancer spreads requests \
          evenly.{advice}",

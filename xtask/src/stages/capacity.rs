@@ -12,8 +12,8 @@ use bench_core::{
     decimal::Decimal,
     metric,
     schema::{
-        Args, CapacityResult, ChooseResult, Column, Cost, LoadSpec, Outcome, Point, Role, Size,
-        Traffic, TrialRef,
+        Args, CapacityResult, ChooseResult, Cost, LoadSpec, Outcome, Point, Role, Size, Traffic,
+        TrialRef,
     },
 };
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::{Context, Grid, Setting, StageResult, read_if_upstream, trial::point, written};
 use analysis::{
     capacity::{self, Sustained},
+    comparison,
     fleet::{self, Need},
     limits,
 };
@@ -394,17 +395,13 @@ impl Task for Capacity<'_> {
                 }
             })
             .collect();
-        let column = |role| match role {
-            Role::Baseline => Some(Column::Baseline),
-            Role::Default => Some(Column::Default),
-            Role::Tuned => Some(Column::Tuned),
-            _ => None,
-        };
         let sustained = |args: &Args| {
             configurations.iter().find(|found| found.args == *args).map(|c| c.sustained.clone())
         };
         let compared = self.settings(inputs)?;
-        let rates = compared.iter().filter_map(|s| Some((column(s.role)?, sustained(&s.args)?)));
+        let rates = compared
+            .iter()
+            .filter_map(|s| Some((comparison::column(s.role)?, sustained(&s.args)?)));
         let load = format!("{}@capacity", self.capacity().load);
         let precision = self.capacity().precision_percent;
         let comparison = capacity::compare(&load, &rates.collect(), precision);

@@ -553,7 +553,12 @@ mod tests {
         let row = Comparison {
             metric: "requests_per_s".to_owned(),
             load: "production@capacity".to_owned(),
-            columns: [(Column::Default, rate(45.0)), (Column::Tuned, rate(52.4))].into(),
+            columns: [
+                (Column::Default, rate(45.0)),
+                (Column::Tuned, rate(52.4)),
+                (Column::Baseline, rate(0.0)),
+            ]
+            .into(),
             change: Some(Estimate { mean: 16.4, ..Estimate::default() }),
             verdict: Some(Verdict::Inconclusive),
             reason: "a single start on one side".to_owned(),
@@ -578,13 +583,14 @@ mod tests {
             Beside { capacity: Some(&capacity), failed_requests: &failed, ..Beside::default() };
         let screen = closing(&profile, &comparison, &beside).replace("\n   ", " ");
         for line in [
-            " Requests/s of production within the limits: tuned 52.4 and vLLM's defaults 45.0: +16.4 %, \
-             inconclusive (a single start on one side). More starts in [capacity] may settle it.",
+            " Requests/s of production within the limits: tuned 52.4, vLLM's defaults 45.0 and the baseline \
+             0.0: +16.4 %, inconclusive (a single start on one side). More starts in [capacity] may settle it.",
             " Cards for 200 requests/s of production within the limits, with a server in reserve: tuned 20 (16 \
              or more) in servers of 4, $50.00 ($40.00 or more) an hour, $0.500 ($0.400 or more) a million output \
              tokens; vLLM's defaults 24 (20 to 28) in servers of 4, $60.00 ($50.00 to $70.00) an hour, $0.600 \
-             ($0.500 to $0.700) a million output tokens, if a balancer spreads requests evenly. More starts in \
-             [capacity] bound it.",
+             ($0.500 to $0.700) a million output tokens; the baseline no rate within the limits, if a balancer \
+             spreads requests evenly. One start each: how much servers differ is not in it; more starts in \
+             [capacity] tell.",
             " Every setting ran. Some requests failed.",
             " Failed requests: 2 of 40 of default on burst (5.0 %: http_500 2), few enough.",
         ] {
