@@ -214,10 +214,10 @@ pub struct Fleet {
     pub cards_per_server: u32,
     /// By the mean rate that its starts sustained.
     pub servers: Servers,
-    /// By the upper end of the capacity's interval; `None` where it is not known.
+    /// By the upper end of the 95 % interval of the next higher rates; `None` where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fewest: Option<Servers>,
-    /// By the lower end; `None` where it is not known, or reaches zero.
+    /// By the lower end of the 95 % prediction interval of one more server; `None` where it reaches zero.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<Servers>,
 }
