@@ -475,30 +475,36 @@ fn fifty_launches_with_kills_leave_nothing_behind_and_lose_nothing() {
         (random >> 33) % below
     };
     let mut kills = [0; 3];
+    let mut turns = (0..3).cycle();
     for round in 0.. {
         assert!(round < 100, "it never ends");
         let mut suite = start(project.command());
-        let (known, more) = (project.lines("starts").len(), 1 + draw(4) as usize);
-        let mut running = || suite.0.try_wait().expect("it is ours").is_none();
-        while running() && project.lines("starts").len() < known + more {
-            crate::common::pause();
-        }
-        std::thread::sleep(Duration::from_millis(draw(1_000)));
-        let done = trials();
-        match round % 3 {
-            0 => kills[0] += usize::from(kill(&project, "launcher-")),
-            1 => {
-                kills[1] +=
-                    usize::from(kill(&project, "api_server.py") || kill(&project, "bench serve"));
+        let mut done = trials();
+        // A suite goes on after all but its own kill.
+        let status = loop {
+            let (known, more) = (project.lines("starts").len(), 1 + draw(4) as usize);
+            let mut ended = || suite.0.try_wait().expect("it is ours");
+            while ended().is_none() && project.lines("starts").len() < known + more {
+                crate::common::pause();
             }
-            _ => kills[2] += usize::from(suite.0.kill().is_ok()),
-        }
-        let status = suite.0.wait().expect("it is ours");
+            if let Some(status) = ended() {
+                break status;
+            }
+            std::thread::sleep(Duration::from_millis(draw(1_000)));
+            done = trials();
+            let turn = turns.next().expect("it has no end");
+            kills[turn] += usize::from(match turn {
+                0 => kill(&project, "launcher-"),
+                1 => kill(&project, "api_server.py") || kill(&project, "bench serve"),
+                _ => suite.0.kill().is_ok(),
+            });
+        };
         assert!(trials() >= done, "a stored trial is lost");
         if status.success() {
             break;
         }
     }
+    assert!(kills.iter().all(|kills| *kills > 0), "{kills:?}");
     println!("kills of the launcher, of a server, of the suite: {kills:?}");
     let output = project.suite();
     assert!(output.contains("all cached"), "{output}");
