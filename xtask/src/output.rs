@@ -163,6 +163,7 @@ mod tests {
             assert_eq!(without_cargo(written), typed);
         }
     }
+
     #[test]
     fn coloured_help_of_every_command_does_too() {
         fn check(command: &mut clap::Command) {

@@ -40,12 +40,12 @@ pub(super) enum Work {
     Next { next: Arc<AsyncMutex<mpsc::Receiver<Prepared>>>, streams: u32, end_ns: u64 },
 }
 
-/// What a reader took of its thread.
+/// What a reader's thread took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
     /// Share of a core.
     pub(super) cpu_share: f64,
-    /// How late it came back to a timer.
+    /// How late the thread came back to a timer.
     pub(super) event_loop_lag: Quantiles,
 }
 
@@ -106,7 +106,7 @@ fn run(
         shard.target.open_ahead(connections as usize).await;
         let _ = is_ready.send(());
         let mut lag = Latencies::default();
-        // Without work another reader could not start.
+        // No work comes where another reader could not start.
         if let Ok((start_ns, work)) = work.await {
             tokio::select! {
                 driven = Arc::clone(&shard).drive(start_ns, work) => driven?,

@@ -40,10 +40,10 @@ impl Swept<'_> {
         let Some((metric, before)) = metric.zip(before) else {
             return vec![(None, None); self.values.len()];
         };
-        let pairs = self.values.iter().filter_map(|value| Some((before, value.point?)));
+        let pairs = self.values.iter().filter_map(|value| Some((before, value.point?, metric)));
         let role = QuestionRole::Guardrail;
         let mut judged =
-            comparison::judged_pairs(pairs, metric, role, self.lenders, profile).into_iter();
+            comparison::judged_together(pairs, role, self.lenders, profile).into_iter();
         let of_value = |value: &Configuration<'_>| {
             let judged = value.point.and_then(|_| judged.next());
             judged.map_or((None, None), |judged| (judged.change, judged.verdict))

@@ -155,19 +155,8 @@ fn over_baseline(
     }
 }
 
-/// One metric of pairs of settings, each pair under one load: one family of questions in this role.
-pub fn judged_pairs<'p>(
-    pairs: impl IntoIterator<Item = (&'p Point, &'p Point)>,
-    metric: &'static Metric,
-    role: QuestionRole,
-    lenders: &Lenders,
-    profile: &Profile,
-) -> Vec<Judgement> {
-    let questions = pairs.into_iter().map(|(before, after)| (before, after, metric));
-    judged_together(questions, role, lenders, profile)
-}
-
-/// Metrics of pairs of settings, each pair under one load: one family of questions in this role.
+/// Settings held against each other, each pair under one load and in one metric: one family of questions in
+/// this role.
 pub fn judged_together<'p>(
     questions: impl IntoIterator<Item = (&'p Point, &'p Point, &'static Metric)>,
     role: QuestionRole,

@@ -124,10 +124,9 @@ fn of_sweep(points: &[Point], lenders: &Lenders, profile: &Profile) -> Vec<Lead>
     let values = Configuration::all(points, profile, |point| point.role == Role::Sweep);
     let lead = |value: Configuration<'_>| {
         let starts = value.objective.filter(|_| value.state() != LimitState::Violated)?.values();
-        let pair = [(before, value.point?)];
+        let pair = [(before, value.point?, metric)];
         // Each value is asked for alone: what leads by chance is told apart by further starts.
-        let judged =
-            comparison::judged_pairs(pair, metric, QuestionRole::Primary, lenders, profile);
+        let judged = comparison::judged_together(pair, QuestionRole::Primary, lenders, profile);
         let judged = judged.into_iter().next()?;
         let is_proven = judged.verdict == Some(Verdict::Better);
         let is_candidate = is_proven && profile.stages.iter().any(|stage| stage == "choose");

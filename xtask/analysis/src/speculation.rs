@@ -62,7 +62,12 @@ fn loads(
     });
     let pairs: Vec<(&Point, &Point)> = pairs.collect();
     let role = QuestionRole::Guardrail;
-    let judged = comparison::judged_pairs(pairs.iter().copied(), metric, role, lenders, profile);
+    let judged = comparison::judged_together(
+        pairs.iter().map(|(before, after)| (*before, *after, metric)),
+        role,
+        lenders,
+        profile,
+    );
     let of = |((before, after), judged): ((&Point, &Point), Judgement)| {
         let in_flight = before.mean("requests_per_s")? * before.mean(METRIC)? / 1e3;
         judged.change.as_ref()?;
