@@ -4,6 +4,7 @@ mod common;
 mod differential;
 mod fit;
 mod layouts;
+mod planted;
 mod scheduler;
 
 use bench_core::{

@@ -151,16 +151,6 @@ fn offered_tokens_per_s(trial: &MeasuredTrial) -> f64 {
     requests_per_s * summary.output_tokens as f64 / summary.counts.completed.max(1) as f64
 }
 
-/// Median size of the errors of each judged metric, over pairs of predicted and measured that tell.
-#[cfg(test)]
-pub(super) fn median_errors(pairs: &[(&Measured, &Measured)]) -> [Option<f64>; JUDGED.len()] {
-    JUDGED.map(|id| {
-        let metric = crate::metric::find(id).expect("a judged metric is one");
-        let errors = pairs.iter().filter_map(|(p, m)| Some(error(metric, p, m)?.abs()));
-        crate::stats::median(errors.collect())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
