@@ -97,6 +97,10 @@ e2e_p95_ms = 60000
 queue_share = { max = 0.5, on = "burst" }
 "#;
 
+/// Before a profile whose pictures no test looks at: drawing them takes most of such a suite's time.
+const NO_PICTURES: &str = "stages = [\"provision\", \"baseline\", \"choose\", \"comprehensive\", \
+                           \"compare\", \"confirm\", \"document\"]\n";
+
 /// A flag's value that is a word.
 fn text(value: &str) -> bench_core::schema::ArgValue {
     bench_core::schema::ArgValue::Text(value.to_owned())
@@ -107,9 +111,15 @@ struct Project(tempfile::TempDir);
 
 impl Project {
     fn new() -> Self {
-        let project = Self(tempfile::tempdir().expect("a temporary folder"));
+        let project = Self(common::tempdir());
         copy(&["bench/models/tiny.json", "baselines/week2.json"], project.0.path());
         project.write_profile(PROFILE);
+        project
+    }
+
+    fn without_pictures() -> Self {
+        let project = Self::new();
+        project.write_profile(&format!("{NO_PICTURES}{PROFILE}"));
         project
     }
 
@@ -328,9 +338,9 @@ fn only_what_changed_reruns() {
 
 #[test]
 fn a_killed_suite_goes_on_and_ends_with_the_same_bytes() {
-    let undisturbed = Project::new();
+    let undisturbed = Project::without_pictures();
     undisturbed.suite();
-    let project = Project::new();
+    let project = Project::without_pictures();
     for trials in [1, 5, 9, 14] {
         let mut child = project
             .command(&["suite", "--profile", "test"])
@@ -370,7 +380,7 @@ fn trial_files(project: &Project) -> BTreeMap<PathBuf, (u64, i64, i64)> {
 #[ignore = "takes minutes"]
 fn soak_of_two_hundred_kills() {
     const KILLS: u32 = 200;
-    let undisturbed = Project::new();
+    let undisturbed = Project::without_pictures();
     let begun = Instant::now();
     undisturbed.suite();
     let whole = begun.elapsed();
@@ -378,7 +388,7 @@ fn soak_of_two_hundred_kills() {
     let mut random = Random::new(1, 0);
     let (mut rounds, mut kills, mut whole_suites, mut again) = (0, 0, 0, 0);
     while kills < KILLS {
-        let project = Project::new();
+        let project = Project::without_pictures();
         let mut known = BTreeMap::new();
         loop {
             let mut child = project
@@ -453,11 +463,11 @@ fn measured(project: &Project) -> Vec<Digest> {
 
 #[test]
 fn suites_at_once_measure_each_trial_once() {
-    let alone = Project::new();
+    let alone = Project::without_pictures();
     alone.suite();
     let all = alone.stored_trials();
     for (seed, suites) in [(1, 2), (2, 2), (3, 2), (4, 3), (5, 3), (6, 3)] {
-        let project = Project::new();
+        let project = Project::without_pictures();
         let program = counting(&project);
         let mut random = Random::new(seed, 0);
         let mut running: Vec<Child> = Vec::new();
@@ -521,7 +531,7 @@ fn the_graph() {
 
 #[test]
 fn baselines_are_saved_and_compared() {
-    let project = Project::new();
+    let project = Project::without_pictures();
     project.suite();
     project.ok(&["baseline", "save", "before", "--profile", "test"]);
     let told = |args: &[&str]| {
@@ -717,12 +727,12 @@ fn a_bundle_rebuilds_the_results_elsewhere() {
 
 #[test]
 fn a_published_bundle_is_imported_by_itself_and_a_damaged_one_changes_nothing() {
-    let project = Project::new();
+    let project = Project::without_pictures();
     project.suite();
     project.ok(&["bundle", "export", "results/test/bundle.jsonl.gz", "--profile", "test"]);
     let results = project.results();
 
-    let elsewhere = Project::new();
+    let elsewhere = Project::without_pictures();
     let path = elsewhere.path("results/test/bundle.jsonl.gz");
     fs::create_dir_all(path.parent().expect("a folder")).expect("creates");
     let mut damaged = results["bundle.jsonl.gz"].clone();
@@ -749,8 +759,8 @@ fn a_published_bundle_is_imported_by_itself_and_a_damaged_one_changes_nothing() 
 /// As `nix run` starts it: no checkout, profiles and `bench` beside the program.
 #[test]
 fn an_installed_program_works_in_any_folder_and_writes_nothing_where_it_lies() {
-    let project = Project::new();
-    let installed = tempfile::tempdir().expect("a temporary folder");
+    let project = Project::without_pictures();
+    let installed = common::tempdir();
     let share = installed.path().join("share/vllm-tuning-bench");
     for name in ["bench/profiles/test.toml", "bench/models/tiny.json", "baselines/week2.json"] {
         let to = share.join(name);
@@ -765,7 +775,7 @@ fn an_installed_program_works_in_any_folder_and_writes_nothing_where_it_lies() {
     }
     let before = files_below(installed.path());
 
-    let elsewhere = tempfile::tempdir().expect("a temporary folder");
+    let elsewhere = common::tempdir();
     let mut command = Command::new(bin.join("xtask"));
     command.args(["suite", "--profile", "test"]).current_dir(elsewhere.path()).env_remove("CARGO");
     let output = command.output().expect("the program runs");
@@ -773,7 +783,7 @@ fn an_installed_program_works_in_any_folder_and_writes_nothing_where_it_lies() {
     assert!(elsewhere.path().join("results/test/recommended.yaml").is_file());
     // Every command that it tells of is one that can be typed there.
     let mut told = String::from_utf8_lossy(&output.stdout).into_owned();
-    let bare = tempfile::tempdir().expect("a temporary folder");
+    let bare = common::tempdir();
     for (args, expected) in [
         (&["--help"][..], "Usage: xtask [OPTIONS]"),
         (&["stage", "--help"], "`xtask status` lists them"),

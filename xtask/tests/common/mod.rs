@@ -7,6 +7,9 @@ use std::{
     sync::LazyLock,
 };
 
+use rustix::fs::{StatVfsMountFlags, statvfs};
+use tempfile::TempDir;
+
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The programs, side by side. Cargo builds `bench` for the tests of its own package, which this asks
@@ -39,6 +42,18 @@ static CALIBRATION: LazyLock<PathBuf> = LazyLock::new(|| {
 /// their requests are late.
 pub fn pause() {
     std::thread::sleep(std::time::Duration::from_millis(5));
+}
+
+/// A folder for a test: in memory where programs can be started from there, since a store waits for the disk
+/// at each file that it keeps.
+pub fn tempdir() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let has_room = statvfs(memory).is_ok_and(|found| {
+        let is_free = found.f_bavail * found.f_frsize > 1 << 30;
+        is_free && !found.f_flag.intersects(StatVfsMountFlags::NOEXEC | StatVfsMountFlags::RDONLY)
+    });
+    let made = if has_room { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.expect("a temporary folder")
 }
 
 /// Gives a project's store the calibration that its first trial over HTTP would make.

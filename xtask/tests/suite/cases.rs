@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::Project;
+use super::{NO_PICTURES, Project};
 
 const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
 
@@ -25,10 +25,6 @@ fn case(name: &str, extra: &str) -> Project {
     project
 }
 
-/// Without the plots, which take longest.
-const STAGES: &str = "stages = [\"provision\", \"baseline\", \"choose\", \"comprehensive\", \
-                      \"compare\", \"confirm\", \"document\"]\n";
-
 fn run(project: &Project) -> (i32, String) {
     let output = project.run(&["suite", "--profile", "test"]);
     let text = String::from_utf8(output.stdout).expect("UTF-8");
@@ -41,7 +37,7 @@ fn recommended(project: &Project) -> Option<String> {
 
 #[test]
 fn a_setting_that_meets_the_limit_goes_before_the_defaults_that_do_not() {
-    let project = case("slo", STAGES);
+    let project = case("slo", NO_PICTURES);
     let (code, text) = run(&project);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("Deploy max-num-seqs 128."), "{text}");
@@ -51,7 +47,7 @@ fn a_setting_that_meets_the_limit_goes_before_the_defaults_that_do_not() {
     // The same under a limit that nothing meets.
     let profile = fs::read_to_string(format!("{CASES}/slo.toml")).expect("reads");
     let strict = profile.replace("tpot_p95_ms = 20", "tpot_p95_ms = 5");
-    project.write_profile(&format!("{STAGES}{strict}"));
+    project.write_profile(&format!("{NO_PICTURES}{strict}"));
     let (code, text) = run(&project);
     assert_eq!(code, 4, "{text}");
     assert!(text.contains("No setting meets the limits: nothing is recommended."), "{text}");
@@ -77,7 +73,7 @@ fn a_search_goes_on_although_the_defaults_violate_the_limit() {
 
 #[test]
 fn chance_is_not_recommended() {
-    let project = case("aa", STAGES);
+    let project = case("aa", NO_PICTURES);
     let (code, text) = run(&project);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("Keep vLLM's defaults."), "{text}");
@@ -119,7 +115,7 @@ fn fresh_says_of_each_stage_that_it_is_done() {
 
 #[test]
 fn a_gate_tells_what_cannot_be_judged_from_a_regression() {
-    let project = Project::new();
+    let project = Project::without_pictures();
     project.suite();
     project.ok(&["baseline", "save", "before", "--profile", "test"]);
     let saved = fs::read(project.path("baselines/before.json")).expect("reads");

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, process::Output};
 
-use crate::common::{copy, files_below, xtask};
+use crate::common::{copy, files_below, tempdir, xtask};
 use profile::{Stage, stage::STAGES};
 
 const SOURCES: [&str; 14] = [
@@ -45,7 +45,7 @@ on = "burst"
 "#;
 
 fn project() -> tempfile::TempDir {
-    let project = tempfile::tempdir().expect("a temporary folder");
+    let project = tempdir();
     copy(&SOURCES, project.path());
     project
 }
@@ -153,7 +153,7 @@ fn every_command_of_the_readme_and_its_pages_runs() {
 /// An installed program needs no checkout: `init` makes a folder one, with every file of git.
 #[test]
 fn an_installed_program_brings_its_profiles() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempdir();
     let folder = folder.path();
     let error = run(folder, &["doctor"]);
     assert_eq!(error.status.code(), Some(1));
@@ -422,7 +422,7 @@ fn every_command_says_in_json_what_is_documented() {
         &format!("launch {plan} --out launched"),
     ];
     let documented = read("docs/messages.md");
-    let bare = tempfile::tempdir().expect("a temporary folder");
+    let bare = tempdir();
     for command in commands {
         let args: Vec<&str> = command.split(' ').chain(["--message-format", "json"]).collect();
         let folder = if command == "init" { bare.path() } else { project };

@@ -13,7 +13,8 @@ const PROFILE: &str = include_str!("../../../bench/profiles/sim-energy.toml");
 fn a_price_changes_figures_and_measures_nothing() {
     let project = Project::new();
     copy(&["bench/models/h100-made-up-power.json"], project.0.path());
-    let short = PROFILE.replace("duration_s = 60", "duration_s = 20");
+    let short =
+        PROFILE.replace("duration_s = 60", "duration_s = 20").replace("\"visualize\", ", "");
     project.write_profile(&short);
     let text = project.suite();
     assert!(text.contains("Energy of a million output tokens, J on busy (objective)"), "{text}");

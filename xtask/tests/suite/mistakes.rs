@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use super::{Project, calibrate, copy};
+use super::{Project, calibrate, common, copy, counting, install, measured};
 
 /// A server of `/v1/completions`: each answer has the tokens that were asked for, in a stream.
 pub fn completions(models: &'static str) -> String {
@@ -365,7 +365,7 @@ fn a_server_that_is_starting_is_waited_for() {
 /// `xtask status | true`
 #[test]
 fn nobody_who_reads_is_no_error() {
-    let project = Project::new();
+    let project = Project::without_pictures();
     project.suite();
     for args in [
         &["status", "--profile", "test"][..],
@@ -446,6 +446,32 @@ impl Drop for Serving {
     }
 }
 
+/// How exact the load generator is on this host is found before anything is measured with it.
+#[test]
+fn the_load_generator_is_checked_before_the_first_trial_over_http() {
+    let project = Project::new();
+    let program = counting(&project);
+    calibrate(&project.path("known"));
+    // A check that takes no time, and notes how many launches were before it.
+    let [plans, known, checks] =
+        ["plans", "known/artifacts/calibration.json", "checks"].map(|name| project.path(name));
+    let [plans, known, shown] = [&plans, &known, &checks].map(|path| path.display());
+    let check = format!(
+        "if [ \"$1\" = calibrate ]; then ls {plans} | wc -l >> {shown}; exec cp {known} \"$7\"; fi\nexec "
+    );
+    let bench = fs::read_to_string(project.path("counting")).expect("reads");
+    fs::write(project.path("counting"), bench.replacen("exec ", &check, 1)).expect("writes");
+    install(&project.path("counting"), &project.path("bin/bench"));
+    write(&project, "rack", &endpoint(&completions(MODELS), "identity = \"a\"\n"));
+    let mut command = std::process::Command::new(program);
+    command.args(["suite", "--profile", "rack"]).current_dir(project.path("."));
+    // Whether its figures are valid hangs on how busy this machine is.
+    command.env_remove("CARGO").output().expect("it runs");
+    assert_eq!(fs::read_to_string(&checks).expect("it was checked").trim(), "0");
+    assert!(project.path("artifacts/calibration.json").is_file());
+    assert!(!measured(&project).is_empty());
+}
+
 /// From the profile to the report, `/metrics` included.
 #[test]
 fn a_server_at_an_ipv6_address_is_measured() {
@@ -454,6 +480,7 @@ fn a_server_at_an_ipv6_address_is_measured() {
         return;
     }
     let project = Project::new();
+    calibrate(&project.path(""));
     let program = project.command(&[]).get_program().to_owned();
     let mut command = Command::new(std::path::PathBuf::from(program).with_file_name("bench"));
     command.args(["serve", "--host", "::1", "--port", "0", "--served-model-name", "served"]);
@@ -606,9 +633,9 @@ fn code_of(mut command: Command) -> String {
 /// Every code of the table is provoked, and none is raised that is not there.
 #[test]
 fn every_code_of_an_error_is_raised_and_documented() {
-    let project = Project::new();
+    let project = Project::without_pictures();
     calibrate(&project.path(""));
-    let empty = tempfile::tempdir().expect("a temporary folder");
+    let empty = common::tempdir();
     let json = |args: &[&str]| project.command(&[args, &["--message-format", "json"]].concat());
     let in_shell = |script: &str, args: &[&str]| {
         let of = json(args);
@@ -735,7 +762,7 @@ fn an_ipv6_address_without_brackets_is_told_to_have_some() {
 /// What took hours to measure is shown, also where its files cannot be written.
 #[test]
 fn a_results_folder_that_cannot_be_written_hides_no_answer() {
-    let project = Project::new();
+    let project = Project::without_pictures();
     fs::write(project.path("results"), "in the way").expect("writes");
     let output = project.run(&["suite", "--profile", "test"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");

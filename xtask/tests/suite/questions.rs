@@ -5,7 +5,7 @@
 use std::fs;
 
 use super::{
-    Project,
+    Project, calibrate,
     mistakes::{MODELS, Manner, completions, endpoint, serving, write},
 };
 
@@ -36,6 +36,7 @@ fn failed(project: &Project, profile: &str) -> String {
 #[test]
 fn ten_questions_about_an_endpoint() {
     let project = Project::new();
+    calibrate(&project.path(""));
     write(&project, "rack", &(endpoint(&completions(MODELS), "identity = \"a\"\n") + GOALS));
     let screen = project.measured_suite("rack");
     let none = " It runs already: its settings are its owner's, and nothing is recommended.";
@@ -67,6 +68,7 @@ fn ten_questions_about_an_endpoint() {
 #[test]
 fn ten_questions_where_half_of_the_requests_fail() {
     let project = Project::new();
+    calibrate(&project.path(""));
     write(
         &project,
         "rack",

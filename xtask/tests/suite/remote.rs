@@ -27,7 +27,7 @@ pub struct Clone {
 
 impl Clone {
     pub fn new(url: &str) -> Self {
-        let project = Project::new();
+        let project = Project::without_pictures();
         let program = counting(&project);
         Self { project, program, url: url.to_owned(), env: Vec::new() }
     }
@@ -35,7 +35,7 @@ impl Clone {
     /// One whose stages ask for trials by the answers of others.
     pub fn adaptive(url: &str) -> Self {
         let clone = Self::new(url);
-        clone.project.write_profile(&format!("{PROFILE}{ADAPTIVE}"));
+        clone.project.write_profile(&format!("{NO_PICTURES}{PROFILE}{ADAPTIVE}"));
         clone
     }
 
@@ -101,7 +101,7 @@ pub fn moved(output: &str) -> (usize, usize) {
 
 /// The folder of a team, and its URL.
 fn team() -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = common::tempdir();
     let url = format!("file://{}", folder.path().display());
     (folder, url)
 }
@@ -306,10 +306,10 @@ fn a_bench_that_dies_is_warned_of_once_and_the_suite_ends() {
 #[test]
 fn trials_of_a_bundle_are_not_shared_without_their_samples() {
     let (folder, url) = team();
-    let first = Project::new();
+    let first = Project::without_pictures();
     first.suite();
     first.ok(&["bundle", "export", "all.jsonl.gz", "--profile", "test"]);
-    let second = Project::new();
+    let second = Project::without_pictures();
     fs::copy(first.path("all.jsonl.gz"), second.path("all.jsonl.gz")).expect("copies");
     second.ok(&["bundle", "import", "all.jsonl.gz"]);
     let args = ["suite", "--profile", "test", "--remote", &url, "--remote-write", "true"];

