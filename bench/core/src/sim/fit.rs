@@ -235,6 +235,6 @@ fn damped_step(columns: &[Vec<f64>], residuals: &[f64], damping: f64) -> Option<
 
 /// The coefficients that are fitted. Memory's are not: what vLLM says of it is exact.
 fn coefficients_mut(model: &mut Model) -> Vec<&mut u64> {
-    let (others, host) = model.times_mut();
-    others.into_iter().chain(host).collect()
+    let (others, steps, api_servers) = model.times_mut();
+    others.into_iter().chain(steps).chain(api_servers).collect()
 }

@@ -227,7 +227,8 @@ impl Model {
     #[must_use]
     pub fn on_host(&self, pace: u64) -> Self {
         let mut model = self.clone();
-        for ns in model.times_mut().1 {
+        let (_, steps, api_servers) = model.times_mut();
+        for ns in steps.into_iter().chain(api_servers) {
             *ns = scale(*ns, pace);
         }
         model
@@ -298,8 +299,8 @@ impl Model {
     }
 
     /// Every coefficient of time: of the device and of API servers' effect on each other, then the
-    /// times that hang on the host's processor.
-    pub(super) fn times_mut(&mut self) -> ([&mut u64; 6], [&mut u64; 13]) {
+    /// times that hang on the host's processor, those of steps and those of API servers.
+    pub(super) fn times_mut(&mut self) -> ([&mut u64; 6], [&mut u64; 8], [&mut u64; 5]) {
         let (step, front_end) = (&mut self.step, &mut self.front_end);
         let others = [
             &mut step.weights_ns,
@@ -309,7 +310,7 @@ impl Model {
             &mut step.sequence_ns,
             &mut step.host_api_server_ppm,
         ];
-        let host = [
+        let steps = [
             &mut step.host_graph_ns,
             &mut step.host_piecewise_ns,
             &mut step.host_compiled_ns,
@@ -318,13 +319,15 @@ impl Model {
             &mut step.host_kernels_sequence_ns,
             &mut step.update_ns,
             &mut step.update_sequence_ns,
+        ];
+        let api_servers = [
             &mut front_end.request_ns,
             &mut front_end.input_token_ns,
             &mut front_end.request_latency_ns,
             &mut front_end.output_token_ns,
             &mut front_end.output_latency_ns,
         ];
-        (others, host)
+        (others, steps, api_servers)
     }
 }
 

@@ -10,16 +10,11 @@ use super::{
     panel::{Frame, Key, Panel, page},
     scale::Scale,
     style::{
-        BLUE, CONFIGURATIONS, FAINT_GREY, FAINT_INK, GRID, INK, PAPER, VERMILLION, faint, label,
+        BLUE, CONFIGURATIONS, FAINT_GREY, FAINT_INK, GRID, INK, LINE, NAMES, PAPER, VERMILLION,
+        faint, label,
     },
 };
 use analysis::pareto::{Candidate, Front};
-
-/// Width of the list of names beside the plot.
-const NAMES: i32 = 330;
-
-/// Distance between two names.
-const LINE: i32 = 22;
 
 /// Beyond this multiple of the best, in either, a configuration is named and not drawn: it would
 /// press all others into a corner.

@@ -9,17 +9,12 @@ use super::{
     data::Figure,
     panel::{Frame, Key, Panel, page},
     scale::Scale,
-    style::{BAND, FAINT_GREY, PAPER, SERIES, faint, label},
+    style::{BAND, FAINT_GREY, LINE, NAMES, PAPER, SERIES, faint, label},
 };
 use analysis::pareto::beaten_by;
 
 /// Name of the drawing and, with another ending, of its figures.
 pub const NAME: &str = "layouts";
-
-/// Width of the list of names beside the plot.
-const NAMES: i32 = 330;
-/// Distance between two names.
-const LINE: i32 = 22;
 
 struct Dot<'a> {
     point: &'a LayoutPoint,

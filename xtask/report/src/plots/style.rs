@@ -1,4 +1,4 @@
-//! Colours and type. The colours are Okabe and Ito's, told apart with any colour vision.
+//! Colours, type and distances. The colours are Okabe and Ito's, told apart with any colour vision.
 
 use bench_core::schema::Role;
 use plotters::style::RGBColor;
@@ -32,6 +32,11 @@ pub const CONFIGURATIONS: [(Role, RGBColor); 3] =
 
 /// Colours of series without a meaning of their own.
 pub const SERIES: [RGBColor; 6] = [BLUE, ORANGE, GREEN, PURPLE, VERMILLION, SKY];
+
+/// Width of a list of names beside a plot.
+pub const NAMES: i32 = 330;
+/// Distance between two names of it.
+pub const LINE: i32 = 22;
 
 /// Whether black text reads on the colour.
 pub fn is_light(RGBColor(r, g, b): RGBColor) -> bool {

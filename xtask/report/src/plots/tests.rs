@@ -51,7 +51,7 @@ fn looked_at() -> [(&'static str, Results); 3] {
     [("", results()), ("sparse_", sparse()), ("crowded_", crowded())]
 }
 
-/// `PLOTS_OUT=DIR cargo test --workspace --lib plots` leaves the pictures there, to be looked at.
+/// `PLOTS_OUT=DIR cargo test --workspace plots` leaves the pictures there, to be looked at.
 #[test]
 fn every_drawing_becomes_a_picture() {
     let folder = std::env::var_os("PLOTS_OUT").map(std::path::PathBuf::from);
