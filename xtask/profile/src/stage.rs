@@ -204,7 +204,7 @@ pub const CALIBRATE: Stage = Stage {
         "calibration.svg",
         "calibration.png",
     ],
-    epoch: 3,
+    epoch: 4,
     runs: Runs::Table("[calibrate]"),
 };
 

@@ -65,7 +65,7 @@ const OF_VLLM: &str =
 
 /// What stands in a document for the same command on a small profile, in an order in which each has
 /// what it needs.
-const RUNS: [(&str, &str); 35] = [
+const RUNS: [(&str, &str); 36] = [
     ("suite", "suite -p small"),
     ("suite --profile h100-qwen2.5-7b", "suite -p small"),
     ("suite --profile sim-answers", "suite -p small"),
@@ -103,6 +103,10 @@ const RUNS: [(&str, &str); 35] = [
     ("completions bash", "completions bash"),
     (
         "stage calibrate-simulator --profile h100-fit",
+        "stage calibrate-simulator --profile h100-fit --dry-run",
+    ),
+    (
+        "stage calibrate-simulator --profile h200-qwen2.5-7b --offline",
         "stage calibrate-simulator --profile h100-fit --dry-run",
     ),
     ("suite --message-format json", "suite -p small --message-format json"),

@@ -7,8 +7,9 @@
 //! processors: trials say which host they come from, and each host has its pace.
 
 use super::{
-    Model, accuracy,
-    predict::{MeasuredTrial, Predictions, error, near_capacity, predict},
+    Model,
+    accuracy::{self, LoadKind},
+    predict::{MeasuredTrial, Predictions, error, predict},
 };
 use crate::{
     cholesky::Cholesky,
@@ -32,17 +33,20 @@ pub struct Fit {
 }
 
 /// Rounds of the fit; each looks at every coefficient once.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 14;
 /// What trials are fitted by, and the error of each that weighs as much as that of another: percent,
-/// of shares points.
-const FITTED: [(&str, f64); 5] = [
+/// of shares points. Means alone do not tell a step within the captured graphs from one beyond them: both are
+/// rare among steps of decoding. Tails do, since the longest gaps are the latter.
+const FITTED: [(&str, f64); 7] = [
     ("output_tokens_per_s", 3.0),
     ("e2e_mean_ms", 7.0),
     ("ttft_p50_ms", 10.0),
     ("itl_mean_ms", 5.0),
     ("queue_share", 5.0),
+    ("ttft_p95_ms", 20.0),
+    ("itl_p99_ms", 20.0),
 ];
-/// Near capacity, latency hangs on small differences in speed.
+/// In an open loop near capacity, latency hangs on small differences in speed.
 const NEAR_CAPACITY_WEIGHT: f64 = 0.3;
 /// Residuals beyond it weigh less and less.
 const LOSS_SCALE: f64 = 2.0;
@@ -74,10 +78,8 @@ pub fn fit(start: &Model, trials: &[MeasuredTrial]) -> Fit {
     if configurations.len() < 3 {
         return judge(start, trials);
     }
-    let weights: Vec<f64> = near_capacity(trials)
-        .into_iter()
-        .map(|is_near| if is_near { NEAR_CAPACITY_WEIGHT } else { 1.0 })
-        .collect();
+    let weight = |kind| if kind == LoadKind::NearCapacity { NEAR_CAPACITY_WEIGHT } else { 1.0 };
+    let weights: Vec<f64> = accuracy::kinds(trials).into_iter().map(weight).collect();
     let whole = Problem { start, trials, weights: &weights };
     let best = whole.solve();
     let (model, host_paces) = whole.model(&best);
