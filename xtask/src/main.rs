@@ -36,6 +36,8 @@ const GIVEN: &xtask::Given = given! {
     "bench/models/measured/h200-qwen2.5-7b-b-forked.jsonl"
     "bench/models/measured/h200-qwen2.5-7b-b.jsonl"
     "bench/models/measured/h200-qwen2.5-7b-c-forked.jsonl"
+    "bench/models/measured/h200-qwen2.5-7b-d-forked.jsonl"
+    "bench/models/measured/h200-qwen2.5-7b-d.jsonl"
     "bench/models/tiny.json"
     "bench/profiles/data/chat-log.jsonl"
     "bench/profiles/data/prompts.jsonl"

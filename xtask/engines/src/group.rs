@@ -320,9 +320,10 @@ impl ProcessStat {
     }
 }
 
-/// Whether nothing of a group runs any more.
-pub fn has_ended(group: Pid) -> bool {
-    running_members(group).is_empty()
+/// Whether the first process of a group has ended; others of the group may still run.
+pub fn has_ended(leader: Pid) -> bool {
+    let leader = leader.as_raw_nonzero().get();
+    !ProcessStat::read(leader).is_some_and(|process| process.running && process.group == leader)
 }
 
 fn running_members(group: Pid) -> Vec<ProcessStat> {
@@ -478,6 +479,7 @@ mod tests {
         assert_eq!(first_line(&mut group), "up");
         assert_eq!(notes(scratch.path()), 1);
         assert_eq!(group.ended(), None);
+        assert!(!has_ended(group.id));
         assert_eq!(group.stop(), Ended::Signal(9));
         assert!(running_members(group.id).is_empty());
         assert_eq!(notes(scratch.path()), 0);
@@ -503,6 +505,7 @@ mod tests {
         let mut group = start("sleep 1000 & exit 7", scratch.path(), GRACE);
         assert_eq!(group.wait(GRACE), Some(Ended::Code(7)));
         assert_eq!(running_members(group.id).len(), 1);
+        assert!(has_ended(group.id));
         assert_eq!(group.stop(), Ended::Code(7));
         assert!(running_members(group.id).is_empty());
     }

@@ -393,6 +393,33 @@ fn forks_share_their_metrics_where_the_server_says_so_after_the_imports() {
     assert_eq!(project.lines("kinds"), ["tuple list list"]);
 }
 
+/// However deep their own calls are, in the server and in the processes that it forks.
+#[test]
+fn calls_of_forks_do_not_straddle_chunks_of_the_interpreters_stack() {
+    let project = Project::new();
+    project.write(
+        "trouble",
+        "import multiprocessing, resource\n\
+         def leaf(): pass\n\
+         def faults(calls):\n    \
+             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n    \
+             for _ in range(calls): leaf()\n    \
+             return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n\
+         def straddling(depth):\n    \
+             here = min(faults(50) for _ in range(3)) >= 50\n    \
+             return here + (straddling(depth - 1) if depth else 0)\n\
+         def note():\n    \
+             with open('HERE/straddling', 'a') as file: file.write(f'{straddling(300)}\\n')\n\
+         note()\n\
+         process = multiprocessing.get_context('fork').Process(target=note)\n\
+         process.start()\n\
+         process.join()\n",
+    );
+    project.suite();
+    let depths = project.lines("straddling");
+    assert!(!depths.is_empty() && depths.iter().all(|depths| depths == "0"), "{depths:?}");
+}
+
 #[test]
 fn a_launcher_killed_while_it_imports_is_replaced() {
     let project = Project::new();

@@ -31,6 +31,7 @@ import gc
 import importlib
 import importlib.metadata
 import json
+import multiprocessing.process
 import os
 import runpy
 import select
@@ -48,6 +49,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 PR_SET_PDEATHSIG = 1
 MADV_POPULATE_WRITE = 23  # Linux 5.14; older kernels refuse it, which costs a few page faults later
+ROOM = 16_384  # frame slots of 8 bytes, which take a chunk of 256 KiB
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -131,6 +133,24 @@ class ForkHooks:
             if os.getppid() != self.parent:
                 os._exit(1)  # it died before the kernel was asked
         own_pages()
+
+
+def roomy(call, *args):
+    """Calls what may call deeply, in a new chunk of the interpreter's stack that is half free.
+
+    CPython (from 3.11 on) keeps frames in chunks of 16 KiB. A call that does not fit maps the next one, and
+    its return unmaps it (`push_chunk` in Python/pystate.c). An engine forked far down in its parent's
+    calls had that border in its loop: up to 100 times a step mmap, page fault, munmap.
+    """
+    return call(*args)
+
+
+roomy.__code__ = roomy.__code__.replace(co_stacksize=ROOM)
+
+
+def give_processes_room():
+    run = multiprocessing.process.BaseProcess.run
+    multiprocessing.process.BaseProcess.run = lambda process: roomy(run, process)
 
 
 class ForkingMultiprocessing:
@@ -390,7 +410,7 @@ def run(request):
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "fork")
     # It was imported before; as the main module its code runs once more.
     warnings.filterwarnings("ignore", message=".*found in sys.modules", category=RuntimeWarning)
-    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+    roomy(runpy.run_module, request["module"], None, "__main__", True)
 
 
 def main():
@@ -410,6 +430,7 @@ def main():
     with EndsWithInput(requests):
         missing, variables = import_modules(sys.argv[1:])
     ForkHooks()
+    give_processes_room()
     # What lives now lives on: collections in children need not write to it.
     gc.collect()
     gc.freeze()

@@ -25,6 +25,10 @@ use crate::{Ended, Group, Leader, Program, has_ended};
 /// The launcher's program, which travels in this one.
 const SCRIPT: &str = include_str!("launcher.py");
 
+/// Part of every key of a trial on a forked server: raised when a change of [`SCRIPT`] changes how such servers
+/// perform. From 2 on they have room on the interpreter's stack.
+pub const EPOCH: u32 = 2;
+
 const PROTOCOL: u32 = 1;
 
 /// From SIGTERM to SIGKILL: a launcher gives its children 15 s twice.

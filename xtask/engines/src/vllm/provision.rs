@@ -15,7 +15,7 @@ use xshell::{Shell, cmd};
 
 use super::{
     files::{last_line, last_lines, read_json, write_json},
-    gpu,
+    gpu, launcher,
     model::Model,
 };
 use profile::VllmConfig;
@@ -62,6 +62,9 @@ pub struct Identity {
     /// How servers are started; not there in identities from before there was another way.
     #[serde(default, skip_serializing_if = "StartWay::is_ordinary")]
     pub start: StartWay,
+    /// [`launcher::EPOCH`] of forked starts; not there in identities from before the second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launcher: Option<u32>,
 }
 
 /// What computes.
@@ -439,6 +442,7 @@ fn fingerprint(
         "record": Digest::of(&record),
         "device": device,
         "gpus": config.gpus,
+        "launcher": launcher_epoch(config),
         "model": Model::stamp(model)?,
     }))?)
 }
@@ -473,7 +477,12 @@ fn identify(
         model_weights: model.weights,
         tokenizer: model.tokenizer,
         start: config.start,
+        launcher: launcher_epoch(config),
     })
+}
+
+fn launcher_epoch(config: &VllmConfig) -> Option<u32> {
+    (config.start == StartWay::Forked).then_some(launcher::EPOCH)
 }
 
 fn cpu() -> Device {
